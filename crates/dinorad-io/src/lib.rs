@@ -1,1 +1,16 @@
 #![doc = include_str!("../README.md")]
+
+pub mod dicom;
+mod error;
+mod format;
+mod guard;
+pub mod image;
+pub mod nifti;
+mod options;
+mod volume;
+
+pub use error::{Error, Result};
+pub use format::{Format, sniff, sniff_bytes};
+pub use image::{Image, Photometric};
+pub use options::{Limits, ReadOptions};
+pub use volume::{Placement, Volume};

@@ -1,0 +1,181 @@
+//! What can go wrong, and whose fault it is.
+
+use std::path::{Path, PathBuf};
+
+use crate::{Format, dicom::SeriesReport};
+
+/// A file that could not be read or written.
+///
+/// Every variant names the file. No variant carries a patient's name, number or dates.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The operating system could not read the file or folder.
+    #[error("could not read {}", path.display())]
+    Read {
+        /// The file or folder.
+        path: PathBuf,
+        /// Its reason.
+        source: std::io::Error,
+    },
+    /// The operating system could not write the file.
+    #[error("could not write {}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Its reason.
+        source: std::io::Error,
+    },
+    /// The content is none of the formats this crate reads.
+    #[error("{}: content is not DICOM, NIfTI, PNG, JPEG, TIFF, npy, npz or MATLAB v7.3", path.display())]
+    Unrecognised {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file contradicts its own format or ends early.
+    #[error("{}: damaged {format}: {what}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What it claims to be.
+        format: Format,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The file may be sound, but this crate does not read its kind.
+    #[error("{}: {format} not supported: {what}", path.display())]
+    Unsupported {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        format: Format,
+        /// The part that is not supported.
+        what: String,
+    },
+    /// A DICOM transfer syntax whose codec is not compiled in, or does not exist here at all.
+    #[error("{}: transfer syntax {uid} ({codec}) {}", path.display(), feature_hint(feature))]
+    MissingCodec {
+        /// The file.
+        path: PathBuf,
+        /// Transfer syntax UID.
+        uid: String,
+        /// What the codec is called.
+        codec: String,
+        /// The cargo feature that would bring it, if there is one.
+        feature: Option<&'static str>,
+    },
+    /// More memory than the caller allows.
+    #[error("{}: {what} needs {needed} bytes, the limit is {limit}", path.display())]
+    Limit {
+        /// The file.
+        path: PathBuf,
+        /// What is that large.
+        what: &'static str,
+        /// Bytes needed.
+        needed: u64,
+        /// Bytes allowed.
+        limit: u64,
+    },
+    /// A name or index given by the caller that the file does not have.
+    #[error("{}: no {what} `{got}`, the file has {has}", path.display())]
+    Missing {
+        /// The file.
+        path: PathBuf,
+        /// What was asked for.
+        what: &'static str,
+        /// Its name or index.
+        got: String,
+        /// What there is.
+        has: String,
+    },
+    /// A time series where one volume is wanted: name one with `ReadOptions::volume`.
+    #[error("{}: holds {volumes} volumes, choose one of them", path.display())]
+    SeveralVolumes {
+        /// The file.
+        path: PathBuf,
+        /// How many.
+        volumes: usize,
+    },
+    /// A folder without a readable image.
+    #[error("{}: no images in the folder ({skipped} other files)", path.display())]
+    NoImages {
+        /// The folder.
+        path: PathBuf,
+        /// How many files were looked at.
+        skipped: usize,
+    },
+    /// A folder with several DICOM series: name one with `ReadOptions::series`.
+    #[error("{}: several series, choose one by its UID: {}", path.display(), list_series(series))]
+    SeveralSeries {
+        /// The folder.
+        path: PathBuf,
+        /// SeriesInstanceUID and number of files.
+        series: Vec<(String, usize)>,
+    },
+    /// DICOM files that do not make one volume; the report names the files.
+    #[error("{}: the series is not one volume: {report}", path.display())]
+    Series {
+        /// The folder.
+        path: PathBuf,
+        /// What is wrong, with file names.
+        report: Box<SeriesReport>,
+    },
+    /// Labels are wanted and a voxel is not a whole number in 0..=255.
+    #[error("{}: voxel value {value} is not a label in 0..=255", path.display())]
+    Label {
+        /// The file.
+        path: PathBuf,
+        /// The first such value.
+        value: f64,
+    },
+    /// An affine without an inverse: the voxels cannot be placed.
+    #[error("{}: orientation is unusable: {what}", path.display())]
+    Orientation {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        what: String,
+    },
+    /// Arrays or options given by the caller that do not fit together.
+    #[error("{what}: expected {expected}, got {got}")]
+    Argument {
+        /// Which argument.
+        what: &'static str,
+        /// What fits.
+        expected: String,
+        /// What was given.
+        got: String,
+    },
+}
+
+fn feature_hint(feature: &Option<&'static str>) -> String {
+    match feature {
+        Some(name) => format!("needs the cargo feature `{name}`"),
+        None => "cannot be decoded".to_owned(),
+    }
+}
+
+fn list_series(series: &[(String, usize)]) -> String {
+    let mut out = Vec::new();
+    for (uid, n) in series {
+        out.push(format!("{uid} ({n} files)"));
+    }
+    out.join(", ")
+}
+
+impl Error {
+    pub(crate) fn read(path: &Path, source: std::io::Error) -> Self {
+        Error::Read { path: path.to_owned(), source }
+    }
+
+    pub(crate) fn damaged(path: &Path, format: Format, what: impl Into<String>) -> Self {
+        Error::Damaged { path: path.to_owned(), format, what: what.into() }
+    }
+
+    pub(crate) fn unsupported(path: &Path, format: Format, what: impl Into<String>) -> Self {
+        Error::Unsupported { path: path.to_owned(), format, what: what.into() }
+    }
+}
+
+/// Shorthand for this crate's results.
+pub type Result<T> = std::result::Result<T, Error>;

@@ -1,0 +1,192 @@
+//! Plain images: PNG, JPEG and TIFF, 8 and 16 bits.
+//!
+//! Values stay as stored. Palettes become colours, gray of 2 and 4 bits is widened to 8 bits (as
+//! scikit-image does), 1-bit gray stays 0 and 1. Gamma chunks and Exif rotation are not applied.
+
+use std::{io::Cursor, path::Path};
+
+use ::image::{DynamicImage, ImageDecoder, ImageReader};
+use ndarray::{Array2, Array3, Axis};
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Format, ReadOptions, Result, format::sniff_bytes};
+
+/// What the channels mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Photometric {
+    /// Gray, 0 is white: to be inverted for display. Values are as stored, never inverted here.
+    Monochrome1,
+    /// Gray, 0 is black.
+    Monochrome2,
+    /// Red, green, blue.
+    Rgb,
+}
+
+/// One picture, in the file's own unit.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Image {
+    /// `(c, h, w)`; one channel for gray, three for colour.
+    pub data: Array3<f32>,
+    /// Transparency `(h, w)` of the same range, where the file has it. Never mixed into `data`.
+    pub alpha: Option<Array2<f32>>,
+    /// Bits per value: pixel files reach from 0 to `2^bit_depth - 1`.
+    pub bit_depth: u8,
+    /// What the channels mean.
+    pub photometric: Photometric,
+    /// Distance between pixel centres in mm, `[row, column]`, where the file says.
+    pub spacing_mm: Option<[f64; 2]>,
+    /// DICOM modality, where the file says.
+    pub modality: Option<String>,
+}
+
+impl Image {
+    /// Gray or RGB values, opaque.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] unless there are 1 or 3 channels.
+    pub fn new(data: Array3<f32>, bit_depth: u8) -> Result<Self> {
+        let photometric = match data.dim().0 {
+            1 => Photometric::Monochrome2,
+            3 => Photometric::Rgb,
+            n => {
+                let (expected, got) = ("1 or 3".into(), n.to_string());
+                return Err(Error::Argument { what: "channels of an image", expected, got });
+            }
+        };
+        Ok(Self { data, alpha: None, bit_depth, photometric, spacing_mm: None, modality: None })
+    }
+
+    /// Largest value of the bit depth.
+    pub fn max_value(&self) -> f32 {
+        (2f64.powi(i32::from(self.bit_depth)) - 1.0) as f32
+    }
+
+    /// Luminance `(h, w)` in the image's own unit: gray as it is, colour weighted by 0.2125,
+    /// 0.7154 and 0.0721 after blending on white where there is transparency.
+    ///
+    /// # Source
+    /// scikit-image's `rgba2rgb` and `rgb2gray`.
+    pub fn to_gray(&self) -> Array2<f32> {
+        if self.data.dim().0 != 3 {
+            return self.data.index_axis(Axis(0), 0).to_owned();
+        }
+        let white = f64::from(self.max_value());
+        let (_, h, w) = self.data.dim();
+        Array2::from_shape_fn((h, w), |(y, x)| {
+            let opacity = self.alpha.as_ref().map_or(1.0, |a| f64::from(a[[y, x]]) / white);
+            let mut sum = 0.0;
+            for (c, weight) in [0.2125, 0.7154, 0.0721].iter().enumerate() {
+                sum += weight * (f64::from(self.data[[c, y, x]]) * opacity + (1.0 - opacity) * white);
+            }
+            sum as f32
+        })
+    }
+}
+
+/// Reads a PNG, JPEG or TIFF file with the default limits.
+///
+/// # Errors
+/// [`Error::Read`], [`Error::Unrecognised`], [`Error::Damaged`], [`Error::Unsupported`],
+/// [`Error::Limit`].
+///
+/// # Examples
+/// ```no_run
+/// # fn main() -> Result<(), dinorad_io::Error> {
+/// let image = dinorad_io::image::read("chest.png".as_ref())?;
+/// println!("{:?}, {} bits", image.data.dim(), image.bit_depth);
+/// # Ok(()) }
+/// ```
+pub fn read(path: &Path) -> Result<Image> {
+    read_with(path, &ReadOptions::default())
+}
+
+/// The same with limits of the caller's.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_with(path: &Path, options: &ReadOptions) -> Result<Image> {
+    read_bytes(&options.limits.file(path)?, path, options)
+}
+
+/// The same from memory; `path` only names the file in errors.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_bytes(bytes: &[u8], path: &Path, options: &ReadOptions) -> Result<Image> {
+    let format = match sniff_bytes(bytes) {
+        Some(f @ (Format::Png | Format::Jpeg | Format::Tiff)) => f,
+        _ => return Err(Error::Unrecognised { path: path.to_owned() }),
+    };
+    let wrong = |e: ::image::ImageError| match e {
+        ::image::ImageError::Unsupported(e) => Error::unsupported(path, format, e.to_string()),
+        e => Error::damaged(path, format, e.to_string()),
+    };
+    let mut reader = ImageReader::new(Cursor::new(bytes));
+    reader.set_format(match format {
+        Format::Png => ::image::ImageFormat::Png,
+        Format::Jpeg => ::image::ImageFormat::Jpeg,
+        _ => ::image::ImageFormat::Tiff,
+    });
+    let mut limits = ::image::Limits::default();
+    limits.max_alloc = Some(options.limits.voxel_bytes);
+    reader.limits(limits);
+    let decoder = reader.into_decoder().map_err(wrong)?;
+    let (w, h) = decoder.dimensions();
+    let channels = u64::from(decoder.color_type().channel_count());
+    options.limits.elements(path, &[channels, u64::from(h), u64::from(w)], 4)?;
+    // deflate grows by 1032 at most, a JPEG block of 64 pixels takes at least a bit or two
+    let most = (bytes.len() as u64).saturating_mul(if format == Format::Jpeg { 64 * 8 } else { 1032 }) + 4096;
+    let stored_bits = if format == Format::Png { png_bits(bytes) } else { 8 };
+    if u64::from(w) * u64::from(h) / 8 * u64::from(stored_bits.min(8)) > most {
+        return Err(Error::damaged(path, format, format!("{w} x {h} pixels declared in {} bytes", bytes.len())));
+    }
+    // third-party decoders work on hostile bytes: a panic of theirs is an error of the file
+    let decoded = crate::guard::catch(|| DynamicImage::from_decoder(decoder))
+        .ok_or_else(|| Error::damaged(path, format, "the decoder gave up"))?
+        .map_err(wrong)?;
+    convert(decoded, bytes, path, format)
+}
+
+/// Bits of one pixel, from IHDR.
+fn png_bits(bytes: &[u8]) -> u8 {
+    bytes.get(24).copied().unwrap_or(8).max(1)
+}
+
+fn convert(decoded: DynamicImage, bytes: &[u8], path: &Path, format: Format) -> Result<Image> {
+    let (w, h) = (decoded.width() as usize, decoded.height() as usize);
+    let (n, depth, values): (usize, u8, Vec<f32>) = match &decoded {
+        DynamicImage::ImageLuma8(p) => (1, 8, p.iter().map(|v| f32::from(*v)).collect()),
+        DynamicImage::ImageLumaA8(p) => (2, 8, p.iter().map(|v| f32::from(*v)).collect()),
+        DynamicImage::ImageRgb8(p) => (3, 8, p.iter().map(|v| f32::from(*v)).collect()),
+        DynamicImage::ImageRgba8(p) => (4, 8, p.iter().map(|v| f32::from(*v)).collect()),
+        DynamicImage::ImageLuma16(p) => (1, 16, p.iter().map(|v| f32::from(*v)).collect()),
+        DynamicImage::ImageLumaA16(p) => (2, 16, p.iter().map(|v| f32::from(*v)).collect()),
+        DynamicImage::ImageRgb16(p) => (3, 16, p.iter().map(|v| f32::from(*v)).collect()),
+        DynamicImage::ImageRgba16(p) => (4, 16, p.iter().map(|v| f32::from(*v)).collect()),
+        other => return Err(Error::unsupported(path, format, format!("pixels of type {:?}", other.color()))),
+    };
+    drop(decoded);
+    let all = Array3::from_shape_vec((h, w, n), values).map_err(|e| Error::damaged(path, format, e.to_string()))?;
+    let colours = if n >= 3 { 3 } else { 1 };
+    let mut data = Array3::zeros((colours, h, w));
+    for c in 0..colours {
+        data.index_axis_mut(Axis(0), c).assign(&all.index_axis(Axis(2), c));
+    }
+    let mut image = Image::new(data, depth)?;
+    // PNG: byte 24 is the bit depth, byte 25 the colour type (0 gray, 3 palette). The transparency
+    // of a palette or of a key colour marks display hints, not measured values.
+    let (bits, kind) = if format == Format::Png {
+        (png_bits(bytes), bytes.get(25).copied().unwrap_or(0))
+    } else {
+        (depth, 255)
+    };
+    if (n == 2 || n == 4) && !matches!(kind, 0 | 2 | 3) {
+        image.alpha = Some(all.index_axis(Axis(2), n - 1).to_owned());
+    }
+    if kind == 0 && bits == 1 {
+        image.data.mapv_inplace(|v| v / 255.0);
+        image.bit_depth = 1;
+    }
+    Ok(image)
+}

@@ -1,0 +1,78 @@
+//! What the caller allows and wants.
+
+use std::path::Path;
+
+use crate::{Error, Result};
+
+/// Upper bounds that hold whatever a file's header claims.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of decoded voxels or pixels of one image, volume or array. Default 8 GiB.
+    pub voxel_bytes: u64,
+    /// Bytes of one file that is read as a whole (DICOM, PNG, JPEG, TIFF). Default 8 GiB.
+    pub file_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { voxel_bytes: 8 << 30, file_bytes: 8 << 30 }
+    }
+}
+
+impl Limits {
+    /// Number of elements in `shape`, if it and its bytes are within the limit.
+    pub(crate) fn elements(&self, path: &Path, shape: &[u64], bytes_each: u64) -> Result<usize> {
+        let count = shape.iter().try_fold(1u64, |n, s| n.checked_mul(*s));
+        let bytes = count.and_then(|n| n.checked_mul(bytes_each)).unwrap_or(u64::MAX);
+        if bytes > self.voxel_bytes || usize::try_from(bytes).is_err() {
+            let limit = self.voxel_bytes;
+            return Err(Error::Limit { path: path.to_owned(), what: "voxel data", needed: bytes, limit });
+        }
+        Ok(count.unwrap_or(0) as usize)
+    }
+
+    /// The whole file, if its size is within the limit.
+    pub(crate) fn file(&self, path: &Path) -> Result<Vec<u8>> {
+        let size = std::fs::metadata(path).map_err(|e| Error::read(path, e))?.len();
+        if size > self.file_bytes {
+            let limit = self.file_bytes;
+            return Err(Error::Limit { path: path.to_owned(), what: "the file", needed: size, limit });
+        }
+        std::fs::read(path).map_err(|e| Error::read(path, e))
+    }
+}
+
+/// How to read. The default takes the file's own unit, one volume and the default limits.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct ReadOptions {
+    /// Upper bounds on memory.
+    pub limits: Limits,
+    /// Which volume of a 4D file (counted from 0). Without it, a 4D file is an error.
+    pub volume: Option<usize>,
+    /// Which DICOM series of a folder, by SeriesInstanceUID. Without it, two series are an error.
+    pub series: Option<String>,
+}
+
+impl ReadOptions {
+    /// The same with other limits.
+    #[must_use]
+    pub fn with_limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// The same, picking one volume of a 4D file.
+    #[must_use]
+    pub fn with_volume(mut self, index: usize) -> Self {
+        self.volume = Some(index);
+        self
+    }
+
+    /// The same, picking one DICOM series of a folder.
+    #[must_use]
+    pub fn with_series(mut self, uid: impl Into<String>) -> Self {
+        self.series = Some(uid.into());
+        self
+    }
+}
