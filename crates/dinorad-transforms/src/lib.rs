@@ -1,1 +1,25 @@
 #![doc = include_str!("../README.md")]
+
+mod augment;
+mod compose;
+mod error;
+mod geometry;
+mod intensity;
+pub mod presets;
+mod step;
+mod window;
+
+pub use augment::{CropBox, random_crop_box};
+pub use compose::{Compose, StreamKey};
+pub use dinorad_core::resample::Filter;
+pub use error::{Error, Result};
+pub use geometry::{
+    Fill, MAX_PIXELS, Plane, center_crop, center_crop_offset, crop, horizontal_flip, nearest_exact_indices_f64, resize,
+    resize_mask, rotate, short_side_size, vertical_flip,
+};
+pub use intensity::{
+    Constant, PercentileRule, clamp, min_max, normalize, percentile_clip, percentiles, scale, to_rgb, window, z_score,
+};
+pub use window::{NamedWindow, WINDOWS, Window};
+
+pub use step::Step;
