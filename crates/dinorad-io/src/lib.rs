@@ -1,14 +1,17 @@
 #![doc = include_str!("../README.md")]
 
+mod array;
 pub mod dicom;
 mod error;
 mod format;
 mod guard;
 pub mod image;
 pub mod nifti;
+pub mod npy;
 mod options;
 mod volume;
 
+pub use array::AnyArray;
 pub use error::{Error, Result};
 pub use format::{Format, sniff, sniff_bytes};
 pub use image::{Image, Photometric};
