@@ -1,1 +1,29 @@
 #![doc = include_str!("../README.md")]
+
+pub use candle;
+
+mod attention;
+mod error;
+mod feed_forward;
+pub mod init;
+mod layer_norm;
+mod linear;
+pub mod loss;
+mod mode;
+pub mod optim;
+mod schedule;
+mod trainable;
+mod upsample;
+
+pub use attention::Attention;
+pub use error::{Error, Result};
+pub use feed_forward::{LayerScale, Mlp, SwiGlu};
+pub use layer_norm::LayerNorm;
+pub use linear::{Linear, LowRank};
+pub use mode::Mode;
+pub use optim::Optimizer;
+pub use schedule::cosine_lr;
+#[doc(hidden)]
+pub use trainable::parameter_path;
+pub use trainable::{Trainable, join};
+pub use upsample::Resize;

@@ -1,0 +1,94 @@
+//! Multi-head self-attention.
+
+use candle::{D, DType, Device, Tensor};
+use candle_nn::ops::{softmax, softmax_last_dim};
+
+use crate::{Linear, Mode, Result, error::parameter, parameters};
+
+/// Scores of at most this many bytes are held at a time on the CPU: beyond, the softmax waits for
+/// memory.
+const SCORE_BYTES: usize = 32 << 20;
+
+/// Multi-head self-attention with one projection for queries, keys and values.
+///
+/// # Shapes
+/// `(b, n, dim)` to the same; `qkv` maps `dim` to `3 dim` with queries first, heads contiguous.
+///
+/// # Source
+/// Dosovitskiy et al. 2020, arXiv:2010.11929; DINOv2 `layers/attention.py`.
+#[derive(Debug, Clone)]
+pub struct Attention {
+    /// Queries, keys and values in one map.
+    pub qkv: Linear,
+    /// The map after the heads.
+    pub proj: Linear,
+    heads: usize,
+}
+
+parameters!(Attention { qkv: "qkv", proj: "proj" });
+
+impl Attention {
+    /// From its maps.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`](crate::Error::Parameter) if `heads` does not divide the width.
+    pub fn new(qkv: Linear, proj: Linear, heads: usize) -> Result<Self> {
+        let dim = proj.weight().dim(0)?;
+        if heads == 0 || dim % heads != 0 {
+            return Err(parameter("attention heads", heads, "a divisor of the width"));
+        }
+        Ok(Attention { qkv, proj, heads })
+    }
+
+    /// Number of heads.
+    pub fn heads(&self) -> usize {
+        self.heads
+    }
+
+    /// The attended tokens.
+    ///
+    /// # Errors
+    /// If `x` is not `(b, n, dim)`.
+    pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        let (b, n, dim) = x.dims3()?;
+        let head = dim / self.heads;
+        let qkv = self.qkv.forward(x, mode)?.reshape((b, n, 3, self.heads, head))?;
+        let part = |i: usize| qkv.narrow(2, i, 1)?.squeeze(2)?.transpose(1, 2)?.contiguous();
+        let q = (part(0)? * (head as f64).powf(-0.5))?.reshape((b * self.heads, n, head))?;
+        let k = part(1)?.reshape((b * self.heads, n, head))?;
+        let v = part(2)?.reshape((b * self.heads, n, head))?;
+        let out = match mode {
+            Mode::Training => attend(&q, &k, &v, mode)?,
+            Mode::Inference => {
+                let per_head = (n * n).max(1).saturating_mul(x.dtype().size_in_bytes());
+                let chunk = match x.device() {
+                    Device::Cpu => (SCORE_BYTES / per_head).clamp(1, b * self.heads),
+                    _ => b * self.heads,
+                };
+                let mut parts = Vec::new();
+                for start in (0..b * self.heads).step_by(chunk) {
+                    let len = chunk.min(b * self.heads - start);
+                    let take = |t: &Tensor| t.narrow(0, start, len);
+                    parts.push(attend(&take(&q)?, &take(&k)?, &take(&v)?, mode)?);
+                }
+                if parts.len() == 1 { parts.swap_remove(0) } else { Tensor::cat(&parts, 0)? }
+            }
+        };
+        let out = out.reshape((b, self.heads, n, head))?.transpose(1, 2)?.reshape((b, n, dim))?;
+        self.proj.forward(&out, mode)
+    }
+}
+
+/// `softmax(q k^T) v` per head; `q` is already scaled.
+fn attend(q: &Tensor, k: &Tensor, v: &Tensor, mode: Mode) -> Result<Tensor> {
+    let scores = q.matmul(&k.t()?)?;
+    let weights = match mode {
+        Mode::Inference => softmax_last_dim(&scores)?,
+        // The exponentials of halves lose digits: work in f32 as PyTorch does.
+        Mode::Training if scores.dtype() != DType::F32 && scores.dtype() != DType::F64 => {
+            softmax(&scores.to_dtype(DType::F32)?, D::Minus1)?.to_dtype(scores.dtype())?
+        }
+        Mode::Training => softmax(&scores, D::Minus1)?,
+    };
+    Ok(weights.matmul(v)?)
+}

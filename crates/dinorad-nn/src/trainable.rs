@@ -1,0 +1,158 @@
+//! Named parameters: one walk that weights, optimisers, adapters and checkpoints share.
+
+use std::collections::BTreeMap;
+
+use candle::{Tensor, Var};
+
+use crate::Result;
+
+/// Something with named parameters.
+///
+/// Implementors write the two walks, usually with [`parameters!`](crate::parameters); the rest
+/// follows. A parameter is *trainable* when it is a candle variable and *frozen* otherwise.
+pub trait Trainable {
+    /// Shows every parameter with its name, in a fixed order.
+    fn visit(&self, prefix: &str, f: &mut dyn FnMut(&str, &Tensor));
+
+    /// The same with the right to replace it.
+    ///
+    /// # Errors
+    /// Whatever `f` returns.
+    fn visit_mut(&mut self, prefix: &str, f: &mut dyn FnMut(&str, &mut Tensor) -> Result<()>) -> Result<()>;
+
+    /// Every parameter by name.
+    fn tensors(&self) -> BTreeMap<String, Tensor> {
+        let mut out = BTreeMap::new();
+        self.visit("", &mut |name, t| {
+            out.insert(name.to_owned(), t.clone());
+        });
+        out
+    }
+
+    /// The trainable parameters by name.
+    ///
+    /// Setting one of these variables changes the module: they share their storage.
+    ///
+    /// # Errors
+    /// If a variable cannot be taken hold of.
+    fn variables(&self) -> Result<BTreeMap<String, Var>> {
+        let mut out = BTreeMap::new();
+        for (name, tensor) in self.tensors().into_iter().filter(|(_, t)| t.is_variable()) {
+            out.insert(name, Var::from_tensor(&tensor)?);
+        }
+        Ok(out)
+    }
+
+    /// Makes exactly the parameters trainable whose name `choose` accepts; the others are frozen.
+    ///
+    /// Values stay. A parameter that becomes trainable gets storage of its own, so other users of
+    /// the same weights do not move with it.
+    ///
+    /// # Errors
+    /// If a variable cannot be made.
+    fn train_only(&mut self, choose: &mut dyn FnMut(&str) -> bool) -> Result<()> {
+        self.visit_mut("", &mut |name, tensor| {
+            match (choose(name), tensor.is_variable()) {
+                (true, false) => *tensor = Var::from_tensor(&tensor.contiguous()?)?.into_inner(),
+                (false, true) => *tensor = tensor.detach(),
+                _ => {}
+            }
+            Ok(())
+        })
+    }
+
+    /// Number of scalars: all of them, and the trainable ones.
+    fn parameter_count(&self) -> (usize, usize) {
+        let mut count = (0, 0);
+        self.visit("", &mut |_, t| {
+            count.0 += t.elem_count();
+            count.1 += if t.is_variable() { t.elem_count() } else { 0 };
+        });
+        count
+    }
+}
+
+/// `prefix.name`, or `name` alone under an empty prefix.
+pub fn join(prefix: &str, name: &str) -> String {
+    if prefix.is_empty() { name.to_owned() } else { format!("{prefix}.{name}") }
+}
+
+impl Trainable for Tensor {
+    fn visit(&self, prefix: &str, f: &mut dyn FnMut(&str, &Tensor)) {
+        f(prefix, self);
+    }
+
+    fn visit_mut(&mut self, prefix: &str, f: &mut dyn FnMut(&str, &mut Tensor) -> Result<()>) -> Result<()> {
+        f(prefix, self)
+    }
+}
+
+impl<T: Trainable> Trainable for Option<T> {
+    fn visit(&self, prefix: &str, f: &mut dyn FnMut(&str, &Tensor)) {
+        if let Some(inner) = self {
+            inner.visit(prefix, f);
+        }
+    }
+
+    fn visit_mut(&mut self, prefix: &str, f: &mut dyn FnMut(&str, &mut Tensor) -> Result<()>) -> Result<()> {
+        self.as_mut().map_or(Ok(()), |inner| inner.visit_mut(prefix, f))
+    }
+}
+
+impl<T: Trainable> Trainable for Vec<T> {
+    fn visit(&self, prefix: &str, f: &mut dyn FnMut(&str, &Tensor)) {
+        for (i, inner) in self.iter().enumerate() {
+            inner.visit(&join(prefix, &i.to_string()), f);
+        }
+    }
+
+    fn visit_mut(&mut self, prefix: &str, f: &mut dyn FnMut(&str, &mut Tensor) -> Result<()>) -> Result<()> {
+        for (i, inner) in self.iter_mut().enumerate() {
+            inner.visit_mut(&join(prefix, &i.to_string()), f)?;
+        }
+        Ok(())
+    }
+}
+
+/// Implements [`Trainable`] for a struct from its fields and their names.
+///
+/// An empty name passes the prefix on unchanged.
+///
+/// # Examples
+/// ```
+/// use dinorad_nn::{Linear, Trainable, candle::{DType, Device, Tensor}, parameters};
+/// struct Head { scale: Tensor, out: Linear }
+/// parameters!(Head { scale: "scale", out: "linear" });
+///
+/// # fn main() -> Result<(), dinorad_nn::Error> {
+/// let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::F32, &Device::Cpu);
+/// let head = Head { scale: zeros(&[4])?, out: Linear::new(zeros(&[2, 4])?, Some(zeros(&[2])?)) };
+/// let names: Vec<_> = head.tensors().into_keys().collect();
+/// assert_eq!(names, ["linear.bias", "linear.weight", "scale"]);
+/// # Ok(()) }
+/// ```
+#[macro_export]
+macro_rules! parameters {
+    ($type:ty { $($field:ident : $name:literal),+ $(,)? }) => {
+        impl $crate::Trainable for $type {
+            fn visit(&self, prefix: &str, f: &mut dyn FnMut(&str, &$crate::candle::Tensor)) {
+                $( $crate::Trainable::visit(&self.$field, &$crate::parameter_path(prefix, $name), f); )+
+            }
+
+            fn visit_mut(
+                &mut self,
+                prefix: &str,
+                f: &mut dyn FnMut(&str, &mut $crate::candle::Tensor) -> $crate::Result<()>,
+            ) -> $crate::Result<()> {
+                $( $crate::Trainable::visit_mut(&mut self.$field, &$crate::parameter_path(prefix, $name), f)?; )+
+                Ok(())
+            }
+        }
+    };
+}
+
+/// The prefix of a field: [`join`], or the prefix itself for an empty name.
+#[doc(hidden)]
+pub fn parameter_path(prefix: &str, name: &str) -> String {
+    if name.is_empty() { prefix.to_owned() } else { join(prefix, name) }
+}
