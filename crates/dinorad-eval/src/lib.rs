@@ -1,1 +1,15 @@
 #![doc = include_str!("../README.md")]
+
+mod atomic;
+mod error;
+pub mod picture;
+pub mod plot;
+mod predictions;
+mod progress;
+pub mod run;
+pub mod store;
+
+pub use atomic::write_atomic;
+pub use error::{Error, Result};
+pub use predictions::Predictions;
+pub use progress::{Progress, Silent};

@@ -1,0 +1,139 @@
+//! Files that are either whole or not there.
+
+use std::{
+    ffi::OsString,
+    fs::{self, File},
+    io::Write,
+    path::{Path, PathBuf},
+};
+
+use crate::{Error, Result};
+
+/// The ending that marks a file still being written.
+const UNFINISHED: &str = ".unfinished";
+
+/// Writes `bytes` to `path` so that a reader sees the old file or the new one, never a part.
+///
+/// The bytes go to a temporary name in the same folder, reach the disk (`fsync`), and are renamed.
+/// The temporary name is `.NAME.WRITER.unfinished`: different writers never share one.
+///
+/// # Errors
+/// [`Error::File`] when the file system refuses.
+pub fn write_atomic(path: &Path, bytes: &[u8], writer: &str) -> Result<()> {
+    let temporary = temporary_name(path, writer);
+    kill_point("before the temporary file")?;
+    let mut file = File::create(&temporary).map_err(Error::file("create", &temporary))?;
+    let (first, second) = bytes.split_at(bytes.len() / 2);
+    file.write_all(first).map_err(Error::file("write", &temporary))?;
+    kill_point("half the bytes")?;
+    file.write_all(second).map_err(Error::file("write", &temporary))?;
+    kill_point("before fsync")?;
+    file.sync_all().map_err(Error::file("sync", &temporary))?;
+    drop(file);
+    kill_point("before rename")?;
+    fs::rename(&temporary, path).map_err(Error::file("rename", &temporary))?;
+    kill_point("after rename")?;
+    sync_folder(path);
+    Ok(())
+}
+
+/// Removes what killed writers left in `folder`; with a `writer`, only that one's files.
+pub(crate) fn remove_unfinished(folder: &Path, writer: Option<&str>) -> Result<usize> {
+    let mut removed = 0;
+    let ending = match writer {
+        Some(writer) => format!(".{writer}{UNFINISHED}"),
+        None => UNFINISHED.to_owned(),
+    };
+    for entry in fs::read_dir(folder).map_err(Error::file("list", folder))? {
+        let entry = entry.map_err(Error::file("list", folder))?;
+        let name = entry.file_name();
+        let Some(name) = name.to_str() else { continue };
+        if name.starts_with('.') && name.ends_with(&ending) {
+            match fs::remove_file(entry.path()) {
+                Ok(()) => removed += 1,
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+                Err(e) => return Err(Error::file("remove", entry.path())(e)),
+            }
+        }
+    }
+    Ok(removed)
+}
+
+fn temporary_name(path: &Path, writer: &str) -> PathBuf {
+    let mut name = OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(format!(".{writer}{UNFINISHED}"));
+    path.with_file_name(name)
+}
+
+/// Makes the rename itself durable where folders can be synced (not on Windows).
+fn sync_folder(path: &Path) {
+    if let Some(folder) = path.parent()
+        && let Ok(folder) = File::open(if folder.as_os_str().is_empty() { Path::new(".") } else { folder })
+    {
+        // A file system that cannot do this has done all it can.
+        let _ = folder.sync_all();
+    }
+}
+
+/// Where the tests stop a writer as a kill would: nothing after this point runs.
+#[cfg(not(test))]
+#[inline(always)]
+fn kill_point(_: &'static str) -> Result<()> {
+    Ok(())
+}
+
+#[cfg(test)]
+pub(crate) use tests::{kill_point, kill_points_passed, killed_at};
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    thread_local! {
+        static PASSED: Cell<usize> = const { Cell::new(0) };
+        static KILL_AT: Cell<Option<usize>> = const { Cell::new(None) };
+    }
+
+    /// Counts the points a writer passes and fails at the chosen one, and at all after it.
+    pub(crate) fn kill_point(_: &'static str) -> Result<()> {
+        let n = PASSED.get();
+        PASSED.set(n + 1);
+        match KILL_AT.get() {
+            Some(at) if n >= at => Err(Error::Damaged { path: PathBuf::new(), why: format!("killed at point {at}") }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Runs `work` on this thread as if killed at the `at`-th point.
+    pub(crate) fn killed_at<T>(at: Option<usize>, work: impl FnOnce() -> T) -> T {
+        PASSED.set(0);
+        KILL_AT.set(at);
+        let out = work();
+        KILL_AT.set(None);
+        out
+    }
+
+    pub(crate) fn kill_points_passed() -> usize {
+        PASSED.get()
+    }
+
+    #[test]
+    fn a_killed_write_leaves_the_old_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.json");
+        write_atomic(&path, b"old", "w").unwrap();
+        for at in 0..5 {
+            let result = killed_at(Some(at), || write_atomic(&path, b"newer", "w"));
+            assert!(result.is_err());
+            let now = fs::read(&path).unwrap();
+            // The last point lies after the rename.
+            assert_eq!(now, if at < 4 { b"old".as_slice() } else { b"newer".as_slice() });
+            assert_eq!(remove_unfinished(folder.path(), Some("other")).unwrap(), 0);
+            remove_unfinished(folder.path(), Some("w")).unwrap();
+            assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! What can go wrong in this crate.
+
+use std::{io, path::PathBuf};
+
+/// Why a store, a run, a protocol or a report could not be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The file system refused.
+    #[error("could not {action} {}", path.display())]
+    File {
+        /// What was tried.
+        action: &'static str,
+        /// On which file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Another process writes the same feature store.
+    #[error("another process is writing the feature store (lock {})", path.display())]
+    Locked {
+        /// The lock file.
+        path: PathBuf,
+    },
+    /// A file of this crate's own making that does not read back.
+    #[error("{} is damaged: {why}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A setting outside its range.
+    #[error("{what}: expected {expected}, got {got}")]
+    Parameter {
+        /// Which setting.
+        what: &'static str,
+        /// What it may be.
+        expected: &'static str,
+        /// What it was.
+        got: String,
+    },
+    /// Two cases of one list with the same id.
+    #[error("sample id `{id}` appears twice")]
+    DuplicateId {
+        /// The id.
+        id: String,
+    },
+    /// A tensor or array of the wrong shape.
+    #[error("{what}: expected shape {expected}, got {got:?}")]
+    Shape {
+        /// Which array.
+        what: String,
+        /// What it should be.
+        expected: String,
+        /// What it was.
+        got: Vec<usize>,
+    },
+    /// A name that a store does not hold.
+    #[error("the feature store holds no `{name}`; it holds {held}")]
+    NoSuchTensor {
+        /// The name asked for.
+        name: String,
+        /// The names there are.
+        held: String,
+    },
+    /// A data set that cannot be judged by the protocol asked for.
+    #[error("{protocol}: {why}")]
+    Protocol {
+        /// Which protocol.
+        protocol: &'static str,
+        /// What it needs.
+        why: String,
+    },
+    /// A file that could not be written as text.
+    #[error("could not write {} as {format}", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// JSON, TOML, CSV.
+        format: &'static str,
+        /// What the writer said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A picture or plot that could not be drawn.
+    #[error("could not draw {what}: {why}")]
+    Draw {
+        /// Which picture.
+        what: &'static str,
+        /// What the drawing library said.
+        why: String,
+    },
+    /// A matrix decomposition that did not converge.
+    #[error("no principal components: {why}")]
+    Decomposition {
+        /// What the solver said.
+        why: String,
+    },
+    /// A tensor operation failed.
+    #[error("tensor operation failed")]
+    Tensor(#[from] candle::Error),
+}
+
+/// Shorthand for this crate's results.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// For `map_err`: a file-system error with what was tried and where.
+    pub(crate) fn file(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::File { action, path, source }
+    }
+
+    pub(crate) fn format(
+        path: impl Into<PathBuf>,
+        format: &'static str,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self::Format { path: path.into(), format, source: source.into() }
+    }
+
+    pub(crate) fn shape(what: impl Into<String>, expected: impl Into<String>, got: &[usize]) -> Self {
+        Self::Shape { what: what.into(), expected: expected.into(), got: got.to_vec() }
+    }
+}
