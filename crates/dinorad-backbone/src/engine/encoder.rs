@@ -1,0 +1,287 @@
+//! The transformer on plain slices: tokens in a residual stream, two parallel regions a block.
+//!
+//! A block is an attention, shared among the threads by image, head and queries, and a *chain*,
+//! shared by rows of tokens: output projection, residual, norm, MLP, residual, and then already the
+//! next block's norm and its queries, keys and values. A thread keeps the rows of its chain in its
+//! cache from one product to the next. Every value is computed by one thread in one fixed order, so
+//! results do not depend on how rows are shared.
+
+use rayon::prelude::*;
+
+use super::{
+    kernels::{
+        Epilogue, Kernels,
+        attention::{self, Shape, slot},
+        gemm::{Rows, RowsMut},
+        norm::Norm,
+    },
+    precision::Matrix,
+    workspace::{ChainScratch, Workspace},
+};
+
+/// Columns of the hidden layer that are held at a time.
+pub(crate) const SLAB: usize = 384;
+/// Rows of tokens in one chain, about: enough to read the weights seldom, few enough for the cache.
+const CHAIN_ROWS: usize = 128;
+const MIN_CHAIN_ROWS: usize = 18;
+
+/// One transformer block; LayerScale is folded into `proj` and `ffn_out`, the scale of the scores
+/// into `qkv`.
+pub(crate) struct Block<M> {
+    pub(crate) norm1: Norm,
+    pub(crate) qkv: M,
+    pub(crate) proj: M,
+    pub(crate) norm2: Norm,
+    pub(crate) ffn_in: M,
+    /// GELU or SwiGLU.
+    pub(crate) activation: Epilogue,
+    /// The second layer of the feed-forward part, cut along its inputs into slabs of [`SLAB`]; only
+    /// the first has the bias.
+    pub(crate) ffn_out: Vec<M>,
+}
+
+/// A vision transformer with packed weights.
+pub(crate) struct Encoder<M> {
+    pub(crate) kernels: &'static Kernels,
+    pub(crate) dim: usize,
+    pub(crate) heads: usize,
+    pub(crate) patch: usize,
+    pub(crate) channels: usize,
+    /// Class token (with its position), then registers: `(prefix, dim)`.
+    pub(crate) prefix: Vec<f32>,
+    pub(crate) patch_embed: M,
+    pub(crate) blocks: Vec<Block<M>>,
+    pub(crate) norm: Norm,
+}
+
+/// A batch of images, `(images, channels, height, width)`.
+#[derive(Clone, Copy)]
+pub(crate) struct Pixels<'a> {
+    pub(crate) data: &'a [f32],
+    pub(crate) images: usize,
+    /// Patches from top to bottom and from left to right.
+    pub(crate) grid: (usize, usize),
+}
+
+/// What is wanted of one block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// `(images, tokens, dim)`
+    Tokens,
+    /// `(images, dim)`
+    Class,
+}
+
+/// Strides of the buffers: a line more than needed, so that rows do not share cache sets.
+fn stride(width: usize) -> usize {
+    width.next_multiple_of(16) + 16
+}
+
+impl<M: Matrix> Encoder<M> {
+    /// Tokens before the first patch.
+    pub(crate) fn prefix_tokens(&self) -> usize {
+        self.prefix.len() / self.dim
+    }
+
+    /// Bytes of packed weights.
+    pub(crate) fn bytes(&self) -> usize {
+        let block = |b: &Block<M>| {
+            b.qkv.bytes() + b.proj.bytes() + b.ffn_in.bytes() + b.ffn_out.iter().map(M::bytes).sum::<usize>()
+        };
+        self.patch_embed.bytes() + self.blocks.iter().map(block).sum::<usize>()
+    }
+
+    /// The tokens after each of `layers` (indices of blocks, ascending), one buffer each.
+    ///
+    /// `positions` are those of the patches, `(patches, dim)`; `normalised` applies the final norm.
+    /// The buffers of `pixels` and `positions` have the sizes that `grid` says, and `layers` is not
+    /// empty: the caller has checked.
+    pub(crate) fn forward(
+        &self,
+        pixels: Pixels<'_>,
+        positions: &[f32],
+        layers: &[usize],
+        wanted: Wanted,
+        normalised: bool,
+        workspace: &mut Workspace,
+    ) -> Vec<Vec<f32>> {
+        let threads = rayon::current_num_threads();
+        let tokens = self.prefix_tokens() + pixels.grid.0 * pixels.grid.1;
+        let rows = pixels.images * tokens;
+        let chunk = chain_rows(rows, threads);
+        let (x_stride, qkv_stride) = (stride(self.dim), stride(3 * self.dim));
+        workspace.for_threads(threads);
+        let Workspace { x, qkv, heads, chains, attention } = workspace;
+        x.reserve(rows * x_stride);
+        qkv.reserve(rows * qkv_stride);
+        heads.reserve(rows * x_stride);
+        let head_dim = self.dim / self.heads;
+        let shape = Shape { images: pixels.images, tokens, heads: self.heads, head_dim };
+        let Some(&last) = layers.last() else { return Vec::new() };
+
+        x.par_chunks_mut(chunk * x_stride)
+            .zip(qkv.par_chunks_mut(chunk * qkv_stride))
+            .enumerate()
+            .with_max_len(1)
+            .for_each(|(i, (x, qkv))| {
+                let scratch = &mut *slot(chains);
+                let count = x.len() / x_stride;
+                self.embed(pixels, positions, tokens, i * chunk, count, x, scratch);
+                self.queries(&self.blocks[0], count, x, qkv, scratch);
+            });
+
+        let mut results = Vec::with_capacity(layers.len());
+        for (index, block) in self.blocks.iter().enumerate().take(last + 1) {
+            attention::attend(
+                self.kernels,
+                shape,
+                Rows { data: qkv, stride: qkv_stride },
+                RowsMut { data: heads, stride: x_stride },
+                attention,
+            );
+            let next = (index < last).then(|| &self.blocks[index + 1]);
+            let mut result = match wanted {
+                Wanted::Tokens if layers.contains(&index) => vec![0.0; rows * self.dim],
+                _ => Vec::new(),
+            };
+            let mut outputs: Vec<_> = result.chunks_mut(chunk * self.dim).map(Some).collect();
+            outputs.resize_with(rows.div_ceil(chunk), || None);
+            x.par_chunks_mut(chunk * x_stride)
+                .zip(qkv.par_chunks_mut(chunk * qkv_stride))
+                .zip(heads.par_chunks(chunk * x_stride))
+                .zip(outputs)
+                .with_max_len(1)
+                .for_each(|(((x, qkv), heads), output)| {
+                    let scratch = &mut *slot(chains);
+                    let count = x.len() / x_stride;
+                    self.feed(block, count, heads, x, x_stride, scratch);
+                    if let Some(output) = output {
+                        self.emit(count, x, x_stride, output, normalised);
+                    }
+                    if let Some(next) = next {
+                        self.queries(next, count, x, qkv, scratch);
+                    }
+                });
+            if layers.contains(&index) {
+                if wanted == Wanted::Class {
+                    result = vec![0.0; pixels.images * self.dim];
+                    self.emit(pixels.images, x, tokens * x_stride, &mut result, normalised);
+                }
+                results.push(result);
+            }
+        }
+        results
+    }
+
+    /// Rows `first..first + count` of the residual stream from pixels.
+    fn embed(
+        &self,
+        pixels: Pixels<'_>,
+        positions: &[f32],
+        tokens: usize,
+        first: usize,
+        count: usize,
+        x: &mut [f32],
+        scratch: &mut ChainScratch,
+    ) {
+        let (dim, x_stride, prefix) = (self.dim, stride(self.dim), self.prefix_tokens());
+        let inner = self.channels * self.patch * self.patch;
+        let input_stride = stride(inner);
+        scratch.input.reserve(count * input_stride);
+        let mut row = 0;
+        while row < count {
+            let (image, token) = ((first + row) / tokens, (first + row) % tokens);
+            if token < prefix {
+                x[row * x_stride..][..dim].copy_from_slice(&self.prefix[token * dim..][..dim]);
+                row += 1;
+                continue;
+            }
+            let n = (tokens - token).min(count - row);
+            for i in 0..n {
+                let patch = token - prefix + i;
+                x[(row + i) * x_stride..][..dim].copy_from_slice(&positions[patch * dim..][..dim]);
+                let to = &mut scratch.input[i * input_stride..][..inner];
+                self.patch_pixels(pixels, image, patch, to);
+            }
+            let input = Rows { data: &*scratch.input, stride: input_stride };
+            let out = RowsMut { data: &mut x[row * x_stride..], stride: x_stride };
+            self.patch_embed.multiply(self.kernels, n, input, 0..dim, out, Epilogue::Residual);
+            row += n;
+        }
+    }
+
+    /// The pixels of one patch in the order of the convolution's weights: channel, row, column.
+    fn patch_pixels(&self, pixels: Pixels<'_>, image: usize, patch: usize, to: &mut [f32]) {
+        let side = self.patch;
+        let width = pixels.grid.1 * side;
+        let height = pixels.grid.0 * side;
+        let (top, left) = (patch / pixels.grid.1 * side, patch % pixels.grid.1 * side);
+        for (i, line) in to.chunks_exact_mut(side).enumerate() {
+            let (channel, y) = (i / side, i % side);
+            let from = ((image * self.channels + channel) * height + top + y) * width + left;
+            line.copy_from_slice(&pixels.data[from..from + side]);
+        }
+    }
+
+    /// Queries, keys and values of a block for `count` rows of the residual stream.
+    fn queries(&self, block: &Block<M>, count: usize, x: &[f32], qkv: &mut [f32], scratch: &mut ChainScratch) {
+        let s = stride(self.dim);
+        scratch.input.reserve(count * s);
+        let to = RowsMut { data: &mut *scratch.input, stride: s };
+        block.norm1.apply(self.kernels, count, Rows { data: x, stride: s }, to);
+        let input = Rows { data: &*scratch.input, stride: s };
+        let out = RowsMut { data: qkv, stride: stride(3 * self.dim) };
+        block.qkv.multiply(self.kernels, count, input, 0..3 * self.dim, out, Epilogue::Bias);
+    }
+
+    /// From what the heads return to the block's output, on `count` rows of the residual stream.
+    fn feed(
+        &self,
+        block: &Block<M>,
+        count: usize,
+        heads: &[f32],
+        x: &mut [f32],
+        x_stride: usize,
+        scratch: &mut ChainScratch,
+    ) {
+        let (kernels, dim, s) = (self.kernels, self.dim, stride(self.dim));
+        let input = Rows { data: heads, stride: x_stride };
+        let out = RowsMut { data: &mut *x, stride: x_stride };
+        block.proj.multiply(kernels, count, input, 0..dim, out, Epilogue::Residual);
+
+        scratch.input.reserve(count * s);
+        let to = RowsMut { data: &mut *scratch.input, stride: s };
+        block.norm2.apply(kernels, count, Rows { data: &*x, stride: x_stride }, to);
+        let hidden_stride = stride(SLAB);
+        scratch.hidden.reserve(count * hidden_stride);
+        let hidden = block.ffn_in.columns();
+        for (slab, out) in block.ffn_out.iter().enumerate() {
+            let columns = slab * SLAB..((slab + 1) * SLAB).min(hidden);
+            let input = Rows { data: &*scratch.input, stride: s };
+            let to = RowsMut { data: &mut *scratch.hidden, stride: hidden_stride };
+            block.ffn_in.multiply(kernels, count, input, columns, to, block.activation);
+            let input = Rows { data: &*scratch.hidden, stride: hidden_stride };
+            let to = RowsMut { data: &mut *x, stride: x_stride };
+            out.multiply(kernels, count, input, 0..dim, to, Epilogue::Residual);
+        }
+    }
+
+    /// Copies rows of the residual stream out, normalised if asked.
+    fn emit(&self, count: usize, x: &[f32], x_stride: usize, out: &mut [f32], normalised: bool) {
+        let dim = self.dim;
+        if normalised {
+            let to = RowsMut { data: out, stride: dim };
+            self.norm.apply(self.kernels, count, Rows { data: x, stride: x_stride }, to);
+        } else {
+            for (row, to) in out.chunks_exact_mut(dim).enumerate() {
+                to.copy_from_slice(&x[row * x_stride..][..dim]);
+            }
+        }
+    }
+}
+
+/// Rows of a chain: about [`CHAIN_ROWS`], and such that all threads end together.
+fn chain_rows(rows: usize, threads: usize) -> usize {
+    let chains = threads * rows.div_ceil(threads * CHAIN_ROWS);
+    rows.div_ceil(chains.max(1)).max(MIN_CHAIN_ROWS)
+}

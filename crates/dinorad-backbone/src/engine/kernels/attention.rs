@@ -1,0 +1,157 @@
+//! Softmax attention that holds a few rows of scores at a time.
+//!
+//! The queries of one head go through in blocks of a few tile heights; keys and values come in
+//! tiles whose scores fit the first-level cache. Running maxima and sums ("online softmax") make
+//! the result independent of how many tiles there are, up to rounding; the cut into tiles depends
+//! on the number of tokens alone, so results do not depend on the threads.
+
+use std::sync::Mutex;
+
+use rayon::prelude::*;
+
+use super::{
+    Aligned, Epilogue, Kernels,
+    gemm::{Panels, Rows, RowsMut, multiply},
+};
+
+/// Keys per tile: a multiple of every panel's width.
+const KEYS: usize = 384;
+/// Distance between rows of scores: not a multiple of a page, so that rows do not share cache sets.
+const SCORE_STRIDE: usize = KEYS + 16;
+/// Most queries that go through together.
+const MAX_QUERIES: usize = 24;
+
+/// Sizes of an attention over `images` images of `tokens` tokens.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shape {
+    pub(crate) images: usize,
+    pub(crate) tokens: usize,
+    pub(crate) heads: usize,
+    pub(crate) head_dim: usize,
+}
+
+/// What one thread needs.
+pub(crate) struct Scratch {
+    keys: Panels,
+    values: Vec<Panels>,
+    scores: Aligned,
+    out: Aligned,
+}
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Self {
+            keys: Panels::scratch(),
+            values: Vec::new(),
+            scores: Aligned::zeros(MAX_QUERIES * SCORE_STRIDE),
+            out: Aligned::default(),
+        }
+    }
+}
+
+/// Memory that several tasks write to, each its own part.
+struct Shared {
+    data: *mut f32,
+    len: usize,
+}
+
+// SAFETY: `attend` writes from every task to rows and columns of its own only.
+unsafe impl Sync for Shared {}
+
+/// Attention of all heads of all images.
+///
+/// `qkv` holds a row of `3 * heads * head_dim` values for every token: queries, keys, values, each
+/// head by head; queries are already scaled by `log2(e) / sqrt(head_dim)`. `out` gets a row of
+/// `heads * head_dim` for every token.
+///
+/// # Panics
+/// If a buffer is shorter than the shapes say.
+pub(crate) fn attend(
+    kernels: &Kernels,
+    shape: Shape,
+    qkv: Rows<'_>,
+    out: RowsMut<'_>,
+    scratch: &[Mutex<Scratch>],
+) {
+    let Shape { images, tokens, heads, head_dim } = shape;
+    let dim = heads * head_dim;
+    let rows = images * tokens;
+    if rows == 0 || dim == 0 {
+        return;
+    }
+    assert!(qkv.stride >= 3 * dim && (rows - 1) * qkv.stride + 3 * dim <= qkv.data.len());
+    assert!(out.stride >= dim && (rows - 1) * out.stride + dim <= out.data.len());
+
+    let block = (2 * kernels.rows(kernels.nv)).min(MAX_QUERIES);
+    let blocks = tokens.div_ceil(block);
+    // Enough tasks to share evenly, few enough that packing keys and values does not show.
+    let wanted = (4 * rayon::current_num_threads()).div_ceil(images * heads);
+    let parts = if rayon::current_num_threads() == 1 { 1 } else { wanted.clamp(1, blocks) };
+    let shared = Shared { data: out.data.as_mut_ptr(), len: out.data.len() };
+    let shared = &shared;
+
+    (0..images * heads * parts).into_par_iter().with_max_len(1).for_each(|task| {
+        let (head_of_image, part) = (task / parts, task % parts);
+        let (image, head) = (head_of_image / heads, head_of_image % heads);
+        let mut guard = slot(scratch);
+        let Scratch { keys, values, scores, out: accumulator } = &mut *guard;
+
+        let first = image * tokens;
+        let at = |row: usize, which: usize| (first + row) * qkv.stride + which * dim + head * head_dim;
+        keys.fill_transposed(kernels, &qkv.data[at(0, 1)..], qkv.stride, tokens, head_dim);
+        values.resize_with(tokens.div_ceil(KEYS).max(values.len()), Panels::scratch);
+        for (tile, from) in values.iter_mut().zip((0..tokens).step_by(KEYS)) {
+            let len = (tokens - from).min(KEYS);
+            tile.fill_rows(kernels, &qkv.data[at(from, 2)..], qkv.stride, len, head_dim);
+        }
+        accumulator.reserve(MAX_QUERIES * head_dim);
+
+        for b in part * blocks / parts..(part + 1) * blocks / parts {
+            let from = b * block;
+            let n = (tokens - from).min(block);
+            let query = Rows { data: &qkv.data[at(from, 0)..], stride: qkv.stride };
+            let mut max = [f32::NEG_INFINITY; MAX_QUERIES];
+            let mut sum = [0.0f32; MAX_QUERIES];
+            for (tile, start) in values.iter().zip((0..tokens).step_by(KEYS)) {
+                let len = (tokens - start).min(KEYS);
+                let to = RowsMut { data: &mut *scores, stride: SCORE_STRIDE };
+                multiply(kernels, n, query, keys, start..start + len, to, Epilogue::Store);
+                for i in 0..n {
+                    let row = &mut scores[i * SCORE_STRIDE..][..SCORE_STRIDE];
+                    // SAFETY: a row has room for `len <= KEYS` values rounded up to registers.
+                    let shrink =
+                        unsafe { (kernels.softmax_step)(row.as_mut_ptr(), len, &mut max[i], &mut sum[i]) };
+                    if start > 0 {
+                        scale(kernels, &mut accumulator[i * head_dim..][..head_dim], shrink);
+                    }
+                }
+                let epilogue = if start == 0 { Epilogue::Store } else { Epilogue::Accumulate };
+                let weights = Rows { data: &*scores, stride: SCORE_STRIDE };
+                let to = RowsMut { data: &mut *accumulator, stride: head_dim };
+                multiply(kernels, n, weights, tile, 0..head_dim, to, epilogue);
+            }
+            for i in 0..n {
+                let row = &mut accumulator[i * head_dim..][..head_dim];
+                scale(kernels, row, 1.0 / sum[i]);
+                let to = (first + from + i) * out.stride + head * head_dim;
+                debug_assert!(to + head_dim <= shared.len);
+                // SAFETY: in bounds by the assertion at the top (row below `rows`, columns below
+                // `dim <= stride`); this task alone has this head of this image's rows in block `b`,
+                // and `out` is borrowed uniquely for the whole call.
+                unsafe { std::ptr::copy_nonoverlapping(row.as_ptr(), shared.data.add(to), head_dim) };
+            }
+        }
+    });
+}
+
+fn scale(kernels: &Kernels, row: &mut [f32], factor: f32) {
+    // SAFETY: the pointer is good for the slice's length.
+    unsafe { (kernels.scale)(row.as_mut_ptr(), row.len(), factor) }
+}
+
+/// The scratch of the current thread; free, unless more threads than slots share the pool.
+pub(crate) fn slot<T>(slots: &[Mutex<T>]) -> std::sync::MutexGuard<'_, T> {
+    let index = rayon::current_thread_index().unwrap_or(0) % slots.len();
+    // A poisoned slot is only scratch: whatever a panicking task left there is overwritten.
+    slots[index].lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}

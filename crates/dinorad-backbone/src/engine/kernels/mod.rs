@@ -1,0 +1,175 @@
+//! The kernels of the CPU engine and the choice among instruction sets at run time.
+//!
+//! All `unsafe` of the engine lives in this folder. A [`Kernels`] is a table of functions compiled
+//! for one instruction set; it can only be had when the processor has that set, which is what makes
+//! the safe wrappers in [`gemm`], [`attention`] and [`norm`] sound. [`reference`] holds the same
+//! operations in plain Rust.
+#![allow(unsafe_code)]
+
+mod aligned;
+pub(crate) mod attention;
+pub(crate) mod gemm;
+mod math;
+pub(crate) mod norm;
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod reference;
+mod simd;
+mod tile;
+
+pub(crate) use aligned::Aligned;
+pub(crate) use tile::Epilogue;
+use tile::Tile;
+
+/// Instruction sets that the engine has kernels for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum InstructionSet {
+    /// x86-64 with AVX-512F.
+    Avx512,
+    /// x86-64 with AVX2 and FMA.
+    Avx2,
+    /// AArch64 with NEON.
+    Neon,
+    /// Plain Rust, for every other processor.
+    Portable,
+}
+
+impl InstructionSet {
+    /// All of them, fastest first.
+    pub const ALL: [Self; 4] = [Self::Avx512, Self::Avx2, Self::Neon, Self::Portable];
+
+    /// The fastest one that this processor has.
+    pub fn best() -> Self {
+        Self::ALL.into_iter().find(|set| set.is_available()).unwrap_or(Self::Portable)
+    }
+
+    /// Whether this processor has it.
+    pub fn is_available(self) -> bool {
+        Kernels::of(self).is_some()
+    }
+
+    /// Its name, lower case.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Avx512 => "avx512",
+            Self::Avx2 => "avx2",
+            Self::Neon => "neon",
+            Self::Portable => "portable",
+        }
+    }
+}
+
+type TileFn = unsafe fn(&Tile);
+
+/// Kernels for one instruction set.
+pub(crate) struct Kernels {
+    set: InstructionSet,
+    /// Values in a register.
+    lanes: usize,
+    /// Registers across a panel of a weight matrix.
+    nv: usize,
+    /// `tiles[nv - 1][rows - 1]`; a row of the table is as long as the most rows whose accumulators
+    /// fit the registers.
+    tiles: [&'static [TileFn]; 4],
+    layer_norm: unsafe fn(*const f32, usize, *const f32, *const f32, f32, *mut f32),
+    softmax_step: unsafe fn(*mut f32, usize, &mut f32, &mut f32) -> f32,
+    scale: unsafe fn(*mut f32, usize, f32),
+}
+
+impl Kernels {
+    /// The kernels of `set`, if this processor can run them.
+    pub(crate) fn of(set: InstructionSet) -> Option<&'static Self> {
+        match set {
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx512 if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("fma") => {
+                Some(&avx512::KERNELS)
+            }
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx2 if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") => {
+                Some(&avx2::KERNELS)
+            }
+            #[cfg(target_arch = "aarch64")]
+            InstructionSet::Neon if std::arch::is_aarch64_feature_detected!("neon") => Some(&neon::KERNELS),
+            InstructionSet::Portable => Some(&portable::KERNELS),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn set(&self) -> InstructionSet {
+        self.set
+    }
+
+    /// Values in a register.
+    pub(crate) fn lanes(&self) -> usize {
+        self.lanes
+    }
+
+    /// Columns of a full panel of a weight matrix.
+    pub(crate) fn panel_columns(&self) -> usize {
+        self.nv * self.lanes
+    }
+
+    /// Most rows of a tile with `nv` registers across.
+    fn rows(&self, nv: usize) -> usize {
+        self.tiles[nv - 1].len()
+    }
+}
+
+/// One instruction set: functions with the set switched on around the generic kernels, and the
+/// table of them.
+macro_rules! kernels {
+    ($module:ident, $simd:ident, $set:ident, nv = $nv:literal,
+     tiles = [$([$($mr:literal)*] x $width:literal),*] $(, features = $features:literal)?) => {
+        mod $module {
+            use super::{InstructionSet, Kernels, TileFn, simd::{$simd as Isa, Simd}, tile::{self, Tile}};
+
+            // SAFETY (all functions here): reached only through `Kernels::of`, which has checked the
+            // processor; the pointers are the caller's promise.
+            $(#[target_feature(enable = $features)])?
+            unsafe fn tile<const MR: usize, const NV: usize>(t: &Tile) {
+                unsafe { tile::tile::<Isa, MR, NV>(t) }
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn layer_norm(x: *const f32, dim: usize, gamma: *const f32, beta: *const f32, eps: f32, out: *mut f32) {
+                unsafe { tile::layer_norm::<Isa>(x, dim, gamma, beta, eps, out) }
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn softmax_step(scores: *mut f32, n: usize, max: &mut f32, sum: &mut f32) -> f32 {
+                unsafe { tile::softmax_step::<Isa>(scores, n, max, sum) }
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn scale(row: *mut f32, n: usize, factor: f32) {
+                unsafe { tile::scale::<Isa>(row, n, factor) }
+            }
+
+            pub(super) static KERNELS: Kernels = Kernels {
+                set: InstructionSet::$set,
+                lanes: <Isa as Simd>::LANES,
+                nv: $nv,
+                tiles: [$(&[$(tile::<$mr, $width> as TileFn),*]),*],
+                layer_norm,
+                softmax_step,
+                scale,
+            };
+        }
+    };
+}
+
+// Tile heights: as many accumulators as leave registers for one row of the panel and one broadcast.
+#[cfg(target_arch = "x86_64")]
+kernels!(avx512, Avx512, Avx512, nv = 3, tiles = [
+    [1 2 3 4 5 6 7 8 9 10 11 12] x 1, [1 2 3 4 5 6 7 8 9 10 11 12] x 2, [1 2 3 4 5 6 7 8 9] x 3, [1 2 3 4 5 6] x 4
+], features = "avx512f,avx2,fma");
+#[cfg(target_arch = "x86_64")]
+kernels!(avx2, Avx2, Avx2, nv = 2, tiles = [
+    [1 2 3 4 5 6] x 1, [1 2 3 4 5 6] x 2, [1 2 3 4] x 3, [1 2] x 4
+], features = "avx2,fma");
+#[cfg(target_arch = "aarch64")]
+kernels!(neon, Neon, Neon, nv = 3, tiles = [
+    [1 2 3 4 5 6 7 8] x 1, [1 2 3 4 5 6 7 8] x 2, [1 2 3 4 5 6 7 8] x 3, [1 2 3 4 5 6] x 4
+], features = "neon");
+kernels!(portable, Portable, Portable, nv = 2, tiles = [
+    [1 2 3 4] x 1, [1 2 3 4] x 2, [1 2 3] x 3, [1 2] x 4
+]);
