@@ -216,7 +216,8 @@ mod tests {
     #[test]
     fn halves_widen_exactly() {
         // values of numpy.float16
-        for (bits, want) in [(0x3c00, 1.0), (0xc000, -2.0), (0x7bff, 65504.0), (0x0001, 5.960_464_5e-8), (0x8000, -0.0)] {
+        for (bits, want) in [(0x3c00, 1.0), (0xc000, -2.0), (0x7bff, 65504.0), (0x0001, 5.960_464_5e-8), (0x8000, -0.0)]
+        {
             assert_eq!(half_to_f32(bits), want);
         }
         assert!(half_to_f32(0x7e00).is_nan());

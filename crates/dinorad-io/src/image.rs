@@ -9,7 +9,7 @@ use ::image::{DynamicImage, ImageDecoder, ImageReader};
 use ndarray::{Array2, Array3, Axis};
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Format, ReadOptions, Result, format::sniff_bytes};
+use crate::{Error, Format, ReadOptions, Result, dicom::Voi, format::sniff_bytes};
 
 /// What the channels mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +38,8 @@ pub struct Image {
     pub spacing_mm: Option<[f64; 2]>,
     /// DICOM modality, where the file says.
     pub modality: Option<String>,
+    /// Windows that the file proposes for display, in its order; never applied here.
+    pub windows: Vec<Voi>,
 }
 
 impl Image {
@@ -54,7 +56,7 @@ impl Image {
                 return Err(Error::Argument { what: "channels of an image", expected, got });
             }
         };
-        Ok(Self { data, alpha: None, bit_depth, photometric, spacing_mm: None, modality: None })
+        Ok(Self { data, alpha: None, bit_depth, photometric, spacing_mm: None, modality: None, windows: Vec::new() })
     }
 
     /// Largest value of the bit depth.
@@ -176,11 +178,8 @@ fn convert(decoded: DynamicImage, bytes: &[u8], path: &Path, format: Format) -> 
     let mut image = Image::new(data, depth)?;
     // PNG: byte 24 is the bit depth, byte 25 the colour type (0 gray, 3 palette). The transparency
     // of a palette or of a key colour marks display hints, not measured values.
-    let (bits, kind) = if format == Format::Png {
-        (png_bits(bytes), bytes.get(25).copied().unwrap_or(0))
-    } else {
-        (depth, 255)
-    };
+    let (bits, kind) =
+        if format == Format::Png { (png_bits(bytes), bytes.get(25).copied().unwrap_or(0)) } else { (depth, 255) };
     if (n == 2 || n == 4) && !matches!(kind, 0 | 2 | 3) {
         image.alpha = Some(all.index_axis(Axis(2), n - 1).to_owned());
     }

@@ -4,7 +4,7 @@ use dinorad_core::Affine;
 use ndarray::{Array2, Array3, ArrayView3, Axis};
 use serde::{Deserialize, Serialize};
 
-use crate::nifti::Header;
+use crate::{Photometric, nifti::Header};
 
 /// Where a volume's affine came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +45,8 @@ pub struct Volume {
     pub frame_of_reference: Option<String>,
     /// Where the affine came from.
     pub placement: Placement,
+    /// Gray, or gray to be inverted for display (DICOM's MONOCHROME1; the values never are).
+    pub photometric: Photometric,
     /// Header of the NIfTI file this was read from, for writing results that overlay.
     pub(crate) header: Option<Box<Header>>,
     /// Axes to go back to the file's own order after [`Volume::to_canonical`].
@@ -60,6 +62,7 @@ impl Volume {
             modality: None,
             frame_of_reference: None,
             placement: Placement::Given,
+            photometric: Photometric::Monochrome2,
             header: None,
             stored: None,
         }
@@ -125,6 +128,7 @@ impl Volume {
             modality: self.modality.clone(),
             frame_of_reference: self.frame_of_reference.clone(),
             placement: self.placement,
+            photometric: self.photometric,
             header: self.header.clone(),
             stored: self.stored,
         }
@@ -170,4 +174,14 @@ pub(crate) fn reorient<T: Clone>(
     let turned = view.permuted_axes(source).as_standard_layout().into_owned();
     let step = Affine::new(to_old).unwrap_or_else(|_| Affine::identity());
     (turned, affine.compose(&step))
+}
+
+/// A remark if the values cannot be what the modality says, such as CT stored as 8-bit gray.
+pub(crate) fn intensity_warning(volume: &Volume) -> Option<String> {
+    if volume.modality.as_deref() != Some("CT") {
+        return None;
+    }
+    let (min, max) = volume.data.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(a, b), v| (a.min(*v), b.max(*v)));
+    // air is at -1000 HU; a scan that never goes below -100 and ends at 255 was windowed before
+    (min >= 0.0 && max <= 255.0).then(|| format!("CT values from {min} to {max}: 8-bit gray rather than HU"))
 }

@@ -1,15 +1,98 @@
 //! DICOM: single files, multi-frame files and series of slices.
+//!
+//! Values come in the modality's unit (HU for CT); windows, palettes of display and inversion are
+//! never applied unasked. Names, numbers and dates of patients are not kept anywhere.
+//!
+//! The element structure is read by this crate itself, over bytes in memory, so that no declared
+//! length decides how much memory is taken; the codecs are other people's.
 
+mod codec;
+mod file;
+mod geometry;
+mod header;
+mod lut;
+pub(crate) mod parse;
 mod report;
+mod series;
+pub(crate) mod syntax;
 
+use std::path::Path;
+
+use ndarray::Array4;
+
+pub use file::DicomFile;
+pub(crate) use file::Raw;
+pub use header::{FrameHeader, Header, PhotometricInterpretation, SampleKind};
+pub use lut::{Lut, Voi, VoiFunction};
 pub use report::{Problem, SeriesReport, Skipped};
+pub use series::{SeriesInfo, find_series, read_series};
+
+use crate::{Loaded, Photometric, ReadOptions, Result};
+
+/// Frames without a place in the patient, such as an ultrasound loop.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Frames {
+    /// `(n, c, h, w)`; one channel for gray in the modality's unit, three for RGB.
+    pub data: Array4<f32>,
+    /// Bits of a stored value.
+    pub bit_depth: u8,
+    /// What the channels mean.
+    pub photometric: Photometric,
+    /// DICOM modality.
+    pub modality: Option<String>,
+    /// Distance between pixel centres in mm, `[row, column]`, where the file says.
+    pub spacing_mm: Option<[f64; 2]>,
+}
+
+/// Reads one file: an image, or the frames of a multi-frame file as a volume where they have
+/// positions and as [`Frames`] where they have none.
+///
+/// # Errors
+/// [`Error::Damaged`](crate::Error::Damaged), [`Error::Unsupported`](crate::Error::Unsupported),
+/// [`Error::MissingCodec`](crate::Error::MissingCodec), [`Error::Limit`](crate::Error::Limit),
+/// [`Error::Read`](crate::Error::Read); [`Error::Series`](crate::Error::Series) if frames with
+/// positions do not make one volume.
+pub fn read_file(path: &Path, options: &ReadOptions) -> Result<Loaded> {
+    load(DicomFile::open(path, options)?, path, options)
+}
+
+/// The same from memory; `path` only names the file in errors.
+///
+/// # Errors
+/// As [`read_file`].
+pub fn read_bytes(bytes: Vec<u8>, path: &Path, options: &ReadOptions) -> Result<Loaded> {
+    load(DicomFile::from_bytes(bytes, path, options)?, path, options)
+}
+
+fn load(file: DicomFile, path: &Path, options: &ReadOptions) -> Result<Loaded> {
+    let header = file.header().clone();
+    if header.frames == 1 {
+        return Ok(Loaded::Image(file.image(0)?));
+    }
+    file.check_total()?;
+    let gray = header.photometric.converted() != Photometric::Rgb;
+    if gray && header.per_frame.iter().any(|f| f.position.is_some()) {
+        let report = SeriesReport { series_uid: header.series.clone().unwrap_or_default(), ..Default::default() };
+        let images = vec![(path.to_owned(), Box::new(header), Some(file))];
+        return Ok(Loaded::Volume(series::assemble(path, images, report, options)?.0));
+    }
+    Ok(Loaded::Frames(Frames {
+        data: file.all_frames()?,
+        bit_depth: file.bit_depth(),
+        photometric: header.photometric.converted(),
+        modality: header.modality,
+        spacing_mm: header.common.pixel_spacing,
+    }))
+}
 
 /// Whether these bytes could be a data set without preamble: a plausible first element of group
 /// 0002 or 0008.
 pub(crate) fn looks_bare(head: &[u8]) -> bool {
     let Some(first) = head.get(..8) else { return false };
     let (group, element) = (u16::from_le_bytes([first[0], first[1]]), u16::from_le_bytes([first[2], first[3]]));
-    let explicit = matches!(&first[4..6], b"UL" | b"OB" | b"UI" | b"CS" | b"DA" | b"TM" | b"SH" | b"LO" | b"DT" | b"SQ");
+    let explicit =
+        matches!(&first[4..6], b"UL" | b"OB" | b"UI" | b"CS" | b"DA" | b"TM" | b"SH" | b"LO" | b"DT" | b"SQ");
     let implicit = u32::from_le_bytes([first[4], first[5], first[6], first[7]]) <= 64;
     match (group, element) {
         (2, e) => explicit && e <= 0x0102,

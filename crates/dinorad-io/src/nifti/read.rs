@@ -239,7 +239,8 @@ impl<R: Read> Source<R> {
         if bytes > self.bound {
             return Err(short(self));
         }
-        let done = io::copy(&mut self.stream.by_ref().take(bytes), &mut io::sink()).map_err(|e| self.damaged(gzip(e)))?;
+        let done =
+            io::copy(&mut self.stream.by_ref().take(bytes), &mut io::sink()).map_err(|e| self.damaged(gzip(e)))?;
         self.bound -= done.min(self.bound);
         if done < bytes { Err(short(self)) } else { Ok(()) }
     }
@@ -356,4 +357,3 @@ fn convert(bytes: &[u8], kind: DataType, big: bool, scaling: Option<(f64, f64)>,
         DataType::F64 => push!(f64),
     }
 }
-

@@ -54,7 +54,9 @@ impl NpyHeader {
         let mut text = vec![0u8; length];
         source.read_exact(&mut text).map_err(cut)?;
         let text = String::from_utf8_lossy(&text);
-        let fields = Parser { rest: text.trim() }.dict().ok_or_else(|| damaged("header is not a dictionary of literals".into()))?;
+        let fields = Parser { rest: text.trim() }
+            .dict()
+            .ok_or_else(|| damaged("header is not a dictionary of literals".into()))?;
         let field = |key: &str| {
             let found = fields.iter().find(|(k, _)| k == key).map(|(_, v)| v);
             found.ok_or_else(|| damaged(format!("header has no `{key}`")))

@@ -60,11 +60,7 @@ pub fn read_npz_header(path: &Path, name: &str) -> Result<NpyHeader> {
     with_member(path, name, |member, _| NpyHeader::read(member, path, Format::Npz))
 }
 
-fn with_member<T>(
-    path: &Path,
-    name: &str,
-    read: impl FnOnce(&mut dyn std::io::Read, u64) -> Result<T>,
-) -> Result<T> {
+fn with_member<T>(path: &Path, name: &str, read: impl FnOnce(&mut dyn std::io::Read, u64) -> Result<T>) -> Result<T> {
     let (mut archive, size) = open(path)?;
     let file_name = format!("{name}.npy");
     if archive.index_for_name(&file_name).is_none() {

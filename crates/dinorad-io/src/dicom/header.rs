@@ -1,0 +1,337 @@
+//! The technical attributes of an image, checked.
+
+use serde::Serialize;
+
+use super::{
+    lut::{Lut, Palette, Voi},
+    parse::{DOUBLE_PIXEL_DATA, DataSet, FLOAT_PIXEL_DATA, PIXEL_DATA, Tag},
+};
+use crate::Photometric;
+
+/// What the samples of a pixel mean before conversion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[allow(missing_docs)]
+pub enum PhotometricInterpretation {
+    #[serde(rename = "MONOCHROME1")]
+    Monochrome1,
+    #[serde(rename = "MONOCHROME2")]
+    Monochrome2,
+    #[serde(rename = "PALETTE COLOR")]
+    Palette,
+    #[serde(rename = "RGB")]
+    Rgb,
+    #[serde(rename = "YBR_FULL")]
+    YbrFull,
+    #[serde(rename = "YBR_FULL_422")]
+    YbrFull422,
+    #[serde(rename = "YBR_ICT")]
+    YbrIct,
+    #[serde(rename = "YBR_RCT")]
+    YbrRct,
+}
+
+impl PhotometricInterpretation {
+    fn parse(text: &str) -> Option<Self> {
+        Some(match text {
+            "MONOCHROME1" => Self::Monochrome1,
+            "MONOCHROME2" => Self::Monochrome2,
+            "PALETTE COLOR" => Self::Palette,
+            "RGB" => Self::Rgb,
+            "YBR_FULL" => Self::YbrFull,
+            "YBR_FULL_422" => Self::YbrFull422,
+            "YBR_ICT" => Self::YbrIct,
+            "YBR_RCT" => Self::YbrRct,
+            _ => return None,
+        })
+    }
+
+    /// What the values mean after conversion.
+    pub fn converted(self) -> Photometric {
+        match self {
+            Self::Monochrome1 => Photometric::Monochrome1,
+            Self::Monochrome2 => Photometric::Monochrome2,
+            _ => Photometric::Rgb,
+        }
+    }
+
+    /// Whether a pixel has one sample.
+    pub fn is_single(self) -> bool {
+        matches!(self, Self::Monochrome1 | Self::Monochrome2 | Self::Palette)
+    }
+}
+
+/// How samples are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SampleKind {
+    /// PixelData.
+    Integer,
+    /// FloatPixelData.
+    Float,
+    /// DoubleFloatPixelData.
+    Double,
+}
+
+/// Where and in what unit one frame is. Attributes the file does not have stay `None`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+#[non_exhaustive]
+pub struct FrameHeader {
+    /// ImagePositionPatient: centre of the first pixel, LPS mm.
+    pub position: Option<[f64; 3]>,
+    /// ImageOrientationPatient: direction of increasing column, then of increasing row, LPS.
+    pub orientation: Option<[f64; 6]>,
+    /// PixelSpacing in mm: between rows, between columns.
+    pub pixel_spacing: Option<[f64; 2]>,
+    /// SliceThickness in mm.
+    pub slice_thickness: Option<f64>,
+    /// SpacingBetweenSlices in mm.
+    pub spacing_between_slices: Option<f64>,
+    /// RescaleSlope and RescaleIntercept.
+    pub rescale: Option<(f64, f64)>,
+    /// VOI windows and tables, in the order of the file.
+    pub windows: Vec<Voi>,
+}
+
+/// The technical attributes of a DICOM image. No personal attribute is kept.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Header {
+    /// TransferSyntaxUID.
+    pub transfer_syntax: String,
+    /// SOPClassUID.
+    pub sop_class: Option<String>,
+    /// SOPInstanceUID.
+    pub sop_instance: Option<String>,
+    /// SeriesInstanceUID.
+    pub series: Option<String>,
+    /// FrameOfReferenceUID.
+    pub frame_of_reference: Option<String>,
+    /// Modality such as `CT`.
+    pub modality: Option<String>,
+    /// ImageType, such as `ORIGINAL, PRIMARY, AXIAL`.
+    pub image_type: Vec<String>,
+    /// InstanceNumber.
+    pub instance_number: Option<i64>,
+    /// Rows.
+    pub rows: u16,
+    /// Columns.
+    pub columns: u16,
+    /// NumberOfFrames.
+    pub frames: u32,
+    /// SamplesPerPixel.
+    pub samples: u16,
+    /// PhotometricInterpretation.
+    pub photometric: PhotometricInterpretation,
+    /// PlanarConfiguration.
+    pub planar: u16,
+    /// Integers or floats.
+    pub sample_kind: SampleKind,
+    /// BitsAllocated.
+    pub bits_allocated: u16,
+    /// BitsStored.
+    pub bits_stored: u16,
+    /// HighBit.
+    pub high_bit: u16,
+    /// PixelRepresentation is 1.
+    pub signed: bool,
+    /// ImagerPixelSpacing in mm: at the detector, not in the patient.
+    pub imager_pixel_spacing: Option<[f64; 2]>,
+    /// Attributes that all frames share.
+    pub common: FrameHeader,
+    /// Attributes of single frames (enhanced objects); empty or one for each frame.
+    pub per_frame: Vec<FrameHeader>,
+    /// Modality LUT, in place of a rescale.
+    pub modality_lut: Option<Lut>,
+    #[serde(skip)]
+    pub(crate) palette: Option<Palette>,
+}
+
+const SHARED_GROUPS: Tag = 0x5200_9229;
+const FRAME_GROUPS: Tag = 0x5200_9230;
+const PLANE_POSITION: Tag = 0x0020_9113;
+const PLANE_ORIENTATION: Tag = 0x0020_9116;
+const PIXEL_MEASURES: Tag = 0x0028_9110;
+const VALUE_TRANSFORMATION: Tag = 0x0028_9145;
+const FRAME_VOI: Tag = 0x0028_9132;
+
+/// `N` finite numbers, nothing if the attribute is absent or empty.
+fn array<const N: usize>(set: &DataSet, tag: Tag, name: &str) -> Result<Option<[f64; N]>, String> {
+    let values = set.numbers(tag).map_err(|_| format!("{name} is not a number"))?;
+    if values.is_empty() {
+        return Ok(None);
+    }
+    let values: [f64; N] =
+        values.try_into().map_err(|v: Vec<f64>| format!("{name} has {} values, not {N}", v.len()))?;
+    if values.iter().all(|v| v.is_finite()) { Ok(Some(values)) } else { Err(format!("{name} is not finite")) }
+}
+
+fn one(set: &DataSet, tag: Tag, name: &str) -> Result<Option<f64>, String> {
+    Ok(array::<1>(set, tag, name)?.map(|[v]| v))
+}
+
+impl FrameHeader {
+    fn read(set: &DataSet) -> Result<Self, String> {
+        let slope = one(set, 0x0028_1053, "RescaleSlope")?;
+        let intercept = one(set, 0x0028_1052, "RescaleIntercept")?;
+        let rescale = match (slope, intercept) {
+            (None, None) => None,
+            (Some(0.0), _) => return Err("RescaleSlope is 0".into()),
+            (slope, intercept) => Some((slope.unwrap_or(1.0), intercept.unwrap_or(0.0))),
+        };
+        Ok(Self {
+            position: array(set, 0x0020_0032, "ImagePositionPatient")?,
+            orientation: array(set, 0x0020_0037, "ImageOrientationPatient")?,
+            pixel_spacing: array(set, 0x0028_0030, "PixelSpacing")?,
+            // a free hint on many scanners: not worth refusing a file for
+            slice_thickness: one(set, 0x0018_0050, "SliceThickness").ok().flatten(),
+            spacing_between_slices: one(set, 0x0018_0088, "SpacingBetweenSlices").ok().flatten(),
+            rescale,
+            windows: Voi::read(set),
+        })
+    }
+
+    /// Attributes of the functional groups of one item.
+    fn read_groups(item: &DataSet) -> Result<Self, String> {
+        let mut out = Self::default();
+        for group in [PLANE_POSITION, PLANE_ORIENTATION, PIXEL_MEASURES, VALUE_TRANSFORMATION, FRAME_VOI] {
+            if let Some(set) = item.item(group)? {
+                out = Self::read(&set)?.or(out);
+            }
+        }
+        Ok(out)
+    }
+
+    /// These attributes, and those of `other` where there are none.
+    pub(crate) fn or(self, other: Self) -> Self {
+        Self {
+            position: self.position.or(other.position),
+            orientation: self.orientation.or(other.orientation),
+            pixel_spacing: self.pixel_spacing.or(other.pixel_spacing),
+            slice_thickness: self.slice_thickness.or(other.slice_thickness),
+            spacing_between_slices: self.spacing_between_slices.or(other.spacing_between_slices),
+            rescale: self.rescale.or(other.rescale),
+            windows: if self.windows.is_empty() { other.windows } else { self.windows },
+        }
+    }
+}
+
+/// Whether the data set is an image at all.
+pub(crate) fn has_pixels(set: &DataSet) -> bool {
+    [PIXEL_DATA, FLOAT_PIXEL_DATA, DOUBLE_PIXEL_DATA].iter().any(|t| set.get(*t).is_some())
+}
+
+impl Header {
+    pub(crate) fn read(set: &DataSet, transfer_syntax: &str) -> Result<Self, String> {
+        let sample_kind = if set.get(PIXEL_DATA).is_some() {
+            SampleKind::Integer
+        } else if set.get(FLOAT_PIXEL_DATA).is_some() {
+            SampleKind::Float
+        } else if set.get(DOUBLE_PIXEL_DATA).is_some() {
+            SampleKind::Double
+        } else {
+            return Err("no pixel data".into());
+        };
+        let need = |tag: Tag, name: &str| set.u16(tag).ok_or_else(|| format!("{name} is missing"));
+        let positive = |tag: Tag, name: &str| match need(tag, name)? {
+            0 => Err(format!("{name} is 0")),
+            n => Ok(n),
+        };
+        let rows = positive(0x0028_0010, "Rows")?;
+        let columns = positive(0x0028_0011, "Columns")?;
+        let samples = need(0x0028_0002, "SamplesPerPixel")?;
+        let photometric = set.text(0x0028_0004).ok_or("PhotometricInterpretation is missing")?;
+        let photometric = PhotometricInterpretation::parse(&photometric)
+            .ok_or_else(|| format!("PhotometricInterpretation `{}` is unknown", photometric.escape_default()))?;
+        if samples != if photometric.is_single() { 1 } else { 3 } {
+            return Err(format!("SamplesPerPixel is {samples} for {photometric:?}"));
+        }
+        let bits_allocated = need(0x0028_0100, "BitsAllocated")?;
+        let (bits_stored, high_bit, signed) = match sample_kind {
+            SampleKind::Integer => {
+                if !matches!(bits_allocated, 1 | 8 | 16 | 32) {
+                    return Err(format!("BitsAllocated is {bits_allocated}"));
+                }
+                let stored = need(0x0028_0101, "BitsStored")?;
+                if stored == 0 || stored > bits_allocated {
+                    return Err(format!("BitsStored is {stored}, BitsAllocated {bits_allocated}"));
+                }
+                let high = set.u16(0x0028_0102).unwrap_or(stored - 1);
+                if high != stored - 1 {
+                    return Err(format!("HighBit is {high} with BitsStored {stored}, not supported"));
+                }
+                let representation = need(0x0028_0103, "PixelRepresentation")?;
+                if representation > 1 {
+                    return Err(format!("PixelRepresentation is {representation}"));
+                }
+                (stored, high, representation == 1)
+            }
+            SampleKind::Float | SampleKind::Double => {
+                let bits = if sample_kind == SampleKind::Float { 32 } else { 64 };
+                if bits_allocated != bits || samples != 1 {
+                    return Err(format!("BitsAllocated is {bits_allocated} for float pixels of {bits} bits"));
+                }
+                (bits, bits - 1, true)
+            }
+        };
+        let frames = match one(set, 0x0028_0008, "NumberOfFrames")? {
+            None => 1,
+            Some(n) if n.fract() == 0.0 && n >= 1.0 && n <= f64::from(i32::MAX) => n as u32,
+            Some(n) => return Err(format!("NumberOfFrames is {n}")),
+        };
+        let palette = match photometric {
+            PhotometricInterpretation::Palette => Some(Palette::read(set)?),
+            _ => None,
+        };
+        let mut common = FrameHeader::read(set)?;
+        if let Some(item) = set.item(SHARED_GROUPS)? {
+            common = FrameHeader::read_groups(&item)?.or(common);
+        }
+        let mut per_frame = Vec::new();
+        for item in set.items(FRAME_GROUPS)? {
+            per_frame.push(FrameHeader::read_groups(&item)?);
+        }
+        if !per_frame.is_empty() && per_frame.len() != frames as usize {
+            return Err(format!("{} per-frame groups for {frames} frames", per_frame.len()));
+        }
+        let own = |tag: Tag| set.text(tag).map(|t| t.into_owned());
+        Ok(Header {
+            transfer_syntax: transfer_syntax.to_owned(),
+            sop_class: own(0x0008_0016),
+            sop_instance: own(0x0008_0018),
+            series: own(0x0020_000E),
+            frame_of_reference: own(0x0020_0052),
+            modality: own(0x0008_0060),
+            image_type: set.texts(0x0008_0008),
+            instance_number: set.numbers(0x0020_0013).ok().and_then(|n| n.first().map(|v| *v as i64)),
+            rows,
+            columns,
+            frames,
+            samples,
+            photometric,
+            planar: set.u16(0x0028_0006).unwrap_or(0),
+            sample_kind,
+            bits_allocated,
+            bits_stored,
+            high_bit,
+            signed,
+            imager_pixel_spacing: array(set, 0x0018_1164, "ImagerPixelSpacing").ok().flatten(),
+            common,
+            per_frame,
+            modality_lut: Lut::modality(set, signed)?,
+            palette,
+        })
+    }
+
+    /// Pixels of one frame.
+    pub fn pixels(&self) -> usize {
+        usize::from(self.rows) * usize::from(self.columns)
+    }
+
+    /// The attributes of one frame: its own, or those that all frames share.
+    pub fn frame(&self, index: usize) -> FrameHeader {
+        match self.per_frame.get(index) {
+            Some(own) => own.clone().or(self.common.clone()),
+            None => self.common.clone(),
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! Tables and windows: modality LUT, VOI, palette, colour conversion.
+
+use serde::Serialize;
+
+use super::parse::{DataSet, Tag};
+
+/// A table over whole numbers. Values outside it take its first or last entry.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Lut {
+    /// The stored value of the first entry.
+    pub first: i32,
+    /// Bits of an entry.
+    pub bits: u16,
+    #[serde(skip)]
+    entries: Vec<u16>,
+}
+
+impl Lut {
+    /// Descriptor of three words, then the entries as words or, packed, as bytes.
+    fn read(set: &DataSet, descriptor: Tag, data: Tag, signed: bool) -> Result<Self, String> {
+        let words = set.words(descriptor);
+        let [n, first, bits] = words[..] else { return Err("a lookup table without descriptor".into()) };
+        let n = if n == 0 { 65536 } else { usize::from(n) };
+        let first = if signed { i32::from(first as i16) } else { i32::from(first) };
+        if !(1..=16).contains(&bits) {
+            return Err(format!("a lookup table of {bits} bits"));
+        }
+        let words = set.words(data);
+        let entries: Vec<u16> = match set.bytes(data) {
+            _ if words.len() >= n => words[..n].to_vec(),
+            // 8-bit entries may be packed two to a word
+            Some(bytes) if bits <= 8 && bytes.len() >= n => bytes[..n].iter().map(|b| u16::from(*b)).collect(),
+            _ => return Err(format!("a lookup table of {n} entries, {} are there", words.len())),
+        };
+        Ok(Self { first, bits, entries })
+    }
+
+    pub(crate) fn modality(set: &DataSet, signed: bool) -> Result<Option<Self>, String> {
+        match set.item(0x0028_3000)? {
+            Some(item) => Self::read(&item, 0x0028_3002, 0x0028_3006, signed).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The entry for a value.
+    pub fn get(&self, value: f64) -> u16 {
+        let at = (value - f64::from(self.first)).clamp(0.0, (self.entries.len() - 1) as f64);
+        self.entries[at as usize]
+    }
+}
+
+/// Shape of a VOI window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum VoiFunction {
+    /// A ramp from `center - 0.5 - (width - 1)/2` to `center - 0.5 + (width - 1)/2`.
+    Linear,
+    /// A ramp from `center - width/2` to `center + width/2`.
+    LinearExact,
+    /// A logistic curve.
+    Sigmoid,
+}
+
+/// A way of mapping modality values to `[0, 1]` for display, as the file proposes it.
+///
+/// # Examples
+/// ```
+/// use dinorad_io::dicom::{Voi, VoiFunction};
+/// let lung = Voi::Window { center: -600.0, width: 1500.0, function: VoiFunction::Linear, name: None };
+/// assert_eq!(lung.apply(-2000.0), 0.0);
+/// assert_eq!(lung.apply(500.0), 1.0);
+/// ```
+///
+/// # Source
+/// DICOM PS3.3, C.11.2.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Voi {
+    /// Centre and width in the modality's unit.
+    Window {
+        /// Middle of the window.
+        center: f64,
+        /// Its width.
+        width: f64,
+        /// Its shape.
+        function: VoiFunction,
+        /// WindowCenterWidthExplanation, such as `LUNG`.
+        name: Option<String>,
+    },
+    /// A table.
+    Table {
+        /// The table.
+        lut: Lut,
+        /// LUTExplanation.
+        name: Option<String>,
+    },
+}
+
+impl Voi {
+    /// Windows, then tables. What cannot be understood is left out: it only concerns display.
+    pub(crate) fn read(set: &DataSet) -> Vec<Self> {
+        let centers = set.numbers(0x0028_1050).unwrap_or_default();
+        let widths = set.numbers(0x0028_1051).unwrap_or_default();
+        let names = set.texts(0x0028_1055);
+        let function = match set.text(0x0028_1056).as_deref() {
+            None | Some("LINEAR") => Some(VoiFunction::Linear),
+            Some("LINEAR_EXACT") => Some(VoiFunction::LinearExact),
+            Some("SIGMOID") => Some(VoiFunction::Sigmoid),
+            Some(_) => None,
+        };
+        let mut out = Vec::new();
+        for (n, (center, width)) in centers.into_iter().zip(widths).enumerate() {
+            if let Some(function) = function
+                && center.is_finite()
+                && width.is_finite()
+                && width >= if function == VoiFunction::Linear { 1.0 } else { f64::MIN_POSITIVE }
+            {
+                let name = names.get(n).filter(|s| !s.is_empty()).cloned();
+                out.push(Voi::Window { center, width, function, name });
+            }
+        }
+        // the first entry of a VOI table is signed where the modality values are; those above
+        // 32767 of unsigned images are as rare as tables that start there
+        for item in set.items(0x0028_3010).unwrap_or_default() {
+            if let Ok(lut) = Lut::read(&item, 0x0028_3002, 0x0028_3006, true) {
+                out.push(Voi::Table { lut, name: item.text(0x0028_3003).map(|t| t.into_owned()) });
+            }
+        }
+        out
+    }
+
+    /// The file's name for it, such as `LUNG`.
+    pub fn name(&self) -> Option<&str> {
+        match self {
+            Voi::Window { name, .. } | Voi::Table { name, .. } => name.as_deref(),
+        }
+    }
+
+    /// A modality value on the scale from 0 to 1. MONOCHROME1 is not inverted.
+    pub fn apply(&self, value: f32) -> f32 {
+        let x = f64::from(value);
+        let y = match self {
+            Voi::Window { center: c, width: w, function, .. } => match function {
+                VoiFunction::Linear => {
+                    let (c, half) = (c - 0.5, (w - 1.0) / 2.0);
+                    if x <= c - half {
+                        0.0
+                    } else if x > c + half {
+                        1.0
+                    } else {
+                        (x - c) / (w - 1.0) + 0.5
+                    }
+                }
+                VoiFunction::LinearExact => ((x - c) / w + 0.5).clamp(0.0, 1.0),
+                VoiFunction::Sigmoid => 1.0 / (1.0 + (-4.0 * (x - c) / w).exp()),
+            },
+            Voi::Table { lut, .. } => f64::from(lut.get(x)) / (2f64.powi(i32::from(lut.bits)) - 1.0),
+        };
+        y as f32
+    }
+}
+
+/// The three tables of a PALETTE COLOR image.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Palette {
+    pub(crate) channels: [Lut; 3],
+}
+
+impl Palette {
+    pub(crate) fn read(set: &DataSet) -> Result<Self, String> {
+        let channel = |n: Tag| {
+            if set.get(0x0028_1201 + n).is_none() && set.get(0x0028_1221 + n).is_some() {
+                return Err("segmented palettes are not supported".into());
+            }
+            Lut::read(set, 0x0028_1101 + n, 0x0028_1201 + n, false)
+        };
+        Ok(Self { channels: [channel(0)?, channel(1)?, channel(2)?] })
+    }
+
+    /// Bits of the colours.
+    pub(crate) fn bits(&self) -> u16 {
+        self.channels.iter().map(|c| c.bits).max().unwrap_or(8)
+    }
+}
+
+/// YBR_FULL of `bits` bits to RGB, rounded and cut to the range.
+///
+/// # Source
+/// DICOM PS3.3, C.7.6.3.1.2.
+pub(crate) fn ybr_to_rgb(pixel: &mut [f32], bits: u16) {
+    let [y, b, r] = pixel else { return };
+    let max = (2f32.powi(i32::from(bits))) - 1.0;
+    let middle = 2f32.powi(i32::from(bits) - 1);
+    let (cb, cr) = (*b - middle, *r - middle);
+    let round = |v: f32| (v + 0.5).floor().clamp(0.0, max);
+    let out = [*y + 1.402 * cr, *y - 0.344_136_3 * cb - 0.714_136_3 * cr, *y + 1.772 * cb];
+    (*y, *b, *r) = (round(out[0]), round(out[1]), round(out[2]));
+}

@@ -1,0 +1,66 @@
+//! One entrance for every format.
+
+use std::path::Path;
+
+use crate::{AnyArray, Error, Format, Image, ReadOptions, Result, Volume, dicom, image, nifti, npy, sniff};
+
+/// Whatever a file or folder holds.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Loaded {
+    /// One picture.
+    Image(Image),
+    /// A stack of slices with a place in the patient.
+    Volume(Volume),
+    /// DICOM frames without a place.
+    Frames(dicom::Frames),
+    /// An array without any meaning attached: npy, npz.
+    Array(AnyArray),
+}
+
+/// Reads a file or a folder (a DICOM series), deciding by content and never by suffix.
+///
+/// # Errors
+/// See the reader of each format: [`nifti::read`], [`dicom::read_file`], [`dicom::read_series`],
+/// [`image::read`], [`npy::read`]. An npz with several arrays is [`Error::Argument`]: use
+/// [`npy::read_npz_array`].
+///
+/// # Examples
+/// ```no_run
+/// # fn main() -> Result<(), dinorad_io::Error> {
+/// use dinorad_io::{Loaded, read};
+/// match read("study/series-3".as_ref())? {
+///     Loaded::Volume(v) => println!("{:?} voxels of {:?} mm", v.data.dim(), v.spacing_mm()),
+///     Loaded::Image(i) => println!("{:?} pixels", i.data.dim()),
+///     _ => println!("something else"),
+/// }
+/// # Ok(()) }
+/// ```
+pub fn read(path: &Path) -> Result<Loaded> {
+    read_with(path, &ReadOptions::default())
+}
+
+/// The same with limits and choices of the caller's.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_with(path: &Path, options: &ReadOptions) -> Result<Loaded> {
+    // the voxels of an `.img` have no mark of their own
+    let path = &nifti::header_path(path);
+    match sniff(path)? {
+        Format::Dicom => dicom::read_file(path, options),
+        Format::DicomSeries => Ok(Loaded::Volume(dicom::read_series(path, options)?.0)),
+        Format::Nifti => Ok(Loaded::Volume(nifti::read(path, options)?)),
+        Format::Png | Format::Jpeg | Format::Tiff => Ok(Loaded::Image(image::read_with(path, options)?)),
+        Format::Npy => Ok(Loaded::Array(npy::read(path, options)?)),
+        Format::Npz => {
+            let names = npy::names(path)?;
+            let [name] = names.as_slice() else {
+                let (expected, got) = ("one array".to_owned(), names.join(", "));
+                return Err(Error::Argument { what: "arrays of the npz", expected, got });
+            };
+            Ok(Loaded::Array(npy::read_npz_array(path, name, options)?))
+        }
+        Format::Mat => Err(Error::unsupported(path, Format::Mat, "not yet")),
+    }
+}
