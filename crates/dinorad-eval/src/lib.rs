@@ -6,6 +6,7 @@ pub mod picture;
 pub mod plot;
 mod predictions;
 mod progress;
+pub mod report;
 pub mod run;
 pub mod store;
 
