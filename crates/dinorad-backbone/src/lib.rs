@@ -1,1 +1,22 @@
 #![doc = include_str!("../README.md")]
+
+pub use candle;
+
+mod backbone;
+mod dinov2;
+pub mod engine;
+mod error;
+pub mod hub;
+mod options;
+mod registry;
+mod source;
+mod weights;
+
+pub use backbone::{Backbone, BackboneSpec, Features, FinalNorm, LayerTokens, Layers, Origin, Patches, Request};
+pub use dinov2::{
+    Block, Dinov2, Dinov2Config, FeedForward, FeedForwardNet, ForwardFeatures, PositionResampling, resample_positions,
+    swiglu_hidden,
+};
+pub use error::{Error, Result};
+pub use options::{LoadOptions, Normalization};
+pub use weights::{Layout, LoadReport, ShapeMismatch, Unmatched, WeightFile, inspect, load_path};
