@@ -4,7 +4,6 @@ pub use candle;
 
 mod backbone;
 mod dinov2;
-pub mod engine;
 mod error;
 pub mod hub;
 mod options;
@@ -18,5 +17,7 @@ pub use dinov2::{
     swiglu_hidden,
 };
 pub use error::{Error, Result};
+pub use registry::{Encoder, Family, Output, find, registry};
+pub use source::Source;
 pub use options::{LoadOptions, Normalization};
 pub use weights::{Layout, LoadReport, ShapeMismatch, Unmatched, WeightFile, inspect, load_path};

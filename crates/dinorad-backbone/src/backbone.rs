@@ -1,0 +1,250 @@
+//! The trait every encoder implements, and what goes in and comes out.
+
+use candle::Tensor;
+use dinorad_nn::Mode;
+
+use crate::{Error, Normalization, Result};
+
+/// Normalised pixels -> tokens.
+///
+/// # Examples
+/// ```
+/// use dinorad_backbone::{Backbone, Dinov2, Dinov2Config, Request, candle::{DType, Device, Tensor}};
+/// # fn main() -> Result<(), dinorad_backbone::Error> {
+/// let encoder: Box<dyn Backbone> = Box::new(Dinov2::untrained(&Dinov2Config::tiny(), 0, &Device::Cpu)?);
+/// let pixels = Tensor::zeros((2, 3, 28, 42), DType::F32, &Device::Cpu)?;
+/// let features = encoder.forward(&pixels, &Request::last(4))?;
+/// assert_eq!(features.layers.len(), 4);
+/// assert_eq!(features.last().grid, (2, 3));
+/// # Ok(()) }
+/// ```
+pub trait Backbone: Send + Sync {
+    /// What is known about the encoder without running it.
+    fn spec(&self) -> &BackboneSpec;
+
+    /// Tokens of the requested blocks from pixels `(b, 3, h, w)`.
+    ///
+    /// Pixels are already normalised with the [`Normalization`] of the spec; `h` and `w` are
+    /// multiples of the patch size. Results have the dtype of the weights.
+    ///
+    /// # Errors
+    /// [`Error::Shape`], [`Error::InputSize`] or [`Error::Request`] if the input or the request
+    /// does not fit the encoder.
+    fn forward(&self, pixels: &Tensor, request: &Request) -> Result<Features>;
+}
+
+/// Where an encoder's weights come from.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Origin {
+    /// Random numbers: good for trying things out, never for results.
+    Untrained {
+        /// The seed of the random numbers.
+        seed: u64,
+    },
+    /// A weight file.
+    Weights,
+}
+
+/// What is known about an encoder without running it.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct BackboneSpec {
+    /// A name for people: Hub id, file name or preset.
+    pub id: String,
+    /// Side of a patch in pixels.
+    pub patch: usize,
+    /// Width of a token.
+    pub embed_dim: usize,
+    /// Number of blocks.
+    pub depth: usize,
+    /// Number of attention heads.
+    pub heads: usize,
+    /// Tokens before the first patch: class and registers.
+    pub prefix_tokens: usize,
+    /// Colour normalisation of the pixels.
+    pub normalization: Normalization,
+    /// Side in pixels of the square image whose positions need no resampling.
+    pub native_size: usize,
+    /// Whether the weights were trained.
+    pub origin: Origin,
+    /// 64 hexadecimal digits that change when the features of an image can change: BLAKE3 over the
+    /// bytes of the weights, the architecture and the precision.
+    pub digest: String,
+}
+
+impl BackboneSpec {
+    /// Whether the weights are random numbers.
+    pub fn is_untrained(&self) -> bool {
+        matches!(self.origin, Origin::Untrained { .. })
+    }
+}
+
+/// Which blocks to return.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Layers {
+    /// The last `n` blocks.
+    Last(usize),
+    /// Blocks by index from 0. Results come in network order, whatever the order here.
+    Indices(Vec<usize>),
+}
+
+impl Layers {
+    /// The indices of the blocks, in network order.
+    ///
+    /// # Errors
+    /// [`Error::Request`] if there are none, or one is named twice or does not exist.
+    pub fn resolve(&self, depth: usize) -> Result<Vec<usize>> {
+        let fail = |reason: String| Err(Error::Request { reason, depth });
+        match self {
+            Layers::Last(0) => fail("no block is asked for".into()),
+            Layers::Last(n) if *n > depth => fail(format!("the last {n} blocks are asked for")),
+            Layers::Last(n) => Ok((depth - n..depth).collect()),
+            Layers::Indices(indices) => {
+                let mut sorted = indices.clone();
+                sorted.sort_unstable();
+                if sorted.is_empty() {
+                    return fail("no block is asked for".into());
+                }
+                if let Some(pair) = sorted.windows(2).find(|p| p[0] == p[1]) {
+                    return fail(format!("block {} is named twice", pair[0]));
+                }
+                match sorted.iter().find(|i| **i >= depth) {
+                    Some(i) => fail(format!("there is no block {i}")),
+                    None => Ok(sorted),
+                }
+            }
+        }
+    }
+}
+
+/// Whether the encoder's final norm is applied to the tokens of every returned block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FinalNorm {
+    /// It is (the official default).
+    #[default]
+    Applied,
+    /// Tokens as the block left them.
+    Raw,
+}
+
+/// Whether and how patch tokens are returned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Patches {
+    /// Not at all.
+    None,
+    /// As tokens `(b, n, dim)`, row by row.
+    #[default]
+    Tokens,
+    /// As maps `(b, dim, h, w)`.
+    Grid,
+}
+
+/// What an encoder is asked for.
+///
+/// # Examples
+/// ```
+/// use dinorad_backbone::{FinalNorm, Patches, Request};
+/// let request = Request::indices([2, 5]).with_norm(FinalNorm::Raw).with_patches(Patches::Grid);
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Request {
+    /// Which blocks.
+    pub layers: Layers,
+    /// Normalised or raw.
+    pub norm: FinalNorm,
+    /// Patch tokens.
+    pub patches: Patches,
+    /// Whether register tokens are returned, where the encoder has them.
+    pub registers: bool,
+    /// Fast kernels or differentiable ones.
+    pub mode: Mode,
+}
+
+impl Default for Request {
+    /// The last block, normalised, with patch tokens.
+    fn default() -> Self {
+        Self::last(1)
+    }
+}
+
+impl Request {
+    /// The last `n` blocks.
+    pub fn last(n: usize) -> Self {
+        Self::of(Layers::Last(n))
+    }
+
+    /// Blocks by index from 0.
+    pub fn indices(indices: impl Into<Vec<usize>>) -> Self {
+        Self::of(Layers::Indices(indices.into()))
+    }
+
+    /// The class token of the last block alone.
+    pub fn cls() -> Self {
+        Self::last(1).with_patches(Patches::None)
+    }
+
+    fn of(layers: Layers) -> Self {
+        Request { layers, norm: FinalNorm::Applied, patches: Patches::Tokens, registers: false, mode: Mode::Inference }
+    }
+
+    /// The same with the final norm applied or not.
+    #[must_use]
+    pub fn with_norm(mut self, norm: FinalNorm) -> Self {
+        self.norm = norm;
+        self
+    }
+
+    /// The same with another form of patch tokens.
+    #[must_use]
+    pub fn with_patches(mut self, patches: Patches) -> Self {
+        self.patches = patches;
+        self
+    }
+
+    /// The same with register tokens.
+    #[must_use]
+    pub fn with_registers(mut self) -> Self {
+        self.registers = true;
+        self
+    }
+
+    /// The same with other kernels.
+    #[must_use]
+    pub fn with_mode(mut self, mode: Mode) -> Self {
+        self.mode = mode;
+        self
+    }
+}
+
+/// The tokens of one block.
+#[derive(Debug, Clone)]
+pub struct LayerTokens {
+    /// Class token, `(b, dim)`.
+    pub cls: Tensor,
+    /// Register tokens, `(b, r, dim)`, if asked for and present.
+    pub registers: Option<Tensor>,
+    /// Patch tokens, `(b, n, dim)` or `(b, dim, h, w)`, if asked for.
+    pub patches: Option<Tensor>,
+    /// Rows and columns of patches: `n = h * w`.
+    pub grid: (usize, usize),
+}
+
+/// What an encoder returns.
+#[derive(Debug, Clone)]
+pub struct Features {
+    /// One entry per requested block in network order; never empty.
+    pub layers: Vec<LayerTokens>,
+}
+
+impl Features {
+    /// The last of the requested blocks.
+    ///
+    /// # Panics
+    /// If `layers` was emptied by hand; what [`Backbone::forward`] returns never is.
+    pub fn last(&self) -> &LayerTokens {
+        self.layers.last().expect("an encoder returns at least one block")
+    }
+}
