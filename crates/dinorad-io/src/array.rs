@@ -147,6 +147,24 @@ impl Element {
         }
     }
 
+    /// NumPy's name of the element type.
+    pub(crate) fn numpy_name(self) -> &'static str {
+        match self {
+            Element::Bool => "bool",
+            Element::U8 => "uint8",
+            Element::I8 => "int8",
+            Element::U16 => "uint16",
+            Element::I16 => "int16",
+            Element::U32 => "uint32",
+            Element::I32 => "int32",
+            Element::U64 => "uint64",
+            Element::I64 => "int64",
+            Element::F16 => "float16",
+            Element::F32 => "float32",
+            Element::F64 => "float64",
+        }
+    }
+
     /// Elements of `bytes` in C order, or in Fortran order. Nothing if the sizes do not fit.
     pub(crate) fn decode(self, bytes: Vec<u8>, shape: &[usize], big: bool, fortran: bool) -> Option<AnyArray> {
         macro_rules! array {

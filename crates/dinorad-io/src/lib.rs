@@ -7,6 +7,7 @@ mod format;
 mod guard;
 pub mod image;
 mod load;
+pub mod mat;
 pub mod nifti;
 pub mod npy;
 mod options;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::{AnyArray, Error, Format, Image, ReadOptions, Result, Volume, dicom, image, nifti, npy, sniff};
+use crate::{AnyArray, Error, Format, Image, ReadOptions, Result, Volume, dicom, image, mat, nifti, npy, sniff};
 
 /// Whatever a file or folder holds.
 #[derive(Debug, Clone, PartialEq)]
@@ -14,7 +14,7 @@ pub enum Loaded {
     Volume(Volume),
     /// DICOM frames without a place.
     Frames(dicom::Frames),
-    /// An array without any meaning attached: npy, npz.
+    /// An array without any meaning attached: npy, npz, MATLAB.
     Array(AnyArray),
 }
 
@@ -23,7 +23,7 @@ pub enum Loaded {
 /// # Errors
 /// See the reader of each format: [`nifti::read`], [`dicom::read_file`], [`dicom::read_series`],
 /// [`image::read`], [`npy::read`]. An npz with several arrays is [`Error::Argument`]: use
-/// [`npy::read_npz_array`].
+/// [`npy::read_npz_array`]; so is a MATLAB file with several: use [`mat::MatFile`].
 ///
 /// # Examples
 /// ```no_run
@@ -61,6 +61,14 @@ pub fn read_with(path: &Path, options: &ReadOptions) -> Result<Loaded> {
             };
             Ok(Loaded::Array(npy::read_npz_array(path, name, options)?))
         }
-        Format::Mat => Err(Error::unsupported(path, Format::Mat, "not yet")),
+        Format::Mat => {
+            let file = mat::MatFile::open(path, options)?;
+            let names = file.names();
+            let [name] = names.as_slice() else {
+                let (expected, got) = ("one array".to_owned(), names.join(", "));
+                return Err(Error::Argument { what: "arrays of the MATLAB file", expected, got });
+            };
+            Ok(Loaded::Array(file.array(name)?))
+        }
     }
 }

@@ -21,7 +21,6 @@ use std::path::Path;
 use ndarray::Array4;
 
 pub use file::DicomFile;
-pub(crate) use file::Raw;
 pub use header::{FrameHeader, Header, PhotometricInterpretation, SampleKind};
 pub use lut::{Lut, Voi, VoiFunction};
 pub use report::{Problem, SeriesReport, Skipped};
