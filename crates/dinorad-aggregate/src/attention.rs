@@ -1,0 +1,108 @@
+//! Learned pooling.
+
+use candle::{DType, Device, Tensor};
+use dinorad_nn::{Linear, Mode, init, parameters};
+
+use crate::{Aggregate, Error, Pooled, Result, aggregate::check_slices};
+
+/// Gated attention over the slices, learned from the labels of scans.
+///
+/// A slice's weight is `softmax over slices of w·(tanh(V·x) ⊙ sigmoid(U·x))`; the embedding is the
+/// weighted sum. The weights say which slices the answer rests on. The order of the slices does not
+/// matter. Gradients reach `V`, `U`, `w` and the slices; train it through [`dinorad_nn::Trainable`].
+///
+/// # Examples
+/// ```
+/// use candle::{Device, Tensor};
+/// use dinorad_aggregate::{Aggregate, GatedAttentionPool};
+///
+/// let pool = GatedAttentionPool::new(4, 8, 0, &Device::Cpu)?;
+/// let slices = Tensor::new(&[[1f32, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0]], &Device::Cpu)?;
+/// let pooled = pool.aggregate_weighted(&slices)?;
+/// let weights = pooled.weights.to_vec1::<f32>()?;
+/// assert!((weights[0] + weights[1] - 1.0).abs() < 1e-6);
+/// # Ok::<(), dinorad_aggregate::Error>(())
+/// ```
+///
+/// # Source
+/// Ilse et al. 2018, arXiv:1802.04712, equation 9.
+#[derive(Debug, Clone)]
+pub struct GatedAttentionPool {
+    tanh: Linear,
+    gate: Linear,
+    score: Linear,
+}
+
+parameters!(GatedAttentionPool { tanh: "tanh", gate: "gate", score: "score" });
+
+impl GatedAttentionPool {
+    /// Freshly drawn weights for embeddings of `dim` values; the stream depends on `seed` alone.
+    ///
+    /// All weights are uniform within the inverse root of their inputs, PyTorch's default for
+    /// linear maps; they are frozen until [`dinorad_nn::Trainable`] makes them trainable.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] if a size is 0.
+    pub fn new(dim: usize, hidden: usize, seed: u64, device: &Device) -> Result<Self> {
+        for (name, size) in [("dim", dim), ("hidden", hidden)] {
+            if size == 0 {
+                return Err(Error::Parameter { name, expected: "at least 1", got: size.to_string() });
+            }
+        }
+        let linear = |name: &str, input: usize, out: usize| -> Result<Linear> {
+            let bound = 1.0 / (input as f64).sqrt();
+            let draw = |part: &str, shape: &[usize]| {
+                init::uniform(seed, &format!("attention_pool.{name}.{part}"), shape, bound, device)
+            };
+            Ok(Linear::new(draw("weight", &[out, input])?, Some(draw("bias", &[out])?)))
+        };
+        Ok(GatedAttentionPool {
+            tanh: linear("tanh", dim, hidden)?,
+            gate: linear("gate", dim, hidden)?,
+            score: linear("score", hidden, 1)?,
+        })
+    }
+
+    /// From its three maps: `dim` to `hidden` twice, `hidden` to 1.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if their sizes do not belong together.
+    pub fn from_parts(tanh: Linear, gate: Linear, score: Linear) -> Result<Self> {
+        let (hidden, dim) = tanh.weight().dims2()?;
+        let shape = |what, expected: [usize; 2], got: &Linear| match got.weight().dims() {
+            dims if *dims == expected => Ok(()),
+            dims => Err(Error::Shape { what, expected: format!("{expected:?}"), got: dims.to_vec() }),
+        };
+        shape("gate weight", [hidden, dim], &gate)?;
+        shape("score weight", [1, hidden], &score)?;
+        Ok(GatedAttentionPool { tanh, gate, score })
+    }
+
+    /// Width of the embeddings it takes.
+    pub fn dim(&self) -> usize {
+        self.tanh.weight().dims().get(1).copied().unwrap_or(0)
+    }
+}
+
+impl Aggregate for GatedAttentionPool {
+    fn aggregate_weighted(&self, slices: &Tensor) -> Result<Pooled> {
+        let (n, dim) = check_slices(slices)?;
+        if dim != self.dim() {
+            return Err(Error::Shape {
+                what: "slice embeddings",
+                expected: format!("(slices, {})", self.dim()),
+                got: slices.dims().to_vec(),
+            });
+        }
+        let dtype = slices.dtype();
+        let x = slices.to_dtype(self.tanh.weight().dtype())?;
+        let gate = (self.gate.forward(&x, Mode::Training)?.neg()?.exp()? + 1.0)?.recip()?;
+        let hidden = (self.tanh.forward(&x, Mode::Training)?.tanh()? * gate)?;
+        let scores = self.score.forward(&hidden, Mode::Training)?.reshape((1, n))?.to_dtype(DType::F32)?;
+        // written out: candle's fused softmax has no backward pass
+        let shifted = scores.broadcast_sub(&scores.max_keepdim(1)?.detach())?.exp()?;
+        let weights = shifted.broadcast_div(&shifted.sum_keepdim(1)?)?.to_dtype(x.dtype())?;
+        let embedding = weights.matmul(&x)?.reshape(dim)?.to_dtype(dtype)?;
+        Ok(Pooled { embedding, weights: weights.reshape(n)?.to_dtype(dtype)? })
+    }
+}

@@ -1,0 +1,181 @@
+//! The poolings against their definitions, their refusals and their gradients.
+
+use candle::{Device, Tensor, Var};
+use dinorad_aggregate::{
+    Aggregate, Error, GatedAttentionPool, MaxPool, MeanPool, TopKMean, aggregate_batch, padded_slices,
+};
+use dinorad_nn::{
+    Optimizer, Trainable,
+    optim::{Algorithm, Group},
+};
+
+type Result = std::result::Result<(), Box<dyn std::error::Error>>;
+
+fn slices() -> candle::Result<Tensor> {
+    Tensor::new(&[[1f32, -5.0, 2.0], [4.0, -2.0, 2.0], [3.0, -3.0, 2.0], [-1.0, -9.0, 2.0]], &Device::Cpu)
+}
+
+fn poolings() -> Vec<Box<dyn Aggregate>> {
+    vec![
+        Box::new(MeanPool),
+        Box::new(MaxPool),
+        Box::new(TopKMean::new(2).unwrap()),
+        Box::new(GatedAttentionPool::new(3, 5, 1, &Device::Cpu).unwrap()),
+    ]
+}
+
+#[test]
+fn fixed_poolings_follow_their_definitions() -> Result {
+    let x = slices()?;
+    assert_eq!(MeanPool.aggregate(&x)?.to_vec1::<f32>()?, [1.75, -4.75, 2.0]);
+    let pooled = MaxPool.aggregate_weighted(&x)?;
+    assert_eq!(pooled.embedding.to_vec1::<f32>()?, [4.0, -2.0, 2.0]);
+    let weights = pooled.weights.to_vec1::<f32>()?;
+    let want = [1.0 / 12.0, 9.0 / 12.0, 1.0 / 12.0, 1.0 / 12.0];
+    assert!(weights.iter().zip(want).all(|(w, v): (&f32, f32)| (w - v).abs() < 1e-6), "{weights:?}");
+    let pooled = TopKMean::new(2)?.aggregate_weighted(&x)?;
+    assert_eq!(pooled.embedding.to_vec1::<f32>()?, [3.5, -2.5, 2.0]);
+    // features 0 and 1 choose slices 1 and 2; feature 2 ties and chooses the first two
+    let weights = pooled.weights.to_vec1::<f32>()?;
+    let want = [1.0 / 6.0, 3.0 / 6.0, 2.0 / 6.0, 0.0];
+    assert!(weights.iter().zip(want).all(|(w, v): (&f32, f32)| (w - v).abs() < 1e-6), "{weights:?}");
+    assert_eq!(TopKMean::new(9)?.aggregate(&x)?.to_vec1::<f32>()?, [1.75, -4.75, 2.0]);
+    assert_eq!(TopKMean::new(1)?.aggregate(&x)?.to_vec1::<f32>()?, [4.0, -2.0, 2.0]);
+    Ok(())
+}
+
+#[test]
+fn weights_sum_to_one_and_order_does_not_matter() -> Result {
+    let x = slices()?;
+    let turned = x.index_select(&Tensor::new(&[2u32, 0, 3, 1], &Device::Cpu)?, 0)?;
+    for pool in poolings() {
+        let (a, b) = (pool.aggregate_weighted(&x)?, pool.aggregate_weighted(&turned)?);
+        assert_eq!(a.weights.dims(), [4]);
+        assert!((a.weights.sum_all()?.to_scalar::<f32>()? - 1.0).abs() < 1e-6);
+        let gap = (a.embedding - b.embedding)?.abs()?.max(0)?.to_scalar::<f32>()?;
+        assert!(gap < 1e-6);
+        // one slice is its own scan
+        let one = pool.aggregate(&x.narrow(0, 1, 1)?)?.to_vec1::<f32>()?;
+        assert!(one.iter().zip([4.0f32, -2.0, 2.0]).all(|(a, b)| (a - b).abs() < 1e-6));
+    }
+    Ok(())
+}
+
+#[test]
+fn attention_equals_its_formula() -> Result {
+    let pool = GatedAttentionPool::new(3, 5, 1, &Device::Cpu)?;
+    let t = pool.tensors();
+    let m = |name: &str| t[name].to_vec2::<f32>().unwrap();
+    let v = |name: &str| t[name].to_vec1::<f32>().unwrap();
+    let x = slices()?.to_vec2::<f32>()?;
+    let score = |x: &[f32]| -> f64 {
+        let dot = |w: &[f32]| -> f64 { w.iter().zip(x).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum() };
+        let (tanh, gate) = (m("tanh.weight"), m("gate.weight"));
+        (0..5)
+            .map(|h| {
+                let a = (dot(&tanh[h]) + f64::from(v("tanh.bias")[h])).tanh();
+                let g = 1.0 / (1.0 + (-(dot(&gate[h]) + f64::from(v("gate.bias")[h]))).exp());
+                f64::from(m("score.weight")[0][h]) * a * g
+            })
+            .sum()
+    };
+    let e: Vec<f64> = x.iter().map(|s| score(s).exp()).collect();
+    let total: f64 = e.iter().sum();
+    let got = pool.aggregate_weighted(&slices()?)?;
+    for (w, e) in got.weights.to_vec1::<f32>()?.iter().zip(&e) {
+        assert!((f64::from(*w) - e / total).abs() < 1e-6);
+    }
+    for (d, value) in got.embedding.to_vec1::<f32>()?.iter().enumerate() {
+        let want: f64 = x.iter().zip(&e).map(|(s, e)| f64::from(s[d]) * e / total).sum();
+        assert!((f64::from(*value) - want).abs() < 1e-5);
+    }
+    Ok(())
+}
+
+#[test]
+fn gradients_reach_the_slices_and_every_weight() -> Result {
+    let x = Var::from_tensor(&slices()?)?;
+    for pool in poolings() {
+        let grads = pool.aggregate(x.as_tensor())?.sqr()?.sum_all()?.backward()?;
+        let g = grads.get(&x).ok_or("no gradient at the slices")?;
+        assert!(g.abs()?.sum_all()?.to_scalar::<f32>()? > 0.0);
+    }
+    let mut pool = GatedAttentionPool::new(3, 5, 1, &Device::Cpu)?;
+    pool.train_only(&mut |_| true)?;
+    let grads = pool.aggregate(&slices()?)?.sqr()?.sum_all()?.backward()?;
+    let variables = pool.variables()?;
+    assert_eq!(variables.len(), 6);
+    for (name, var) in &variables {
+        let g = grads.get(var).ok_or_else(|| format!("no gradient at {name}"))?;
+        // a common shift of the scores changes nothing
+        if name != "score.bias" {
+            assert!(g.abs()?.sum_all()?.to_scalar::<f32>()? > 0.0, "{name}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn attention_learns_to_find_the_slice() -> Result {
+    // the slice with a positive first feature holds the answer in the second
+    let mut pool = GatedAttentionPool::new(2, 8, 3, &Device::Cpu)?;
+    pool.train_only(&mut |_| true)?;
+    let scans: Vec<(Tensor, f32)> = (0..8)
+        .map(|i| {
+            let answer = i as f32 / 4.0 - 1.0;
+            let mut rows = vec![[-1f32, 3.0], [-1.0, -2.0], [-1.0, 1.0]];
+            rows.insert(i % 4, [1.0, answer]);
+            (Tensor::new(rows.concat(), &Device::Cpu).and_then(|t| t.reshape((4, 2))).unwrap(), answer)
+        })
+        .collect();
+    let loss = |pool: &GatedAttentionPool| -> dinorad_aggregate::Result<Tensor> {
+        let mut sum = Tensor::zeros((), candle::DType::F32, &Device::Cpu)?;
+        for (x, answer) in &scans {
+            sum = (sum + (pool.aggregate(x)?.get(1)? - f64::from(*answer))?.sqr()?)?;
+        }
+        Ok(sum)
+    };
+    let before = loss(&pool)?.to_scalar::<f32>()?;
+    let mut adam = Optimizer::new(Algorithm::ADAM, vec![Group::new(pool.variables()?, 0.05)])?;
+    for _ in 0..150 {
+        adam.step(&loss(&pool)?.backward()?)?;
+    }
+    let after = loss(&pool)?.to_scalar::<f32>()?;
+    assert!(after < 0.01 * before, "{before} -> {after}");
+    let weights = pool.aggregate_weighted(&scans[2].0)?.weights.to_vec1::<f32>()?;
+    assert!(weights[2] > 0.9, "{weights:?}");
+    Ok(())
+}
+
+#[test]
+fn hostile_scans_are_named() -> Result {
+    let bad = Tensor::new(&[[0f32, 1.0, 0.0], [0.0, f32::NAN, 0.0]], &Device::Cpu)?;
+    let huge = Tensor::new(&[[f32::MAX, f32::MAX, f32::MAX]], &Device::Cpu)?;
+    let empty = Tensor::zeros((0, 3), candle::DType::F32, &Device::Cpu)?;
+    for pool in poolings() {
+        assert!(matches!(pool.aggregate(&bad), Err(Error::NotFinite { slice: 1 })));
+        assert!(matches!(pool.aggregate(&empty), Err(Error::NoSlices { .. })));
+        assert!(matches!(pool.aggregate(&bad.get(0)?), Err(Error::Shape { .. })));
+    }
+    assert!(MaxPool.aggregate(&huge).is_ok());
+    assert!(TopKMean::new(0).is_err());
+    let batch = Tensor::zeros((2, 3, 4), candle::DType::F32, &Device::Cpu)?;
+    assert!(matches!(aggregate_batch(&MeanPool, &batch, &[1, 0]), Err(Error::NoSlices { scan: 1 })));
+    assert!(matches!(aggregate_batch(&MeanPool, &batch, &[1, 4]), Err(Error::Shape { .. })));
+    assert!(matches!(aggregate_batch(&MeanPool, &batch, &[1]), Err(Error::Shape { .. })));
+    Ok(())
+}
+
+#[test]
+fn padding_never_enters() -> Result {
+    let real = slices()?;
+    let garbage = Tensor::full(f32::NAN, (2, 3), &Device::Cpu)?;
+    let batch = Tensor::stack(&[Tensor::cat(&[&real, &garbage], 0)?, Tensor::cat(&[&garbage, &real], 0)?], 0)?;
+    for pool in poolings() {
+        let got = aggregate_batch(pool.as_ref(), &batch.narrow(0, 0, 1)?, &[4])?;
+        assert_eq!(got.get(0)?.to_vec1::<f32>()?, pool.aggregate(&real)?.to_vec1::<f32>()?);
+    }
+    let volume = Tensor::new(&[[[-100f32, -100.0005], [-100.0, -99.0]]], &Device::Cpu)?;
+    assert_eq!(padded_slices(&volume, -100.0)?, [[true, false]]);
+    Ok(())
+}
