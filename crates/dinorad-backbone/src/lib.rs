@@ -4,8 +4,10 @@ pub use candle;
 
 mod backbone;
 mod dinov2;
+pub mod engine;
 mod error;
 pub mod hub;
+mod load;
 mod options;
 mod registry;
 mod source;
@@ -17,6 +19,7 @@ pub use dinov2::{
     swiglu_hidden,
 };
 pub use error::{Error, Result};
+pub use load::{load, load_dinov2, load_with};
 pub use registry::{Encoder, Family, Output, find, registry};
 pub use source::Source;
 pub use options::{LoadOptions, Normalization};
