@@ -9,7 +9,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use dinorad_backbone::hub::{self, HubError, HubFiles, HubId, HubOptions, Silent, Transfer};
+use dinorad_backbone::{
+    Backbone, LoadOptions, Request, Source,
+    candle::{DType, Device, Tensor},
+    hub::{self, HubError, HubFiles, HubId, HubOptions, Silent, Transfer},
+    load_with,
+};
 use support::{COMMIT, Fault, Hub};
 use tempfile::TempDir;
 
@@ -55,6 +60,49 @@ fn told(error: &HubError) -> String {
 
 fn gets(requests: &[String]) -> usize {
     requests.iter().filter(|r| r.starts_with("GET ") && r.contains("/resolve/")).count()
+}
+
+/// The Hugging Face folders of DINOv2 among the golden cases.
+fn hugging_face_folders() -> Vec<std::path::PathBuf> {
+    let is_dinov2 = |folder: &std::path::PathBuf| {
+        let config = folder.join("config.json");
+        folder.join(WEIGHTS).is_file()
+            && config.is_file()
+            && dinorad_testkit::json(&config)["model_type"].as_str().is_some_and(|t| t.starts_with("dinov2"))
+    };
+    let folders = dinorad_testkit::folders(&dinorad_testkit::golden().join("backbone"));
+    let folders: Vec<_> = folders.into_iter().filter(is_dinov2).collect();
+    assert!(!folders.is_empty(), "no Hugging Face folder among the golden cases");
+    folders
+}
+
+#[test]
+fn a_downloaded_encoder_gives_the_features_of_the_local_one() {
+    for folder in hugging_face_folders() {
+        let (hub, cache) = (Hub::start(), TempDir::new().unwrap());
+        let read = |name| fs::read(folder.join(name)).unwrap();
+        hub.publish(ID, COMMIT, &[("config.json", read("config.json")), (WEIGHTS, read(WEIGHTS))]);
+
+        let options = LoadOptions::default();
+        let mut last = None;
+        let mut progress = |t: &Transfer<'_>| last = Some((t.file.to_owned(), t.done, t.total));
+        let source: Source = ID.parse().unwrap();
+        let (remote, report) = load_with(&source, &options, &self::options(&hub, &cache), &mut progress).unwrap();
+        assert!(report.is_clean(), "{report:?}");
+        let length = fs::metadata(folder.join(WEIGHTS)).unwrap().len();
+        assert_eq!(last, Some((WEIGHTS.to_owned(), length, length)));
+
+        let local = Source::Path(folder.clone());
+        let (local, _) = load_with(&local, &options, &HubOptions::default(), &mut Silent).unwrap();
+        assert_eq!(remote.spec().digest, local.spec().digest);
+        assert_eq!(remote.spec().id, ID);
+        let side = local.spec().patch * 3;
+        let pixels = Tensor::ones((1, 3, side, side), DType::F32, &Device::Cpu).unwrap();
+        let cls = |b: &dyn Backbone| {
+            b.forward(&pixels, &Request::cls()).unwrap().last().cls.flatten_all().unwrap().to_vec1::<f32>().unwrap()
+        };
+        assert_eq!(cls(remote.as_ref()), cls(local.as_ref()));
+    }
 }
 
 #[test]

@@ -181,7 +181,8 @@ pub struct HubFiles {
 }
 
 /// Weight files in order of preference, when an id names none.
-pub const WEIGHT_FILES: [&str; 3] = ["model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"];
+pub const WEIGHT_FILES: [&str; 4] =
+    ["model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"];
 
 /// The files of an encoder, downloaded where the cache lacks them.
 ///
