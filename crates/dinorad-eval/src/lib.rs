@@ -2,6 +2,7 @@
 
 mod atomic;
 mod error;
+pub mod pca;
 pub mod picture;
 pub mod plot;
 mod predictions;

@@ -95,7 +95,7 @@ pub fn roc(curves: &[Series]) -> Result<String> {
 /// # Errors
 /// [`Error::Draw`].
 pub fn lines(plot: &LinePlot, series: &[Series]) -> Result<String> {
-    draw((640, 380), plot, None, series, &[])
+    draw((520, 420), plot, None, series, &[])
 }
 
 fn draw(
