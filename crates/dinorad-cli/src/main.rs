@@ -1,1 +1,29 @@
-fn main() {}
+//! The command `dinorad`: radiology files to judged DINOv2 features.
+
+mod args;
+mod commands;
+mod progress;
+mod table;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// Exit codes: 0 done, 1 some items failed, 2 could not run.
+fn main() -> ExitCode {
+    let args = args::Args::parse();
+    let level = if args.verbose { "info,dinorad=debug" } else { "warn" };
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| level.into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().init();
+    match commands::run(&args) {
+        Ok(0) => ExitCode::SUCCESS,
+        Ok(failed) => {
+            eprintln!("{failed} {} failed", if failed == 1 { "item" } else { "items" });
+            ExitCode::from(1)
+        }
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! From `--backbone`, `--precision` and `--device` to an encoder.
+
+use anyhow::{Context, Result, bail};
+use dinorad::backbone::{
+    Backbone, LoadOptions, LoadReport, Source,
+    candle::{DType, Device},
+    hub::HubOptions,
+    load_with,
+};
+
+use crate::{
+    args::{DeviceKind, EncoderArgs, Precision},
+    progress::{Bar, Download},
+};
+
+/// The encoder, where it runs, and what happened to its tensors.
+pub(crate) struct Loaded {
+    pub(crate) backbone: Box<dyn Backbone>,
+    pub(crate) device: Device,
+    pub(crate) report: LoadReport,
+}
+
+pub(crate) fn load(args: &EncoderArgs) -> Result<Loaded> {
+    if args.batch == 0 {
+        bail!("--batch must be at least 1");
+    }
+    let device = device(args.device)?;
+    let dtype = match args.precision {
+        Precision::F32 => DType::F32,
+        Precision::F16 => DType::F16,
+        Precision::Bf16 => DType::BF16,
+    };
+    let source: Source = args.backbone.parse()?;
+    let options = LoadOptions::default().with_device(device.clone()).with_dtype(dtype);
+    let (backbone, report) = {
+        let _bar = Bar::spinner(format!("loading {source}"));
+        load_with(&source, &options, &HubOptions::from_env(), &mut Download::new())
+            .with_context(|| format!("could not load the encoder `{}`", args.backbone))?
+    };
+    Ok(Loaded { backbone, device, report })
+}
+
+fn device(kind: DeviceKind) -> Result<Device> {
+    Ok(match kind {
+        DeviceKind::Cpu => Device::Cpu,
+        DeviceKind::Cuda => Device::new_cuda(0).context("no CUDA device (build with --features cuda)")?,
+        DeviceKind::Metal => Device::new_metal(0).context("no Metal device (build with --features metal)")?,
+        DeviceKind::Auto => {
+            let gpu = || Device::new_cuda(0).or_else(|_| Device::new_metal(0));
+            if cfg!(any(feature = "cuda", feature = "metal")) { gpu().unwrap_or(Device::Cpu) } else { Device::Cpu }
+        }
+    })
+}
+
+/// A multiple of the encoder's patch size, or an error that names the nearest ones.
+pub(crate) fn check_image_size(backbone: &dyn Backbone, size: usize) -> Result<()> {
+    let patch = backbone.spec().patch;
+    if size == 0 || size % patch != 0 {
+        let below = size / patch * patch;
+        let near = if below == 0 { patch.to_string() } else { format!("{below} or {}", below + patch) };
+        bail!("--image-size {size} is no multiple of the encoder's patch size {patch}: try {near}");
+    }
+    Ok(())
+}
+
+/// What to say about an encoder whose numbers are random.
+pub(crate) const UNTRAINED: &str = "this encoder is UNTRAINED (random weights): its scores only show that everything \
+works. For real features: --backbone facebook/dinov2-small";
+
+pub(crate) fn warn_if_untrained(backbone: &dyn Backbone) {
+    if backbone.spec().is_untrained() {
+        eprintln!("note: {UNTRAINED}");
+    }
+}
