@@ -6,6 +6,8 @@
 //! cache from one product to the next. Every value is computed by one thread in one fixed order, so
 //! results do not depend on how rows are shared.
 
+use std::sync::Mutex;
+
 use rayon::prelude::*;
 
 use super::{
@@ -116,7 +118,7 @@ impl<M: Matrix> Encoder<M> {
         qkv.reserve(rows * qkv_stride);
         heads.reserve(rows * x_stride);
         let head_dim = self.dim / self.heads;
-        let shape = Shape { images: pixels.images, tokens, heads: self.heads, head_dim };
+        let shape = Shape { images: pixels.images, tokens, queries: tokens, heads: self.heads, head_dim };
         let Some(&last) = layers.last() else { return Vec::new() };
 
         x.par_chunks_mut(chunk * x_stride)
@@ -132,18 +134,15 @@ impl<M: Matrix> Encoder<M> {
 
         let mut results = Vec::with_capacity(layers.len());
         for (index, block) in self.blocks.iter().enumerate().take(last + 1) {
-            attention::attend(
-                self.kernels,
-                shape,
-                Rows { data: qkv, stride: qkv_stride },
-                RowsMut { data: heads, stride: x_stride },
-                attention,
-            );
+            let asked = layers.contains(&index);
+            if index == last && wanted == Wanted::Class {
+                results.push(self.class_only(block, shape, qkv, heads, x, normalised, chains, attention));
+                break;
+            }
+            let from = Rows { data: &**qkv, stride: qkv_stride };
+            attention::attend(self.kernels, shape, from, RowsMut { data: heads, stride: x_stride }, attention);
             let next = (index < last).then(|| &self.blocks[index + 1]);
-            let mut result = match wanted {
-                Wanted::Tokens if layers.contains(&index) => vec![0.0; rows * self.dim],
-                _ => Vec::new(),
-            };
+            let mut result = vec![0.0; if asked && wanted == Wanted::Tokens { rows * self.dim } else { 0 }];
             let mut outputs: Vec<_> = result.chunks_mut(chunk * self.dim).map(Some).collect();
             outputs.resize_with(rows.div_ceil(chunk), || None);
             x.par_chunks_mut(chunk * x_stride)
@@ -162,7 +161,7 @@ impl<M: Matrix> Encoder<M> {
                         self.queries(next, count, x, qkv, scratch);
                     }
                 });
-            if layers.contains(&index) {
+            if asked {
                 if wanted == Wanted::Class {
                     result = vec![0.0; pixels.images * self.dim];
                     self.emit(pixels.images, x, tokens * x_stride, &mut result, normalised);
@@ -171,6 +170,39 @@ impl<M: Matrix> Encoder<M> {
             }
         }
         results
+    }
+
+    /// The class tokens after the last block that matters: nobody asks for its other tokens, which
+    /// therefore neither ask nor are fed.
+    fn class_only(
+        &self,
+        block: &Block<M>,
+        shape: Shape,
+        qkv: &[f32],
+        heads: &mut [f32],
+        x: &mut [f32],
+        normalised: bool,
+        chains: &[Mutex<ChainScratch>],
+        attention: &[Mutex<attention::Scratch>],
+    ) -> Vec<f32> {
+        let x_stride = stride(self.dim);
+        let shape = Shape { queries: 1, ..shape };
+        let from = Rows { data: qkv, stride: stride(3 * self.dim) };
+        let to = RowsMut { data: &mut *heads, stride: x_stride };
+        attention::attend(self.kernels, shape, from, to, attention);
+        let image = shape.tokens * x_stride;
+        let chunk = chain_rows(shape.images, rayon::current_num_threads());
+        let mut result = vec![0.0; shape.images * self.dim];
+        x.par_chunks_mut(chunk * image)
+            .zip(heads.par_chunks(chunk * image))
+            .zip(result.par_chunks_mut(chunk * self.dim))
+            .with_max_len(1)
+            .for_each(|((x, heads), out)| {
+                let count = x.len() / image;
+                self.feed(block, count, heads, x, image, &mut slot(chains));
+                self.emit(count, x, image, out, normalised);
+            });
+        result
     }
 
     /// Rows `first..first + count` of the residual stream from pixels.

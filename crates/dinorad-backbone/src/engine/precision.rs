@@ -16,7 +16,7 @@ pub(crate) trait Matrix: Send + Sync + Sized {
     fn pack(kernels: &Kernels, dense: &Dense<'_>) -> Self;
 
     /// `out = epilogue(input · self)` on `rows` rows, for the output columns `columns`, which start
-    /// and end at multiples of [`panel_columns`](Self::panel_columns) or at the last column.
+    /// and end at multiples of [`SLAB`](super::encoder::SLAB) or at the last column.
     fn multiply(
         &self,
         kernels: &Kernels,
@@ -29,9 +29,6 @@ pub(crate) trait Matrix: Send + Sync + Sized {
 
     /// Width of the output.
     fn columns(&self) -> usize;
-
-    /// Granularity of column ranges.
-    fn panel_columns(&self) -> usize;
 
     /// Bytes held.
     fn bytes(&self) -> usize;
@@ -57,10 +54,6 @@ impl Matrix for Panels {
 
     fn columns(&self) -> usize {
         self.columns()
-    }
-
-    fn panel_columns(&self) -> usize {
-        self.panel_columns()
     }
 
     fn bytes(&self) -> usize {

@@ -26,6 +26,8 @@ const MAX_QUERIES: usize = 24;
 pub(crate) struct Shape {
     pub(crate) images: usize,
     pub(crate) tokens: usize,
+    /// Tokens of every image that ask, from the first on; all of them are asked.
+    pub(crate) queries: usize,
     pub(crate) heads: usize,
     pub(crate) head_dim: usize,
 }
@@ -62,31 +64,26 @@ unsafe impl Sync for Shared {}
 ///
 /// `qkv` holds a row of `3 * heads * head_dim` values for every token: queries, keys, values, each
 /// head by head; queries are already scaled by `log2(e) / sqrt(head_dim)`. `out` gets a row of
-/// `heads * head_dim` for every token.
+/// `heads * head_dim` for every token that asks; the rows of the others are left alone.
 ///
 /// # Panics
 /// If a buffer is shorter than the shapes say.
-pub(crate) fn attend(
-    kernels: &Kernels,
-    shape: Shape,
-    qkv: Rows<'_>,
-    out: RowsMut<'_>,
-    scratch: &[Mutex<Scratch>],
-) {
-    let Shape { images, tokens, heads, head_dim } = shape;
+pub(crate) fn attend(kernels: &Kernels, shape: Shape, qkv: Rows<'_>, out: RowsMut<'_>, scratch: &[Mutex<Scratch>]) {
+    let Shape { images, tokens, queries, heads, head_dim } = shape;
     let dim = heads * head_dim;
     let rows = images * tokens;
     if rows == 0 || dim == 0 {
         return;
     }
+    assert!(queries <= tokens);
     assert!(qkv.stride >= 3 * dim && (rows - 1) * qkv.stride + 3 * dim <= qkv.data.len());
     assert!(out.stride >= dim && (rows - 1) * out.stride + dim <= out.data.len());
 
     let block = (2 * kernels.rows(kernels.nv)).min(MAX_QUERIES);
-    let blocks = tokens.div_ceil(block);
+    let blocks = queries.div_ceil(block);
     // Enough tasks to share evenly, few enough that packing keys and values does not show.
     let wanted = (4 * rayon::current_num_threads()).div_ceil(images * heads);
-    let parts = if rayon::current_num_threads() == 1 { 1 } else { wanted.clamp(1, blocks) };
+    let parts = if rayon::current_num_threads() == 1 { 1 } else { wanted.clamp(1, blocks.max(1)) };
     let shared = Shared { data: out.data.as_mut_ptr(), len: out.data.len() };
     let shared = &shared;
 
@@ -108,7 +105,7 @@ pub(crate) fn attend(
 
         for b in part * blocks / parts..(part + 1) * blocks / parts {
             let from = b * block;
-            let n = (tokens - from).min(block);
+            let n = (queries - from).min(block);
             let query = Rows { data: &qkv.data[at(from, 0)..], stride: qkv.stride };
             let mut max = [f32::NEG_INFINITY; MAX_QUERIES];
             let mut sum = [0.0f32; MAX_QUERIES];
@@ -119,8 +116,7 @@ pub(crate) fn attend(
                 for i in 0..n {
                     let row = &mut scores[i * SCORE_STRIDE..][..SCORE_STRIDE];
                     // SAFETY: a row has room for `len <= KEYS` values rounded up to registers.
-                    let shrink =
-                        unsafe { (kernels.softmax_step)(row.as_mut_ptr(), len, &mut max[i], &mut sum[i]) };
+                    let shrink = unsafe { (kernels.softmax_step)(row.as_mut_ptr(), len, &mut max[i], &mut sum[i]) };
                     if start > 0 {
                         scale(kernels, &mut accumulator[i * head_dim..][..head_dim], shrink);
                     }

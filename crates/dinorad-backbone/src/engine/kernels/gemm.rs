@@ -115,19 +115,31 @@ impl Panels {
 
     /// Becomes the transpose of the `(n, k)` matrix whose row `i` starts at `rows[i * stride]`.
     pub(crate) fn fill_transposed(&mut self, kernels: &Kernels, rows: &[f32], stride: usize, n: usize, k: usize) {
+        if n == 0 || k == 0 {
+            return self.reshape(kernels, kernels.nv, k, n);
+        }
+        assert!((n - 1) * stride + k <= rows.len());
         self.reshape(kernels, kernels.nv, k, n);
-        let full = self.nv * self.lanes;
-        for (j, panel) in self.data.chunks_mut((k * full).max(1)).enumerate() {
+        let (lanes, full) = (self.lanes, self.nv * self.lanes);
+        let squares = k / lanes * lanes;
+        for (j, panel) in self.data.chunks_mut(k * full).enumerate() {
             let width = panel.len() / k;
-            for c in 0..width {
-                let i = j * full + c;
-                if i < n {
-                    let row = &rows[i * stride..i * stride + k];
-                    for (to, x) in panel[c..].iter_mut().step_by(width).zip(row) {
-                        *to = *x;
+            for c in (0..width).step_by(lanes) {
+                let first = j * full + c;
+                let whole = if first + lanes <= n { squares } else { 0 };
+                for p in (0..whole).step_by(lanes) {
+                    // SAFETY: rows `first..first + lanes` are below `n` and columns `p..p + lanes`
+                    // below `k`, which `rows` was measured for; the panel has `k` rows of `width`,
+                    // and `c + lanes <= width` because panels are whole registers wide.
+                    unsafe {
+                        let from = rows.as_ptr().add(first * stride + p);
+                        (kernels.transpose)(from, stride, panel.as_mut_ptr().add(p * width + c), width);
                     }
-                } else {
-                    panel[c..].iter_mut().step_by(width).for_each(|to| *to = 0.0);
+                }
+                for p in whole..k {
+                    for i in 0..lanes {
+                        panel[p * width + c + i] = if first + i < n { rows[(first + i) * stride + p] } else { 0.0 };
+                    }
                 }
             }
         }
@@ -153,11 +165,6 @@ impl Panels {
     /// Width of the output.
     pub(crate) fn columns(&self) -> usize {
         self.n
-    }
-
-    /// Length of the inner sum.
-    pub(crate) fn inner(&self) -> usize {
-        self.k
     }
 
     /// Bytes held.

@@ -1,18 +1,18 @@
 //! Exponential and GELU on vector registers.
 #![allow(clippy::excessive_precision)] // coefficients as published
 
-use super::simd::Simd;
+use super::simd::{ROUNDER, Simd};
 
-/// `2^x`, relative error below 2e-7; below -126 the smallest normal number, which stands for 0.
+/// `2^x`, relative error below 2e-7; below -125 about 2^-125, which stands for 0. `x` is at most 126.
 ///
 /// Polynomial of Cephes' `exp2f`.
 #[inline(always)]
 pub(super) unsafe fn exp2<S: Simd>(x: S::V) -> S::V {
     // SAFETY: register arithmetic; the caller guarantees the instruction set.
     unsafe {
-        let x = S::min(S::max(x, S::splat(-126.0)), S::splat(126.0));
-        let (n, power) = S::round_pow2(x);
-        let f = S::sub(x, n);
+        let x = S::max(x, S::splat(-125.0));
+        let shifted = S::add(x, S::splat(ROUNDER));
+        let f = S::sub(x, S::sub(shifted, S::splat(ROUNDER)));
         let mut p = S::splat(1.535_336_188_319_5e-4);
         p = S::fma(p, f, S::splat(1.339_887_440_266_574e-3));
         p = S::fma(p, f, S::splat(9.618_437_357_674_64e-3));
@@ -20,7 +20,7 @@ pub(super) unsafe fn exp2<S: Simd>(x: S::V) -> S::V {
         p = S::fma(p, f, S::splat(2.402_264_791_363_012e-1));
         p = S::fma(p, f, S::splat(6.931_472_028_550_421e-1));
         p = S::fma(p, f, S::splat(1.0));
-        S::mul(p, power)
+        S::times_pow2(p, shifted)
     }
 }
 
@@ -29,7 +29,7 @@ pub(super) unsafe fn exp2<S: Simd>(x: S::V) -> S::V {
 pub(super) unsafe fn silu<S: Simd>(x: S::V) -> S::V {
     // SAFETY: as in `exp2`.
     unsafe {
-        let e = exp2::<S>(S::mul(x, S::splat(-std::f32::consts::LOG2_E)));
+        let e = exp2::<S>(S::min(S::mul(x, S::splat(-std::f32::consts::LOG2_E)), S::splat(126.0)));
         S::div(x, S::add(S::splat(1.0), e))
     }
 }

@@ -76,6 +76,8 @@ pub(crate) struct Kernels {
     layer_norm: unsafe fn(*const f32, usize, *const f32, *const f32, f32, *mut f32),
     softmax_step: unsafe fn(*mut f32, usize, &mut f32, &mut f32) -> f32,
     scale: unsafe fn(*mut f32, usize, f32),
+    /// Transposes a square of `lanes` by `lanes` values.
+    transpose: unsafe fn(*const f32, usize, *mut f32, usize),
 }
 
 impl Kernels {
@@ -99,16 +101,6 @@ impl Kernels {
 
     pub(crate) fn set(&self) -> InstructionSet {
         self.set
-    }
-
-    /// Values in a register.
-    pub(crate) fn lanes(&self) -> usize {
-        self.lanes
-    }
-
-    /// Columns of a full panel of a weight matrix.
-    pub(crate) fn panel_columns(&self) -> usize {
-        self.nv * self.lanes
     }
 
     /// Most rows of a tile with `nv` registers across.
@@ -143,6 +135,10 @@ macro_rules! kernels {
             unsafe fn scale(row: *mut f32, n: usize, factor: f32) {
                 unsafe { tile::scale::<Isa>(row, n, factor) }
             }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn transpose(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
+                unsafe { Isa::transpose(from, from_stride, to, to_stride) }
+            }
 
             pub(super) static KERNELS: Kernels = Kernels {
                 set: InstructionSet::$set,
@@ -152,6 +148,7 @@ macro_rules! kernels {
                 layer_norm,
                 softmax_step,
                 scale,
+                transpose,
             };
         }
     };

@@ -49,14 +49,8 @@ fn check(what: &str, got: &[f32], stride: usize, want: &[f64], width: usize, tol
     }
 }
 
-const EPILOGUES: [Epilogue; 6] = [
-    Epilogue::Store,
-    Epilogue::Accumulate,
-    Epilogue::Bias,
-    Epilogue::BiasGelu,
-    Epilogue::Residual,
-    Epilogue::SwiGlu,
-];
+const EPILOGUES: [Epilogue; 6] =
+    [Epilogue::Store, Epilogue::Accumulate, Epilogue::Bias, Epilogue::BiasGelu, Epilogue::Residual, Epilogue::SwiGlu];
 
 fn multiply_case(rows: usize, k: usize, n: usize, gap: usize, epilogue: Epilogue, seed: u64) {
     let gated = epilogue == Epilogue::SwiGlu;
@@ -79,8 +73,7 @@ fn multiply_case(rows: usize, k: usize, n: usize, gap: usize, epilogue: Epilogue
     for kernels in available() {
         let panels = Panels::pack(kernels, &dense);
         let mut out = spread(&before, n, n + gap);
-        let (from, to) =
-            (Rows { data: &spread_input, stride: k + gap }, RowsMut { data: &mut out, stride: n + gap });
+        let (from, to) = (Rows { data: &spread_input, stride: k + gap }, RowsMut { data: &mut out, stride: n + gap });
         multiply(kernels, rows, from, &panels, 0..n, to, epilogue);
         let what = format!("{} {epilogue:?} {rows}x{k}x{n}", kernels.set().name());
         // products of up to 2 * k summands of size 2, and a gate of at most that
@@ -119,7 +112,7 @@ fn norm_case(rows: usize, dim: usize, seed: u64) {
 }
 
 fn attention_case(shape: Shape, scale: f32, seed: u64) {
-    let Shape { images, tokens, heads, head_dim } = shape;
+    let Shape { images, tokens, heads, head_dim, .. } = shape;
     let dim = heads * head_dim;
     let qkv = noise(seed, images * tokens * 3 * dim, scale);
     let want = reference::attend(shape, &qkv);
@@ -160,7 +153,7 @@ proptest! {
 
     #[test]
     fn attentions(images in 1usize..3, tokens in 1usize..70, heads in 1usize..4, head_dim in 1usize..90, seed: u64) {
-        attention_case(Shape { images, tokens, heads, head_dim }, 1.0, seed >> 8);
+        attention_case(Shape { images, tokens, queries: tokens, heads, head_dim }, 1.0, seed >> 8);
     }
 }
 
@@ -177,18 +170,18 @@ fn products_at_the_sizes_of_encoders() {
 fn attention_at_odd_sizes() {
     for head_dim in [12, 16, 32, 64, 80] {
         for tokens in [1, 17, 257, 384, 385, 400] {
-            attention_case(Shape { images: 1, tokens, heads: 1, head_dim }, 1.0, 3);
+            attention_case(Shape { images: 1, tokens, queries: tokens, heads: 1, head_dim }, 1.0, 3);
         }
     }
     for head_dim in [32, 64, 80] {
-        attention_case(Shape { images: 1, tokens: 1370, heads: 1, head_dim }, 1.0, 4);
+        attention_case(Shape { images: 1, tokens: 1370, queries: 1370, heads: 1, head_dim }, 1.0, 4);
     }
 }
 
 #[test]
 fn attention_with_large_scores() {
     // scores of several thousand: only the running maximum keeps the exponentials finite
-    attention_case(Shape { images: 1, tokens: 800, heads: 1, head_dim: 32 }, 20.0, 5);
+    attention_case(Shape { images: 1, tokens: 800, queries: 800, heads: 1, head_dim: 32 }, 20.0, 5);
 }
 
 #[test]
@@ -201,7 +194,7 @@ fn attention_where_all_scores_are_very_negative() {
         row[dim..2 * dim].fill(-30.0);
         row[2 * dim..].fill(i as f32);
     }
-    let shape = Shape { images: 1, tokens, heads: 1, head_dim: dim };
+    let shape = Shape { images: 1, tokens, queries: tokens, heads: 1, head_dim: dim };
     for kernels in available() {
         let mut out = vec![0.0; tokens * dim];
         let scratch = [Mutex::new(Scratch::default())];

@@ -67,16 +67,16 @@ pub(super) fn layer_norm(rows: usize, input: &[f32], norm: &Norm) -> Vec<f64> {
         let mean = row.iter().map(|x| f64::from(*x)).sum::<f64>() / dim as f64;
         let variance = row.iter().map(|x| (f64::from(*x) - mean).powi(2)).sum::<f64>() / dim as f64;
         let scale = 1.0 / (variance + f64::from(norm.eps)).sqrt();
-        out.extend((0..dim).map(|j| {
-            (f64::from(row[j]) - mean) * scale * f64::from(norm.gamma[j]) + f64::from(norm.beta[j])
-        }));
+        out.extend(
+            (0..dim).map(|j| (f64::from(row[j]) - mean) * scale * f64::from(norm.gamma[j]) + f64::from(norm.beta[j])),
+        );
     }
     out
 }
 
 /// Attention on dense `(images * tokens, 3 * dim)`, queries scaled as for the kernel.
 pub(super) fn attend(shape: Shape, qkv: &[f32]) -> Vec<f64> {
-    let Shape { images, tokens, heads, head_dim } = shape;
+    let Shape { images, tokens, heads, head_dim, .. } = shape;
     let dim = heads * head_dim;
     let mut out = vec![0.0; images * tokens * dim];
     let at = |image: usize, token: usize, which: usize, head: usize| {

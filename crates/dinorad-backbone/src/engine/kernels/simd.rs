@@ -30,15 +30,26 @@ pub(super) trait Simd: Copy + 'static {
     unsafe fn min(a: Self::V, b: Self::V) -> Self::V;
     /// `a * b + c`, rounded once where the hardware can.
     unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
-    /// `x` rounded to whole numbers `n` (as f32), and `2^n`; `|x| < 127`.
-    unsafe fn round_pow2(x: Self::V) -> (Self::V, Self::V);
+    /// `p * 2^n` for `p` in `[0.5, 2]`, where `shifted` is `n` + [`ROUNDER`] and the product is a
+    /// normal number.
+    unsafe fn times_pow2(p: Self::V, shifted: Self::V) -> Self::V;
     unsafe fn sum(v: Self::V) -> f32;
     unsafe fn max_lane(v: Self::V) -> f32;
+    /// Transposes a square of `LANES` by `LANES` values.
+    #[inline(always)]
+    unsafe fn transpose(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
+        for i in 0..Self::LANES {
+            for j in 0..Self::LANES {
+                // SAFETY: the caller's squares are that large.
+                unsafe { *to.add(j * to_stride + i) = *from.add(i * from_stride + j) }
+            }
+        }
+    }
 }
 
 /// Adding and taking away this rounds an f32 of magnitude below 2^22 to a whole number, which then
 /// stands in the low bits of the sum.
-const ROUNDER: f32 = 12_582_912.0;
+pub(super) const ROUNDER: f32 = 12_582_912.0;
 
 /// Plain Rust on four lanes: correct everywhere, fast nowhere. Unfused, because without hardware
 /// support a fused multiply-add is a library call.
@@ -104,10 +115,8 @@ impl Simd for Portable {
         std::array::from_fn(|i| a[i] * b[i] + c[i])
     }
     #[inline(always)]
-    unsafe fn round_pow2(x: Self::V) -> (Self::V, Self::V) {
-        let shifted = x.map(|x| x + ROUNDER);
-        let power = shifted.map(|s| f32::from_bits((s.to_bits() << 23).wrapping_add(0x3f80_0000)));
-        (shifted.map(|s| s - ROUNDER), power)
+    unsafe fn times_pow2(p: Self::V, shifted: Self::V) -> Self::V {
+        std::array::from_fn(|i| f32::from_bits(p[i].to_bits().wrapping_add(shifted[i].to_bits() << 23)))
     }
     #[inline(always)]
     unsafe fn sum(v: Self::V) -> f32 {
@@ -126,7 +135,7 @@ pub(super) use x86::{Avx2, Avx512};
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::{ROUNDER, Simd};
+    use super::Simd;
 
     /// AVX-512F: 16 lanes, 32 registers.
     #[derive(Clone, Copy)]
@@ -192,12 +201,10 @@ mod x86 {
             unsafe { _mm512_fmadd_ps(a, b, c) }
         }
         #[inline(always)]
-        unsafe fn round_pow2(x: __m512) -> (__m512, __m512) {
+        unsafe fn times_pow2(p: __m512, shifted: __m512) -> __m512 {
             unsafe {
-                let shifted = _mm512_add_ps(x, _mm512_set1_ps(ROUNDER));
-                let bits = _mm512_slli_epi32::<23>(_mm512_castps_si512(shifted));
-                let power = _mm512_add_epi32(bits, _mm512_set1_epi32(0x3f80_0000));
-                (_mm512_sub_ps(shifted, _mm512_set1_ps(ROUNDER)), _mm512_castsi512_ps(power))
+                let exponent = _mm512_slli_epi32::<23>(_mm512_castps_si512(shifted));
+                _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(p), exponent))
             }
         }
         #[inline(always)]
@@ -207,6 +214,38 @@ mod x86 {
         #[inline(always)]
         unsafe fn max_lane(v: __m512) -> f32 {
             unsafe { _mm512_reduce_max_ps(v) }
+        }
+        #[inline(always)]
+        unsafe fn transpose(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
+            unsafe {
+                let mut r: [__m512; 16] = std::array::from_fn(|i| _mm512_loadu_ps(from.add(i * from_stride)));
+                // 2x2, then 4x4 within each quarter of the registers
+                for i in (0..16).step_by(4) {
+                    let low = [_mm512_unpacklo_ps(r[i], r[i + 1]), _mm512_unpacklo_ps(r[i + 2], r[i + 3])];
+                    let high = [_mm512_unpackhi_ps(r[i], r[i + 1]), _mm512_unpackhi_ps(r[i + 2], r[i + 3])];
+                    r[i] = _mm512_shuffle_ps::<0x44>(low[0], low[1]);
+                    r[i + 1] = _mm512_shuffle_ps::<0xee>(low[0], low[1]);
+                    r[i + 2] = _mm512_shuffle_ps::<0x44>(high[0], high[1]);
+                    r[i + 3] = _mm512_shuffle_ps::<0xee>(high[0], high[1]);
+                }
+                // then quarters among the registers: column `4 * q + j` is quarter `q` of `r[j + 4 * ..]`
+                for j in 0..4 {
+                    let (a, b, c, d) = (r[j], r[4 + j], r[8 + j], r[12 + j]);
+                    let (ab_low, ab_high) = (_mm512_shuffle_f32x4::<0x44>(a, b), _mm512_shuffle_f32x4::<0xee>(a, b));
+                    let (cd_low, cd_high) = (_mm512_shuffle_f32x4::<0x44>(c, d), _mm512_shuffle_f32x4::<0xee>(c, d));
+                    for (q, v) in [
+                        _mm512_shuffle_f32x4::<0x88>(ab_low, cd_low),
+                        _mm512_shuffle_f32x4::<0xdd>(ab_low, cd_low),
+                        _mm512_shuffle_f32x4::<0x88>(ab_high, cd_high),
+                        _mm512_shuffle_f32x4::<0xdd>(ab_high, cd_high),
+                    ]
+                    .into_iter()
+                    .enumerate()
+                    {
+                        _mm512_storeu_ps(to.add((4 * q + j) * to_stride), v);
+                    }
+                }
+            }
         }
     }
 
@@ -277,12 +316,10 @@ mod x86 {
             unsafe { _mm256_fmadd_ps(a, b, c) }
         }
         #[inline(always)]
-        unsafe fn round_pow2(x: __m256) -> (__m256, __m256) {
+        unsafe fn times_pow2(p: __m256, shifted: __m256) -> __m256 {
             unsafe {
-                let shifted = _mm256_add_ps(x, _mm256_set1_ps(ROUNDER));
-                let bits = _mm256_slli_epi32::<23>(_mm256_castps_si256(shifted));
-                let power = _mm256_add_epi32(bits, _mm256_set1_epi32(0x3f80_0000));
-                (_mm256_sub_ps(shifted, _mm256_set1_ps(ROUNDER)), _mm256_castsi256_ps(power))
+                let exponent = _mm256_slli_epi32::<23>(_mm256_castps_si256(shifted));
+                _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(p), exponent))
             }
         }
         #[inline(always)]
@@ -301,6 +338,25 @@ mod x86 {
                 _mm_cvtss_f32(_mm_max_ss(two, _mm_shuffle_ps::<1>(two, two)))
             }
         }
+        #[inline(always)]
+        unsafe fn transpose(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
+            unsafe {
+                let mut r: [__m256; 8] = std::array::from_fn(|i| _mm256_loadu_ps(from.add(i * from_stride)));
+                for i in [0, 4] {
+                    let low = [_mm256_unpacklo_ps(r[i], r[i + 1]), _mm256_unpacklo_ps(r[i + 2], r[i + 3])];
+                    let high = [_mm256_unpackhi_ps(r[i], r[i + 1]), _mm256_unpackhi_ps(r[i + 2], r[i + 3])];
+                    r[i] = _mm256_shuffle_ps::<0x44>(low[0], low[1]);
+                    r[i + 1] = _mm256_shuffle_ps::<0xee>(low[0], low[1]);
+                    r[i + 2] = _mm256_shuffle_ps::<0x44>(high[0], high[1]);
+                    r[i + 3] = _mm256_shuffle_ps::<0xee>(high[0], high[1]);
+                }
+                for j in 0..4 {
+                    let (a, b) = (r[j], r[4 + j]);
+                    _mm256_storeu_ps(to.add(j * to_stride), _mm256_permute2f128_ps::<0x20>(a, b));
+                    _mm256_storeu_ps(to.add((4 + j) * to_stride), _mm256_permute2f128_ps::<0x31>(a, b));
+                }
+            }
+        }
     }
 }
 
@@ -311,7 +367,7 @@ pub(super) use arm::Neon;
 mod arm {
     use std::arch::aarch64::*;
 
-    use super::{ROUNDER, Simd};
+    use super::Simd;
 
     /// NEON: 4 lanes, 32 registers.
     #[derive(Clone, Copy)]
@@ -376,12 +432,10 @@ mod arm {
             unsafe { vfmaq_f32(c, a, b) }
         }
         #[inline(always)]
-        unsafe fn round_pow2(x: float32x4_t) -> (float32x4_t, float32x4_t) {
+        unsafe fn times_pow2(p: float32x4_t, shifted: float32x4_t) -> float32x4_t {
             unsafe {
-                let shifted = vaddq_f32(x, vdupq_n_f32(ROUNDER));
-                let bits = vshlq_n_s32::<23>(vreinterpretq_s32_f32(shifted));
-                let power = vaddq_s32(bits, vdupq_n_s32(0x3f80_0000));
-                (vsubq_f32(shifted, vdupq_n_f32(ROUNDER)), vreinterpretq_f32_s32(power))
+                let exponent = vshlq_n_s32::<23>(vreinterpretq_s32_f32(shifted));
+                vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(p), exponent))
             }
         }
         #[inline(always)]

@@ -1,9 +1,6 @@
 //! The kernels proper: generic over the instruction set, reached through [`Kernels`](super::Kernels).
 
-use super::{
-    math,
-    simd::Simd,
-};
+use super::{math, simd::Simd};
 
 /// What happens to the accumulators of a tile on their way to memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,12 +150,7 @@ pub(super) unsafe fn layer_norm<S: Simd>(
 
 /// Sum over `dim` terms in four interleaved chains, the order of which depends on `dim` alone.
 #[inline(always)]
-unsafe fn sum_of<S: Simd>(
-    dim: usize,
-    whole: usize,
-    term: impl Fn(usize) -> S::V,
-    last: impl Fn(usize) -> f32,
-) -> f32 {
+unsafe fn sum_of<S: Simd>(dim: usize, whole: usize, term: impl Fn(usize) -> S::V, last: impl Fn(usize) -> f32) -> f32 {
     // SAFETY: register arithmetic; `term` is called with room for a register below `whole`.
     unsafe {
         let mut acc = [S::splat(0.0); 4];
