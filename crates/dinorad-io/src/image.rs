@@ -134,6 +134,9 @@ pub fn read_bytes(bytes: &[u8], path: &Path, options: &ReadOptions) -> Result<Im
     limits.max_alloc = Some(options.limits.voxel_bytes);
     reader.limits(limits);
     let decoder = reader.into_decoder().map_err(wrong)?;
+    if decoder.original_color_type() == ::image::ExtendedColorType::Cmyk8 {
+        return Err(Error::unsupported(path, format, "CMYK colours"));
+    }
     let (w, h) = decoder.dimensions();
     let channels = u64::from(decoder.color_type().channel_count());
     options.limits.elements(path, &[channels, u64::from(h), u64::from(w)], 4)?;

@@ -189,7 +189,10 @@ fn jpeg(data: &[u8], header: &Header) -> Result<Decoded, Failure> {
     }
     let mut decoder = jpeg_decoder::Decoder::new(data);
     // the data set's PhotometricInterpretation decides about colours, not the codestream's markers
-    decoder.set_color_transform(jpeg_decoder::ColorTransform::None);
+    // ("RGB" interleaves the components as they are, "None" would not)
+    if frame.components == 3 {
+        decoder.set_color_transform(jpeg_decoder::ColorTransform::RGB);
+    }
     decoder.set_max_decoding_buffer_size(header.pixels() * usize::from(header.samples) * 2 + 64);
     let bytes = match decoder.decode() {
         Ok(bytes) => bytes,

@@ -231,10 +231,6 @@ impl<'a> DataSet<'a> {
         self.elements.get(&tag)
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (Tag, &Element<'a>)> {
-        self.elements.iter().map(|(t, e)| (*t, e))
-    }
-
     /// Bytes of an element that is no encapsulated pixel data.
     pub(crate) fn bytes(&self, tag: Tag) -> Option<&'a [u8]> {
         match self.elements.get(&tag)?.value {
