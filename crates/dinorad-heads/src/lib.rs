@@ -1,1 +1,43 @@
 #![doc = include_str!("../README.md")]
+
+pub use candle;
+
+mod cholesky;
+mod error;
+mod fast_math;
+mod features;
+pub mod few_shot;
+mod grid;
+mod knn;
+mod lbfgs;
+mod linear_decoder;
+mod linear_probe;
+mod logistic;
+mod logistic_problem;
+mod matmul;
+mod ml_knn;
+mod neighbours;
+mod probe_trainer;
+mod rows;
+mod sampler;
+mod store;
+mod targets;
+mod top_k;
+mod traits;
+
+pub use dinorad_nn::loss::Reduction;
+pub use error::{Error, Result};
+pub use features::{InputLayout, linear_input};
+pub use grid::{
+    AVGPOOLS, BLOCKS, CLASSIFICATION_LEARNING_RATES, DecoderPoint, ProbePoint, SEGMENTATION_LEARNING_RATES, first_best,
+};
+pub use knn::{Knn, KnnModel, Vote};
+pub use linear_decoder::{DecoderCase, DecoderTraining, LinearDecoder, PixelLoss};
+pub use linear_probe::{LinearModel, LinearProbe, LinearSweep, ProbeTask, SweepTrainer};
+pub use logistic::{LogisticModel, LogisticRegression, study_strengths};
+pub use ml_knn::{MlKnn, MlKnnModel, TrainingNeighbours};
+pub use neighbours::Neighbours;
+pub use rows::l2_normalise;
+pub use sampler::{BatchOrder, EpochSampler, InfiniteSampler};
+pub use targets::Targets;
+pub use traits::{Fit, Predict};

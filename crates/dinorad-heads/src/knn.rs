@@ -1,0 +1,216 @@
+//! Weighted nearest-neighbour votes.
+
+use candle::Tensor;
+use ndarray::{Array2, Axis};
+use rayon::prelude::*;
+
+use crate::{
+    Error, Fit, Neighbours, Predict, Result, Targets,
+    neighbours::{Itself, nearest},
+    rows::Rows,
+};
+
+/// How similarities become the weights of a vote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Vote {
+    /// One softmax over the largest `k`, of which smaller `k` take the first: what the study does.
+    /// Votes of the smaller `k` do not sum to one; rankings and accuracy are unaffected.
+    SharedSoftmax,
+    /// A softmax of its own for every `k`: probabilities.
+    #[default]
+    Renormalised,
+}
+
+/// k-nearest-neighbour vote by cosine similarity, for several `k` in one pass.
+///
+/// Features are scaled to unit length; the `k` most similar training rows vote for their class (or
+/// for all of their findings) with weights `softmax(similarity / temperature)`. Exact: similarities
+/// are f32 matrix products in blocks, the best are selected without sorting, equal similarities go
+/// to the lower training index.
+///
+/// Takes `2·n·m·dim` operations and `O(n·(dim + k))` memory; runs on the CPU, wherever the features
+/// are.
+///
+/// # Examples
+/// ```
+/// use candle::{Device, Tensor};
+/// use dinorad_heads::{Fit, Knn, Predict, Targets};
+///
+/// let x = Tensor::new(&[[1f32, 0.0], [0.9, 0.1], [0.0, 1.0]], &Device::Cpu)?;
+/// let model = Knn::new(&[2]).fit(&x, &Targets::classes(vec![0, 0, 1], 2)?)?;
+/// let p = model.predict(&Tensor::new(&[[2f32, 0.1]], &Device::Cpu)?)?.to_vec2::<f32>()?;
+/// assert!((p[0][0] - 1.0).abs() < 1e-6);
+/// # Ok::<(), dinorad_heads::Error>(())
+/// ```
+///
+/// # Source
+/// Wu et al. 2018, <https://arxiv.org/abs/1805.01978>, as evaluated by DINOv2.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Knn {
+    /// Numbers of neighbours; [`Predict::predict`] uses the largest.
+    pub ks: Vec<usize>,
+    /// Divides the similarities before the softmax.
+    pub temperature: f64,
+    /// How similarities become weights.
+    pub vote: Vote,
+}
+
+impl Default for Knn {
+    /// The study's values of `k` and its temperature 0.07, with votes that are probabilities.
+    fn default() -> Self {
+        Knn::new(&[5, 20, 50, 100, 200])
+    }
+}
+
+impl Knn {
+    /// Votes of `ks` neighbours at temperature 0.07.
+    pub fn new(ks: &[usize]) -> Self {
+        Knn { ks: ks.to_vec(), temperature: 0.07, vote: Vote::default() }
+    }
+
+    /// The same with another vote.
+    #[must_use]
+    pub fn with_vote(self, vote: Vote) -> Self {
+        Knn { vote, ..self }
+    }
+
+    /// The same with another temperature.
+    #[must_use]
+    pub fn with_temperature(self, temperature: f64) -> Self {
+        Knn { temperature, ..self }
+    }
+}
+
+impl Fit for Knn {
+    type Fitted = KnnModel;
+
+    fn fit(&self, x: &Tensor, y: &Targets) -> Result<KnnModel> {
+        let gallery = Rows::new("training features", x)?;
+        y.check_len(gallery.n)?;
+        if !(self.temperature.is_finite() && self.temperature > 0.0) {
+            return Err(Error::parameter("temperature", "a positive number", self.temperature));
+        }
+        check_ks(&self.ks, gallery.n)?;
+        Ok(KnnModel { options: self.clone(), gallery: gallery.normalised(), targets: y.clone() })
+    }
+}
+
+/// Refuses an empty list of `k`, zeros, and `k` beyond the training set; gives the largest.
+pub(crate) fn check_ks(ks: &[usize], rows: usize) -> Result<usize> {
+    if ks.contains(&0) {
+        return Err(Error::parameter("k", "at least 1", 0));
+    }
+    match ks.iter().max() {
+        None => Err(Error::parameter("k", "at least one value", "none")),
+        Some(&k) if k > rows => Err(Error::TooFewRows { k, rows }),
+        Some(&k) => Ok(k),
+    }
+}
+
+/// A fitted [`Knn`]: the training rows and their targets.
+#[derive(Debug, Clone)]
+pub struct KnnModel {
+    options: Knn,
+    gallery: Rows,
+    targets: Targets,
+}
+
+impl KnnModel {
+    /// The settings.
+    pub fn options(&self) -> &Knn {
+        &self.options
+    }
+
+    /// Number of training rows.
+    pub fn n_rows(&self) -> usize {
+        self.gallery.n
+    }
+
+    fn largest(&self) -> usize {
+        self.options.ks.iter().copied().max().unwrap_or(1)
+    }
+
+    /// The nearest training rows of each of `x`, as many as the largest `k`.
+    ///
+    /// # Errors
+    /// As [`Predict::predict`].
+    pub fn neighbours(&self, x: &Tensor) -> Result<Neighbours> {
+        let queries = Rows::of_width("query features", x, self.gallery.dim)?.normalised();
+        nearest(&self.gallery, &queries, self.largest(), Itself::Allowed)
+    }
+
+    /// The votes `(n, classes)` of every `k`, in the order of [`Knn::ks`].
+    ///
+    /// # Errors
+    /// As [`Predict::predict`].
+    pub fn votes(&self, x: &Tensor) -> Result<Vec<Array2<f32>>> {
+        Ok(self.votes_of(&self.neighbours(x)?))
+    }
+
+    /// The votes of neighbours found before.
+    pub fn votes_of(&self, neighbours: &Neighbours) -> Vec<Array2<f32>> {
+        let n = neighbours.indices.nrows();
+        let width = self.targets.n_outputs();
+        let ks = &self.options.ks;
+        let mut votes: Vec<Array2<f32>> = ks.iter().map(|_| Array2::zeros((n, width))).collect();
+        let rows: Vec<Vec<Vec<f64>>> = (0..n)
+            .into_par_iter()
+            .map(|row| {
+                let near = neighbours.indices.row(row);
+                let similarities = neighbours.similarities.row(row);
+                let best = similarities.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                let scaled = |s: f32| ((f64::from(s) - f64::from(best)) / self.options.temperature).exp();
+                let weights: Vec<f64> = similarities.iter().map(|s| scaled(*s)).collect();
+                let all: f64 = weights.iter().sum();
+                let vote = |k: &usize| {
+                    let k = (*k).min(weights.len());
+                    let total = match self.options.vote {
+                        Vote::SharedSoftmax => all,
+                        Vote::Renormalised => weights[..k].iter().sum(),
+                    };
+                    let mut sums = vec![0f64; width];
+                    for (weight, index) in weights[..k].iter().zip(near) {
+                        self.add_vote(&mut sums, *index as usize, weight / total);
+                    }
+                    sums
+                };
+                ks.iter().map(vote).collect()
+            })
+            .collect();
+        for (row, per_k) in rows.into_iter().enumerate() {
+            for (votes, sums) in votes.iter_mut().zip(per_k) {
+                for (slot, sum) in votes.index_axis_mut(Axis(0), row).iter_mut().zip(sums) {
+                    *slot = sum as f32;
+                }
+            }
+        }
+        votes
+    }
+
+    fn add_vote(&self, sums: &mut [f64], row: usize, weight: f64) {
+        match &self.targets {
+            Targets::Classes { labels, .. } => {
+                if let Some(sum) = labels.get(row).and_then(|l| sums.get_mut(*l as usize)) {
+                    *sum += weight;
+                }
+            }
+            Targets::Findings(labels) => {
+                for (sum, label) in sums.iter_mut().zip(labels.row(row)) {
+                    *sum += weight * f64::from(*label);
+                }
+            }
+        }
+    }
+}
+
+impl Predict for KnnModel {
+    /// The votes of the largest `k`.
+    fn predict(&self, x: &Tensor) -> Result<Tensor> {
+        let largest = self.largest();
+        let at = self.options.ks.iter().position(|k| *k == largest).unwrap_or(0);
+        let votes = self.votes(x)?.swap_remove(at);
+        let shape = votes.dim();
+        Ok(Tensor::from_vec(votes.into_raw_vec_and_offset().0, shape, x.device())?)
+    }
+}

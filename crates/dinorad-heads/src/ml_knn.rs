@@ -1,0 +1,331 @@
+//! Multi-label k nearest neighbours.
+
+use candle::Tensor;
+use ndarray::{Array1, Array2, Axis};
+
+use crate::{
+    Error, Fit, Neighbours, Predict, Result, Targets,
+    knn::check_ks,
+    neighbours::{Itself, nearest},
+    rows::Rows,
+};
+
+/// Which neighbours count while the conditional probabilities are learned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TrainingNeighbours {
+    /// A training row is among its own neighbours: what the study does.
+    WithItself,
+    /// It is not: Zhang and Zhou's rule, which does not leak a row's own labels into its counts.
+    #[default]
+    WithoutItself,
+    /// The nearest `n` rows are dropped, of queries too: `ignore_first_neighbours` of
+    /// scikit-multilearn.
+    SkipFirst(usize),
+}
+
+/// Multi-label k nearest neighbours by cosine similarity, for several `k` in one pass.
+///
+/// For every label the number of neighbours that carry it is weighed by Bayes' rule against what
+/// the training rows show for the same count. One blocked matrix product finds all neighbours;
+/// the rest is counting. Takes `2·n²·dim` operations to fit, runs on the CPU.
+///
+/// A label that no training row carries stays usable, its probability is small but not zero;
+/// [`MlKnnModel::absent`] names it.
+///
+/// Counts are exact at any size. scikit-multilearn 0.2.0 keeps them in 8 bits, so its
+/// probabilities go wrong once more than 127 training rows fall into one count.
+///
+/// # Examples
+/// ```
+/// use candle::{Device, Tensor};
+/// use dinorad_heads::{Fit, MlKnn, Predict, Targets};
+///
+/// let x = Tensor::new(&[[1f32, 0.0], [0.9, 0.1], [0.0, 1.0], [0.1, 0.9]], &Device::Cpu)?;
+/// let y = Targets::findings(ndarray::array![[1, 0], [1, 0], [0, 1], [0, 1]])?;
+/// let p = MlKnn::new(&[1]).fit(&x, &y)?.predict(&x)?.to_vec2::<f32>()?;
+/// assert!(p[0][0] > 0.7 && p[0][1] < 0.3);
+/// # Ok::<(), dinorad_heads::Error>(())
+/// ```
+///
+/// # Source
+/// Zhang and Zhou 2007, <https://doi.org/10.1016/j.patcog.2006.12.019>.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct MlKnn {
+    /// Numbers of neighbours; [`Predict::predict`] uses the largest.
+    pub ks: Vec<usize>,
+    /// Added to every count.
+    pub smoothing: f64,
+    /// Which neighbours count in training.
+    pub neighbours: TrainingNeighbours,
+}
+
+impl MlKnn {
+    /// `ks` neighbours with smoothing 1.
+    pub fn new(ks: &[usize]) -> Self {
+        MlKnn { ks: ks.to_vec(), smoothing: 1.0, neighbours: TrainingNeighbours::default() }
+    }
+
+    /// The same with another rule for a row's own neighbours.
+    #[must_use]
+    pub fn with_neighbours(self, neighbours: TrainingNeighbours) -> Self {
+        MlKnn { neighbours, ..self }
+    }
+
+    /// The same with another smoothing.
+    #[must_use]
+    pub fn with_smoothing(self, smoothing: f64) -> Self {
+        MlKnn { smoothing, ..self }
+    }
+
+    fn skipped(&self) -> usize {
+        match self.neighbours {
+            TrainingNeighbours::SkipFirst(n) => n,
+            _ => 0,
+        }
+    }
+}
+
+impl Fit for MlKnn {
+    type Fitted = MlKnnModel;
+
+    fn fit(&self, x: &Tensor, y: &Targets) -> Result<MlKnnModel> {
+        let gallery = Rows::new("training features", x)?;
+        y.check_len(gallery.n)?;
+        let Targets::Findings(labels) = y else {
+            return Err(Error::TargetKind { head: "ML-kNN", expected: "multilabel", got: y.kind() });
+        };
+        if !(self.smoothing.is_finite() && self.smoothing > 0.0) {
+            return Err(Error::parameter("smoothing", "a positive number", self.smoothing));
+        }
+        let (skip, itself) = (
+            self.skipped(),
+            match self.neighbours {
+                TrainingNeighbours::WithoutItself => Itself::Skipped,
+                _ => Itself::Allowed,
+            },
+        );
+        let available = gallery.n.saturating_sub(skip + usize::from(itself == Itself::Skipped));
+        let largest = check_ks(&self.ks, available)?;
+        let gallery = gallery.normalised();
+        let training = drop_first(nearest(&gallery, &gallery, largest + skip, itself)?, skip);
+        let positives = y.positives();
+        let s = self.smoothing;
+        let prior: Array1<f64> = positives.iter().map(|p| (s + *p as f64) / (2.0 * s + gallery.n as f64)).collect();
+        let counts = count_labels(&training, labels, &self.ks);
+        let tables = self.ks.iter().zip(counts).map(|(k, counts)| Table::new(*k, s, &counts, labels)).collect();
+        let absent = positives.iter().enumerate().filter(|(_, p)| **p == 0).map(|(i, _)| i).collect();
+        Ok(MlKnnModel { options: self.clone(), gallery, labels: labels.clone(), prior, tables, absent, training })
+    }
+}
+
+fn drop_first(neighbours: Neighbours, n: usize) -> Neighbours {
+    if n == 0 {
+        return neighbours;
+    }
+    Neighbours {
+        indices: neighbours.indices.slice(ndarray::s![.., n..]).to_owned(),
+        similarities: neighbours.similarities.slice(ndarray::s![.., n..]).to_owned(),
+    }
+}
+
+/// For every `k`: `(rows, labels)`, how many of the first `k` neighbours carry the label.
+fn count_labels(neighbours: &Neighbours, labels: &Array2<u8>, ks: &[usize]) -> Vec<Array2<u32>> {
+    let (n, width) = (neighbours.indices.nrows(), labels.ncols());
+    let mut out: Vec<Array2<u32>> = ks.iter().map(|_| Array2::zeros((n, width))).collect();
+    let mut running = vec![0u32; width];
+    for (row, near) in neighbours.indices.outer_iter().enumerate() {
+        running.fill(0);
+        for (rank, index) in near.iter().enumerate() {
+            for (sum, label) in running.iter_mut().zip(labels.row(*index as usize)) {
+                *sum += u32::from(*label);
+            }
+            for (counts, _) in out.iter_mut().zip(ks).filter(|(_, k)| **k == rank + 1) {
+                counts.row_mut(row).iter_mut().zip(&running).for_each(|(c, r)| *c = *r);
+            }
+        }
+    }
+    out
+}
+
+/// What the training rows show for one `k`.
+#[derive(Debug, Clone)]
+struct Table {
+    /// `(labels, k + 1)`: P(j neighbours carry the label | the row carries it).
+    with: Array2<f64>,
+    /// The same for rows without the label.
+    without: Array2<f64>,
+}
+
+impl Table {
+    fn new(k: usize, s: f64, counts: &Array2<u32>, labels: &Array2<u8>) -> Self {
+        let shape = (labels.ncols(), k + 1);
+        let (mut with, mut without) = (Array2::zeros(shape), Array2::zeros(shape));
+        for (counts, labels) in counts.outer_iter().zip(labels.outer_iter()) {
+            for (label, (count, present)) in counts.iter().zip(labels).enumerate() {
+                let table = if *present == 1 { &mut with } else { &mut without };
+                table[[label, *count as usize]] += 1.0;
+            }
+        }
+        for table in [&mut with, &mut without] {
+            for mut row in table.axis_iter_mut(Axis(0)) {
+                let sum = row.sum();
+                row.mapv_inplace(|v| (s + v) / (s * (k + 1) as f64 + sum));
+            }
+        }
+        Table { with, without }
+    }
+}
+
+/// A fitted [`MlKnn`].
+#[derive(Debug, Clone)]
+pub struct MlKnnModel {
+    options: MlKnn,
+    gallery: Rows,
+    labels: Array2<u8>,
+    prior: Array1<f64>,
+    tables: Vec<Table>,
+    absent: Vec<usize>,
+    training: Neighbours,
+}
+
+impl MlKnnModel {
+    /// The settings.
+    pub fn options(&self) -> &MlKnn {
+        &self.options
+    }
+
+    /// Labels that no training row carries.
+    pub fn absent(&self) -> &[usize] {
+        &self.absent
+    }
+
+    /// P(label) for every label, smoothed.
+    pub fn prior(&self) -> &Array1<f64> {
+        &self.prior
+    }
+
+    /// `(labels, k + 1)` tables of the `at`-th `k`: P(j neighbours carry the label) given that the
+    /// row carries it, and given that it does not.
+    pub fn conditionals(&self, at: usize) -> Option<(&Array2<f64>, &Array2<f64>)> {
+        self.tables.get(at).map(|t| (&t.with, &t.without))
+    }
+
+    /// The neighbours of the training rows that were counted, as many as the largest `k`.
+    pub fn training_neighbours(&self) -> &Neighbours {
+        &self.training
+    }
+
+    /// The neighbours of `x` that are counted, as many as the largest `k`.
+    ///
+    /// # Errors
+    /// As [`Predict::predict`].
+    pub fn neighbours(&self, x: &Tensor) -> Result<Neighbours> {
+        let queries = Rows::of_width("query features", x, self.gallery.dim)?.normalised();
+        let largest = check_ks(&self.options.ks, self.gallery.n)?;
+        let skip = self.options.skipped();
+        Ok(drop_first(nearest(&self.gallery, &queries, largest + skip, Itself::Allowed)?, skip))
+    }
+
+    /// The probabilities `(n, labels)` of every `k`, in the order of [`MlKnn::ks`].
+    ///
+    /// # Errors
+    /// As [`Predict::predict`].
+    pub fn probabilities(&self, x: &Tensor) -> Result<Vec<Array2<f64>>> {
+        Ok(self.probabilities_of(&self.neighbours(x)?))
+    }
+
+    /// The probabilities for neighbours found before.
+    pub fn probabilities_of(&self, neighbours: &Neighbours) -> Vec<Array2<f64>> {
+        let counts = count_labels(neighbours, &self.labels, &self.options.ks);
+        let tables = counts.iter().zip(&self.tables);
+        tables
+            .map(|(counts, table)| {
+                Array2::from_shape_fn(counts.dim(), |(row, label)| {
+                    let count = counts[[row, label]] as usize;
+                    let prior = self.prior[label];
+                    let with = prior * table.with[[label, count]];
+                    let without = (1.0 - prior) * table.without[[label, count]];
+                    with / (with + without)
+                })
+            })
+            .collect()
+    }
+}
+
+impl Predict for MlKnnModel {
+    /// The probabilities of the largest `k`.
+    fn predict(&self, x: &Tensor) -> Result<Tensor> {
+        let ks = &self.options.ks;
+        let at = (0..ks.len()).max_by_key(|i| ks[*i]).unwrap_or(0);
+        let p = self.probabilities(x)?.swap_remove(at);
+        let shape = p.dim();
+        Ok(Tensor::from_iter(p.iter().map(|v| *v as f32), x.device())?.reshape(shape)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle::Device;
+    use rand::Rng;
+
+    use super::*;
+
+    /// scikit-multilearn's loops, row by row and label by label, in f64.
+    #[test]
+    fn equals_the_plain_definition() {
+        let mut rng = dinorad_core::rng::stream(5, 0, 0);
+        let (n, dim, width) = (300usize, 6usize, 4usize);
+        let x: Vec<f32> = (0..n * dim).map(|_| rng.random_range(-1.0..1.0)).collect();
+        let labels = Array2::from_shape_fn((n, width), |_| u8::from(rng.random_bool(0.3)));
+        let rows = Rows { data: x.clone(), n, dim }.normalised();
+        let x = Tensor::from_vec(x, (n, dim), &Device::Cpu).unwrap();
+        for rule in
+            [TrainingNeighbours::WithItself, TrainingNeighbours::WithoutItself, TrainingNeighbours::SkipFirst(2)]
+        {
+            let head = MlKnn::new(&[7, 3]).with_neighbours(rule).with_smoothing(0.5);
+            let model = head.fit(&x, &Targets::Findings(labels.clone())).unwrap();
+            let near = |row: usize, k: usize, training: bool| -> Vec<usize> {
+                let mut all: Vec<(f64, usize)> = (0..n)
+                    .map(|i| {
+                        (0..dim).map(|d| f64::from(rows.data[row * dim + d]) * f64::from(rows.data[i * dim + d])).sum()
+                    })
+                    .zip(0..n)
+                    .collect();
+                all.sort_by(|a: &(f64, usize), b| b.0.total_cmp(&a.0));
+                let skip = if let TrainingNeighbours::SkipFirst(s) = rule { s } else { 0 };
+                let without = training && rule == TrainingNeighbours::WithoutItself;
+                all.iter().map(|v| v.1).filter(|i| !(without && *i == row)).skip(skip).take(k).collect()
+            };
+            for (at, k) in [7usize, 3].into_iter().enumerate() {
+                let got = &model.probabilities(&x).unwrap()[at];
+                for label in 0..width {
+                    let (mut c, mut cn) = (vec![0.0; k + 1], vec![0.0; k + 1]);
+                    for row in 0..n {
+                        let count = near(row, k, true).iter().filter(|i| labels[[**i, label]] == 1).count();
+                        if labels[[row, label]] == 1 { c[count] += 1.0 } else { cn[count] += 1.0 }
+                    }
+                    let positives: f64 = c.iter().sum();
+                    let prior = (0.5 + positives) / (1.0 + n as f64);
+                    for row in 0..n {
+                        let count = near(row, k, false).iter().filter(|i| labels[[**i, label]] == 1).count();
+                        let p =
+                            |table: &[f64]| (0.5 + table[count]) / (0.5 * (k + 1) as f64 + table.iter().sum::<f64>());
+                        let (a, b) = (prior * p(&c), (1.0 - prior) * p(&cn));
+                        assert!((got[[row, label]] - a / (a + b)).abs() < 1e-12, "{rule:?} k={k} row {row}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn absent_labels_are_named_and_k_is_checked() {
+        let x = Tensor::new(&[[1f32, 0.0], [0.0, 1.0], [1.0, 1.0]], &Device::Cpu).unwrap();
+        let y = Targets::findings(ndarray::array![[1, 0], [0, 0], [1, 0]]).unwrap();
+        assert_eq!(MlKnn::new(&[2]).fit(&x, &y).unwrap().absent(), [1]);
+        assert!(matches!(MlKnn::new(&[3]).fit(&x, &y), Err(Error::TooFewRows { k: 3, rows: 2 })));
+        let classes = Targets::classes(vec![0, 1, 0], 2).unwrap();
+        assert!(matches!(MlKnn::new(&[1]).fit(&x, &classes), Err(Error::TargetKind { .. })));
+    }
+}

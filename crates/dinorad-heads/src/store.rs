@@ -1,0 +1,76 @@
+//! Heads on disk: safetensors files whose metadata say what they hold.
+
+use std::{collections::HashMap, fs, path::Path, path::PathBuf};
+
+use candle::{Device, Tensor};
+use safetensors::SafeTensors;
+
+use crate::{Error, Result};
+
+/// Writes to a neighbouring temporary name, then renames: a reader never sees half a file.
+pub(crate) fn save(path: &Path, tensors: &[(&str, &Tensor)], metadata: &[(&str, String)]) -> Result<()> {
+    let write = |source| Error::File { action: "write", path: path.to_owned(), source };
+    let metadata: HashMap<String, String> = metadata.iter().map(|(k, v)| ((*k).to_owned(), v.clone())).collect();
+    let tensors = tensors.iter().map(|(name, t)| Ok((*name, t.contiguous()?))).collect::<Result<Vec<_>>>()?;
+    let bytes = safetensors::serialize(tensors.iter().map(|(n, t)| (*n, t)), Some(metadata))
+        .map_err(|e| Error::Format { path: path.to_owned(), reason: e.to_string() })?;
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.tmp", std::process::id()));
+    let temporary = path.with_file_name(name);
+    let put = || {
+        let mut file = fs::File::create(&temporary)?;
+        std::io::Write::write_all(&mut file, &bytes)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)
+    };
+    put().map_err(|e| {
+        // the rename did not happen; what is left is of no use to anyone
+        let _ = fs::remove_file(&temporary);
+        write(e)
+    })
+}
+
+/// A head's file.
+pub(crate) struct Stored {
+    path: PathBuf,
+    metadata: HashMap<String, String>,
+    tensors: HashMap<String, Tensor>,
+}
+
+pub(crate) fn load(path: &Path) -> Result<Stored> {
+    let bytes = fs::read(path).map_err(|source| Error::File { action: "read", path: path.to_owned(), source })?;
+    let bad = |e: safetensors::SafeTensorError| Error::Format { path: path.to_owned(), reason: e.to_string() };
+    let (_, header) = SafeTensors::read_metadata(&bytes).map_err(bad)?;
+    SafeTensors::deserialize(&bytes).map_err(bad)?;
+    Ok(Stored {
+        path: path.to_owned(),
+        metadata: header.metadata().clone().unwrap_or_default(),
+        tensors: candle::safetensors::load_buffer(&bytes, &Device::Cpu)?,
+    })
+}
+
+impl Stored {
+    pub(crate) fn bad(&self, reason: impl Into<String>) -> Error {
+        Error::Format { path: self.path.clone(), reason: reason.into() }
+    }
+
+    pub(crate) fn text(&self, key: &str) -> Result<&str> {
+        self.metadata.get(key).map(String::as_str).ok_or_else(|| self.bad(format!("no `{key}` in its metadata")))
+    }
+
+    pub(crate) fn number(&self, key: &str) -> Result<usize> {
+        let text = self.text(key)?;
+        text.parse().map_err(|_| self.bad(format!("`{key}` is `{text}`, not a number")))
+    }
+
+    pub(crate) fn expect(&self, key: &str, value: &str) -> Result<()> {
+        match self.text(key)? {
+            v if v == value => Ok(()),
+            other => Err(self.bad(format!("`{key}` is `{other}`, expected `{value}`"))),
+        }
+    }
+
+    pub(crate) fn tensor(&self, name: &str) -> Result<Tensor> {
+        self.tensors.get(name).cloned().ok_or_else(|| self.bad(format!("no tensor `{name}`")))
+    }
+}

@@ -1,0 +1,468 @@
+//! Every case of `$DINORAD_GOLDEN/heads`, by its kind.
+
+use std::collections::BTreeMap;
+
+use candle::{DType, Device, Tensor, Var};
+use dinorad_aggregate::{MeanPool, aggregate_batch, padded_slices};
+use dinorad_backbone::{Features, LayerTokens};
+use dinorad_heads::{
+    AVGPOOLS, BLOCKS, BatchOrder, CLASSIFICATION_LEARNING_RATES, DecoderPoint, Fit, InfiniteSampler, InputLayout, Knn,
+    LinearDecoder, LinearModel, LogisticRegression, MlKnn, Neighbours, PixelLoss, ProbePoint, ProbeTask,
+    SEGMENTATION_LEARNING_RATES, Targets, TrainingNeighbours, Vote, few_shot, first_best, l2_normalise, linear_input,
+    study_strengths,
+};
+use dinorad_nn::{
+    Optimizer, Trainable, cosine_lr,
+    loss::{self, Reduction},
+    optim::{Algorithm, Decay, Group},
+};
+use dinorad_testkit::{Case, cases};
+use ndarray::{Array1, Array2, ArrayD, Axis, IxDyn};
+
+/// Kinds that later work owns: segmentation (but the linear decoder) and fine-tuning.
+const LATER: [&str; 5] = ["adapter_parameter_names", "dice_loss", "lora", "unet_decoder", "unet_plain"];
+
+#[test]
+fn golden() {
+    let mut later = Vec::new();
+    let mut ran = 0;
+    for case in cases("heads") {
+        match case.kind.as_str() {
+            "fewshot_indices" => fewshot_indices(&case),
+            "fewshot_nih" => fewshot_nih(&case),
+            "hyperparameter_names" => hyperparameter_names(&case),
+            "infinite_sampler" => infinite_sampler(&case),
+            "knn" => knn(&case),
+            "linear_decoder" => linear_decoder(&case),
+            "linear_input" => linear_input_case(&case),
+            "logreg" => logreg(&case),
+            "loss_multilabel" => loss_multilabel(&case),
+            "loss_single_label" => loss_single_label(&case),
+            "mlknn" => mlknn(&case),
+            "volume_mean" => volume_mean(&case),
+            kind if kind.starts_with("optim_") => optimiser(&case, kind),
+            kind if LATER.contains(&kind) => {
+                later.push(format!("{} ({kind})", case.name));
+                continue;
+            }
+            kind => panic!("{}: unknown kind `{kind}`", case.name),
+        }
+        case.finish();
+        ran += 1;
+    }
+    later.iter().for_each(|name| println!("left to later work: {name}"));
+    assert!(ran > 0, "every case was left to later work");
+}
+
+fn tensor(case: &Case, name: &str) -> Tensor {
+    let stored = case.tensor(name);
+    let values: Vec<f32> = stored.values.iter().map(|v| *v as f32).collect();
+    Tensor::from_vec(values, stored.values.shape(), &Device::Cpu).unwrap()
+}
+
+fn labels(case: &Case, name: &str) -> Tensor {
+    tensor(case, name).to_dtype(DType::U32).unwrap()
+}
+
+fn array(t: &Tensor) -> ArrayD<f64> {
+    let values = t.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1().unwrap();
+    ArrayD::from_shape_vec(IxDyn(t.dims()), values).unwrap()
+}
+
+fn check(case: &Case, name: &str, got: &Tensor) {
+    case.check(name, &array(got));
+}
+
+/// Compares where only the arrangement of the axes may differ, as after the reference's squeeze.
+fn check_squeezed(case: &Case, name: &str, got: &Tensor) {
+    let shape = case.tensor(name).values.shape().to_vec();
+    let squeezed = |s: &[usize]| s.iter().copied().filter(|v| *v != 1).collect::<Vec<_>>();
+    assert_eq!(squeezed(&shape), squeezed(got.dims()), "{}: shape of `{name}`", case.name);
+    check(case, name, &got.reshape(shape).unwrap());
+}
+
+fn indices(rows: &[usize]) -> ArrayD<f64> {
+    Array1::from_iter(rows.iter().map(|v| *v as f64)).into_dyn()
+}
+
+fn numbers(text: &str) -> Vec<usize> {
+    text.split('_').map(|t| t.parse().unwrap_or_else(|_| panic!("`{t}` is no number"))).collect()
+}
+
+/// The numbers that follow each of `marks` in a tensor's name, such as `n10_seed0` for `n`, `_seed`.
+fn named_numbers(name: &str, marks: &[&str]) -> Vec<usize> {
+    let mut rest = name;
+    let mut out = Vec::new();
+    for (i, mark) in marks.iter().enumerate() {
+        rest = rest.strip_prefix(mark).unwrap_or_else(|| panic!("`{name}` has no `{mark}`"));
+        let end = marks.get(i + 1).map_or(rest.len(), |next| rest.find(next).unwrap());
+        out.push(rest[..end].parse().unwrap());
+        rest = &rest[end..];
+    }
+    out
+}
+
+fn neighbours(found: &Neighbours, k: usize) -> ArrayD<f64> {
+    found.indices.slice(ndarray::s![.., ..k]).mapv(f64::from).into_dyn()
+}
+
+fn knn(case: &Case) {
+    let (train, query) = (tensor(case, "train_raw"), tensor(case, "query_raw"));
+    let classes = case.usize("classes");
+    let y = case.tensor("train_labels").usize().into_iter().map(|v| v as u32).collect();
+    let y = Targets::classes(y, classes).unwrap();
+    check(case, "train_normalised", &l2_normalise(&train).unwrap());
+    let fit = |ks: &[usize], vote| {
+        Knn::new(ks).with_vote(vote).with_temperature(case.f64("temperature")).fit(&train, &y).unwrap()
+    };
+    for name in case.names("expected") {
+        if let Some((k, list)) = name.strip_prefix("probs_k").and_then(|n| n.split_once("_of_")) {
+            let (k, ks): (usize, _) = (k.parse().unwrap(), numbers(list));
+            let votes = fit(&ks, Vote::SharedSoftmax).votes(&query).unwrap();
+            let at = ks.iter().position(|v| *v == k).unwrap();
+            case.check_f32(&name, &votes[at].clone().into_dyn());
+            // the same votes as probabilities
+            let own = &fit(&ks, Vote::Renormalised).votes(&query).unwrap()[at];
+            for (own, shared) in own.outer_iter().zip(votes[at].outer_iter()) {
+                assert!((own.sum() - 1.0).abs() < 1e-6);
+                assert!(own.iter().zip(shared).all(|(a, b)| (a - b / shared.sum()).abs() < 1e-5));
+            }
+        } else if let Some(k) = name.strip_prefix("top") {
+            let k = k.parse().unwrap();
+            let found = fit(&[k], Vote::SharedSoftmax).neighbours(&query).unwrap();
+            case.check(&name, &neighbours(&found, k));
+        }
+    }
+}
+
+fn mlknn(case: &Case) {
+    assert_eq!(case.parameters["metric"], "cosine");
+    let (train, query) = (tensor(case, "train"), tensor(case, "query"));
+    let y = case.tensor("train_labels").values.mapv(|v| v as u8).into_dimensionality().unwrap();
+    let y = Targets::findings(y).unwrap();
+    let rule = match case.usize("ignore_first_neighbours") {
+        0 => TrainingNeighbours::WithItself,
+        n => TrainingNeighbours::SkipFirst(n),
+    };
+    let ks: Vec<usize> =
+        case.parameters["k"].as_array().unwrap().iter().map(|k| k.as_u64().unwrap() as usize).collect();
+    let head = MlKnn::new(&ks).with_neighbours(rule).with_smoothing(case.f64("s"));
+    let model = head.fit(&train, &y).unwrap();
+    let found = model.neighbours(&query).unwrap();
+    let all = model.probabilities(&query).unwrap();
+    for (at, (k, p)) in ks.iter().zip(&all).enumerate() {
+        let (with, without) = model.conditionals(at).unwrap();
+        case.check(&format!("proba_k{k}"), &p.clone().into_dyn());
+        case.check(&format!("predict_k{k}"), &p.mapv(|p| f64::from(u8::from(p >= 0.5))).into_dyn());
+        case.check(&format!("prior_k{k}"), &model.prior().clone().into_dyn());
+        case.check(&format!("cond_true_k{k}"), &with.clone().into_dyn());
+        case.check(&format!("cond_false_k{k}"), &without.clone().into_dyn());
+        case.check(&format!("neighbours_train_k{k}"), &neighbours(model.training_neighbours(), *k));
+        case.check(&format!("neighbours_query_k{k}"), &neighbours(&found, *k));
+    }
+}
+
+fn logreg(case: &Case) {
+    let (train, val) = (tensor(case, "train"), tensor(case, "val"));
+    let classes = case.usize("classes");
+    let y = case.tensor("train_labels").usize().into_iter().map(|v| v as u32).collect();
+    let y = Targets::classes(y, classes).unwrap();
+    let want = case.tensor("val_labels").usize();
+    let strengths: Vec<f64> = case.tensor("C").values.iter().copied().collect();
+    if strengths.len() == study_strengths().len() {
+        let gap = strengths.iter().zip(study_strengths()).map(|(a, b)| ((a - b) / a).abs()).fold(0.0, f64::max);
+        assert!(gap < 1e-6, "{}: strengths differ by {gap}", case.name);
+    }
+    let models = LogisticRegression::default().sweep(&train, &y, &strengths).unwrap();
+    let stack = |parts: Vec<ArrayD<f64>>| {
+        let views: Vec<_> = parts.iter().map(|p| p.view()).collect();
+        ndarray::stack(Axis(0), &views).unwrap()
+    };
+    let per_model = |f: &dyn Fn(&dinorad_heads::LogisticModel) -> ArrayD<f64>| stack(models.iter().map(f).collect());
+    case.check("coef", &per_model(&|m| m.coefficients().clone().into_dyn()));
+    case.check("intercept", &per_model(&|m| m.intercepts().clone().into_dyn()));
+    case.check("val_proba", &per_model(&|m| m.probabilities(&val).unwrap().into_dyn()));
+    case.check("objective", &Array1::from_iter(models.iter().map(|m| m.objective())).into_dyn());
+    let accuracy = |p: Array2<f64>| {
+        let top = |row: ndarray::ArrayView1<'_, f64>| first_best(row.as_slice().unwrap()).unwrap();
+        let right = p.outer_iter().zip(&want).filter(|(row, want)| top(*row) == **want).count();
+        right as f64 / want.len() as f64
+    };
+    let scores: Vec<f64> = models.iter().map(|m| accuracy(m.probabilities(&val).unwrap())).collect();
+    case.check_scalar("best_index", first_best(&scores).unwrap() as f64);
+    case.check("val_accuracy", &Array1::from(scores).into_dyn());
+    println!("{:<40} most iterations {}", case.name, models.iter().map(|m| m.iterations()).max().unwrap());
+}
+
+/// The blocks `block0`, `block1`, … of a case, each tensor through `cut`.
+fn blocks(case: &Case, cut: &dyn Fn(&Tensor) -> Tensor) -> Features {
+    let block = |i: usize| {
+        let patches = cut(&tensor(case, &format!("block{i}.patch_tokens")));
+        let grid = (1, patches.dim(1).unwrap());
+        LayerTokens {
+            cls: cut(&tensor(case, &format!("block{i}.class_token"))),
+            registers: None,
+            patches: Some(patches),
+            grid,
+        }
+    };
+    let n = (0..).take_while(|i| case.has(&format!("block{i}.class_token"))).count();
+    Features { layers: (0..n).map(block).collect() }
+}
+
+fn linear_input_case(case: &Case) {
+    let features = blocks(case, &Tensor::clone);
+    let most = features.layers.len();
+    let layout = InputLayout { dim: case.usize("dim"), blocks: most, avgpool: true };
+    let wide = linear_input(&features, most, true).unwrap();
+    let choice = |text: &str| {
+        let (n, avgpool) = text.strip_prefix('n').unwrap().split_once("_avgpool_").unwrap();
+        (n.parse::<usize>().unwrap(), avgpool.parse::<bool>().unwrap())
+    };
+    for name in case.names("expected") {
+        if let Some((head, part)) = name.split_once('.') {
+            let (classes, text) = head.strip_prefix("clf").unwrap().split_once('_').unwrap();
+            let (blocks, avgpool) = choice(text);
+            let task = match classes.parse().unwrap() {
+                1 => ProbeTask::Binary,
+                n => ProbeTask::Multiclass(n),
+            };
+            let point = ProbePoint { blocks, avgpool, learning_rate: 0.1 };
+            let model = LinearModel::new(
+                tensor(case, &format!("{head}.linear.weight")),
+                tensor(case, &format!("{head}.linear.bias")),
+                point,
+                layout.columns(blocks, avgpool).unwrap(),
+                layout.width(),
+                task,
+            )
+            .unwrap();
+            let x = if part == "logits_batch1" { wide.narrow(0, 0, 1).unwrap() } else { wide.clone() };
+            check_squeezed(case, &name, &model.logits(&x).unwrap());
+        } else {
+            let (blocks, avgpool) = choice(&name);
+            let got = linear_input(&features, blocks, avgpool).unwrap();
+            check(case, &name, &got);
+            let columns = layout.columns(blocks, avgpool).unwrap();
+            let cut = wide.narrow(1, columns.start, columns.len()).unwrap();
+            assert_eq!(cut.to_vec2::<f32>().unwrap(), got.to_vec2::<f32>().unwrap());
+        }
+    }
+}
+
+fn volume_mean(case: &Case) {
+    let batch = tensor(case, "batch");
+    let padded = padded_slices(&batch, dinorad_aggregate::PADDING_VALUE).unwrap();
+    let flags = Array2::from_shape_fn((padded.len(), padded[0].len()), |(b, s)| f64::from(u8::from(padded[b][s])));
+    case.check("is_padding", &flags.into_dyn());
+    let counts: Vec<usize> =
+        case.parameters["slices"].as_array().unwrap().iter().map(|v| v.as_u64().unwrap() as usize).collect();
+    let (scans, slices) = (batch.dim(0).unwrap(), batch.dim(1).unwrap());
+    // every slice as an image of its own
+    let features = blocks(case, &|t| t.flatten(0, 1).unwrap());
+    let avgpool = case.parameters["avgpool"].as_bool().unwrap();
+    let rows = linear_input(&features, case.usize("n_last_blocks"), avgpool).unwrap();
+    let width = rows.dim(1).unwrap();
+    let mean = aggregate_batch(&MeanPool, &rows.reshape((scans, slices, width)).unwrap(), &counts).unwrap();
+    check(case, "mean_features", &mean);
+    let task = match case.usize("classes") {
+        1 => ProbeTask::Binary,
+        n => ProbeTask::Multiclass(n),
+    };
+    let point = ProbePoint { blocks: case.usize("n_last_blocks"), avgpool, learning_rate: 0.1 };
+    let (weight, bias) = (tensor(case, "linear.weight"), tensor(case, "linear.bias"));
+    let model = LinearModel::new(weight, bias, point, 0..width, width, task).unwrap();
+    check_squeezed(case, "logits", &model.logits(&mean).unwrap());
+}
+
+/// Checks a loss and its gradient at the logits.
+fn loss_and_gradient(case: &Case, logits: &str, value: &str, gradient: &str, f: &dyn Fn(&Tensor) -> Tensor) {
+    let x = Var::from_tensor(&tensor(case, logits)).unwrap();
+    let loss = f(x.as_tensor());
+    check(case, value, &loss);
+    check(case, gradient, loss.backward().unwrap().get(&x).unwrap());
+}
+
+fn loss_multilabel(case: &Case) {
+    let y = tensor(case, "labels");
+    for (name, reduction) in [("reference_loss", Reduction::BatchSum), ("mean_loss", Reduction::Mean)] {
+        let f = |x: &Tensor| loss::bce_with_logits(x, &y, reduction).unwrap();
+        loss_and_gradient(case, "logits", name, &format!("{name}.grad"), &f);
+    }
+}
+
+fn loss_single_label(case: &Case) {
+    let y = tensor(case, "binary.labels");
+    let binary = |x: &Tensor| loss::bce_with_logits(x, &y, Reduction::Mean).unwrap();
+    loss_and_gradient(case, "binary.logits", "binary.loss", "binary.grad", &binary);
+    let y = labels(case, "multiclass.labels");
+    let multiclass = |x: &Tensor| loss::cross_entropy(x, &y).unwrap();
+    loss_and_gradient(case, "multiclass.logits", "multiclass.loss", "multiclass.grad", &multiclass);
+}
+
+fn optimiser(case: &Case, kind: &str) {
+    let group = &case.parameters["group0"];
+    let number = |key: &str| group[key].as_f64().unwrap_or_else(|| panic!("{}: no `{key}`", case.name));
+    let adam = |decay| {
+        let beta = |i: usize| group["betas"][i].as_f64().unwrap();
+        Algorithm::Adam { betas: (beta(0), beta(1)), eps: number("eps"), decay }
+    };
+    let algorithm = match kind {
+        kind if kind.starts_with("optim_sgd") => {
+            assert_eq!((number("dampening"), &group["nesterov"]), (0.0, &serde_false()));
+            Algorithm::Sgd { momentum: number("momentum") }
+        }
+        kind if kind.starts_with("optim_adamw") => adam(Decay::Decoupled),
+        kind if kind.starts_with("optim_adam") => adam(Decay::L2),
+        other => panic!("{}: unknown kind `{other}`", case.name),
+    };
+    let decay = number("weight_decay");
+    let (steps, total) = (case.usize("steps"), case.usize("T_max"));
+    let (floor, base) = (case.f64("eta_min"), [number("lr"), case.f64("group1_lr")]);
+    let (x, y) = (tensor(case, "x"), labels(case, "y"));
+    let weight = Var::from_tensor(&tensor(case, "weight0")).unwrap();
+    let bias = Var::from_tensor(&tensor(case, "bias0")).unwrap();
+    let own = |name: &str, var: &Var, lr| {
+        Group::new(BTreeMap::from([(name.to_owned(), var.clone())]), lr).with_weight_decay(decay)
+    };
+    let groups = vec![own("weight", &weight, base[0]), own("bias", &bias, base[1])];
+    let mut optimizer = Optimizer::new(algorithm, groups).unwrap();
+    let rates = |step: usize| base.map(|lr| cosine_lr(lr, floor, step, total));
+    let (mut weights, mut biases, mut losses, mut used) = (vec![], vec![], vec![], vec![]);
+    for step in 0..steps {
+        optimizer.set_lrs(&rates(step)).unwrap();
+        let logits = x.matmul(&weight.t().unwrap()).unwrap().broadcast_add(&bias).unwrap();
+        let loss = loss::cross_entropy(&logits, &y).unwrap();
+        let grads = loss.backward().unwrap();
+        if step == 0 {
+            check(case, "grad_first", grads.get(&weight).unwrap());
+        }
+        optimizer.step(&grads).unwrap();
+        losses.push(loss.detach());
+        weights.push(weight.as_detached_tensor().copy().unwrap());
+        biases.push(bias.as_detached_tensor().copy().unwrap());
+        used.extend(optimizer.groups().iter().map(|g| g.lr));
+    }
+    let stack = |all: &[Tensor]| Tensor::stack(all, 0).unwrap();
+    check(case, "weights", &stack(&weights));
+    check(case, "biases", &stack(&biases));
+    check(case, "losses", &stack(&losses));
+    case.check("lr_used", &ArrayD::from_shape_vec(IxDyn(&[steps, 2]), used).unwrap());
+    case.check("lr_after", &Array1::from(rates(steps).to_vec()).into_dyn());
+}
+
+fn serde_false() -> serde_json::Value {
+    serde_json::Value::Bool(false)
+}
+
+fn fewshot_indices(case: &Case) {
+    for name in case.names("expected") {
+        let [n, shots] = named_numbers(&name, &["n", "_shots"])[..] else { panic!("`{name}`") };
+        let published = few_shot::evenly_spaced_as_published(n, shots).unwrap();
+        case.check(&name, &indices(&published));
+        // ours: exactly as many, in range, different
+        match few_shot::evenly_spaced(n, shots) {
+            Ok(rows) => assert!(rows.len() == shots && rows.iter().all(|r| *r < n) && published.starts_with(&rows)),
+            Err(_) => assert!(shots > n, "{name}"),
+        }
+    }
+}
+
+fn fewshot_nih(case: &Case) {
+    let classes: Vec<&str> =
+        case.parameters["classes"].as_array().unwrap().iter().map(|c| c.as_str().unwrap()).collect();
+    let read = |key: &str| -> Vec<(String, Vec<bool>)> {
+        let rows = case.values[key].as_array().unwrap();
+        rows.iter()
+            .map(|row| {
+                let file = row[0].as_str().unwrap();
+                let own: Vec<&str> = row[1].as_array().unwrap().iter().map(|l| l.as_str().unwrap()).collect();
+                let patient = file.split('_').next().unwrap().to_owned();
+                (patient, classes.iter().map(|c| own.contains(c)).collect())
+            })
+            .collect()
+    };
+    let train = read("train_rows");
+    let both = [train.clone(), read("val_rows")].concat();
+    for name in case.names("expected") {
+        let (rows, shots) = match name.strip_prefix("train_val_shots") {
+            Some(shots) => (&both, shots),
+            None => (&train, name.strip_prefix("train_shots").unwrap()),
+        };
+        let got = few_shot::patients_per_class(rows, classes.len(), shots.parse().unwrap()).unwrap();
+        case.check(&name, &indices(&got));
+    }
+}
+
+fn infinite_sampler(case: &Case) {
+    for name in case.names("expected") {
+        let [n, seed, advance] = named_numbers(&name, &["n", "_seed", "_advance"])[..] else { panic!("`{name}`") };
+        let mut sampler = InfiniteSampler::new(n, seed as u32, advance).unwrap();
+        let length = case.tensor(&name).values.len();
+        case.check(&name, &indices(&sampler.next_batch(length)));
+    }
+}
+
+fn hyperparameter_names(case: &Case) {
+    let points = case.values["points"].as_array().unwrap();
+    assert!(!points.is_empty());
+    for point in points {
+        let text = point["text"].as_str().unwrap();
+        let learning_rate = point["lr"].as_f64().unwrap();
+        let parsed_rate = point["parsed"]["lr"][0].as_f64().unwrap();
+        if let Some(decoder) = point["decoder"].as_str() {
+            let want = DecoderPoint { decoder: decoder.to_owned(), learning_rate };
+            assert_eq!(want.to_string(), text);
+            assert_eq!(text.parse::<DecoderPoint>().unwrap(), DecoderPoint { learning_rate: parsed_rate, ..want });
+        } else {
+            let blocks = point["blocks"].as_u64().unwrap() as usize;
+            let want = ProbePoint { blocks, avgpool: point["avgpool"].as_bool().unwrap(), learning_rate };
+            assert_eq!(want.to_string(), text);
+            let parsed: ProbePoint = text.parse().unwrap();
+            assert_eq!(parsed, ProbePoint { learning_rate: parsed_rate, ..want });
+            assert_eq!(point["parsed"]["blocks"][0].as_u64().unwrap() as usize, parsed.blocks);
+            assert_eq!(point["parsed"]["avgpool"][0].as_bool().unwrap(), parsed.avgpool);
+        }
+    }
+    let defaults = &case.values["defaults"];
+    let rates =
+        |key: &str| -> Vec<f64> { defaults[key].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect() };
+    assert_eq!(rates("classification_learning_rates"), CLASSIFICATION_LEARNING_RATES);
+    assert_eq!(rates("segmentation_learning_rates"), SEGMENTATION_LEARNING_RATES);
+    assert_eq!(rates("blocks"), BLOCKS.map(|b| b as f64));
+    let avgpools: Vec<bool> = defaults["avgpools"].as_array().unwrap().iter().map(|v| v.as_bool().unwrap()).collect();
+    assert_eq!(avgpools, AVGPOOLS);
+    // blocks outermost, then avgpool, then learning rate
+    let grid = ProbePoint::study_grid();
+    let mut at = 0;
+    for blocks in BLOCKS {
+        for avgpool in AVGPOOLS {
+            for learning_rate in CLASSIFICATION_LEARNING_RATES {
+                assert_eq!(grid[at], ProbePoint { blocks, avgpool, learning_rate });
+                at += 1;
+            }
+        }
+    }
+}
+
+fn linear_decoder(case: &Case) {
+    let (weight, bias) = (tensor(case, "w.decoder.weight"), tensor(case, "w.decoder.bias"));
+    assert_eq!(weight.dims()[..2], [case.usize("classes"), case.usize("in_channels")]);
+    let mut decoder = LinearDecoder::from_parts(weight.clone(), bias).unwrap();
+    decoder.train_only(&mut |_| true).unwrap();
+    let side = case.usize("image_size");
+    let patches = side / case.usize("patch_size");
+    let (tokens, grid, size) = (tensor(case, "patch_tokens"), (patches, patches), (side, side));
+    let logits = decoder.forward(&tokens, grid, size).unwrap();
+    check(case, "logits", &logits);
+    let ties = &case.tensor("argmax_tie").values;
+    let ties: Vec<bool> = ties.iter().map(|t| *t != 0.0).collect();
+    case.check_where("argmax", &array(&decoder.predict_mask(&tokens, grid, size).unwrap()), |i| !ties[i]);
+    let loss = PixelLoss::Dice.of(&logits, &labels(case, "labels")).unwrap();
+    check(case, "dice_loss", &loss);
+    let grads = loss.backward().unwrap();
+    let variables = decoder.variables().unwrap();
+    let grad = |name: &str| grads.get(&variables[name]).unwrap().clone();
+    check(case, "grad.decoder.weight", &grad("decoder.weight").reshape(weight.dims()).unwrap());
+    check(case, "grad.decoder.bias", &grad("decoder.bias"));
+}
