@@ -1,1 +1,48 @@
 #![doc = include_str!("../README.md")]
+
+mod auroc;
+mod average_precision;
+mod bootstrap;
+mod calibration;
+mod collection;
+mod confusion;
+mod convention;
+mod counts;
+mod curve;
+mod delong;
+mod distance_transform;
+mod error;
+mod input;
+mod overlap;
+mod permutation;
+mod quantile;
+mod ranked;
+mod stream;
+mod surface;
+mod top_k;
+mod torch_top_k;
+
+pub use auroc::{auroc, multiclass_auroc, multilabel_auroc, multilabel_auroc_micro};
+pub use average_precision::{average_precision, multiclass_average_precision, multilabel_average_precision};
+pub use bootstrap::{
+    BootstrapOptions, Interval, LabelIntervals, Resampling, bootstrap_auroc, bootstrap_multilabel_auroc,
+};
+pub use calibration::{Calibration, ReliabilityBin, brier_score, log_loss, multiclass_brier_score};
+pub use collection::{MetricResult, MetricSet, Predictions, best_index, reference_best_index};
+pub use confusion::{ConfusionMatrix, KappaWeights};
+pub use convention::{Convention, PerClass};
+pub use counts::{BinaryCounts, CountMetric, MultilabelCounts};
+pub use curve::{
+    OperatingPoint, PrecisionRecallCurve, RocCurve, at_sensitivity, at_specificity, at_youden, precision_recall_curve,
+    roc_curve,
+};
+pub use delong::{DeLong, DeLongTest, delong, delong_paired};
+pub use distance_transform::distance_transform;
+pub use error::{Error, Result};
+pub use input::{Label, Score};
+pub use overlap::{Overlap, OverlapPair};
+pub use permutation::{PermutationTest, paired_permutation, paired_permutation_auroc, paired_permutation_mean};
+pub use ranked::RankedScores;
+pub use stream::{BinaryScores, Metric, MulticlassScores, MultilabelScores};
+pub use surface::{SurfaceDistances, SurfaceSummary};
+pub use top_k::{TopK, top_k_accuracy};
