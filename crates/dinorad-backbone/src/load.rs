@@ -1,9 +1,11 @@
 //! From a source to an encoder.
 
-use candle::DType;
+use candle::{DType, Device};
 
 use crate::{
-    Backbone, Dinov2, Dinov2Config, Encoder, Error, Family, Layout, LoadOptions, LoadReport, Result, Source, find,
+    Backbone, Dinov2, Dinov2Config, Encoder, Error, Family, Layout, LoadOptions, LoadReport, Result, Source,
+    engine::{CpuEngine, EngineOptions},
+    find,
     hub::{self, HubOptions, Progress, Silent},
     load_path,
 };
@@ -11,7 +13,11 @@ use crate::{
 /// The encoder of a source, downloaded where need be, and what happened to its tensors.
 ///
 /// Downloads follow the environment ([`HubOptions::from_env`]) and report nothing; see
-/// [`load_with`] for both. Random weights give an empty report.
+/// [`load_with`] for both. Random weights give an empty report. On the CPU the encoder is packed
+/// for the fast [`CpuEngine`]; [`load_dinov2`] gives the one that trains.
+///
+/// The encoder is for inference: on the CPU it is a [`CpuEngine`], which is several times faster
+/// than the differentiable path. What is to be trained or looked into comes from [`load_dinov2`].
 ///
 /// # Errors
 /// [`Error::Hub`] on the way from the Hub; then as [`load_path`].
@@ -47,7 +53,11 @@ pub fn load_with(
     match known.map_or(Family::Dinov2, |encoder| encoder.family) {
         Family::Dinov2 => {
             let (encoder, report) = load_dinov2(source, options, hub, progress)?;
-            Ok((Box::new(encoder), report))
+            let encoder: Box<dyn Backbone> = match &options.device {
+                Device::Cpu => Box::new(CpuEngine::new(&encoder, &EngineOptions::default())?),
+                _ => Box::new(encoder),
+            };
+            Ok((encoder, report))
         }
     }
 }

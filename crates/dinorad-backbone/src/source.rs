@@ -84,7 +84,7 @@ impl Source {
         match self {
             Source::Untrained { name, .. } => find(name),
             Source::Known(encoder) => Some(encoder),
-            Source::Hub(id) => find(&id.repository()),
+            Source::Hub(id) => find(id.repository()),
             Source::Path(_) => None,
         }
     }

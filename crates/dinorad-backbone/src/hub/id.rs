@@ -21,61 +21,58 @@ use super::HubError;
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct HubId {
-    owner: String,
-    name: String,
-    revision: Option<String>,
-    file: Option<String>,
+    /// The whole id in ASCII; the parts lie between the ends below. Kept in one piece, so that
+    /// errors that name it stay small.
+    text: String,
+    owner_end: u16,
+    name_end: u16,
+    /// Equal to `name_end` where no revision is named.
+    revision_end: u16,
 }
 
 impl HubId {
     /// User or organisation.
     pub fn owner(&self) -> &str {
-        &self.owner
+        self.part(0, self.owner_end.into())
     }
 
     /// Name without the owner.
     pub fn name(&self) -> &str {
-        &self.name
+        self.part(usize::from(self.owner_end) + 1, self.name_end.into())
+    }
+
+    /// `owner/name`.
+    pub fn repository(&self) -> &str {
+        self.part(0, self.name_end.into())
     }
 
     /// Branch, tag or commit hash, if one is named.
     pub fn revision(&self) -> Option<&str> {
-        self.revision.as_deref()
+        Some(self.part(usize::from(self.name_end) + 1, self.revision_end.into())).filter(|r| !r.is_empty())
     }
 
     /// The weight file, if one is named.
     pub fn file(&self) -> Option<&str> {
-        self.file.as_deref()
+        Some(self.part(usize::from(self.revision_end) + 1, self.text.len())).filter(|f| !f.is_empty())
     }
 
-    /// `owner/name`.
-    pub fn repository(&self) -> String {
-        format!("{}/{}", self.owner, self.name)
-    }
-
-    /// The same model at a revision.
+    /// The same model at another revision.
     ///
     /// # Errors
     /// [`HubError::Id`] if the revision could leave the cache folder.
-    pub fn with_revision(self, revision: &str) -> Result<Self, HubError> {
-        if !is_plain_path(revision) {
-            let given = format!("{self}@{revision}");
-            return Err(HubError::Id { given, reason: "the revision is no branch, tag or commit" });
-        }
-        Ok(Self { revision: Some(revision.to_owned()), ..self })
+    pub fn with_revision(&self, revision: &str) -> Result<Self, HubError> {
+        let file = self.file().map(|f| format!(":{f}")).unwrap_or_default();
+        format!("{}@{revision}{file}", self.repository()).parse()
+    }
+
+    fn part(&self, from: usize, to: usize) -> &str {
+        self.text.get(from..to).unwrap_or_default()
     }
 }
 
 impl fmt::Display for HubId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.owner, self.name)?;
-        if let Some(revision) = &self.revision {
-            write!(f, "@{revision}")?;
-        }
-        if let Some(file) = &self.file {
-            write!(f, ":{file}")?;
-        }
-        Ok(())
+        f.write_str(&self.text)
     }
 }
 
@@ -103,11 +100,12 @@ impl FromStr for HubId {
         if file.is_some_and(|f| !is_plain_path(f)) {
             return Err(bad("the file is no path inside the repository"));
         }
+        let end = |part: &str| u16::try_from(part.len()).map_err(|_| bad("it is too long"));
         Ok(Self {
-            owner: owner.to_owned(),
-            name: name.to_owned(),
-            revision: revision.map(str::to_owned),
-            file: file.map(str::to_owned),
+            owner_end: end(owner)?,
+            name_end: end(repository)?,
+            revision_end: end(rest)?,
+            text: given.to_owned(),
         })
     }
 }
@@ -147,6 +145,21 @@ mod tests {
         ] {
             assert_eq!(text.parse::<HubId>().unwrap().to_string(), text);
         }
+    }
+
+    #[test]
+    fn parts_are_told_apart() {
+        let parts = |text: &str| {
+            let id: HubId = text.parse().unwrap();
+            (id.repository().to_owned(), id.revision().map(str::to_owned), id.file().map(str::to_owned))
+        };
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(parts("a/b"), ("a/b".into(), None, None));
+        assert_eq!(parts("a/b@v1"), ("a/b".into(), some("v1"), None));
+        assert_eq!(parts("a/b:x/y.bin"), ("a/b".into(), None, some("x/y.bin")));
+        assert_eq!(parts("a/b@v1:x"), ("a/b".into(), some("v1"), some("x")));
+        let moved = "a/b@v1:x".parse::<HubId>().unwrap().with_revision("refs/pr/3").unwrap();
+        assert_eq!((moved.owner(), moved.name(), moved.to_string().as_str()), ("a", "b", "a/b@refs/pr/3:x"));
     }
 
     #[test]

@@ -241,6 +241,14 @@ mod tests {
         assert_eq!(slow.stall_timeout, HubOptions::default().stall_timeout);
     }
 
+    #[cfg(not(feature = "hub"))]
+    #[test]
+    fn without_the_feature_its_name_is_given() {
+        let error = fetch(&"a/b".parse().unwrap(), &HubOptions::default(), &mut Silent).unwrap_err();
+        assert!(matches!(error, HubError::Feature { .. }));
+        assert!(error.to_string().contains("feature `hub`"), "{error}");
+    }
+
     #[test]
     fn token_is_never_printed() {
         let text = format!("{:?}", HubOptions::default().with_token("hf_secret"));
