@@ -1,1 +1,26 @@
 #![doc = include_str!("../README.md")]
+
+mod cache;
+mod dataset;
+mod discover;
+mod doctor;
+mod error;
+mod files;
+mod layouts;
+mod listed;
+mod loader;
+mod natural;
+mod registry;
+pub mod splits;
+mod table;
+
+pub use dataset::{Dataset, OpenOptions, Pixels, Sample, Uncertain, Unit};
+pub use discover::{Input, InputKind, discover};
+pub use doctor::{DoctorReport, Duplicate, Finding, Range, Severity, SplitReport, doctor, doctor_with};
+pub use error::{Error, Result};
+pub use layouts::msd::{MsdCase, MsdFolder, open_unlabelled};
+pub use listed::slice_of;
+pub use loader::{Bad, LoadOptions, Loader, Ordered, ordered};
+pub use natural::natural_order;
+pub use registry::{DatasetSpec, Info, find, infos, open};
+pub use splits::Rule;

@@ -1,0 +1,171 @@
+//! What can go wrong, and in which file.
+
+use std::path::{Path, PathBuf};
+
+use dinorad_core::Split;
+
+/// A data set or a sample that cannot be used as it is.
+///
+/// Every variant names the file or the folder. None carries a patient's name, number or dates.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file that could not be read or decoded; its text names the file.
+    #[error(transparent)]
+    Io(#[from] dinorad_io::Error),
+    /// The operating system could not read a file or folder.
+    #[error("could not read {}", path.display())]
+    Read {
+        /// The file or folder.
+        path: PathBuf,
+        /// Its reason.
+        source: std::io::Error,
+    },
+    /// A file or folder that the layout needs is not there.
+    #[error("{}: {what} does not exist", path.display())]
+    Absent {
+        /// The file or folder.
+        path: PathBuf,
+        /// What it is to the data set.
+        what: &'static str,
+    },
+    /// A file or folder with the wrong content.
+    #[error("{}: {what}", path.display())]
+    Layout {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+    /// A line of a table that makes no sense.
+    #[error("{} line {line}: {what}", path.display())]
+    Row {
+        /// The table.
+        path: PathBuf,
+        /// Counted from 1, the header included.
+        line: u64,
+        /// What is wrong.
+        what: String,
+    },
+    /// An image without the label of its name, or the other way round.
+    #[error("{}: no {missing} at {}", path.display(), expected.display())]
+    Unpaired {
+        /// The one that is there.
+        path: PathBuf,
+        /// What is missing: `label`, `image`, `left mask`, ...
+        missing: &'static str,
+        /// Where it was looked for.
+        expected: PathBuf,
+    },
+    /// Image and label of different size.
+    #[error("{}: shape {got:?}, its image has {expected:?}", path.display())]
+    Shape {
+        /// The label.
+        path: PathBuf,
+        /// `(d, h, w)` of the label.
+        got: Vec<usize>,
+        /// `(d, h, w)` of the image.
+        expected: Vec<usize>,
+    },
+    /// A label that is not in the list of classes.
+    #[error("{}: label {value} is not one of {allowed}", path.display())]
+    Label {
+        /// The file with the label.
+        path: PathBuf,
+        /// The first such value.
+        value: String,
+        /// What is allowed.
+        allowed: String,
+    },
+    /// NaN or infinity among the pixels.
+    #[error("{}: NaN or infinite values in the image", path.display())]
+    NotFinite {
+        /// The image.
+        path: PathBuf,
+    },
+    /// A part that this data set does not have.
+    #[error("{}: no {split} split ({why})", path.display())]
+    NoSplit {
+        /// The root of the data set.
+        path: PathBuf,
+        /// The part asked for.
+        split: Split,
+        /// Why, or what there is.
+        why: String,
+    },
+    /// The same patients in two parts.
+    #[error("{}: {} patients are both in {a} and {b}", path.display(), patients.len())]
+    Overlap {
+        /// The root or the table.
+        path: PathBuf,
+        /// One part.
+        a: Split,
+        /// The other part.
+        b: Split,
+        /// Their hashes.
+        patients: Vec<String>,
+    },
+    /// A name that the registry does not know.
+    #[error("unknown data set `{got}`, known are {known}")]
+    Unknown {
+        /// The name given.
+        got: String,
+        /// The names known.
+        known: String,
+    },
+    /// A number or text of the caller's that makes no sense.
+    #[error("{what}: {why}")]
+    Parameter {
+        /// Which.
+        what: &'static str,
+        /// Why.
+        why: String,
+    },
+    /// A sample beyond the end.
+    #[error("{dataset}: sample {index} of {len}")]
+    Index {
+        /// The data set.
+        dataset: String,
+        /// The sample asked for.
+        index: usize,
+        /// How many there are.
+        len: usize,
+    },
+    /// The code for one sample panicked; the run goes on without it.
+    #[error("sample {index}: {message}")]
+    Panicked {
+        /// Which sample.
+        index: usize,
+        /// The panic's message.
+        message: String,
+    },
+    /// A sample's intensities cannot be prepared.
+    #[error("{}: {source}", path.display())]
+    Transform {
+        /// The image.
+        path: PathBuf,
+        /// Why.
+        source: dinorad_transforms::Error,
+    },
+}
+
+impl Error {
+    pub(crate) fn read(path: &Path, source: std::io::Error) -> Self {
+        Error::Read { path: path.to_owned(), source }
+    }
+
+    pub(crate) fn layout(path: &Path, what: impl Into<String>) -> Self {
+        Error::Layout { path: path.to_owned(), what: what.into() }
+    }
+
+    pub(crate) fn row(path: &Path, line: u64, what: impl Into<String>) -> Self {
+        Error::Row { path: path.to_owned(), line, what: what.into() }
+    }
+
+    pub(crate) fn label(path: &Path, value: impl ToString, allowed: impl Into<String>) -> Self {
+        Error::Label { path: path.to_owned(), value: value.to_string(), allowed: allowed.into() }
+    }
+}
+
+/// Shorthand for this crate's results.
+pub type Result<T> = std::result::Result<T, Error>;

@@ -1,0 +1,116 @@
+//! Names and bytes of files.
+
+use std::{
+    ffi::OsStr,
+    path::{Component, Path, PathBuf},
+};
+
+use crate::{Error, Result};
+
+/// Files that no data set means: `.DS_Store`, `._x`, `.keep`.
+pub(crate) fn is_hidden(name: &OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(b".")
+}
+
+fn entries(folder: &Path, what: &'static str) -> Result<Vec<PathBuf>> {
+    if !folder.is_dir() {
+        return Err(Error::Absent { path: folder.to_owned(), what });
+    }
+    let list = std::fs::read_dir(folder).map_err(|e| Error::read(folder, e))?;
+    let mut out = Vec::new();
+    for entry in list {
+        let entry = entry.map_err(|e| Error::read(folder, e))?;
+        if !is_hidden(&entry.file_name()) {
+            out.push(entry.path());
+        }
+    }
+    out.sort();
+    Ok(out)
+}
+
+/// The files of a folder (not below it) without hidden ones, by name as text.
+pub(crate) fn folder_files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut out = entries(folder, "the folder")?;
+    out.retain(|p| p.is_file());
+    Ok(out)
+}
+
+/// The folders of a folder without hidden ones, by name as text.
+pub(crate) fn sub_folders(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut out = entries(folder, "the folder")?;
+    out.retain(|p| p.is_dir());
+    Ok(out)
+}
+
+/// The name of a file without its suffix; `.nii.gz` is one suffix.
+pub(crate) fn stem(path: &Path) -> String {
+    let name = file_name(path);
+    let plain = name.strip_suffix(".gz").unwrap_or(&name);
+    match plain.rsplit_once('.') {
+        Some((stem, _)) if !stem.is_empty() => stem.to_owned(),
+        _ => plain.to_owned(),
+    }
+}
+
+/// The last component of a path.
+pub(crate) fn file_name(path: &Path) -> String {
+    path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned())
+}
+
+/// `path` as written below `root`, with `/` between the components.
+pub(crate) fn relative(path: &Path, root: &Path) -> String {
+    let rest = path.strip_prefix(root).unwrap_or(path);
+    let parts: Vec<_> = rest
+        .components()
+        .filter_map(|c| match c {
+            Component::Normal(n) => Some(n.to_string_lossy()),
+            _ => None,
+        })
+        .collect();
+    parts.join("/")
+}
+
+/// `root` joined with a path that a table of the data set gives, if that stays below the root.
+pub(crate) fn below(root: &Path, table: &Path, given: &str) -> Result<PathBuf> {
+    let mut depth = 0i32;
+    for part in Path::new(given).components() {
+        depth += match part {
+            Component::Normal(_) => 1,
+            Component::CurDir => 0,
+            Component::ParentDir => -1,
+            Component::RootDir | Component::Prefix(_) => i32::MIN / 2,
+        };
+        if depth < 0 {
+            return Err(Error::layout(table, format!("path `{given}` leaves the folder of the data set")));
+        }
+    }
+    Ok(root.join(given.strip_prefix("./").unwrap_or(given)))
+}
+
+/// BLAKE3 of the bytes of files, each preceded by its length.
+pub(crate) fn hash_files<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Result<blake3::Hasher> {
+    let mut hasher = blake3::Hasher::new();
+    for path in paths {
+        let size = std::fs::metadata(path).map_err(|e| Error::read(path, e))?.len();
+        hasher.update(&size.to_le_bytes());
+        hasher.update_mmap(path).map_err(|e| Error::read(path, e))?;
+    }
+    Ok(hasher)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stems_and_escapes() {
+        assert_eq!(stem(Path::new("a/b_000.nii.gz")), "b_000");
+        assert_eq!(stem(Path::new("1.2.3.dcm")), "1.2.3");
+        assert_eq!(stem(Path::new("plain")), "plain");
+        let root = Path::new("/data");
+        assert_eq!(below(root, root, "./a/b").unwrap(), Path::new("/data/a/b"));
+        assert!(below(root, root, "a/../../b").is_err());
+        assert!(below(root, root, "/etc/passwd").is_err());
+        assert_eq!(relative(Path::new("/data/a/b.png"), root), "a/b.png");
+    }
+}

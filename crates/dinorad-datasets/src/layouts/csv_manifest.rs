@@ -1,0 +1,262 @@
+//! A table of files: `path,label[,split][,patient]` or `path,mask[,split][,patient]`.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+};
+
+use dinorad_core::{Protocol, Split, Target, Task, TaskKind};
+
+use crate::{
+    Dataset, Error, OpenOptions, Result,
+    listed::{Answer, Colour, Common, Entry, Listed, Mask, Prepare, Source, Values},
+    natural::natural_order,
+    splits::{Parts, by_patient},
+    table::Table,
+};
+
+/// One line of the table, checked.
+struct Row {
+    line: u64,
+    given: String,
+    path: PathBuf,
+    label: String,
+    split: Option<Split>,
+    patient: Option<String>,
+}
+
+/// Opens `path` (a csv file, or a folder with one).
+pub(crate) fn open(path: &Path, split: Split, options: &OpenOptions) -> Result<Box<dyn Dataset>> {
+    let path = locate(path)?;
+    let root = path.parent().unwrap_or(Path::new("")).to_owned();
+    let table = Table::read(&path)?;
+    table.need("path")?;
+    let masks = table.has("mask") && !table.has("label");
+    let answer_column = if masks { "mask" } else { "label" };
+    table.need(answer_column)?;
+    let rows = rows(&table, &root, answer_column)?;
+    let mut warnings = duplicates(&rows);
+    let multilabel = !masks && rows.iter().any(|r| r.label.contains('|'));
+    let class_names = if masks { mask_classes(&rows, &root, options)? } else { classes(&path, &rows, multilabel)? };
+    let task = Task {
+        kind: match (masks, multilabel, class_names.len()) {
+            (true, ..) => TaskKind::Segmentation,
+            (_, true, _) => TaskKind::Multilabel,
+            (.., 2) => TaskKind::Binary,
+            _ => TaskKind::Multiclass,
+        },
+        is_3d: false,
+        class_names,
+    };
+    let answers = rows.iter().map(|row| answer(row, &task, &root)).collect::<Result<Vec<_>>>()?;
+    let parts = parts(&table, &rows, &answers, options)?;
+    if options.protocol == Protocol::Strict && table.has("patient") {
+        patients_apart(&path, &rows, &parts, options)?;
+    }
+    let chosen = parts.of(split);
+    if chosen.is_empty() {
+        let why = format!(
+            "{} rows: {} train, {} val, {} test",
+            rows.len(),
+            parts.train.len(),
+            parts.val.len(),
+            parts.test.len()
+        );
+        return Err(Error::NoSplit { path, split, why });
+    }
+    let entries: Vec<Entry> = chosen
+        .iter()
+        .filter_map(|i| Some((rows.get(*i)?, answers.get(*i)?)))
+        .map(|(row, answer)| Entry {
+            id: format!("{}#{}", row.given, row.line),
+            patient: row.patient.as_deref().map(|p| options.patient_hash(p)),
+            source: Source::File(row.path.clone()),
+            answer: answer.clone(),
+        })
+        .collect();
+    warnings.extend(table.warnings.iter().cloned());
+    let values = Values::plain(task.n_classes());
+    let common = Common {
+        id: "csv".to_owned(),
+        task,
+        split,
+        values,
+        colour: Colour::AsStored,
+        prepare: Prepare::Nothing,
+        options: options.clone(),
+        warnings,
+    };
+    Ok(Box::new(Listed::new(common, unique_ids(entries))))
+}
+
+/// Ids are the paths; only where a path stands twice does the line number stay.
+fn unique_ids(mut entries: Vec<Entry>) -> Vec<Entry> {
+    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+    let plain = |id: &str| id.rsplit_once('#').map_or(id, |(p, _)| p).to_owned();
+    for e in &entries {
+        *seen.entry(plain(&e.id)).or_default() += 1;
+    }
+    for e in &mut entries {
+        let path = plain(&e.id);
+        if seen.get(&path) == Some(&1) {
+            e.id = path;
+        }
+    }
+    entries
+}
+
+fn locate(path: &Path) -> Result<PathBuf> {
+    if path.is_file() {
+        return Ok(path.to_owned());
+    }
+    let mut files = crate::files::folder_files(path)?;
+    files.retain(|f| f.extension().is_some_and(|e| e.eq_ignore_ascii_case("csv")));
+    match files.as_slice() {
+        [one] => Ok(one.clone()),
+        [] => Err(Error::layout(path, "no csv file here")),
+        several => Err(Error::layout(path, format!("{} csv files here, name one", several.len()))),
+    }
+}
+
+fn rows(table: &Table, root: &Path, answer_column: &str) -> Result<Vec<Row>> {
+    let mut out = Vec::new();
+    for record in &table.rows {
+        let line = record.line;
+        let given = table.get(record, "path").trim();
+        if given.is_empty() {
+            return Err(Error::row(&table.path, line, "empty path"));
+        }
+        let path = root.join(given);
+        if !path.exists() {
+            return Err(Error::row(&table.path, line, format!("{given} does not exist")));
+        }
+        let split = match table.get(record, "split").trim() {
+            _ if !table.has("split") => None,
+            text => {
+                let wrong =
+                    |_| Error::row(&table.path, line, format!("unknown split `{text}`, wanted train, val or test"));
+                Some(text.parse::<Split>().map_err(wrong)?)
+            }
+        };
+        let patient = table.get(record, "patient").trim();
+        out.push(Row {
+            line,
+            given: given.to_owned(),
+            path,
+            label: table.get(record, answer_column).trim().to_owned(),
+            split,
+            patient: (!patient.is_empty()).then(|| patient.to_owned()),
+        });
+    }
+    Ok(out)
+}
+
+/// Sorted distinct names over all splits; whole numbers sort by value.
+fn classes(path: &Path, rows: &[Row], multilabel: bool) -> Result<Vec<String>> {
+    let mut names: BTreeSet<&str> = BTreeSet::new();
+    for row in rows {
+        if multilabel {
+            names.extend(row.label.split('|').map(str::trim).filter(|l| !l.is_empty()));
+        } else if row.label.is_empty() {
+            return Err(Error::row(path, row.line, "empty label"));
+        } else {
+            names.insert(&row.label);
+        }
+    }
+    let mut out: Vec<String> = names.into_iter().map(str::to_owned).collect();
+    if out.iter().all(|n| n.parse::<u64>().is_ok()) {
+        out.sort_by(|a, b| natural_order(a, b));
+    }
+    Ok(out)
+}
+
+/// Classes `0..=largest` over all masks: the table has no names for them.
+fn mask_classes(rows: &[Row], root: &Path, options: &OpenOptions) -> Result<Vec<String>> {
+    let mut largest = 1u8;
+    let read = dinorad_io::ReadOptions::default().with_limits(options.limits);
+    for row in rows {
+        let path = mask_path(row, root)?;
+        let pixels = crate::listed::load(&path, &read)?;
+        for v in pixels.values() {
+            if v.fract() != 0.0 || !(0.0..=255.0).contains(&v) {
+                return Err(Error::label(&path, v, "whole numbers from 0 to 255"));
+            }
+            largest = largest.max(v as u8);
+        }
+    }
+    Ok((0..=largest).map(|i| if i == 0 { "background".to_owned() } else { i.to_string() }).collect())
+}
+
+fn mask_path(row: &Row, root: &Path) -> Result<PathBuf> {
+    let mask = root.join(&row.label);
+    if row.label.is_empty() || !mask.is_file() {
+        return Err(Error::Unpaired { path: row.path.clone(), missing: "mask", expected: mask });
+    }
+    Ok(mask)
+}
+
+fn answer(row: &Row, task: &Task, root: &Path) -> Result<Answer> {
+    let class = |name: &str| task.class_names.iter().position(|c| c == name);
+    Ok(match task.kind {
+        TaskKind::Segmentation => {
+            let path = mask_path(row, root)?;
+            Answer::Mask(match dinorad_io::sniff(&path)? {
+                dinorad_io::Format::Nifti => Mask::Volume(path),
+                dinorad_io::Format::Npy => Mask::Array(path),
+                _ => Mask::Picture(path),
+            })
+        }
+        TaskKind::Multilabel => {
+            let mut labels = vec![0u8; task.n_classes()];
+            for c in row.label.split('|').map(str::trim).filter_map(class) {
+                if let Some(l) = labels.get_mut(c) {
+                    *l = 1;
+                }
+            }
+            Answer::Known(Target::Labels(labels))
+        }
+        _ => Answer::Known(Target::Class(class(&row.label).unwrap_or_default())),
+    })
+}
+
+fn parts(table: &Table, rows: &[Row], answers: &[Answer], options: &OpenOptions) -> Result<Parts> {
+    let n = rows.len();
+    if table.has("split") {
+        let of = |s| (0..n).filter(|i| rows[*i].split == Some(s)).collect();
+        return Ok(Parts { train: of(Split::Train), val: of(Split::Val), test: of(Split::Test) });
+    }
+    let Some(shares) = options.divide else {
+        return Ok(Parts { train: (0..n).collect(), ..Parts::default() });
+    };
+    let patients: Vec<_> = rows.iter().map(|r| Some(r.patient.clone().unwrap_or_else(|| r.given.clone()))).collect();
+    let class = |a: &Answer| if let Answer::Known(Target::Class(c)) = a { Some(*c) } else { None };
+    by_patient(&patients, &answers.iter().map(class).collect::<Vec<_>>(), shares, options.seed)
+}
+
+/// The same file twice is kept and said; the same file in two splits too: see `doctor`.
+fn duplicates(rows: &[Row]) -> Vec<String> {
+    let mut seen: BTreeMap<&str, Vec<&Row>> = BTreeMap::new();
+    for row in rows {
+        seen.entry(&row.given).or_default().push(row);
+    }
+    let twice = seen.values().filter(|r| r.len() > 1);
+    twice
+        .map(|r| {
+            let lines: Vec<String> = r.iter().map(|r| r.line.to_string()).collect();
+            let across = r.iter().any(|a| a.split != r[0].split);
+            let where_ = if across { " in different splits: leakage" } else { "" };
+            format!("{} stands on lines {}{where_}", r[0].given, lines.join(", "))
+        })
+        .collect()
+}
+
+fn patients_apart(path: &Path, rows: &[Row], parts: &Parts, options: &OpenOptions) -> Result<()> {
+    let of = |s| -> BTreeSet<&str> { parts.of(s).iter().filter_map(|i| rows.get(*i)?.patient.as_deref()).collect() };
+    for (a, b) in [(Split::Train, Split::Val), (Split::Train, Split::Test), (Split::Val, Split::Test)] {
+        let both: Vec<String> = of(a).intersection(&of(b)).map(|p| options.patient_hash(p)).collect();
+        if !both.is_empty() {
+            return Err(Error::Overlap { path: path.to_owned(), a, b, patients: both });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,337 @@
+//! Folders with a `dataset.json`: Medical Segmentation Decathlon and nnU-Net.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use dinorad_core::{Orientation, Protocol, Split, Target, Task, TaskKind};
+use dinorad_io::nifti;
+use dinorad_transforms::PercentileRule;
+use serde_json::Value;
+
+use crate::{
+    Dataset, Error, OpenOptions, Result, Unit,
+    files::{below, file_name, folder_files, stem},
+    listed::{Answer, Colour, Common, Entry, Listed, Mask, Prepare, Source, Values, same_shape},
+    natural::natural_order,
+    splits::{Parts, Rule, by_patient},
+};
+
+/// One labelled case of a `dataset.json`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MsdCase {
+    /// File name without suffix.
+    pub name: String,
+    /// The image; for nnU-Net's one file per channel, that of channel 0.
+    pub image: PathBuf,
+    /// The label volume.
+    pub label: PathBuf,
+}
+
+/// What a `dataset.json` says, with every file it lists found.
+///
+/// Both spellings are read: Decathlon's (`modality`, ids to names, a `training` list) and nnU-Net's
+/// (`channel_names`, names to ids, `file_ending` with one `_0000` file per channel).
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct MsdFolder {
+    /// The folder.
+    pub root: PathBuf,
+    /// `name` of the file, or nothing.
+    pub name: String,
+    /// Names of the classes in order of their ids.
+    pub class_names: Vec<String>,
+    /// Ids in the label volumes by class index.
+    pub label_ids: Vec<u8>,
+    /// Names of the image channels.
+    pub channels: Vec<String>,
+    /// Labelled cases, in order of the file (nnU-Net: sorted).
+    pub training: Vec<MsdCase>,
+    /// Images without labels.
+    pub test: Vec<PathBuf>,
+    /// What is odd but no obstacle.
+    pub warnings: Vec<String>,
+    /// Whether every channel is a file of its own.
+    separate: bool,
+}
+
+impl MsdFolder {
+    /// Reads `root/dataset.json` and checks that the files it lists are there.
+    ///
+    /// # Errors
+    /// [`Error::Absent`], [`Error::Unpaired`] or [`Error::Layout`], naming the file and the key.
+    pub fn read(root: &Path) -> Result<Self> {
+        let path = root.join("dataset.json");
+        if !path.is_file() {
+            return Err(Error::Absent { path, what: "dataset.json" });
+        }
+        let text = std::fs::read(&path).map_err(|e| Error::read(&path, e))?;
+        let json: Value =
+            serde_json::from_slice(&text).map_err(|e| Error::layout(&path, format!("not valid JSON ({e})")))?;
+        let (class_names, label_ids) = labels(&path, &json)?;
+        let channels = channels(&json);
+        let mut folder = MsdFolder {
+            root: root.to_owned(),
+            name: json["name"].as_str().unwrap_or_default().to_owned(),
+            class_names,
+            label_ids,
+            channels,
+            training: Vec::new(),
+            test: Vec::new(),
+            warnings: Vec::new(),
+            separate: false,
+        };
+        match (json.get("training"), json["file_ending"].as_str()) {
+            (Some(list), _) => folder.decathlon(&path, list, json.get("test"))?,
+            (None, Some(ending)) => folder.nnunet(ending)?,
+            (None, None) => return Err(Error::layout(&path, "key `training` is missing")),
+        }
+        if folder.training.is_empty() {
+            return Err(Error::layout(&path, "no training cases"));
+        }
+        if let Some(declared) = json["numTraining"].as_u64()
+            && declared != folder.training.len() as u64
+        {
+            let n = folder.training.len();
+            folder.warnings.push(format!("dataset.json: numTraining is {declared}, {n} cases are listed"));
+        }
+        Ok(folder)
+    }
+
+    fn decathlon(&mut self, path: &Path, list: &Value, test: Option<&Value>) -> Result<()> {
+        let entries = list.as_array().ok_or_else(|| Error::layout(path, "`training` is not a list"))?;
+        for (i, entry) in entries.iter().enumerate() {
+            let get = |key: &str| -> Result<PathBuf> {
+                let given = entry[key]
+                    .as_str()
+                    .ok_or_else(|| Error::layout(path, format!("training[{i}] has no `{key}` path")))?;
+                below(&self.root, path, given)
+            };
+            let (image, label) = (get("image")?, get("label")?);
+            pair(&image, &label)?;
+            self.training.push(MsdCase { name: stem(&image), image, label });
+        }
+        for (i, entry) in test.and_then(Value::as_array).into_iter().flatten().enumerate() {
+            let given = entry.as_str().or_else(|| entry["image"].as_str());
+            let given = given.ok_or_else(|| Error::layout(path, format!("test[{i}] is no path")))?;
+            self.test.push(below(&self.root, path, given)?);
+        }
+        Ok(())
+    }
+
+    fn nnunet(&mut self, ending: &str) -> Result<()> {
+        self.separate = true;
+        let first = format!("_0000{ending}");
+        let cases = |folder: &Path| -> Result<Vec<PathBuf>> {
+            let mut files = folder_files(folder)?;
+            files.retain(|f| file_name(f).ends_with(&first));
+            Ok(files)
+        };
+        for image in cases(&self.root.join("imagesTr"))? {
+            let name = file_name(&image).trim_end_matches(&first).to_owned();
+            let label = self.root.join("labelsTr").join(format!("{name}{ending}"));
+            pair(&image, &label)?;
+            self.training.push(MsdCase { name, image, label });
+        }
+        let test = self.root.join("imagesTs");
+        if test.is_dir() {
+            self.test = cases(&test)?;
+        }
+        Ok(())
+    }
+
+    /// The file of one channel of a case, and which volume of it.
+    fn channel(&self, case: &MsdCase, channel: usize) -> Result<(PathBuf, Option<usize>)> {
+        if channel >= self.channels.len() {
+            let why = format!("{channel}, the data set has {}", self.channels.join(", "));
+            return Err(Error::Parameter { what: "channel", why });
+        }
+        if self.separate {
+            let name = file_name(&case.image).replacen("_0000", &format!("_{channel:04}"), 1);
+            let path = case.image.with_file_name(name);
+            if !path.is_file() {
+                return Err(Error::Absent { path, what: "the image of this channel" });
+            }
+            return Ok((path, None));
+        }
+        Ok((case.image.clone(), (self.channels.len() > 1).then_some(channel)))
+    }
+
+    /// Which cases go where: the study's arithmetic over the sorted names, or by seed.
+    fn parts(&self, rule: Option<Rule>, options: &OpenOptions) -> Result<(Vec<MsdCase>, Parts)> {
+        let mut cases = self.training.clone();
+        match options.protocol {
+            Protocol::Paper => cases.sort_by(|a, b| a.name.cmp(&b.name)),
+            Protocol::Strict => cases.sort_by(|a, b| natural_order(&a.name, &b.name)),
+        }
+        let n = cases.len();
+        let parts = match (options.divide, options.protocol) {
+            (None, _) => Parts { train: (0..n).collect(), ..Parts::default() },
+            (Some(_), Protocol::Paper) => {
+                let own = Rule::of(&format!("msd-{}", self.name.to_ascii_lowercase()));
+                // Decathlon sets without a published rule are cut in the proportions of Hippocampus
+                rule.or(own).unwrap_or(Rule::Positions { test: 80, val: 60, of: 260 }).apply(n)?
+            }
+            (Some(shares), Protocol::Strict) => {
+                let patients: Vec<_> = cases.iter().map(|c| Some(c.name.clone())).collect();
+                by_patient(&patients, &vec![None; n], shares, options.seed)?
+            }
+        };
+        Ok((cases, parts))
+    }
+}
+
+/// Both files must be there; the one that is names the one that is not.
+fn pair(image: &Path, label: &Path) -> Result<()> {
+    match (image.is_file(), label.is_file()) {
+        (true, true) => Ok(()),
+        (true, false) => Err(Error::Unpaired { path: image.to_owned(), missing: "label", expected: label.to_owned() }),
+        (false, _) => Err(Error::Absent { path: image.to_owned(), what: "a listed image" }),
+    }
+}
+
+/// Names and ids in order of the ids, from `{"0": "background"}` or `{"background": 0}`.
+fn labels(path: &Path, json: &Value) -> Result<(Vec<String>, Vec<u8>)> {
+    let table = json["labels"].as_object().ok_or_else(|| Error::layout(path, "key `labels` is missing"))?;
+    let mut by_id: BTreeMap<u8, String> = BTreeMap::new();
+    for (key, value) in table {
+        let (id, name) = match value {
+            Value::String(name) => (key.parse().ok(), name.clone()),
+            Value::Number(n) => (n.as_u64().and_then(|n| u8::try_from(n).ok()), key.clone()),
+            _ => (None, key.clone()),
+        };
+        let Some(id) = id else {
+            return Err(Error::layout(path, format!("labels: `{key}` is not one id from 0 to 255 with one name")));
+        };
+        if by_id.insert(id, name).is_some() {
+            return Err(Error::layout(path, format!("labels: id {id} is there twice")));
+        }
+    }
+    if by_id.len() < 2 {
+        return Err(Error::layout(path, "labels: fewer than two classes"));
+    }
+    Ok((by_id.values().cloned().collect(), by_id.keys().copied().collect()))
+}
+
+fn channels(json: &Value) -> Vec<String> {
+    let table = json["modality"].as_object().or_else(|| json["channel_names"].as_object());
+    let mut out: Vec<(usize, String)> = table
+        .into_iter()
+        .flatten()
+        .map(|(k, v)| (k.parse().unwrap_or(usize::MAX), v.as_str().unwrap_or(k).to_owned()))
+        .collect();
+    out.sort();
+    if out.is_empty() { vec!["image".to_owned()] } else { out.into_iter().map(|(_, name)| name).collect() }
+}
+
+/// Opens `root` under the registry name `id`.
+pub(crate) fn open(
+    id: &str,
+    root: &Path,
+    split: Split,
+    rule: Option<Rule>,
+    options: &OpenOptions,
+) -> Result<Box<dyn Dataset>> {
+    let folder = MsdFolder::read(root)?;
+    let (cases, parts) = folder.parts(rule, options)?;
+    let chosen = parts.of(split);
+    if chosen.is_empty() {
+        let why = format!("{} labelled cases: {} train", cases.len(), parts.train.len());
+        return Err(Error::NoSplit { path: root.to_owned(), split, why });
+    }
+    let mut entries = Vec::new();
+    for i in chosen {
+        let Some(case) = cases.get(*i) else { continue };
+        let (image, channel) = folder.channel(case, options.channel)?;
+        let slices = check_pair(&image, channel, &case.label, options)?;
+        let patient = Some(options.patient_hash(&case.name));
+        match options.unit {
+            Unit::Volumes => entries.push(Entry {
+                id: case.name.clone(),
+                patient,
+                source: Source::Volume { path: image, channel },
+                answer: Answer::Mask(Mask::Volume(case.label.clone())),
+            }),
+            Unit::Slices => entries.extend((0..slices).map(|k| Entry {
+                id: format!("{}_{k:03}", case.name),
+                patient: patient.clone(),
+                source: Source::VolumeSlice { path: image.clone(), k, channel },
+                answer: Answer::Mask(Mask::VolumeSlice { path: case.label.clone(), k }),
+            })),
+        }
+    }
+    if options.protocol == Protocol::Paper {
+        // the study cut first and sorted the names of the slices as text
+        entries.sort_by(|a, b| a.id.cmp(&b.id));
+    }
+    let task = Task {
+        kind: TaskKind::Segmentation,
+        class_names: folder.class_names.clone(),
+        is_3d: options.unit == Unit::Volumes,
+    };
+    let common = Common {
+        id: id.to_owned(),
+        task,
+        split,
+        values: Values::new(folder.label_ids.clone()),
+        colour: Colour::AsStored,
+        prepare: Prepare::Percentiles(PercentileRule::Clip),
+        options: options.clone(),
+        warnings: folder.warnings.clone(),
+    };
+    Ok(Box::new(Listed::new(common, entries)))
+}
+
+/// The unlabelled images that a `dataset.json` lists (`imagesTs`), as volumes without targets.
+///
+/// # Errors
+/// As [`MsdFolder::read`].
+pub fn open_unlabelled(root: &Path, options: &OpenOptions) -> Result<Box<dyn Dataset>> {
+    let folder = MsdFolder::read(root)?;
+    let channel = (folder.channels.len() > 1 && !folder.separate).then_some(options.channel);
+    let entries = folder.test.iter().map(|path| Entry {
+        id: stem(path),
+        patient: Some(options.patient_hash(&stem(path))),
+        source: Source::Volume { path: path.clone(), channel },
+        answer: Answer::Known(Target::Unlabelled),
+    });
+    let task = Task { kind: TaskKind::Segmentation, class_names: folder.class_names.clone(), is_3d: true };
+    let common = Common {
+        id: "msd-unlabelled".to_owned(),
+        task,
+        split: Split::Test,
+        values: Values::new(folder.label_ids.clone()),
+        colour: Colour::AsStored,
+        prepare: Prepare::Nothing,
+        options: options.clone(),
+        warnings: folder.warnings.clone(),
+    };
+    Ok(Box::new(Listed::new(common, entries.collect())))
+}
+
+/// Compares the headers of image and label, and returns the number of slices as they will be cut.
+fn check_pair(image: &Path, channel: Option<usize>, label: &Path, options: &OpenOptions) -> Result<usize> {
+    let (of_image, of_label) = (nifti::read_header(image)?, nifti::read_header(label)?);
+    let dhw = |h: &nifti::Header| -> Vec<usize> { h.volume_dims().iter().rev().map(|n| *n as usize).collect() };
+    same_shape(label, &dhw(&of_label), &dhw(&of_image))?;
+    let volumes = of_image.volumes().unwrap_or(u64::MAX);
+    if let Some(c) = channel
+        && c as u64 >= volumes
+    {
+        return Err(Error::layout(image, format!("holds {volumes} channels, dataset.json names more")));
+    }
+    let dims = of_image.volume_dims();
+    let slices = match options.orientation {
+        Orientation::AsStored => dims[2],
+        Orientation::Canonical => {
+            let axes = of_image.affine(image)?.0.closest_axes();
+            if of_label.affine(label)?.0.closest_axes() != axes {
+                return Err(Error::layout(label, "its axes run differently from those of its image"));
+            }
+            (0..3).find(|c| axes[*c].0 == 2).map_or(dims[2], |c| dims[c])
+        }
+    };
+    Ok(slices as usize)
+}

@@ -1,0 +1,532 @@
+//! A data set that is a list of files: what most layouts come down to.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use dinorad_core::{Orientation, Protocol, Split, Target, Task};
+use dinorad_io::{Format, Image, ReadOptions, Volume, dicom, image, mat, nifti, npy};
+use dinorad_transforms::{PercentileRule, clamp, percentile_clip};
+use ndarray::{Array2, Array3, Axis, Ix2};
+
+use crate::{Dataset, Error, OpenOptions, Pixels, Result, Sample, cache::Recent, files::hash_files};
+
+/// How many decoded volumes are kept for their neighbouring slices.
+const KEPT_VOLUMES: usize = 8;
+
+/// Where the pixels of a case are.
+#[derive(Debug, Clone)]
+pub(crate) enum Source {
+    /// One file, read by its content.
+    File(PathBuf),
+    /// One slice of a NIfTI volume.
+    VolumeSlice { path: PathBuf, k: usize, channel: Option<usize> },
+    /// A whole NIfTI volume.
+    Volume { path: PathBuf, channel: Option<usize> },
+    /// A 2-D npy array.
+    Array(PathBuf),
+    /// The Brain Tumor set's MATLAB file.
+    BrainTumor(PathBuf),
+    /// Separate pictures of one scan.
+    Pictures(Vec<PathBuf>),
+    /// A DICOM series: its files, as found in one folder.
+    Series { folder: PathBuf, uid: String, files: Vec<PathBuf> },
+}
+
+impl Source {
+    /// The file to name when something is wrong.
+    pub(crate) fn path(&self) -> &Path {
+        match self {
+            Source::File(p) | Source::Array(p) | Source::BrainTumor(p) => p,
+            Source::VolumeSlice { path, .. } | Source::Volume { path, .. } => path,
+            Source::Pictures(files) => files.first().map_or(Path::new(""), |p| p.as_path()),
+            Source::Series { folder, .. } => folder,
+        }
+    }
+}
+
+/// Where the label of a case is.
+#[derive(Debug, Clone)]
+pub(crate) enum Answer {
+    Known(Target),
+    Mask(Mask),
+}
+
+/// Where a mask is.
+#[derive(Debug, Clone)]
+pub(crate) enum Mask {
+    /// A picture with one of [`Values`] per pixel.
+    Picture(PathBuf),
+    /// Two pictures, non-zero inside: the first is class 1, the second class 2.
+    TwoPictures(PathBuf, PathBuf),
+    /// A 2-D npy array.
+    Array(PathBuf),
+    /// One slice of a NIfTI label volume.
+    VolumeSlice { path: PathBuf, k: usize },
+    /// A whole NIfTI label volume.
+    Volume(PathBuf),
+}
+
+impl Mask {
+    pub(crate) fn path(&self) -> &Path {
+        match self {
+            Mask::Picture(p) | Mask::TwoPictures(p, _) | Mask::Array(p) | Mask::Volume(p) => p,
+            Mask::VolumeSlice { path, .. } => path,
+        }
+    }
+}
+
+/// Which stored value stands for which class: the position in the list is the class.
+#[derive(Debug, Clone)]
+pub(crate) struct Values(Vec<u8>);
+
+impl Values {
+    pub(crate) fn new(values: Vec<u8>) -> Self {
+        Self(values)
+    }
+
+    /// Classes `0..n` stored as themselves.
+    pub(crate) fn plain(n: usize) -> Self {
+        Self((0..n.min(256)).map(|v| v as u8).collect())
+    }
+
+    fn class(&self, value: f32, path: &Path) -> Result<u8> {
+        let found = self.0.iter().position(|v| f32::from(*v) == value);
+        found.map(|c| c as u8).ok_or_else(|| Error::label(path, value, format!("{:?}", self.0)))
+    }
+}
+
+/// What colours become.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Colour {
+    #[default]
+    AsStored,
+    /// One channel: luminance, in the file's own range.
+    Gray,
+    /// Three channels; gray is repeated.
+    Rgb,
+}
+
+/// The study's intensity step of a data set; only done under `paper`.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub(crate) enum Prepare {
+    #[default]
+    Nothing,
+    Clamp(Option<f32>, Option<f32>),
+    /// 5th and 95th percentile of the picture repeated three times.
+    Percentiles(PercentileRule),
+}
+
+/// One case.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    pub(crate) id: String,
+    pub(crate) patient: Option<String>,
+    pub(crate) source: Source,
+    pub(crate) answer: Answer,
+}
+
+/// What holds for all cases.
+pub(crate) struct Common {
+    pub(crate) id: String,
+    pub(crate) task: Task,
+    pub(crate) split: Split,
+    pub(crate) values: Values,
+    pub(crate) colour: Colour,
+    pub(crate) prepare: Prepare,
+    pub(crate) options: OpenOptions,
+    pub(crate) warnings: Vec<String>,
+}
+
+/// A list of files behind [`Dataset`].
+pub(crate) struct Listed {
+    common: Common,
+    entries: Vec<Entry>,
+    volumes: Recent<Volume>,
+    masks: Recent<Array3<u8>>,
+    /// Hashes of volume files: every slice of a volume asks for the same one.
+    digests: Recent<blake3::Hash>,
+}
+
+/// Slice `k` of a volume as a picture `(h, w)`.
+///
+/// `Canonical` cuts the canonical volume: rows run to the front of the patient, columns to the
+/// right. `AsStored` gives the study's `array[:, :, k]`: rows run along the file's first axis.
+pub fn slice_of(volume: &Volume, k: usize, orientation: Orientation) -> Option<Array2<f32>> {
+    let plane = volume.plane(0, k)?;
+    Some(match orientation {
+        Orientation::Canonical => plane,
+        Orientation::AsStored => plane.reversed_axes().as_standard_layout().into_owned(),
+    })
+}
+
+impl Listed {
+    pub(crate) fn new(common: Common, entries: Vec<Entry>) -> Self {
+        Self {
+            common,
+            entries,
+            volumes: Recent::new(KEPT_VOLUMES),
+            masks: Recent::new(KEPT_VOLUMES),
+            digests: Recent::new(64),
+        }
+    }
+
+    fn entry(&self, i: usize) -> Result<&Entry> {
+        self.entries.get(i).ok_or_else(|| Error::Index {
+            dataset: self.common.id.clone(),
+            index: i,
+            len: self.entries.len(),
+        })
+    }
+
+    fn read_options(&self) -> ReadOptions {
+        ReadOptions::default().with_limits(self.common.options.limits)
+    }
+
+    fn orientation(&self) -> Orientation {
+        self.common.options.orientation
+    }
+
+    fn volume(&self, path: &Path, channel: Option<usize>) -> Result<Arc<Volume>> {
+        self.volumes.get(path, || {
+            let mut options = self.read_options();
+            if let Some(c) = channel {
+                options = options.with_volume(c);
+            }
+            let volume = nifti::read(path, &options)?;
+            Ok(match self.orientation() {
+                Orientation::Canonical => volume.to_canonical(),
+                Orientation::AsStored => volume,
+            })
+        })
+    }
+
+    /// Classes of a label volume, turned like its image.
+    fn mask_volume(&self, path: &Path) -> Result<Arc<Array3<u8>>> {
+        self.masks.get(path, || {
+            let labels = match nifti::read_labels(path, &self.read_options()) {
+                Err(dinorad_io::Error::Label { path, value }) => {
+                    return Err(Error::label(&path, value, format!("{:?}", self.common.values.0)));
+                }
+                other => other?,
+            };
+            let labels = match self.orientation() {
+                Orientation::Canonical => labels.to_canonical(),
+                Orientation::AsStored => labels,
+            };
+            let mut data = labels.data;
+            for v in &mut data {
+                *v = self.common.values.class(f32::from(*v), path)?;
+            }
+            Ok(data)
+        })
+    }
+
+    fn pixels(&self, source: &Source) -> Result<Pixels> {
+        let mut pixels = match source {
+            Source::File(path) => self.by_content(path)?,
+            Source::Volume { path, channel } => Pixels::Volume((*self.volume(path, *channel)?).clone()),
+            Source::VolumeSlice { path, k, channel } => {
+                let volume = self.volume(path, *channel)?;
+                let plane = slice_of(&volume, *k, self.orientation())
+                    .ok_or_else(|| Error::layout(path, format!("slice {k} is no longer there")))?;
+                let mut image = Image::new(plane.insert_axis(Axis(0)), 32)?;
+                let [_, row, column] = volume.spacing_mm();
+                image.spacing_mm = Some(match self.orientation() {
+                    Orientation::Canonical => [row, column],
+                    Orientation::AsStored => [column, row],
+                });
+                Pixels::Image(image)
+            }
+            Source::Array(path) => {
+                let plane = two_d(path, npy::read(path, &self.read_options())?.to_f32())?;
+                Pixels::Image(Image::new(plane.insert_axis(Axis(0)), 32)?)
+            }
+            Source::BrainTumor(path) => {
+                let file = mat::MatFile::open(path, &self.read_options())?;
+                let plane = two_d(path, file.matrix("cjdata/image")?.to_f32())?;
+                // the study took what HDF5 holds, which is the picture lying on its side
+                let plane = match self.orientation() {
+                    Orientation::AsStored => plane.reversed_axes().as_standard_layout().into_owned(),
+                    Orientation::Canonical => plane,
+                };
+                Pixels::Image(Image::new(plane.insert_axis(Axis(0)), 16)?)
+            }
+            Source::Pictures(files) => {
+                let read = |p: &PathBuf| self.picture(p);
+                Pixels::Slices(files.iter().map(read).collect::<Result<_>>()?)
+            }
+            Source::Series { folder, uid, .. } => {
+                let options = self.read_options().with_series(uid);
+                self.turned(dicom::read_series(folder, &options)?.0)
+            }
+        };
+        if pixels.values().any(|v| !v.is_finite()) {
+            return Err(Error::NotFinite { path: source.path().to_owned() });
+        }
+        if self.common.options.protocol == Protocol::Paper {
+            self.prepare(&mut pixels, source.path())?;
+        }
+        Ok(pixels)
+    }
+
+    fn turned(&self, volume: Volume) -> Pixels {
+        Pixels::Volume(match self.orientation() {
+            Orientation::Canonical => volume.to_canonical(),
+            Orientation::AsStored => volume,
+        })
+    }
+
+    fn picture(&self, path: &Path) -> Result<Image> {
+        coloured(image::read_with(path, &self.read_options())?, self.common.colour)
+    }
+
+    fn by_content(&self, path: &Path) -> Result<Pixels> {
+        match load(path, &self.read_options())? {
+            Pixels::Image(image) => Ok(Pixels::Image(coloured(image, self.common.colour)?)),
+            Pixels::Volume(volume) => Ok(self.turned(volume)),
+            slices => Ok(slices),
+        }
+    }
+
+    fn prepare(&self, pixels: &mut Pixels, path: &Path) -> Result<()> {
+        let each = |data: &mut Array3<f32>| match self.common.prepare {
+            Prepare::Nothing => Ok(()),
+            Prepare::Clamp(low, high) => {
+                clamp(data, low, high);
+                Ok(())
+            }
+            Prepare::Percentiles(rule) => percentile_clip(data, 5.0, 95.0, 3, rule)
+                .map(|_| ())
+                .map_err(|source| Error::Transform { path: path.to_owned(), source }),
+        };
+        match pixels {
+            Pixels::Image(image) => each(&mut image.data),
+            Pixels::Slices(slices) => slices.iter_mut().try_for_each(|s| each(&mut s.data)),
+            Pixels::Volume(volume) => match self.common.prepare {
+                // the percentiles are those of a slice
+                Prepare::Percentiles(_) => {
+                    for mut plane in volume.data.axis_iter_mut(Axis(0)) {
+                        let mut one = plane.to_owned().insert_axis(Axis(0));
+                        each(&mut one)?;
+                        plane.assign(&one.index_axis(Axis(0), 0));
+                    }
+                    Ok(())
+                }
+                _ => each(&mut volume.data),
+            },
+        }
+    }
+
+    fn answer(&self, answer: &Answer) -> Result<Target> {
+        let mask = match answer {
+            Answer::Known(target) => return Ok(target.clone()),
+            Answer::Mask(mask) => mask,
+        };
+        let values = &self.common.values;
+        let classes = |plane: Array2<f32>, path: &Path| -> Result<Array3<u8>> {
+            let mut out = Array3::zeros((1, plane.dim().0, plane.dim().1));
+            for (to, from) in out.iter_mut().zip(&plane) {
+                *to = values.class(*from, path)?;
+            }
+            Ok(out)
+        };
+        Ok(Target::Mask(match mask {
+            Mask::Picture(path) => {
+                let stored = image::read_with(path, &self.read_options())?;
+                classes(one_channel(&stored, path)?, path)?
+            }
+            Mask::TwoPictures(left, right) => {
+                let read =
+                    |p: &Path| -> Result<Array2<f32>> { one_channel(&image::read_with(p, &self.read_options())?, p) };
+                let (a, b) = (read(left)?, read(right)?);
+                same_shape(right, b.shape(), a.shape())?;
+                let mut out = Array3::zeros((1, a.dim().0, a.dim().1));
+                for (to, (a, b)) in out.iter_mut().zip(a.iter().zip(&b)) {
+                    *to = match (*a != 0.0, *b != 0.0) {
+                        (true, true) => {
+                            return Err(Error::label(left, 3, "background, left or right: the two masks overlap"));
+                        }
+                        (true, false) => 1,
+                        (false, true) => 2,
+                        (false, false) => 0,
+                    };
+                }
+                out
+            }
+            Mask::Array(path) => {
+                let plane = two_d(path, npy::read(path, &self.read_options())?.to_f32())?;
+                classes(plane, path)?
+            }
+            Mask::VolumeSlice { path, k } => {
+                let volume = self.mask_volume(path)?;
+                if *k >= volume.dim().0 {
+                    return Err(Error::layout(path, format!("slice {k} is no longer there")));
+                }
+                let plane = volume.index_axis(Axis(0), *k);
+                let plane = match self.orientation() {
+                    Orientation::Canonical => plane.to_owned(),
+                    Orientation::AsStored => plane.reversed_axes().as_standard_layout().into_owned(),
+                };
+                plane.insert_axis(Axis(0))
+            }
+            Mask::Volume(path) => (*self.mask_volume(path)?).clone(),
+        }))
+    }
+}
+
+impl Dataset for Listed {
+    fn id(&self) -> &str {
+        &self.common.id
+    }
+
+    fn task(&self) -> &Task {
+        &self.common.task
+    }
+
+    fn split(&self) -> Split {
+        self.common.split
+    }
+
+    fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    fn sample_id(&self, i: usize) -> String {
+        self.entries.get(i).map_or_else(String::new, |e| e.id.clone())
+    }
+
+    fn patient(&self, i: usize) -> Option<String> {
+        self.entries.get(i).and_then(|e| e.patient.clone())
+    }
+
+    fn target(&self, i: usize) -> Result<Target> {
+        self.answer(&self.entry(i)?.answer)
+    }
+
+    fn sample(&self, i: usize) -> Result<Sample> {
+        let entry = self.entry(i)?;
+        let pixels = self.pixels(&entry.source)?;
+        let target = self.answer(&entry.answer)?;
+        if let (Target::Mask(mask), Answer::Mask(source)) = (&target, &entry.answer) {
+            let [d, _, h, w] = pixels.shape();
+            same_shape(source.path(), mask.shape(), &[d, h, w])?;
+        }
+        Ok(Sample { id: entry.id.clone(), pixels, target, patient: entry.patient.clone() })
+    }
+
+    fn fingerprint(&self, i: usize) -> Result<[u8; 32]> {
+        let source = &self.entry(i)?.source;
+        let of_file = |path: &Path| self.digests.get(path, || Ok::<_, Error>(hash_files([path])?.finalize()));
+        let number = |n: usize| (n as u64).to_le_bytes();
+        let hash = match source {
+            Source::Pictures(files) | Source::Series { files, .. } => {
+                hash_files(files.iter().map(PathBuf::as_path))?.finalize()
+            }
+            Source::Volume { path, channel: None } => *of_file(path)?,
+            Source::Volume { path, channel: Some(c) } => {
+                blake3::Hasher::new().update(of_file(path)?.as_bytes()).update(&number(*c)).finalize()
+            }
+            Source::VolumeSlice { path, k, channel } => blake3::Hasher::new()
+                .update(of_file(path)?.as_bytes())
+                .update(&number(channel.unwrap_or(0)))
+                .update(&number(*k))
+                .finalize(),
+            one => hash_files([one.path()])?.finalize(),
+        };
+        Ok(*hash.as_bytes())
+    }
+
+    fn warnings(&self) -> &[String] {
+        &self.common.warnings
+    }
+}
+
+/// A file or a DICOM folder as pixels, in the unit of the file, axes as stored. Arrays of two axes
+/// become gray images, of three axes volumes of 1 mm voxels, of three axes with three channels at
+/// the end colour images.
+pub(crate) fn load(path: &Path, options: &ReadOptions) -> Result<Pixels> {
+    Ok(match dinorad_io::sniff(path)? {
+        Format::Png | Format::Jpeg | Format::Tiff => Pixels::Image(image::read_with(path, options)?),
+        Format::Nifti => Pixels::Volume(nifti::read(path, options)?),
+        Format::Npy => array_pixels(path, npy::read(path, options)?.to_f32())?,
+        _ => match dinorad_io::read_with(path, options)? {
+            dinorad_io::Loaded::Image(image) => Pixels::Image(image),
+            dinorad_io::Loaded::Volume(volume) => Pixels::Volume(volume),
+            dinorad_io::Loaded::Frames(frames) => {
+                let frame = |f: ndarray::ArrayView3<'_, f32>| -> Result<Image> {
+                    let mut image = Image::new(f.to_owned(), frames.bit_depth)?;
+                    image.photometric = frames.photometric;
+                    image.modality = frames.modality.clone();
+                    image.spacing_mm = frames.spacing_mm;
+                    Ok(image)
+                };
+                Pixels::Slices(frames.data.outer_iter().map(frame).collect::<Result<_>>()?)
+            }
+            dinorad_io::Loaded::Array(array) => array_pixels(path, array.to_f32())?,
+            _ => return Err(Error::layout(path, "the file holds neither one image nor one volume")),
+        },
+    })
+}
+
+fn array_pixels(path: &Path, array: ndarray::ArrayD<f32>) -> Result<Pixels> {
+    let wrong = |shape: &[usize]| Error::layout(path, format!("array of shape {shape:?} is no image and no volume"));
+    let shape = array.shape().to_vec();
+    match shape.as_slice() {
+        [_, _] => Ok(Pixels::Image(Image::new(two_d(path, array)?.insert_axis(Axis(0)), 32)?)),
+        [_, _, 3] => {
+            let data = array.into_dimensionality::<ndarray::Ix3>().map_err(|_| wrong(&shape))?;
+            Ok(Pixels::Image(Image::new(data.permuted_axes([2, 0, 1]).as_standard_layout().into_owned(), 32)?))
+        }
+        [_, _, _] => {
+            let data = array.into_dimensionality::<ndarray::Ix3>().map_err(|_| wrong(&shape))?;
+            Ok(Pixels::Volume(Volume::new(data, dinorad_core::Affine::identity())))
+        }
+        _ => Err(wrong(&shape)),
+    }
+}
+
+fn two_d(path: &Path, array: ndarray::ArrayD<f32>) -> Result<Array2<f32>> {
+    let shape = array.shape().to_vec();
+    let wrong = |_| Error::layout(path, format!("array of shape {shape:?}, wanted one slice [x, y]"));
+    array.into_dimensionality::<Ix2>().map_err(wrong)
+}
+
+fn coloured(mut image: Image, colour: Colour) -> Result<Image> {
+    let n = image.data.dim().0;
+    match colour {
+        Colour::Gray if n != 1 => {
+            let mut gray = Image::new(image.to_gray().insert_axis(Axis(0)), image.bit_depth)?;
+            gray.spacing_mm = image.spacing_mm;
+            gray.modality = image.modality;
+            Ok(gray)
+        }
+        Colour::Rgb if n == 1 => {
+            let (_, h, w) = image.data.dim();
+            let plane = image.data.index_axis(Axis(0), 0).to_owned();
+            image.data = Array3::from_shape_fn((3, h, w), |(_, y, x)| plane[[y, x]]);
+            image.photometric = dinorad_io::Photometric::Rgb;
+            Ok(image)
+        }
+        _ => Ok(image),
+    }
+}
+
+/// The values of a mask picture; colours only if the three channels agree.
+fn one_channel(image: &Image, path: &Path) -> Result<Array2<f32>> {
+    let first = image.data.index_axis(Axis(0), 0);
+    for c in 1..image.data.dim().0 {
+        if image.data.index_axis(Axis(0), c) != first {
+            return Err(Error::layout(path, "a mask in colour: wanted one value per pixel"));
+        }
+    }
+    Ok(first.to_owned())
+}
+
+pub(crate) fn same_shape(path: &Path, got: &[usize], expected: &[usize]) -> Result<()> {
+    if got == expected {
+        return Ok(());
+    }
+    Err(Error::Shape { path: path.to_owned(), got: got.to_vec(), expected: expected.to_vec() })
+}
