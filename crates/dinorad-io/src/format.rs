@@ -55,11 +55,14 @@ const PROBE: usize = 4096;
 /// The suffix never counts. DICOM without preamble is recognised by a plausible first element.
 ///
 /// # Errors
-/// [`Error::Read`], or [`Error::Unrecognised`] for anything else, an empty file included.
+/// [`Error::Read`], [`Error::Empty`], or [`Error::Unrecognised`] for anything else.
 pub fn sniff(path: &Path) -> Result<Format> {
     let meta = std::fs::metadata(path).map_err(|e| Error::read(path, e))?;
     if meta.is_dir() {
         return Ok(Format::DicomSeries);
+    }
+    if meta.len() == 0 {
+        return Err(Error::Empty { path: path.to_owned() });
     }
     let mut head = Vec::with_capacity(PROBE);
     let file = File::open(path).map_err(|e| Error::read(path, e))?;

@@ -9,7 +9,11 @@ use ::image::{DynamicImage, ImageDecoder, ImageReader};
 use ndarray::{Array2, Array3, Axis};
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Format, ReadOptions, Result, dicom::Voi, format::sniff_bytes};
+use crate::{
+    Error, Format, ReadOptions, Result,
+    dicom::{Voi, codec},
+    format::sniff_bytes,
+};
 
 /// What the channels mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -120,6 +124,10 @@ pub fn read_bytes(bytes: &[u8], path: &Path, options: &ReadOptions) -> Result<Im
         Some(f @ (Format::Png | Format::Jpeg | Format::Tiff)) => f,
         _ => return Err(Error::Unrecognised { path: path.to_owned() }),
     };
+    // the decoder would turn ink into light without a word
+    if format == Format::Jpeg && codec::frame_header(bytes).is_ok_and(|f| f.components == 4) {
+        return Err(Error::unsupported(path, format, "CMYK colours"));
+    }
     let wrong = |e: ::image::ImageError| match e {
         ::image::ImageError::Unsupported(e) => Error::unsupported(path, format, e.to_string()),
         e => Error::damaged(path, format, e.to_string()),
@@ -134,9 +142,6 @@ pub fn read_bytes(bytes: &[u8], path: &Path, options: &ReadOptions) -> Result<Im
     limits.max_alloc = Some(options.limits.voxel_bytes);
     reader.limits(limits);
     let decoder = reader.into_decoder().map_err(wrong)?;
-    if decoder.original_color_type() == ::image::ExtendedColorType::Cmyk8 {
-        return Err(Error::unsupported(path, format, "CMYK colours"));
-    }
     let (w, h) = decoder.dimensions();
     let channels = u64::from(decoder.color_type().channel_count());
     options.limits.elements(path, &[channels, u64::from(h), u64::from(w)], 4)?;

@@ -47,7 +47,7 @@ pub fn read(path: &Path) -> Result<Loaded> {
 pub fn read_with(path: &Path, options: &ReadOptions) -> Result<Loaded> {
     // the voxels of an `.img` have no mark of their own
     let path = &nifti::header_path(path);
-    match sniff(path)? {
+    match sniff(path).map_err(|e| explain(e, path, options))? {
         Format::Dicom => dicom::read_file(path, options),
         Format::DicomSeries => Ok(Loaded::Volume(dicom::read_series(path, options)?.0)),
         Format::Nifti => Ok(Loaded::Volume(nifti::read(path, options)?)),
@@ -71,4 +71,28 @@ pub fn read_with(path: &Path, options: &ReadOptions) -> Result<Loaded> {
             Ok(Loaded::Array(file.array(name)?))
         }
     }
+}
+
+/// For content that is nothing, the reader that the suffix promises says more exactly what is
+/// wrong. The suffix decides about words only: the file stays refused.
+fn explain(error: Error, path: &Path, options: &ReadOptions) -> Error {
+    if !matches!(error, Error::Unrecognised { .. }) {
+        return error;
+    }
+    let name = path.to_string_lossy().to_ascii_lowercase();
+    let ends = |suffixes: &[&str]| suffixes.iter().any(|s| name.ends_with(s));
+    let more = if ends(&[".nii", ".nii.gz", ".hdr"]) {
+        nifti::read(path, options).err()
+    } else if ends(&[".dcm"]) {
+        dicom::DicomFile::open(path, options).err()
+    } else if ends(&[".npy"]) {
+        npy::read(path, options).err()
+    } else if ends(&[".npz"]) {
+        npy::names(path).err()
+    } else if ends(&[".mat"]) {
+        mat::MatFile::open(path, options).err()
+    } else {
+        None
+    };
+    more.unwrap_or(error)
 }

@@ -114,15 +114,15 @@ fn rle(frame: &[u8], header: &Header) -> Result<Vec<u8>, String> {
 }
 
 /// Size, precision and components of a JPEG or JPEG-LS codestream, from its frame header.
-struct FrameHeader {
+pub(crate) struct FrameHeader {
     marker: u8,
     precision: u8,
     height: u16,
     width: u16,
-    components: u8,
+    pub(crate) components: u8,
 }
 
-fn frame_header(data: &[u8]) -> Result<FrameHeader, String> {
+pub(crate) fn frame_header(data: &[u8]) -> Result<FrameHeader, String> {
     if !data.starts_with(&[0xFF, 0xD8]) {
         return Err("the fragment is not a JPEG".into());
     }

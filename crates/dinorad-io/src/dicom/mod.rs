@@ -6,7 +6,7 @@
 //! The element structure is read by this crate itself, over bytes in memory, so that no declared
 //! length decides how much memory is taken; the codecs are other people's.
 
-mod codec;
+pub(crate) mod codec;
 mod file;
 mod geometry;
 mod header;
@@ -21,6 +21,7 @@ use std::path::Path;
 use ndarray::Array4;
 
 pub use file::DicomFile;
+pub(crate) use file::Raw;
 pub use header::{FrameHeader, Header, PhotometricInterpretation, SampleKind};
 pub use lut::{Lut, Voi, VoiFunction};
 pub use report::{Problem, SeriesReport, Skipped};

@@ -231,6 +231,11 @@ impl<'a> DataSet<'a> {
         self.elements.get(&tag)
     }
 
+    /// All tags in order.
+    pub(crate) fn tags(&self) -> impl Iterator<Item = Tag> {
+        self.elements.keys().copied()
+    }
+
     /// Bytes of an element that is no encapsulated pixel data.
     pub(crate) fn bytes(&self, tag: Tag) -> Option<&'a [u8]> {
         match self.elements.get(&tag)?.value {

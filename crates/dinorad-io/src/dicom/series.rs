@@ -238,6 +238,10 @@ pub(crate) fn assemble(
     options: &ReadOptions,
 ) -> Result<(Volume, SeriesReport)> {
     let fail = |report: SeriesReport| Error::Series { path: path.to_owned(), report: Box::new(report) };
+    // without the slices that cannot be read, the rest would only look like a gap
+    if !report.problems.is_empty() {
+        return Err(fail(report));
+    }
     let colour: Vec<PathBuf> = images
         .iter()
         .filter(|(_, h, _)| h.photometric.converted() == Photometric::Rgb)

@@ -9,6 +9,6 @@ mod read;
 mod write;
 
 pub use header::{DataType, Header};
-pub(crate) use read::header_path;
 pub use read::{Labels, read, read_bytes, read_header, read_labels, read_slice};
+pub(crate) use read::{free_text, header_path};
 pub use write::{write_mask, write_volume};

@@ -109,9 +109,16 @@ pub fn read_slice(path: &Path, k: usize, options: &ReadOptions) -> Result<Array2
     Array2::from_shape_vec((h as usize, w as usize), values).map_err(|e| source.damaged(e.to_string()))
 }
 
+/// The free text of a header, which may name a patient: only for who asks.
+pub(crate) fn free_text(path: &Path) -> Result<Vec<(&'static str, String)>> {
+    let source = Source::open(path)?;
+    Ok(source.free_text)
+}
+
 /// A header that was read and the voxels still to come.
 struct Source<R> {
     path: PathBuf,
+    free_text: Vec<(&'static str, String)>,
     header: Header,
     stream: Stream<R>,
     /// Most bytes that can still come out of the stream before the voxels are through.
@@ -211,7 +218,20 @@ impl<R: Read> Source<Chained<R>> {
         }
         let header = Header::parse(&bytes, path)?;
         let done = bytes.len() as u64;
-        let mut source = Source { path: path.to_owned(), header, stream, bound: bound.saturating_sub(done) };
+        let places: &[(&str, usize, usize)] = if header.version == 1 {
+            &[("db_name", 14, 18), ("descrip", 148, 80), ("aux_file", 228, 24), ("intent_name", 328, 16)]
+        } else {
+            &[("descrip", 240, 80), ("aux_file", 320, 24), ("intent_name", 508, 16)]
+        };
+        let mut free_text = Vec::new();
+        for (name, at, length) in places {
+            let text = String::from_utf8_lossy(bytes.get(*at..at + length).unwrap_or_default());
+            let text = text.split('\0').next().unwrap_or_default().trim();
+            if !text.is_empty() {
+                free_text.push((*name, text.to_owned()));
+            }
+        }
+        let mut source = Source { path: path.to_owned(), free_text, header, stream, bound: bound.saturating_sub(done) };
         if !source.header.pair {
             let gap = source.header.vox_offset.saturating_sub(done);
             source.skip(gap)?;

@@ -53,7 +53,8 @@ fn check(family: &Family, case: &Value, path: &Path, loaded: &Loaded) -> f64 {
     check_header(case, &file);
     let header = file.header();
     let mut worst = 0f64;
-    let compressed = !matches!(header.transfer_syntax.as_str(), s if s.len() <= 19 && !s.starts_with("1.2.840.10008.1.2.4"));
+    let compressed =
+        !matches!(header.transfer_syntax.as_str(), s if s.len() <= 19 && !s.starts_with("1.2.840.10008.1.2.4"));
     let tolerance = |key: &str| case["tolerance"][key].as_f64().unwrap_or(0.0);
 
     if let raw @ Value::Object(_) = &case["raw"]
@@ -119,7 +120,8 @@ fn check(family: &Family, case: &Value, path: &Path, loaded: &Loaded) -> f64 {
         let values: Vec<f64> = frames.flat_map(|f| f.iter().map(|v| f64::from(*v)).collect::<Vec<_>>()).collect();
         let bits = if rgb["dtype"] == "uint16" { 16 } else { 8 };
         assert_eq!(file.bit_depth(), bits, "{id}: bits of the colours");
-        worst = worst.max(check_values(family, id, "rgb", &values, rgb, tolerance("rgb_abs"), || panic!("{id}: no tensor")));
+        worst = worst
+            .max(check_values(family, id, "rgb", &values, rgb, tolerance("rgb_abs"), || panic!("{id}: no tensor")));
     }
     let volume = &case["volume"];
     if volume.is_object() {
@@ -130,8 +132,10 @@ fn check(family: &Family, case: &Value, path: &Path, loaded: &Loaded) -> f64 {
         let want = floats(&case["spacing_zyx"]);
         worst = worst.max(compare(id, "spacing", got.spacing_mm().into_iter(), want.iter(), 1e-4, 0.0));
         let [x, y, z] = got.affine.apply([0.0; 3]);
-        worst = worst.max(compare(id, "origin", [-x, -y, z].into_iter(), floats(&case["origin_lps"]).iter(), 1e-4, 0.0));
-        let unit = |c: usize| std::array::from_fn::<f64, 3, _>(|r| got.affine.rows()[r][c] / got.affine.spacing_mm()[c]);
+        worst =
+            worst.max(compare(id, "origin", [-x, -y, z].into_iter(), floats(&case["origin_lps"]).iter(), 1e-4, 0.0));
+        let unit =
+            |c: usize| std::array::from_fn::<f64, 3, _>(|r| got.affine.rows()[r][c] / got.affine.spacing_mm()[c]);
         let (row, column) = (unit(0), unit(1));
         let direction = [-row[0], -row[1], row[2], -column[0], -column[1], column[2]];
         compare(id, "orientation", direction.into_iter(), floats(&case["orientation"]).iter(), 1e-4, 0.0);

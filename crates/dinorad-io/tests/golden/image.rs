@@ -32,7 +32,8 @@ fn image_files() {
 fn check(family: &Family, case: &Value, image: &Image) -> f64 {
     let id = &case["id"];
     let tolerance = |key: &str| case["tolerance"][key].as_f64().or(family.json["tolerance"][key].as_f64());
-    let is_jpeg = dinorad_io::sniff(&family.folder.join(case["file"].as_str().unwrap())).unwrap() == dinorad_io::Format::Jpeg;
+    let is_jpeg =
+        dinorad_io::sniff(&family.folder.join(case["file"].as_str().unwrap())).unwrap() == dinorad_io::Format::Jpeg;
     let atol = if is_jpeg { tolerance("jpeg_abs") } else { tolerance("png") }.unwrap();
     // the true 16-bit values, where the reference reduced them to 8
     let key = if case["true_values"].is_string() { &case["true_values"] } else { &case["imread"] };
