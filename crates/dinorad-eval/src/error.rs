@@ -96,6 +96,24 @@ pub enum Error {
         /// What the solver said.
         why: String,
     },
+    /// A data set or a case of it.
+    #[error(transparent)]
+    Dataset(#[from] dinorad_datasets::Error),
+    /// The encoder, or an image that it cannot take.
+    #[error(transparent)]
+    Encoder(#[from] dinorad_backbone::Error),
+    /// A preprocessing.
+    #[error(transparent)]
+    Transform(#[from] dinorad_transforms::Error),
+    /// The pooling of slices.
+    #[error(transparent)]
+    Aggregate(#[from] dinorad_aggregate::Error),
+    /// A head.
+    #[error(transparent)]
+    Heads(#[from] dinorad_heads::Error),
+    /// A metric.
+    #[error(transparent)]
+    Metrics(#[from] dinorad_metrics::Error),
     /// A tensor operation failed.
     #[error("tensor operation failed")]
     Tensor(#[from] candle::Error),

@@ -1,7 +1,10 @@
 #![doc = include_str!("../README.md")]
 
 mod atomic;
+mod cases;
+pub mod embed;
 mod error;
+pub mod knn;
 pub mod pca;
 pub mod picture;
 pub mod plot;
@@ -9,9 +12,11 @@ mod predictions;
 mod progress;
 pub mod report;
 pub mod run;
+pub mod segment;
 pub mod store;
 
 pub use atomic::write_atomic;
+pub use cases::{Cases, DatasetCases, InputCases, prepare};
 pub use error::{Error, Result};
 pub use predictions::Predictions;
 pub use progress::{Progress, Silent};

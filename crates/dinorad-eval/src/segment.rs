@@ -1,247 +1,404 @@
-//! Segmentation protocol: patch tokens of slices, a linear decoder, Dice and Jaccard.
+//! Segmentation of slices by a linear decoder on frozen patch tokens.
 //!
-//! The encoder is frozen and sees every training slice once; decoders train on the cached patch
-//! tokens. The learning rate is chosen on validation, the decoder is trained again on train and
-//! validation together, and test is looked at once, at the size of the file's own slices.
+//! Tokens are embedded once ([`crate::embed`] with patch tokens). Decoders are trained on the train
+//! split with masks brought to one size, the learning rate is chosen on validation, and the test
+//! split is judged at the masks' own size, pooled over all pixels and by volume.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 
-use candle::{DType, Device, Tensor};
-use dinorad_backbone::{Backbone, Request};
-use dinorad_core::{Target, TaskKind, resample::nearest_exact_indices};
-use dinorad_datasets::{Dataset, Pixels, Sample, ordered};
-use dinorad_heads::{DecoderCase, DecoderTraining, LinearDecoder};
-use dinorad_metrics::{ConfusionMatrix, Overlap};
-use dinorad_transforms::Compose;
-use ndarray::{Array2, Array3, Axis};
+use candle::{Device, Tensor};
+use dinorad_core::{Target, Task, TaskKind};
+use dinorad_datasets::Dataset;
+use dinorad_heads::{DecoderCase, DecoderTraining, LinearDecoder, first_best};
+use dinorad_metrics::{BootstrapOptions, ConfusionMatrix, Interval, Overlap, Resampling};
+use dinorad_transforms::resize_mask;
+use ndarray::Array2;
+use serde::{Deserialize, Serialize};
 
-use crate::{Error, Progress, Result, batch::pixel_batch, store::Failure};
+use crate::{
+    Error, Progress, Result,
+    plot::{self, LinePlot, Marks, Series, XScale},
+    report::{Block, Figure, Score, Table},
+    run::{MetricValue, MetricsFile, RunFolder},
+    store::FeatureStore,
+};
 
-/// How a decoder is trained and judged.
+/// Patch tokens of one slice beside its mask.
 #[derive(Debug, Clone)]
-pub struct SegmentOptions {
-    /// Pixels of a slice to the pixels of the encoder.
-    pub transform: Compose,
-    /// Slices per forward pass.
-    pub batch: usize,
-    /// Side of the masks that the decoder is trained on. Scores are taken at the slices' own size
-    /// whatever this is.
-    pub mask_size: usize,
-    /// The decoder's training; its learning rate is replaced by those below.
-    pub training: DecoderTraining,
-    /// Learning rates to choose from on validation.
-    pub learning_rates: Vec<f64>,
-    /// Decoding threads.
-    pub threads: usize,
-}
-
-/// One slice of the test split as it was judged.
-#[derive(Debug, Clone)]
-pub struct SegmentedSlice {
-    /// Its sample id.
+pub struct SegmentCase {
+    /// Sample id.
     pub id: String,
-    /// Gray values in the unit of the file, `(h, w)`.
-    pub image: Array2<f32>,
-    /// The true classes.
-    pub truth: Array2<u8>,
-    /// The predicted classes.
-    pub predicted: Array2<u8>,
+    /// Slices with the same text belong to one volume; the id itself where nothing is known.
+    pub volume: String,
+    /// `(rows · columns, D)`.
+    pub patches: Array2<f32>,
+    /// Rows and columns of patches.
+    pub grid: (usize, usize),
+    /// `(h, w)` class indices, at the size of the file.
+    pub mask: Array2<u8>,
 }
 
-/// What came out.
-#[derive(Debug)]
-pub struct SegmentOutcome {
-    /// The decoder that was judged.
-    pub decoder: LinearDecoder,
-    /// Validation foreground Dice by learning rate, in the order given; `None` without foreground.
-    pub search: Vec<(f64, Option<f64>)>,
-    /// The learning rate chosen.
-    pub learning_rate: f64,
-    /// Mean training loss by epoch of the decoder that was judged.
-    pub loss: Vec<f64>,
-    /// Pixels of the whole test split by true and predicted class.
-    pub confusion: ConfusionMatrix,
-    /// Every test slice, in the order of the data set.
-    pub slices: Vec<SegmentedSlice>,
-    /// Slices that could not be used.
-    pub failures: Vec<Failure>,
-}
-
-/// Trains on `train`, chooses on `val`, trains on both, judges on `test`.
+/// The slices of a data set with their patch tokens from a store, matched by sample id; slices that
+/// could not be embedded are left out.
 ///
 /// # Errors
-/// [`Error::Protocol`] for a split without a usable slice, a task that is no segmentation or no
-/// learning rate; whatever the encoder or the decoder say of their input.
-pub fn segment(
-    [train, val, test]: [Arc<dyn Dataset>; 3],
-    backbone: &dyn Backbone,
-    device: &Device,
-    options: &SegmentOptions,
-    progress: &dyn Progress,
-) -> Result<SegmentOutcome> {
-    let protocol = |why: String| Error::Protocol { protocol: "segmentation", why };
-    if train.task().kind != TaskKind::Segmentation {
-        return Err(protocol(format!("{} is no segmentation data set", train.id())));
-    }
-    if options.learning_rates.is_empty() {
-        return Err(protocol("no learning rate to choose from".into()));
-    }
-    progress.set_total(train.len() + val.len() + test.len());
-    let mut failures = Vec::new();
-    let mut encode = |set: &Arc<dyn Dataset>| -> Result<Vec<Encoded>> {
-        let (encoded, bad) = encode(set, backbone, device, options, progress)?;
-        failures.extend(bad);
-        if encoded.is_empty() {
-            return Err(protocol(format!("no slice of the {} split of {} could be used", set.split(), set.id())));
-        }
-        Ok(encoded)
-    };
-    let (train_slices, val_slices, test_slices) = (encode(&train)?, encode(&val)?, encode(&test)?);
-
-    let classes = train.task().n_classes();
-    let fit = |learning_rate: f64, cases: &[DecoderCase]| {
-        let training = DecoderTraining { classes, learning_rate, ..options.training.clone() };
-        training.fit(cases, device)
-    };
-    let mut cases = cases(&train_slices, options.mask_size)?;
-    let mut search = Vec::new();
-    progress.set_total(options.learning_rates.len() + 1);
-    progress.message("training decoders");
-    for &learning_rate in &options.learning_rates {
-        // One learning rate that runs away does not end the search.
-        let score = match fit(learning_rate, &cases) {
-            Ok((decoder, _)) => Overlap::new(&judge(&decoder, &val_slices, classes)?.0).foreground_dice(),
-            Err(dinorad_heads::Error::Diverged { .. }) => None,
-            Err(error) => return Err(error.into()),
-        };
-        search.push((learning_rate, score));
-        progress.advance(1);
-    }
-    let scores: Vec<f64> = search.iter().map(|(_, s)| s.unwrap_or(f64::NAN)).collect();
-    let best = dinorad_metrics::best_index(&scores)
-        .ok_or_else(|| protocol("no decoder found any foreground on validation".into()))?;
-    let learning_rate = options.learning_rates[best];
-    cases.extend(self::cases(&val_slices, options.mask_size)?);
-    let (decoder, loss) = fit(learning_rate, &cases)?;
-    progress.advance(1);
-
-    let (confusion, masks) = judge(&decoder, &test_slices, classes)?;
-    let slices = test_slices
-        .into_iter()
-        .zip(masks)
-        .map(|(s, predicted)| SegmentedSlice { id: s.id, image: s.image, truth: s.mask, predicted })
-        .collect();
-    Ok(SegmentOutcome { decoder, search, learning_rate, loss, confusion, slices, failures })
-}
-
-/// A slice with its patch tokens `(n, dim)`.
-struct Encoded {
-    id: String,
-    image: Array2<f32>,
-    mask: Array2<u8>,
-    patches: Tensor,
-    grid: (usize, usize),
-}
-
-/// Decodes ahead of the encoder and runs full batches through it; bad slices are set aside.
-fn encode(
-    set: &Arc<dyn Dataset>,
-    backbone: &dyn Backbone,
-    device: &Device,
-    options: &SegmentOptions,
-    progress: &dyn Progress,
-) -> Result<(Vec<Encoded>, Vec<Failure>)> {
-    let (source, transform) = (Arc::clone(set), options.transform.clone());
-    let stream = ordered(set.len(), options.threads, 2 * options.batch.max(1) + options.threads, move |i| {
-        let sample = source.sample(i)?;
-        Ok(prepare(sample, &transform))
-    });
-    let (mut out, mut failures, mut waiting) = (Vec::new(), Vec::new(), Vec::new());
-    let mut flush = |waiting: &mut Vec<Prepared>| -> Result<()> {
-        if waiting.is_empty() {
-            return Ok(());
-        }
-        let pixels: Vec<_> = waiting.iter().map(|w| w.pixels.view()).collect();
-        let features = backbone.forward(&pixel_batch(&pixels, device)?, &Request::last(1))?;
-        let tokens = features.last();
-        let patches = tokens.patches.as_ref().ok_or_else(|| Error::Protocol {
-            protocol: "segmentation",
-            why: format!("the encoder {} gives no patch tokens", backbone.spec().id),
-        })?;
-        for (row, Prepared { id, image, mask, .. }) in waiting.drain(..).enumerate() {
-            // A copy of its own: a view would keep the whole batch alive.
-            let patches = patches.get(row)?.to_dtype(DType::F32)?.force_contiguous()?;
-            out.push(Encoded { id, image, mask, patches, grid: tokens.grid });
-        }
-        Ok(())
-    };
-    for (i, item) in stream {
-        match item.map_err(|e| e.to_string()).and_then(|prepared| prepared) {
-            Ok(item) => {
-                if waiting.first().is_some_and(|w: &Prepared| w.pixels.dim() != item.pixels.dim()) {
-                    flush(&mut waiting)?;
-                }
-                waiting.push(item);
-                if waiting.len() >= options.batch.max(1) {
-                    flush(&mut waiting)?;
-                }
+/// [`Error::Protocol`] for a target that is no mask or a case of several slices (open the data set by
+/// slices), [`Error::Dataset`], and those of the store.
+pub fn segment_cases(store: &FeatureStore, dataset: &dyn Dataset) -> Result<Vec<SegmentCase>> {
+    let places: BTreeMap<String, usize> = (0..dataset.len()).map(|i| (dataset.sample_id(i), i)).collect();
+    let mut cases = Vec::new();
+    let wrong = |why: String| Error::Protocol { protocol: "segmentation", why };
+    for shard in 0..store.manifest().shards.len() {
+        let mut contents = store.shard(shard)?;
+        let (Some((rows, counts)), Some(grids)) =
+            (contents.sequences.remove("patches"), contents.vectors.remove("grid"))
+        else {
+            if contents.items.is_empty() {
+                continue;
             }
-            Err(reason) => failures.push(Failure { id: set.sample_id(i), reason }),
+            return Err(Error::NoSuchTensor {
+                name: "patches".into(),
+                held: store.manifest().features.keys().cloned().collect::<Vec<_>>().join(", "),
+            });
+        };
+        let mut start = 0;
+        for ((item, count), grid) in contents.items.iter().zip(counts).zip(grids.rows()) {
+            let patches = rows.slice(ndarray::s![start..start + count, ..]).to_owned();
+            start += count;
+            let &i = places.get(&item.id).ok_or_else(|| wrong(format!("the data set has no case `{}`", item.id)))?;
+            let Target::Mask(mask) = dataset.target(i)? else {
+                return Err(wrong(format!("the target of `{}` is no mask", item.id)));
+            };
+            let (d, h, w) = mask.dim();
+            let grid: Vec<usize> = grid.iter().map(|v| *v as usize).collect();
+            let &[1, rows, columns] = grid.as_slice() else {
+                return Err(wrong(format!("`{}` has {} slices; open the data set by slices", item.id, grid[0])));
+            };
+            if d != 1 {
+                return Err(Error::shape(format!("mask of `{}`", item.id), "(1, h, w)", mask.shape()));
+            }
+            let mask =
+                mask.into_shape_with_order((h, w)).map_err(|e| Error::shape("mask", e.to_string(), &[d, h, w]))?;
+            let volume = dataset.patient(i).unwrap_or_else(|| item.id.clone());
+            cases.push(SegmentCase { id: item.id.clone(), volume, patches, grid: (rows, columns), mask });
         }
+    }
+    Ok(cases)
+}
+
+/// How decoders are trained, chosen and judged.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SegmentOptions {
+    /// Learning rates to try; the one best on validation by mean foreground Dice is kept (ties: the
+    /// first).
+    pub learning_rates: Vec<f64>,
+    /// Training masks have so many pixels for every patch, along each side.
+    pub pixels_per_patch: usize,
+    /// Everything else of the training; its learning rate and classes are set from here and the task.
+    pub training: DecoderTraining,
+    /// How intervals are drawn, over volumes.
+    pub bootstrap: BootstrapOptions,
+}
+
+impl Default for SegmentOptions {
+    /// Learning rates 0.01, 0.1 and 1; 4 pixels a patch; [`DecoderTraining::new`] otherwise.
+    fn default() -> Self {
+        Self {
+            learning_rates: vec![0.01, 0.1, 1.0],
+            pixels_per_patch: 4,
+            training: DecoderTraining::new(2),
+            bootstrap: BootstrapOptions::default(),
+        }
+    }
+}
+
+/// The overlap of predicted and true masks.
+#[derive(Debug, Clone)]
+pub struct Overlaps {
+    /// Mean Dice over the foreground classes that occur, all pixels of the split pooled.
+    pub dice: Option<f64>,
+    /// Mean Jaccard (intersection over union), the same way.
+    pub jaccard: Option<f64>,
+    /// Dice by class, background first; `None` for a class that is nowhere.
+    pub dice_by_class: Vec<Option<f64>>,
+    /// Jaccard by class.
+    pub jaccard_by_class: Vec<Option<f64>>,
+    /// Mean over volumes of a volume's mean foreground Dice, with its interval over volumes.
+    pub dice_by_volume: Option<Interval>,
+    /// Volumes with foreground in the truth or the prediction.
+    pub volumes: usize,
+}
+
+/// A trained decoder and what it did.
+#[derive(Debug, Clone)]
+pub struct SegmentRun {
+    task: Task,
+    options: SegmentOptions,
+    /// The decoder chosen.
+    pub decoder: LinearDecoder,
+    /// Its learning rate.
+    pub learning_rate: f64,
+    /// Mean loss of every epoch, by learning rate.
+    pub losses: Vec<(f64, Vec<f64>)>,
+    /// On validation, with every learning rate.
+    pub val: Vec<(f64, Overlaps)>,
+    /// On test, with the decoder chosen.
+    pub test: Overlaps,
+    /// Predicted masks of the test cases, at the size of their own.
+    pub predictions: Vec<Array2<u8>>,
+    n_test: usize,
+}
+
+/// Trains a decoder for every learning rate, keeps the best on validation and judges it on test.
+///
+/// # Errors
+/// [`Error::Protocol`] for a task that is no segmentation, a split without cases, or several
+/// learning rates without validation; [`Error::Heads`].
+pub fn segment(
+    train: &[SegmentCase],
+    val: &[SegmentCase],
+    test: &[SegmentCase],
+    task: &Task,
+    options: &SegmentOptions,
+    progress: &dyn Progress,
+) -> Result<SegmentRun> {
+    let wrong = |why: &str| Error::Protocol { protocol: "segmentation", why: why.into() };
+    if task.kind != TaskKind::Segmentation {
+        return Err(wrong("the task has no masks"));
+    }
+    if train.is_empty() || test.is_empty() {
+        return Err(wrong("train and test need at least one case each"));
+    }
+    if options.learning_rates.is_empty() || options.pixels_per_patch == 0 {
+        return Err(wrong("at least one learning rate and one pixel for every patch are needed"));
+    }
+    if val.is_empty() && options.learning_rates.len() > 1 {
+        return Err(wrong("choosing among several learning rates needs a validation split; name one"));
+    }
+    let device = Device::Cpu;
+    let cases = train.iter().map(|c| decoder_case(c, options.pixels_per_patch, &device)).collect::<Result<Vec<_>>>()?;
+    progress.set_total(options.learning_rates.len());
+    let (mut decoders, mut losses, mut judged) = (Vec::new(), Vec::new(), Vec::new());
+    for &learning_rate in &options.learning_rates {
+        progress.message(&format!("decoder, learning rate {learning_rate}"));
+        let training = DecoderTraining { learning_rate, classes: task.n_classes(), ..options.training.clone() };
+        // A rate that is too large is a bad rate, not a broken run.
+        let fitted = match training.fit(&cases, &device) {
+            Err(e @ dinorad_heads::Error::Diverged { .. }) => {
+                tracing::warn!("learning rate {learning_rate}: {e}");
+                None
+            }
+            other => Some(other?),
+        };
         progress.advance(1);
+        let Some((decoder, history)) = fitted else { continue };
+        if !val.is_empty() {
+            let masks = predict(&decoder, val, &device)?;
+            judged.push((learning_rate, overlaps(val, &masks, task, &options.bootstrap)?));
+        }
+        losses.push((learning_rate, history));
+        decoders.push((learning_rate, decoder));
     }
-    flush(&mut waiting)?;
-    Ok((out, failures))
-}
-
-/// A slice on its way to the encoder.
-struct Prepared {
-    id: String,
-    image: Array2<f32>,
-    mask: Array2<u8>,
-    pixels: Array3<f32>,
-}
-
-/// Picture, label map and encoder pixels of a case that is one slice.
-fn prepare(sample: Sample, transform: &Compose) -> std::result::Result<Prepared, String> {
-    let image = match sample.pixels {
-        Pixels::Image(image) => image.data,
-        Pixels::Volume(volume) if volume.data.dim().0 == 1 => volume.data,
-        _ => return Err("a volume where one slice is needed".into()),
-    };
-    let Target::Mask(mask) = sample.target else { return Err("no mask".into()) };
-    let (_, h, w) = image.dim();
-    if mask.dim() != (1, h, w) {
-        return Err(format!("its mask is {:?} and its image {h} x {w}", mask.shape()));
+    let scores: Vec<f64> = judged.iter().map(|(_, o)| o.dice.unwrap_or(f64::NAN)).collect();
+    let best = if scores.is_empty() { 0 } else { first_best(&scores).unwrap_or(0) };
+    if best >= decoders.len() {
+        return Err(wrong("every learning rate diverged"));
     }
-    let first = image.index_axis(Axis(0), 0).to_owned();
-    let pixels = transform.apply(image).map_err(|e| e.to_string())?;
-    Ok(Prepared { id: sample.id, image: first, mask: mask.index_axis_move(Axis(0), 0), pixels })
+    let (learning_rate, decoder) = decoders.swap_remove(best);
+    let predictions = predict(&decoder, test, &device)?;
+    let judged_test = overlaps(test, &predictions, task, &options.bootstrap)?;
+    Ok(SegmentRun {
+        task: task.clone(),
+        options: options.clone(),
+        decoder,
+        learning_rate,
+        losses,
+        val: judged,
+        test: judged_test,
+        predictions,
+        n_test: test.len(),
+    })
 }
 
-fn cases(slices: &[Encoded], mask_size: usize) -> Result<Vec<DecoderCase>> {
-    slices
+/// The class of every pixel of every case, at the size of the case's own mask.
+///
+/// # Errors
+/// [`Error::Heads`] for tokens that the decoder does not fit.
+pub fn predict(decoder: &LinearDecoder, cases: &[SegmentCase], device: &Device) -> Result<Vec<Array2<u8>>> {
+    cases
         .iter()
-        .map(|s| {
-            let (h, w) = s.mask.dim();
-            let (rows, cols) = (nearest_exact_indices(h, mask_size)?, nearest_exact_indices(w, mask_size)?);
-            let mask = Array2::from_shape_fn((mask_size, mask_size), |(y, x)| s.mask[[rows[y], cols[x]]]);
-            Ok(DecoderCase { patches: s.patches.clone(), grid: s.grid, mask })
+        .map(|case| {
+            let (h, w) = case.mask.dim();
+            let patches = tensor(&case.patches, device)?.unsqueeze(0)?;
+            let mask = decoder.predict_mask(&patches, case.grid, (h, w))?.flatten_all()?.to_vec1::<u8>()?;
+            Array2::from_shape_vec((h, w), mask).map_err(|e| Error::shape("predicted mask", e.to_string(), &[h, w]))
         })
         .collect()
 }
 
-/// Predicted masks at the slices' own size, and their counts.
-fn judge(decoder: &LinearDecoder, slices: &[Encoded], classes: usize) -> Result<(ConfusionMatrix, Vec<Array2<u8>>)> {
-    let mut confusion = ConfusionMatrix::new(classes)?;
-    let mut masks = Vec::with_capacity(slices.len());
-    for slice in slices {
-        let size = slice.mask.dim();
-        let mask = decoder.predict_mask(&slice.patches.unsqueeze(0)?, slice.grid, size)?;
-        let mask = Array2::from_shape_vec(size, mask.flatten_all()?.to_vec1::<u8>()?)
-            .map_err(|e| Error::shape("predicted mask", e.to_string(), &[size.0, size.1]))?;
-        confusion.update(mask.view(), slice.mask.view())?;
-        masks.push(mask);
+/// Compares predicted masks with the true ones.
+///
+/// # Errors
+/// [`Error::Shape`] for lists of unequal length, [`Error::Metrics`] for labels past the classes.
+pub fn overlaps(
+    cases: &[SegmentCase],
+    predictions: &[Array2<u8>],
+    task: &Task,
+    draws: &BootstrapOptions,
+) -> Result<Overlaps> {
+    if cases.len() != predictions.len() {
+        return Err(Error::shape("predicted masks", format!("({})", cases.len()), &[predictions.len()]));
     }
-    Ok((confusion, masks))
+    let classes = task.n_classes();
+    let mut pooled = ConfusionMatrix::new(classes)?;
+    let mut by_volume: BTreeMap<&str, ConfusionMatrix> = BTreeMap::new();
+    for (case, predicted) in cases.iter().zip(predictions) {
+        let mut one = ConfusionMatrix::new(classes)?;
+        one.update(predicted.view(), case.mask.view())?;
+        pooled.merge(&one)?;
+        match by_volume.get_mut(case.volume.as_str()) {
+            Some(matrix) => matrix.merge(&one)?,
+            None => {
+                by_volume.insert(&case.volume, one);
+            }
+        }
+    }
+    let of_volumes: Vec<f64> = by_volume.values().filter_map(|m| Overlap::new(m).foreground_dice()).collect();
+    let dice_by_volume = if of_volumes.is_empty() {
+        None
+    } else {
+        let mean = |weights: &[u32]| {
+            let total: f64 = weights.iter().map(|w| f64::from(*w)).sum();
+            (total > 0.0).then(|| weights.iter().zip(&of_volumes).map(|(w, d)| f64::from(*w) * d).sum::<f64>() / total)
+        };
+        Some(Resampling::by_case(of_volumes.len())?.bootstrap(draws, mean)?)
+    };
+    let overlap = Overlap::new(&pooled);
+    let each = |f: &dyn Fn(&dinorad_metrics::BinaryCounts) -> Option<f64>| {
+        (0..classes).map(|c| f(&pooled.one_vs_rest(c))).collect()
+    };
+    Ok(Overlaps {
+        dice: overlap.foreground_dice(),
+        jaccard: overlap.foreground_jaccard(),
+        dice_by_class: each(&|c| c.f1()),
+        jaccard_by_class: each(&|c| c.jaccard()),
+        dice_by_volume,
+        volumes: of_volumes.len(),
+    })
+}
+
+impl SegmentRun {
+    /// How the numbers are meant.
+    pub fn convention(&self) -> String {
+        format!(
+            "strict; dice and jaccard: mean over foreground classes that occur, all pixels pooled; dice_by_volume: \
+             mean over volumes; ci95: percentile bootstrap over volumes, {} draws, seed {}",
+            self.options.bootstrap.draws, self.options.bootstrap.seed
+        )
+    }
+
+    /// `metrics.json`.
+    pub fn metrics(&self) -> MetricsFile {
+        let mut file = MetricsFile::new(1, self.convention());
+        let chosen = self.val.iter().find(|(rate, _)| *rate == self.learning_rate);
+        for (split, overlaps) in [("val", chosen.map(|(_, o)| o)), ("test", Some(&self.test))] {
+            let Some(o) = overlaps else { continue };
+            let mut set = |name: String, v: Option<f64>| {
+                file.set(split, name, MetricValue::single(v.unwrap_or(f64::NAN)));
+            };
+            set("dice".into(), o.dice);
+            set("jaccard".into(), o.jaccard);
+            for (c, (dice, jaccard)) in o.dice_by_class.iter().zip(&o.jaccard_by_class).enumerate().skip(1) {
+                set(format!("dice_class_{c}"), *dice);
+                set(format!("jaccard_class_{c}"), *jaccard);
+            }
+            if let Some(i) = o.dice_by_volume {
+                file.set(split, "dice_by_volume", MetricValue::single(i.estimate).with_ci95(i.low, i.high));
+            }
+            file.set(split, "learning_rate", MetricValue::single(self.learning_rate));
+        }
+        file
+    }
+
+    /// Writes `metrics.json`, `model.safetensors` and the plot of the losses.
+    ///
+    /// # Errors
+    /// [`Error::File`], [`Error::Heads`], [`Error::Draw`].
+    pub fn write(&self, run: &RunFolder) -> Result<()> {
+        self.decoder.save(&run.path().join("model.safetensors"))?;
+        run.write_plot("loss", &self.loss_plot()?)?;
+        run.write_metrics(&self.metrics())?;
+        Ok(())
+    }
+
+    /// The numbers for a report's table.
+    pub fn scores(&self) -> Vec<Score> {
+        let number = |name: &str, v: Option<f64>| Score::new(name, v.unwrap_or(f64::NAN)).with_n(self.n_test);
+        let mut scores = vec![
+            number("Dice", self.test.dice)
+                .with_note("mean over foreground classes, all pixels pooled; cases are slices"),
+            number("Jaccard", self.test.jaccard).with_note("as Dice"),
+        ];
+        if let Some(i) = self.test.dice_by_volume {
+            scores.push(
+                Score::new("Dice by volume", i.estimate)
+                    .with_ci95(i.low, i.high)
+                    .with_n(self.test.volumes)
+                    .with_note("mean over volumes"),
+            );
+        }
+        scores
+    }
+
+    /// Scores, the table of classes and the losses for a report's section.
+    ///
+    /// # Errors
+    /// [`Error::Draw`].
+    pub fn blocks(&self) -> Result<Vec<Block>> {
+        let text = |v: &Option<f64>| v.map_or_else(|| "undefined".to_owned(), |v| format!("{v:.3}"));
+        let mut classes = Table::new("Classes", ["class", "Dice", "Jaccard"]);
+        for (c, name) in self.task.class_names.iter().enumerate().skip(1) {
+            let cells = [self.test.dice_by_class.get(c), self.test.jaccard_by_class.get(c)];
+            let [dice, jaccard] = cells.map(|v| v.map_or_else(String::new, text));
+            classes = classes.with_row([name.clone(), dice, jaccard]);
+        }
+        let caption = format!("Training loss by epoch; the learning rate kept is {}.", self.learning_rate);
+        Ok(vec![
+            Block::Scores(self.scores()),
+            Block::Table(classes),
+            Block::Figures { heading: "Training".into(), figures: vec![Figure::plot(self.loss_plot()?, caption)] },
+        ])
+    }
+
+    fn loss_plot(&self) -> Result<String> {
+        let options = LinePlot {
+            x_label: "epoch".into(),
+            y_label: "mean loss".into(),
+            y_range: None,
+            x_scale: XScale::Linear,
+            marks: Marks::None,
+        };
+        let series: Vec<Series> = self
+            .losses
+            .iter()
+            .map(|(rate, history)| {
+                let points = history.iter().enumerate().map(|(e, l)| ((e + 1) as f64, *l)).collect();
+                Series::new(format!("learning rate {rate}"), points)
+            })
+            .collect();
+        plot::lines(&options, &series)
+    }
+}
+
+fn decoder_case(case: &SegmentCase, pixels_per_patch: usize, device: &Device) -> Result<DecoderCase> {
+    let size = (case.grid.0 * pixels_per_patch, case.grid.1 * pixels_per_patch);
+    Ok(DecoderCase {
+        patches: tensor(&case.patches, device)?,
+        grid: case.grid,
+        mask: resize_mask(case.mask.view(), size.0, size.1)?,
+    })
+}
+
+fn tensor(rows: &Array2<f32>, device: &Device) -> Result<Tensor> {
+    Ok(Tensor::from_vec(rows.iter().copied().collect::<Vec<f32>>(), rows.dim(), device)?)
 }

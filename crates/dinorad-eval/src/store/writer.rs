@@ -145,8 +145,9 @@ impl Store {
     }
 
     /// Failures in this part's shards so far, in order.
-    pub fn failures(&self) -> Vec<Failure> {
-        self.known.iter().flatten().flat_map(|k| k.failures.iter().cloned()).collect()
+    pub fn part_failures(&self) -> Vec<Failure> {
+        let mine = self.known.iter().enumerate().filter(|(shard, _)| self.part.makes(*shard));
+        mine.filter_map(|(_, k)| k.as_ref()).flat_map(|k| k.failures.iter().cloned()).collect()
     }
 
     /// Writes one shard: one outcome for each of [`StorePlan::items_of`] it, in order.

@@ -1,0 +1,195 @@
+//! What can be embedded: data sets and users' own files, prepared for an encoder.
+
+use std::{error::Error as StdError, sync::Arc};
+
+use dinorad_core::Orientation;
+use dinorad_datasets::{Dataset, Input, InputKind, Pixels, slice_of};
+use dinorad_io::ReadOptions;
+use dinorad_transforms::Compose;
+use ndarray::{Array3, Axis};
+
+use crate::store::ItemKey;
+
+/// Cases that an encoder can look at, by index; used from several threads at once.
+pub trait Cases: Send + Sync {
+    /// How many there are.
+    fn len(&self) -> usize;
+
+    /// Whether there are none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Id and content hash of case `i`. A case whose content cannot be read has a hash of zeros; its
+    /// [`load`](Self::load) says why.
+    fn key(&self, i: usize) -> ItemKey;
+
+    /// The slices of case `i` ready for the encoder, each `(3, h, w)`; one for an image.
+    ///
+    /// # Errors
+    /// The reason in words, without a place in the file system and without a patient's data: it is
+    /// kept in the feature store.
+    fn load(&self, i: usize) -> Result<Vec<Array3<f32>>, String>;
+}
+
+/// The cases of a data set behind a preprocessing.
+#[derive(Clone)]
+pub struct DatasetCases {
+    dataset: Arc<dyn Dataset>,
+    preprocessing: Compose,
+    root: Option<String>,
+}
+
+impl DatasetCases {
+    /// Every case of `dataset`; a volume's slices run along its first axis.
+    pub fn new(dataset: Arc<dyn Dataset>, preprocessing: Compose) -> Self {
+        Self { dataset, preprocessing, root: None }
+    }
+
+    /// Takes the data set's root out of the reasons of failures.
+    pub fn with_root(mut self, root: &std::path::Path) -> Self {
+        self.root = Some(root.display().to_string());
+        self
+    }
+
+    /// The data set.
+    pub fn dataset(&self) -> &dyn Dataset {
+        &*self.dataset
+    }
+}
+
+impl Cases for DatasetCases {
+    fn len(&self) -> usize {
+        self.dataset.len()
+    }
+
+    fn key(&self, i: usize) -> ItemKey {
+        ItemKey::new(self.dataset.sample_id(i), self.dataset.fingerprint(i).unwrap_or_default())
+    }
+
+    fn load(&self, i: usize) -> Result<Vec<Array3<f32>>, String> {
+        let in_words = |e: &dyn StdError| {
+            let text = reason(e);
+            match &self.root {
+                Some(root) => text.replace(&format!("{root}{}", std::path::MAIN_SEPARATOR), "").replace(root, ""),
+                None => text,
+            }
+        };
+        let sample = self.dataset.sample(i).map_err(|e| in_words(&e))?;
+        // The data set has turned its volumes already.
+        prepare(&sample.pixels, None, &self.preprocessing).map_err(|e| in_words(&*e))
+    }
+}
+
+/// Users' own files and DICOM series behind a preprocessing.
+#[derive(Debug, Clone)]
+pub struct InputCases {
+    inputs: Vec<Input>,
+    preprocessing: Compose,
+    orientation: Orientation,
+    options: ReadOptions,
+}
+
+impl InputCases {
+    /// Every input, volumes turned to the closest RAS+ axes first.
+    pub fn new(inputs: Vec<Input>, preprocessing: Compose) -> Self {
+        Self { inputs, preprocessing, orientation: Orientation::Canonical, options: ReadOptions::default() }
+    }
+
+    /// Turns volumes another way before they are cut into slices.
+    pub fn with_orientation(mut self, orientation: Orientation) -> Self {
+        self.orientation = orientation;
+        self
+    }
+
+    /// Reads with other options.
+    pub fn with_read_options(mut self, options: ReadOptions) -> Self {
+        self.options = options;
+        self
+    }
+
+    /// The inputs.
+    pub fn inputs(&self) -> &[Input] {
+        &self.inputs
+    }
+}
+
+impl Cases for InputCases {
+    fn len(&self) -> usize {
+        self.inputs.len()
+    }
+
+    fn key(&self, i: usize) -> ItemKey {
+        self.inputs.get(i).map_or_else(
+            || ItemKey::new(String::new(), [0; 32]),
+            |input| ItemKey::new(&input.id, input.fingerprint().unwrap_or_default()),
+        )
+    }
+
+    fn load(&self, i: usize) -> Result<Vec<Array3<f32>>, String> {
+        let input = self.inputs.get(i).ok_or("there is no such input")?;
+        if let Some(reason) = input.bad() {
+            return Err(reason.to_owned());
+        }
+        // The id is the path below what the user named: all that the reason may hold of it.
+        let in_words = |e: &dyn StdError| reason(e).replace(&input.path.display().to_string(), &input.id);
+        let pixels = input.load(&self.options).map_err(|e| in_words(&e))?;
+        // A stack of MedMNIST has no place in a patient.
+        let orientation = Some(self.orientation).filter(|_| !matches!(input.kind, InputKind::MedMnist { .. }));
+        prepare(&pixels, orientation, &self.preprocessing).map_err(|e| in_words(&*e))
+    }
+}
+
+/// Every slice of a case through the preprocessing.
+///
+/// Volumes are turned as `orientation` says and cut along their first axis; under
+/// [`Orientation::AsStored`] the rows of a slice run along the file's first axis, as the study did.
+/// `None` cuts them as they lie in memory.
+///
+/// # Errors
+/// What the preprocessing says; a case without slices.
+pub fn prepare(
+    pixels: &Pixels,
+    orientation: Option<Orientation>,
+    preprocessing: &Compose,
+) -> Result<Vec<Array3<f32>>, Box<dyn StdError + Send + Sync>> {
+    let slices = match pixels {
+        Pixels::Image(image) => vec![preprocessing.apply(image.data.clone())?],
+        Pixels::Slices(images) => {
+            images.iter().map(|image| preprocessing.apply(image.data.clone())).collect::<Result<Vec<_>, _>>()?
+        }
+        Pixels::Volume(volume) => {
+            let turned;
+            let volume = match orientation {
+                Some(Orientation::Canonical) if volume.axis_codes() != ['R', 'A', 'S'] => {
+                    turned = volume.to_canonical();
+                    &turned
+                }
+                _ => volume,
+            };
+            (0..volume.data.len_of(Axis(0)))
+                .filter_map(|k| slice_of(volume, k, orientation.unwrap_or(Orientation::Canonical)))
+                .map(|plane| preprocessing.apply(plane.insert_axis(Axis(0))))
+                .collect::<Result<Vec<_>, _>>()?
+        }
+    };
+    if slices.is_empty() {
+        return Err("the case has no slices".into());
+    }
+    Ok(slices)
+}
+
+/// An error and what lies behind it in one line, nothing said twice.
+pub(crate) fn reason(error: &dyn StdError) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(inner) = next {
+        let more = inner.to_string();
+        if !text.contains(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        next = inner.source();
+    }
+    text.replace(['\n', '\r'], " ")
+}
