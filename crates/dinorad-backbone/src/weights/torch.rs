@@ -172,3 +172,56 @@ impl pickle::StorageRef {
         self.dtype.map_or(1, |d: DType| d.size_in_bytes())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::Rng;
+
+    /// Thousands of damaged checkpoints: errors or tensors within the file, never a panic.
+    #[test]
+    fn damaged_checkpoints_never_panic() {
+        let golden = dinorad_testkit::golden().join("backbone");
+        let mut files = 0;
+        for name in ["fb_vit/weights.pth", "fb_vit/teacher_checkpoint.pth", "d4r_vgg/weights_published_style.pth"] {
+            let Ok(good) = std::fs::read(golden.join(name)) else { continue };
+            files += 1;
+            assert!(is_torch(&good));
+            let whole = entries(&good).unwrap_or_else(|e| panic!("{name}: {e}"));
+            assert!(!whole.is_empty() && whole.iter().all(|(_, e)| e.end <= good.len()));
+            // Only the structure is worth damaging: the pickled object and the zip directory.
+            let archive = good.starts_with(b"PK");
+            let structure = if archive { directory(&good) } else { None };
+            let pickle = structure.iter().flatten().find(|(name, _)| name.ends_with("data.pkl")).map(|(_, at)| *at);
+            let (from, to) = pickle.unwrap_or((0, good.len().min(20_000)));
+            let mut rng = dinorad_core::rng::named(1, name);
+            let mut bytes = good.clone();
+            for round in 0..4000 {
+                let mut changed = Vec::new();
+                for _ in 0..rng.random_range(1..4) {
+                    let at = match archive && round % 2 == 1 {
+                        true => good.len() - 1 - rng.random_range(0..good.len().min(12_000)),
+                        false => rng.random_range(from..to),
+                    };
+                    changed.push(at);
+                    bytes[at] = rng.random();
+                }
+                if let Ok(tensors) = entries(&bytes) {
+                    assert!(tensors.iter().all(|(_, e)| e.start <= e.end && e.end <= bytes.len()));
+                }
+                for at in changed {
+                    bytes[at] = good[at];
+                }
+            }
+        }
+        assert!(files > 0, "no checkpoint in the golden folder");
+    }
+
+    #[test]
+    fn a_pickle_of_endless_depth_is_no_stack_overflow() {
+        let mut bytes = vec![0x80, 2, b')'];
+        bytes.extend(std::iter::repeat_n(0x85, 1 << 20));
+        bytes.push(b'.');
+        assert!(pickle::contents(&bytes).is_err());
+    }
+}
