@@ -52,6 +52,10 @@ fn directory(bytes: &[u8]) -> Option<HashMap<String, (usize, usize)>> {
     let u32_at = |at: usize| Some(u32::from_le_bytes(bytes.get(at..at.checked_add(4)?)?.try_into().ok()?) as usize);
     let u64_at =
         |at: usize| usize::try_from(u64::from_le_bytes(bytes.get(at..at.checked_add(8)?)?.try_into().ok()?)).ok();
+    // The record says where the file ends: one that was cut short is noticed here.
+    if end + 22 + u16_at(end + 20)? != bytes.len() {
+        return None;
+    }
     let (mut count, mut at) = (u16_at(end + 10)?, u32_at(end + 16)?);
     // Archives beyond 4 GB have a larger directory record, found through a locator before this one.
     if let Some(locator) = end.checked_sub(20)
