@@ -223,15 +223,20 @@ pub fn resize_plane(plane: ArrayView2<'_, f32>, rows: &Taps, cols: &Taps) -> Arr
 /// `(h, w)` to `(h, cols.len())`. Blocks of [`LANES`] rows are interleaved, so that every tap is
 /// one multiply-add over a whole block.
 fn resample_columns(plane: ArrayView2<'_, f32>, cols: &Taps) -> Array2<f32> {
-    let (height, width) = (plane.nrows(), cols.len());
+    let (height, long, width) = (plane.nrows(), plane.ncols(), cols.len());
+    let plane = plane.as_standard_layout();
+    let values = plane.as_slice().unwrap_or(&[]);
     let mut out = vec![0.0f32; height * width];
-    let mut block = vec![[0.0f32; LANES]; plane.ncols()];
+    let mut block = vec![[0.0f32; LANES]; long];
     for (b, dst) in out.chunks_mut(LANES * width).enumerate() {
-        for lane in 0..dst.len() / width {
-            let row = plane.row(b * LANES + lane);
-            match row.as_slice() {
-                Some(row) => block.iter_mut().zip(row).for_each(|(to, v)| to[lane] = *v),
-                None => block.iter_mut().zip(row).for_each(|(to, v)| to[lane] = *v),
+        let lanes = dst.len() / width;
+        // tile by tile, so that what is written stays in the first cache
+        for (t, tile) in block.chunks_mut(LANES).enumerate() {
+            for lane in 0..lanes {
+                let from = (b * LANES + lane) * long + t * LANES;
+                for (to, v) in tile.iter_mut().zip(&values[from..]) {
+                    to[lane] = *v;
+                }
             }
         }
         for i in 0..width {
