@@ -10,6 +10,8 @@
 mod encoder;
 mod kernels;
 mod precision;
+#[doc(hidden)]
+pub mod probe;
 #[cfg(test)]
 mod tests;
 mod weights;

@@ -1,0 +1,208 @@
+//! Images per second of an encoder with random weights, against what the processor can do.
+//!
+//! ```text
+//! cargo run --release --example throughput -- --arch vits14 --batch 8 --size 224 --precision f32 --seconds 10 --json
+//! ```
+//!
+//! prints one line of JSON. `gflop_per_image` is counted from the architecture (matrix products and
+//! attention, two operations per multiply-add); `peak_gflops` is the best of five products of
+//! 4096 x 4096 matrices by the `gemm` crate on the same threads of the same process; `efficiency` is
+//! the share of it that the encoder reaches. See `docs/performance.md`.
+
+use std::{
+    hint::black_box,
+    time::{Duration, Instant},
+};
+
+use clap::{Parser, ValueEnum};
+use dinorad_backbone::{
+    Backbone, Dinov2Config, FeedForward, LoadOptions, Request,
+    candle::{DType, Device, Tensor},
+    engine::{CpuEngine, EngineOptions},
+    hub::{HubOptions, Silent},
+    load_dinov2,
+};
+
+/// Measures how fast an encoder runs.
+#[derive(Parser)]
+struct Arguments {
+    /// Encoder: vits14, vitb14, vitl14, vitg14, with or without `_reg`, or tiny.
+    #[arg(long, default_value = "vits14")]
+    arch: String,
+    /// Images in a batch.
+    #[arg(long, default_value_t = 8)]
+    batch: usize,
+    /// Side of an image in pixels.
+    #[arg(long, default_value_t = 224)]
+    size: usize,
+    /// Precision of the weights (the CPU engine computes in f32).
+    #[arg(long, value_enum, default_value = "f32")]
+    precision: Precision,
+    /// How long to measure.
+    #[arg(long, default_value_t = 10.0)]
+    seconds: f64,
+    /// Threads; all cores by default.
+    #[arg(long)]
+    threads: Option<usize>,
+    /// The packed CPU engine, or the candle path it is measured against.
+    #[arg(long, value_enum, default_value = "cpu")]
+    engine: Engine,
+    /// One line of JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Precision {
+    F32,
+    F16,
+    Bf16,
+}
+
+impl Precision {
+    fn dtype(self) -> DType {
+        match self {
+            Precision::F32 => DType::F32,
+            Precision::F16 => DType::F16,
+            Precision::Bf16 => DType::BF16,
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Engine {
+    Cpu,
+    Candle,
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let a = Arguments::parse();
+    let mut builder = rayon::ThreadPoolBuilder::new();
+    if let Some(threads) = a.threads {
+        builder = builder.num_threads(threads);
+    }
+    builder.build_global()?;
+    let threads = rayon::current_num_threads();
+
+    let options = LoadOptions::default().with_dtype(a.precision.dtype());
+    let source = format!("untrained:{}", a.arch).parse()?;
+    let (model, _) = load_dinov2(&source, &options, &HubOptions::default(), &mut Silent)?;
+    let config = model.config().clone();
+    let encoder: Box<dyn Backbone> = match a.engine {
+        Engine::Cpu => Box::new(CpuEngine::new(&model, &EngineOptions::default())?),
+        Engine::Candle => Box::new(model),
+    };
+
+    let wave = |i: usize| (i as f32 * 0.37).sin() + (i as f32 * 0.011).cos();
+    let values: Vec<f32> = (0..a.batch * 3 * a.size * a.size).map(wave).collect();
+    let pixels = Tensor::from_vec(values, (a.batch, 3, a.size, a.size), &Device::Cpu)?;
+    let request = Request::last(1); // class and patch tokens, normalised
+    for _ in 0..2 {
+        black_box(encoder.forward(&pixels, &request)?);
+    }
+    let (start, limit) = (Instant::now(), Duration::from_secs_f64(a.seconds));
+    let mut batches = 0;
+    while batches == 0 || start.elapsed() < limit {
+        black_box(encoder.forward(&pixels, &request)?);
+        batches += 1;
+    }
+    let images_per_second = (batches * a.batch) as f64 / start.elapsed().as_secs_f64();
+
+    // before the large matrices below
+    let peak_rss_mb = peak_rss_mb();
+    let gflop_per_image = gflop_per_image(&config, a.size);
+    let peak_gflops = peak_gflops(threads);
+    let efficiency = images_per_second * gflop_per_image / peak_gflops;
+    if a.json {
+        let line = serde_json::json!({
+            "arch": a.arch,
+            "batch": a.batch,
+            "size": a.size,
+            "precision": a.precision.to_possible_value().map(|p| p.get_name().to_owned()),
+            "images_per_second": images_per_second,
+            "gflop_per_image": gflop_per_image,
+            "peak_gflops": peak_gflops,
+            "efficiency": efficiency,
+            "peak_rss_mb": peak_rss_mb,
+            "threads": threads,
+        });
+        println!("{line}");
+    } else {
+        println!(
+            "{} at {}x{}, batch {}: {images_per_second:.2} images/s on {threads} threads, {:.0} of {peak_gflops:.0} \
+             GFLOP/s ({:.0} %)",
+            a.arch,
+            a.size,
+            a.size,
+            a.batch,
+            images_per_second * gflop_per_image,
+            100.0 * efficiency
+        );
+    }
+    Ok(())
+}
+
+/// Operations of one image in 10^9: matrix products and attention, which are all but a percent.
+fn gflop_per_image(config: &Dinov2Config, size: usize) -> f64 {
+    let patches = ((size / config.patch) as f64).powi(2);
+    let tokens = patches + config.prefix_tokens() as f64;
+    let (dim, hidden) = (config.embed_dim as f64, config.hidden as f64);
+    let embed = 2.0 * patches * 3.0 * (config.patch * config.patch) as f64 * dim;
+    let maps = match config.feed_forward {
+        FeedForward::Mlp => 4.0 * dim * dim + 2.0 * dim * hidden,
+        FeedForward::SwiGlu => 4.0 * dim * dim + 3.0 * dim * hidden,
+    };
+    let block = 2.0 * tokens * maps + 4.0 * tokens * tokens * dim;
+    (embed + config.depth as f64 * block) / 1e9
+}
+
+/// The best of five products of 4096 x 4096 matrices.
+#[allow(unsafe_code)]
+fn peak_gflops(threads: usize) -> f64 {
+    const N: usize = 4096;
+    let (a, b) = (vec![1f32; N * N], vec![1f32; N * N]);
+    let mut c = vec![0f32; N * N];
+    let n = N as isize;
+    let parallelism = if threads == 1 { gemm::Parallelism::None } else { gemm::Parallelism::Rayon(threads) };
+    let seconds = (0..5)
+        .map(|_| {
+            let start = Instant::now();
+            // SAFETY: three matrices of N columns with a distance of N, each N * N long; `c` is not read.
+            unsafe {
+                let (a, b) = (a.as_ptr(), b.as_ptr());
+                gemm::gemm(
+                    N,
+                    N,
+                    N,
+                    c.as_mut_ptr(),
+                    n,
+                    1,
+                    false,
+                    a,
+                    n,
+                    1,
+                    b,
+                    n,
+                    1,
+                    0.0,
+                    1.0,
+                    false,
+                    false,
+                    false,
+                    parallelism,
+                );
+            }
+            black_box(&mut c);
+            start.elapsed().as_secs_f64()
+        })
+        .fold(f64::INFINITY, f64::min);
+    2.0 * (N as f64).powi(3) / seconds / 1e9
+}
+
+/// Largest resident memory of this process so far, where the system tells.
+fn peak_rss_mb() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|l| l.starts_with("VmHWM:"))?;
+    let kilobytes: f64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kilobytes * 1024.0 / 1e6)
+}
