@@ -9,8 +9,8 @@ use dinorad_io::{Format, ReadOptions, dicom, npy};
 
 use crate::{
     Dataset, Error, OpenOptions, Pixels, Result,
-    files::{file_name, hash_files, relative},
-    layouts::{image_folder::files_below, medmnist},
+    files::{content_files, file_name, files_below, hash_files, relative},
+    layouts::medmnist,
     listed::load,
     natural::path_order,
 };
@@ -105,7 +105,7 @@ impl Input {
             (InputKind::Series { files, .. }, _) => hash_files(files.iter().map(PathBuf::as_path))?,
             (InputKind::MedMnist { index, .. }, Some(dataset)) => return dataset.fingerprint(*index),
             (InputKind::Bad { reason }, _) => return Err(Error::layout(&self.path, reason)),
-            _ => hash_files([self.path.as_path()])?,
+            _ => hash_files(content_files(&self.path)?.iter().map(PathBuf::as_path))?,
         };
         Ok(*hasher.finalize().as_bytes())
     }

@@ -171,7 +171,10 @@ pub fn doctor_with(name: &str, root: &Path, options: &OpenOptions, load: &LoadOp
             Ok(dataset) => dataset.into(),
             Err(e @ Error::Unknown { .. }) => return Err(e),
             Err(e @ Error::NoSplit { .. }) => {
-                report.find(Severity::Note, "no-split", Some(split), e.to_string());
+                // a set with three published parts should have them
+                let whole = info.is_some_and(|i| i.published.is_some());
+                let severity = if whole { Severity::Warning } else { Severity::Note };
+                report.find(severity, "no-split", Some(split), e.to_string());
                 continue;
             }
             Err(e) => {
@@ -201,7 +204,13 @@ pub fn doctor_with(name: &str, root: &Path, options: &OpenOptions, load: &LoadOp
     report
         .findings
         .sort_by(|a, b| (b.severity, a.check, &a.message, a.split).cmp(&(a.severity, b.check, &b.message, b.split)));
-    report.findings.dedup_by(|b, a| a.check == b.check && a.message == b.message);
+    report.findings.dedup_by(|b, a| {
+        let same = a.check == b.check && a.message == b.message;
+        if same && a.split != b.split {
+            a.split = None;
+        }
+        same
+    });
     Ok(report)
 }
 

@@ -5,7 +5,7 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use crate::{Error, Result};
+use crate::{Error, Result, natural::path_order};
 
 /// Files that no data set means: `.DS_Store`, `._x`, `.keep`.
 pub(crate) fn is_hidden(name: &OsStr) -> bool {
@@ -85,6 +85,44 @@ pub(crate) fn below(root: &Path, table: &Path, given: &str) -> Result<PathBuf> {
         }
     }
     Ok(root.join(given.strip_prefix("./").unwrap_or(given)))
+}
+
+/// The files that the pixels named by `path` are made of: a folder's, a `.hdr` with its `.img`.
+pub(crate) fn content_files(path: &Path) -> Result<Vec<PathBuf>> {
+    if path.is_dir() {
+        return files_below(path);
+    }
+    let mut out = vec![path.to_owned()];
+    let name = file_name(path);
+    let plain = name.strip_suffix(".gz").unwrap_or(&name);
+    for (one, other) in [(".hdr", ".img"), (".img", ".hdr")] {
+        if let Some(base) = plain.strip_suffix(one) {
+            let pair = ["", ".gz"].map(|gz| path.with_file_name(format!("{base}{other}{gz}")));
+            out.extend(pair.into_iter().find(|p| p.is_file()));
+        }
+    }
+    out.sort();
+    Ok(out)
+}
+
+/// Every file below a folder without hidden ones, numbers in order.
+pub(crate) fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut out = Vec::new();
+    if !folder.is_dir() {
+        return Ok(out);
+    }
+    let visible = |e: &walkdir::DirEntry| e.depth() == 0 || !is_hidden(e.file_name());
+    for entry in walkdir::WalkDir::new(folder).follow_links(true).into_iter().filter_entry(visible) {
+        let entry = entry.map_err(|e| {
+            let path = e.path().unwrap_or(folder).to_owned();
+            Error::Read { path, source: e.into() }
+        })?;
+        if entry.file_type().is_file() {
+            out.push(entry.into_path());
+        }
+    }
+    out.sort_by(|a, b| path_order(a, b));
+    Ok(out)
 }
 
 /// BLAKE3 of the bytes of files, each preceded by its length.

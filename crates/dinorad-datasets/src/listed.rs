@@ -10,7 +10,11 @@ use dinorad_io::{Format, Image, ReadOptions, Volume, dicom, image, mat, nifti, n
 use dinorad_transforms::{PercentileRule, clamp, percentile_clip};
 use ndarray::{Array2, Array3, Axis, Ix2};
 
-use crate::{Dataset, Error, OpenOptions, Pixels, Result, Sample, cache::Recent, files::hash_files};
+use crate::{
+    Dataset, Error, OpenOptions, Pixels, Result, Sample,
+    cache::Recent,
+    files::{content_files, hash_files},
+};
 
 /// How many decoded volumes are kept for their neighbouring slices.
 const KEPT_VOLUMES: usize = 8;
@@ -433,7 +437,7 @@ impl Dataset for Listed {
                 .update(&number(channel.unwrap_or(0)))
                 .update(&number(*k))
                 .finalize(),
-            one => hash_files([one.path()])?.finalize(),
+            one => hash_files(content_files(one.path())?.iter().map(PathBuf::as_path))?.finalize(),
         };
         Ok(*hash.as_bytes())
     }
@@ -468,6 +472,11 @@ pub(crate) fn load(path: &Path, options: &ReadOptions) -> Result<Pixels> {
             _ => return Err(Error::layout(path, "the file holds neither one image nor one volume")),
         },
     })
+}
+
+/// Whether a file or folder holds a volume rather than a picture, as far as its format tells.
+pub(crate) fn holds_volume(path: &Path) -> bool {
+    matches!(dinorad_io::sniff(path), Ok(Format::Nifti | Format::DicomSeries))
 }
 
 fn array_pixels(path: &Path, array: ndarray::ArrayD<f32>) -> Result<Pixels> {

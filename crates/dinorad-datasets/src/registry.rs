@@ -173,7 +173,7 @@ pub fn open(name: &str, root: &Path, split: Split, options: &OpenOptions) -> Res
     let flag = name.trim().to_ascii_lowercase();
     match info.name {
         "medmnist" => medmnist::open(root, is_medmnist_flag(&flag).then_some(flag.as_str()), split, options),
-        "msd" => msd::open("msd", root, split, None, options),
+        "msd" => msd::open("msd", root, split, options),
         "csv" => csv_manifest::open(root, split, options),
         "folder" => image_folder::open(root, split, options),
         "dicom" => dicom_folder::open(root, split, options),

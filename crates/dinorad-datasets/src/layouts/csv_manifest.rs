@@ -6,10 +6,11 @@ use std::{
 };
 
 use dinorad_core::{Protocol, Split, Target, Task, TaskKind};
+use rayon::prelude::*;
 
 use crate::{
     Dataset, Error, OpenOptions, Result,
-    listed::{Answer, Colour, Common, Entry, Listed, Mask, Prepare, Source, Values},
+    listed::{Answer, Colour, Common, Entry, Listed, Mask, Prepare, Source, Values, holds_volume},
     natural::natural_order,
     splits::{Parts, by_patient},
     table::Table,
@@ -37,7 +38,13 @@ pub(crate) fn open(path: &Path, split: Split, options: &OpenOptions) -> Result<B
     let rows = rows(&table, &root, answer_column)?;
     let mut warnings = duplicates(&rows);
     let multilabel = !masks && rows.iter().any(|r| r.label.contains('|'));
-    let class_names = if masks { mask_classes(&rows, &root, options)? } else { classes(&path, &rows, multilabel)? };
+    let (class_names, values) = if masks {
+        mask_classes(&rows, &root, options)?
+    } else {
+        let names = classes(&path, &rows, multilabel)?;
+        let n = names.len();
+        (names, Values::plain(n))
+    };
     let task = Task {
         kind: match (masks, multilabel, class_names.len()) {
             (true, ..) => TaskKind::Segmentation,
@@ -45,7 +52,7 @@ pub(crate) fn open(path: &Path, split: Split, options: &OpenOptions) -> Result<B
             (.., 2) => TaskKind::Binary,
             _ => TaskKind::Multiclass,
         },
-        is_3d: false,
+        is_3d: rows.first().is_some_and(|r| holds_volume(&r.path)),
         class_names,
     };
     let answers = rows.iter().map(|row| answer(row, &task, &root)).collect::<Result<Vec<_>>>()?;
@@ -75,7 +82,6 @@ pub(crate) fn open(path: &Path, split: Split, options: &OpenOptions) -> Result<B
         })
         .collect();
     warnings.extend(table.warnings.iter().cloned());
-    let values = Values::plain(task.n_classes());
     let common = Common {
         id: "csv".to_owned(),
         task,
@@ -170,21 +176,29 @@ fn classes(path: &Path, rows: &[Row], multilabel: bool) -> Result<Vec<String>> {
     Ok(out)
 }
 
-/// Classes `0..=largest` over all masks: the table has no names for them.
-fn mask_classes(rows: &[Row], root: &Path, options: &OpenOptions) -> Result<Vec<String>> {
-    let mut largest = 1u8;
+/// The classes of the masks: the table has no names for them, so every mask is looked at once.
+/// Values 0 and 255 alone are background and foreground, else every value is its own class.
+fn mask_classes(rows: &[Row], root: &Path, options: &OpenOptions) -> Result<(Vec<String>, Values)> {
     let read = dinorad_io::ReadOptions::default().with_limits(options.limits);
-    for row in rows {
+    let of_one = |row: &Row| -> Result<BTreeSet<u8>> {
         let path = mask_path(row, root)?;
-        let pixels = crate::listed::load(&path, &read)?;
-        for v in pixels.values() {
+        let mut found = BTreeSet::new();
+        for v in crate::listed::load(&path, &read)?.values() {
             if v.fract() != 0.0 || !(0.0..=255.0).contains(&v) {
                 return Err(Error::label(&path, v, "whole numbers from 0 to 255"));
             }
-            largest = largest.max(v as u8);
+            found.insert(v as u8);
         }
+        Ok(found)
+    };
+    let each = rows.par_iter().map(of_one).collect::<Result<Vec<_>>>()?;
+    let found: BTreeSet<u8> = each.into_iter().flatten().collect();
+    if found.contains(&255) && found.iter().all(|v| [0, 255].contains(v)) {
+        return Ok((vec!["background".to_owned(), "foreground".to_owned()], Values::new(vec![0, 255])));
     }
-    Ok((0..=largest).map(|i| if i == 0 { "background".to_owned() } else { i.to_string() }).collect())
+    let largest = found.last().copied().unwrap_or(1).max(1);
+    let names = (0..=largest).map(|i| if i == 0 { "background".to_owned() } else { i.to_string() });
+    Ok((names.collect(), Values::plain(usize::from(largest) + 1)))
 }
 
 fn mask_path(row: &Row, root: &Path) -> Result<PathBuf> {

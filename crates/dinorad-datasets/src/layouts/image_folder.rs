@@ -3,13 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use dinorad_core::{Split, Target, Task, TaskKind};
-use walkdir::WalkDir;
 
 use crate::{
     Dataset, Error, OpenOptions, Result,
-    files::{file_name, is_hidden, relative, sub_folders},
-    listed::{Answer, Colour, Common, Entry, Listed, Prepare, Source, Values},
-    natural::{natural_order, path_order},
+    files::{file_name, files_below, relative, sub_folders},
+    listed::{Answer, Colour, Common, Entry, Listed, Prepare, Source, Values, holds_volume},
+    natural::natural_order,
     splits::{Parts, by_patient},
 };
 
@@ -62,10 +61,11 @@ pub(crate) fn open(root: &Path, split: Split, options: &OpenOptions) -> Result<B
     });
     let entries: Vec<Entry> = entries.collect();
     let kind = if class_names.len() == 2 { TaskKind::Binary } else { TaskKind::Multiclass };
+    let is_3d = cases.first().is_some_and(|(_, _, path)| holds_volume(path));
     let common = Common {
         id: "folder".to_owned(),
         values: Values::plain(class_names.len()),
-        task: Task { kind, class_names, is_3d: false },
+        task: Task { kind, class_names, is_3d },
         split,
         colour: Colour::AsStored,
         prepare: Prepare::Nothing,
@@ -73,27 +73,4 @@ pub(crate) fn open(root: &Path, split: Split, options: &OpenOptions) -> Result<B
         warnings: Vec::new(),
     };
     Ok(Box::new(Listed::new(common, entries)))
-}
-
-/// Every file below a folder without hidden ones, numbers in order.
-pub(crate) fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
-    let mut out = Vec::new();
-    if !folder.is_dir() {
-        return Ok(out);
-    }
-    let walk = WalkDir::new(folder)
-        .follow_links(true)
-        .into_iter()
-        .filter_entry(|e| e.depth() == 0 || !is_hidden(e.file_name()));
-    for entry in walk {
-        let entry = entry.map_err(|e| {
-            let path = e.path().unwrap_or(folder).to_owned();
-            Error::Read { path, source: e.into() }
-        })?;
-        if entry.file_type().is_file() {
-            out.push(entry.into_path());
-        }
-    }
-    out.sort_by(|a, b| path_order(a, b));
-    Ok(out)
 }

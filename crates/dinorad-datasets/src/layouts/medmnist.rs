@@ -34,6 +34,8 @@ enum Stack {
 
 /// One split of a MedMNIST file.
 pub(crate) struct MedMnist {
+    /// The flag of a published set, else `medmnist`.
+    id: String,
     path: PathBuf,
     task: Task,
     split: Split,
@@ -92,7 +94,8 @@ pub(crate) fn open(root: &Path, flag: Option<&str>, split: Split, options: &Open
     let task = task(&path, kind, columns, largest)?;
     let targets = labels.axis_iter(Axis(0)).map(|row| target(&task, &row)).collect();
     let options = options.clone();
-    Ok(Box::new(MedMnist { path, task, split, kind, targets, options, images: Mutex::new(None) }))
+    let id = Some(flag_of(&path)).filter(|f| class_names(f).is_some()).unwrap_or_else(|| "medmnist".to_owned());
+    Ok(Box::new(MedMnist { id, path, task, split, kind, targets, options, images: Mutex::new(None) }))
 }
 
 /// The npz file meant by a root.
@@ -254,7 +257,7 @@ impl MedMnist {
 
 impl Dataset for MedMnist {
     fn id(&self) -> &str {
-        "medmnist"
+        &self.id
     }
 
     fn task(&self) -> &Task {

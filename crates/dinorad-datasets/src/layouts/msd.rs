@@ -15,6 +15,7 @@ use crate::{
     files::{below, file_name, folder_files, stem},
     listed::{Answer, Colour, Common, Entry, Listed, Mask, Prepare, Source, Values, same_shape},
     natural::natural_order,
+    registry,
     splits::{Parts, Rule, by_patient},
 };
 
@@ -159,8 +160,15 @@ impl MsdFolder {
         Ok((case.image.clone(), (self.channels.len() > 1).then_some(channel)))
     }
 
+    /// The study's name of this set, by the name it was opened under or the one in the file.
+    fn study_name(&self, id: &str) -> Option<&'static str> {
+        let own = format!("msd-{}", self.name.to_ascii_lowercase());
+        let of_study = |name: &str| registry::find(name).map(|i| i.name).filter(|n| n.starts_with("msd-"));
+        of_study(id).or_else(|| of_study(&own))
+    }
+
     /// Which cases go where: the study's arithmetic over the sorted names, or by seed.
-    fn parts(&self, rule: Option<Rule>, options: &OpenOptions) -> Result<(Vec<MsdCase>, Parts)> {
+    fn parts(&self, id: &str, options: &OpenOptions) -> Result<(Vec<MsdCase>, Parts)> {
         let mut cases = self.training.clone();
         match options.protocol {
             Protocol::Paper => cases.sort_by(|a, b| a.name.cmp(&b.name)),
@@ -170,9 +178,9 @@ impl MsdFolder {
         let parts = match (options.divide, options.protocol) {
             (None, _) => Parts { train: (0..n).collect(), ..Parts::default() },
             (Some(_), Protocol::Paper) => {
-                let own = Rule::of(&format!("msd-{}", self.name.to_ascii_lowercase()));
+                let own = self.study_name(id).and_then(Rule::of);
                 // Decathlon sets without a published rule are cut in the proportions of Hippocampus
-                rule.or(own).unwrap_or(Rule::Positions { test: 80, val: 60, of: 260 }).apply(n)?
+                own.unwrap_or(Rule::Positions { test: 80, val: 60, of: 260 }).apply(n)?
             }
             (Some(shares), Protocol::Strict) => {
                 let patients: Vec<_> = cases.iter().map(|c| Some(c.name.clone())).collect();
@@ -227,15 +235,9 @@ fn channels(json: &Value) -> Vec<String> {
 }
 
 /// Opens `root` under the registry name `id`.
-pub(crate) fn open(
-    id: &str,
-    root: &Path,
-    split: Split,
-    rule: Option<Rule>,
-    options: &OpenOptions,
-) -> Result<Box<dyn Dataset>> {
+pub(crate) fn open(id: &str, root: &Path, split: Split, options: &OpenOptions) -> Result<Box<dyn Dataset>> {
     let folder = MsdFolder::read(root)?;
-    let (cases, parts) = folder.parts(rule, options)?;
+    let (cases, parts) = folder.parts(id, options)?;
     let chosen = parts.of(split);
     if chosen.is_empty() {
         let why = format!("{} labelled cases: {} train", cases.len(), parts.train.len());
@@ -277,7 +279,11 @@ pub(crate) fn open(
         split,
         values: Values::new(folder.label_ids.clone()),
         colour: Colour::AsStored,
-        prepare: Prepare::Percentiles(PercentileRule::Clip),
+        prepare: if folder.study_name(id).is_some() {
+            Prepare::Percentiles(PercentileRule::Clip)
+        } else {
+            Prepare::Nothing
+        },
         options: options.clone(),
         warnings: folder.warnings.clone(),
     };

@@ -18,7 +18,6 @@ use crate::{
     layouts::msd,
     listed::{Colour, Common, Entry, Listed, Prepare, Values},
     natural::path_order,
-    splits::Rule,
 };
 
 /// Opens one of the study's data sets by its registry name.
@@ -35,7 +34,7 @@ pub(crate) fn open(name: &'static str, root: &Path, split: Split, options: &Open
         "sars-cov-2-ct" => sars::open(root, split, options),
         "brain-tumor" => brain_tumor::open(root, split, options),
         msd_set if msd_set.starts_with("msd-") && root.join("dataset.json").is_file() => {
-            msd::open(msd_set, root, split, Rule::of(msd_set), options)
+            msd::open(msd_set, root, split, options)
         }
         slices => slices::open(slices, root, split, options),
     }
