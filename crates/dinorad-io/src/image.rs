@@ -138,10 +138,7 @@ pub fn read_bytes(bytes: &[u8], path: &Path, options: &ReadOptions) -> Result<Im
         Format::Jpeg => ::image::ImageFormat::Jpeg,
         _ => ::image::ImageFormat::Tiff,
     });
-    let mut limits = ::image::Limits::default();
-    limits.max_alloc = Some(options.limits.voxel_bytes);
-    reader.limits(limits);
-    let decoder = reader.into_decoder().map_err(wrong)?;
+    let mut decoder = reader.into_decoder().map_err(wrong)?;
     let (w, h) = decoder.dimensions();
     let channels = u64::from(decoder.color_type().channel_count());
     options.limits.elements(path, &[channels, u64::from(h), u64::from(w)], 4)?;
@@ -151,6 +148,9 @@ pub fn read_bytes(bytes: &[u8], path: &Path, options: &ReadOptions) -> Result<Im
     if u64::from(w) * u64::from(h) / 8 * u64::from(stored_bits.min(8)) > most {
         return Err(Error::damaged(path, format, format!("{w} x {h} pixels declared in {} bytes", bytes.len())));
     }
+    let mut limits = ::image::Limits::default();
+    limits.max_alloc = Some(options.limits.voxel_bytes);
+    decoder.set_limits(limits).map_err(wrong)?;
     // third-party decoders work on hostile bytes: a panic of theirs is an error of the file
     let decoded = crate::guard::catch(|| DynamicImage::from_decoder(decoder))
         .ok_or_else(|| Error::damaged(path, format, "the decoder gave up"))?

@@ -12,6 +12,7 @@ pub mod mat;
 pub mod nifti;
 pub mod npy;
 mod options;
+mod resample;
 mod volume;
 
 pub use array::AnyArray;
@@ -21,5 +22,6 @@ pub use image::{Image, Photometric};
 pub use inspect::{Attribute, Inspection, Member, inspect, inspect_with};
 pub use load::{Loaded, read, read_with};
 pub use options::{Limits, ReadOptions};
+pub use resample::Interpolation;
 pub(crate) use volume::intensity_warning;
 pub use volume::{Placement, Volume};

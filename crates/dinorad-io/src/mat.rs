@@ -148,6 +148,14 @@ impl MatFile {
             return Err(self.damaged(format!("`{name}` of shape {shape:?} in a file of {} bytes", self.size)));
         }
         self.limits.elements(&self.path, &wide, size)?;
+        // room for whole chunks is made before one is decompressed: they must not be larger than
+        // what their compressed bytes, or the array with a margin, could fill
+        let chunk = guard::catch(|| set.chunk_dims()).flatten().unwrap_or_default();
+        let chunk = chunk.iter().try_fold(size, |n, c| n.checked_mul(*c as u64));
+        let most = self.size.saturating_mul(MAX_INFLATION).min(bytes.unwrap_or(0).saturating_mul(8).max(1 << 20));
+        if chunk.is_none_or(|c| c > most) {
+            return Err(self.damaged(format!("`{name}` has chunks larger than the array")));
+        }
         let raw = guard::catch(|| set.read_raw_bytes());
         let raw = raw.ok_or_else(|| self.damaged(format!("`{name}` cannot be read")))?;
         let raw = raw.map_err(|e| self.damaged(format!("`{name}`: {e}")))?;

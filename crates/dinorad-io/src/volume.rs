@@ -121,7 +121,7 @@ impl Volume {
         out
     }
 
-    fn clone_without_data(&self, data: Array3<f32>) -> Volume {
+    pub(crate) fn clone_without_data(&self, data: Array3<f32>) -> Volume {
         Volume {
             data,
             affine: self.affine,
