@@ -1,6 +1,6 @@
 //! `predictions.csv`: one line a case, full precision.
 
-use std::{fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path};
 
 use dinorad_core::Target;
 use ndarray::Array2;
@@ -60,6 +60,32 @@ impl Predictions {
                 best.0
             })
             .collect()
+    }
+
+    /// Rows to look at: up to `wrong` cases with the surest wrong answer first, then up to `right`
+    /// ones with the surest right answer, the classes of the truth taking turns.
+    ///
+    /// Cases without a class as truth are passed over. The same predictions give the same rows.
+    pub fn examples(&self, right: usize, wrong: usize) -> Vec<usize> {
+        let predicted = self.classes();
+        let mut of_class: BTreeMap<(bool, usize), Vec<(f32, usize)>> = BTreeMap::new();
+        for (i, (target, p)) in self.targets.iter().zip(&predicted).enumerate() {
+            let Target::Class(truth) = target else { continue };
+            let sure = self.probabilities.get((i, *p)).copied().unwrap_or(0.0);
+            of_class.entry((truth == p, *truth)).or_default().push((sure, i));
+        }
+        for rows in of_class.values_mut() {
+            rows.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+        }
+        let turns = |is_right: bool, n: usize| {
+            let lists: Vec<&Vec<(f32, usize)>> =
+                of_class.iter().filter(|((r, _), _)| *r == is_right).map(|(_, rows)| rows).collect();
+            let longest = lists.iter().map(|l| l.len()).max().unwrap_or(0);
+            let all =
+                (0..longest).flat_map(|at| lists.iter().filter_map(|l| l.get(at)).map(|(_, i)| *i).collect::<Vec<_>>());
+            all.take(n).collect::<Vec<_>>()
+        };
+        [turns(false, wrong), turns(true, right)].concat()
     }
 
     /// The file's bytes.
@@ -149,6 +175,18 @@ mod tests {
     fn nan_never_wins() {
         let p = Predictions::new(vec!["a".into()], vec![Target::Class(0)], array![[f32::NAN, 0.2, 0.3]]).unwrap();
         assert_eq!(p.classes(), [2]);
+    }
+
+    #[test]
+    fn examples_take_turns_and_show_the_surest() {
+        let p = Predictions::new(
+            (0..6).map(|i| i.to_string()).collect(),
+            [0, 0, 0, 1, 1, 0].map(Target::Class).to_vec(),
+            array![[0.9, 0.1], [0.6, 0.4], [0.3, 0.7], [0.2, 0.8], [0.7, 0.3], [0.1, 0.9]],
+        )
+        .unwrap();
+        assert_eq!(p.examples(2, 2), [5, 4, 0, 3]);
+        assert_eq!(p.examples(9, 9), [5, 4, 2, 0, 3, 1]);
     }
 
     #[test]

@@ -1,0 +1,328 @@
+//! From files to numbers: embedding, kNN and the linear decoder on the repository's example data.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::Arc,
+    time::Duration,
+};
+
+use dinorad_backbone::{Backbone, LoadOptions, Patches, Request, load};
+use dinorad_core::{Protocol, Split, Target};
+use dinorad_datasets::{Dataset, OpenOptions, discover, open};
+use dinorad_eval::{
+    Cases, DatasetCases, Error, InputCases, Progress, Silent,
+    embed::{EmbedOptions, Slices, embed},
+    knn::{KnnOptions, Labelled, knn},
+    run::RunFolder,
+    segment::{SegmentOptions, segment, segment_cases},
+    store::{FeatureStore, ItemKey, Part},
+};
+use dinorad_heads::DecoderTraining;
+use dinorad_transforms::{Compose, Filter, presets};
+use ndarray::{Array3, Axis};
+
+fn data() -> PathBuf {
+    std::env::var_os("DINORAD_DATA")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/data"), PathBuf::from)
+}
+
+fn encoder() -> Box<dyn Backbone> {
+    load(&"untrained:tiny?seed=3".parse().unwrap(), &LoadOptions::default()).unwrap().0
+}
+
+fn preprocessing(encoder: &dyn Backbone, size: usize) -> Compose {
+    let n = encoder.spec().normalization;
+    let wide = |v: [f32; 3]| v.map(f64::from);
+    presets::classification_eval(size, size, Filter::BicubicAntialias, wide(n.mean), wide(n.std))
+}
+
+/// The first cases of a data set.
+struct Head {
+    cases: DatasetCases,
+    n: usize,
+}
+
+impl Cases for Head {
+    fn len(&self) -> usize {
+        self.n
+    }
+    fn key(&self, i: usize) -> ItemKey {
+        self.cases.key(i)
+    }
+    fn load(&self, i: usize) -> Result<Vec<Array3<f32>>, String> {
+        self.cases.load(i)
+    }
+}
+
+fn xray(split: Split) -> Arc<dyn Dataset> {
+    open("medmnist", &data().join("medmnist/pneumoniamnist.npz"), split, &OpenOptions::default()).unwrap().into()
+}
+
+fn head(dataset: &Arc<dyn Dataset>, encoder: &dyn Backbone, size: usize, n: usize) -> Arc<Head> {
+    let cases = DatasetCases::new(Arc::clone(dataset), preprocessing(encoder, size)).with_root(&data());
+    Arc::new(Head { cases, n })
+}
+
+fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    fs::read_dir(folder)
+        .unwrap()
+        .map(|e| {
+            let e = e.unwrap();
+            (e.file_name().into_string().unwrap(), fs::read(e.path()).unwrap())
+        })
+        .collect()
+}
+
+fn folder_with_bad_files() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let sub = folder.path().join("sub");
+    fs::create_dir(&sub).unwrap();
+    for i in 0..5u8 {
+        let (w, h) = if i == 2 { (40, 30) } else { (28, 28) };
+        let picture = image::GrayImage::from_fn(w, h, |x, y| image::Luma([(x as u8 ^ y as u8).wrapping_mul(i + 1)]));
+        picture.save(sub.join(format!("good-{i}.png"))).unwrap();
+    }
+    let good = fs::read(sub.join("good-0.png")).unwrap();
+    fs::write(sub.join("corrupt.png"), &good[..good.len() / 2]).unwrap();
+    fs::write(sub.join("empty.png"), b"").unwrap();
+    fs::write(sub.join("notes.txt"), b"not an image").unwrap();
+    folder
+}
+
+#[derive(Default)]
+struct Counting(std::sync::Mutex<(usize, usize)>);
+
+impl Progress for Counting {
+    fn set_total(&self, items: usize) {
+        self.0.lock().unwrap().0 = items;
+    }
+    fn advance(&self, items: usize) {
+        self.0.lock().unwrap().1 += items;
+    }
+}
+
+#[test]
+fn bad_files_are_listed_and_end_nothing() {
+    let folder = folder_with_bad_files();
+    let encoder = encoder();
+    let inputs = discover(&[folder.path().to_owned()]);
+    let cases = Arc::new(InputCases::new(inputs, preprocessing(&*encoder, 28)));
+    let root = tempfile::tempdir().unwrap();
+    let counting = Counting::default();
+    let report = embed(cases, &*encoder, "p", root.path(), &EmbedOptions::default(), &counting).unwrap();
+    assert_eq!((report.embedded, report.reused, report.images), (5, 0, 5));
+    assert_eq!(*counting.0.lock().unwrap(), (8, 8));
+    let failed: Vec<&str> = report.failures.iter().map(|f| f.id.as_str()).collect();
+    assert_eq!(failed.len(), 3, "{:?}", report.failures);
+    for name in ["corrupt.png", "empty.png", "notes.txt"] {
+        assert!(failed.iter().any(|f| f.ends_with(name)), "{failed:?}");
+    }
+    for failure in &report.failures {
+        assert!(!failure.reason.contains(folder.path().to_str().unwrap()), "{}", failure.reason);
+        assert!(!failure.reason.is_empty());
+    }
+    let manifest = fs::read_to_string(report.folder.join("manifest.json")).unwrap();
+    assert!(manifest.contains("notes.txt") && !manifest.contains(folder.path().to_str().unwrap()));
+}
+
+#[test]
+fn a_size_that_is_no_multiple_of_the_patch_is_an_error() {
+    let folder = folder_with_bad_files();
+    let encoder = encoder();
+    let cases = Arc::new(InputCases::new(discover(&[folder.path().to_owned()]), preprocessing(&*encoder, 30)));
+    let root = tempfile::tempdir().unwrap();
+    let error = embed(cases, &*encoder, "p", root.path(), &EmbedOptions::default(), &Silent).unwrap_err();
+    assert!(matches!(error, Error::Encoder(_)), "{error}");
+}
+
+#[test]
+fn batches_and_parts_do_not_change_the_features() {
+    let encoder = encoder();
+    let dataset: Arc<dyn Dataset> =
+        open("medmnist", &data().join("medmnist/adrenalmnist3d_64.npz"), Split::Val, &OpenOptions::default())
+            .unwrap()
+            .into();
+    let table = |options: EmbedOptions| {
+        let root = tempfile::tempdir().unwrap();
+        let cases = head(&dataset, &*encoder, 28, 5);
+        let options = EmbedOptions { shard_size: 3, slices: Slices::Keep, ..options };
+        let report = embed(cases, &*encoder, "p", root.path(), &options, &Silent).unwrap();
+        assert_eq!(report.images, 5 * 64);
+        let store = report.store().unwrap();
+        (store.table("cls").unwrap(), store.sequences("slices").unwrap())
+    };
+    let (one, slices) = table(EmbedOptions { batch_size: 1, threads: 1, ..EmbedOptions::default() });
+    let (many, _) = table(EmbedOptions { batch_size: 50, threads: 3, ahead: 2, ..EmbedOptions::default() });
+    let largest = (&one.features - &many.features).iter().fold(0f32, |a, b| a.max(b.abs()));
+    assert!(largest <= 1e-5, "{largest}");
+    // The case's vector is the mean of its slices'.
+    assert_eq!(slices.item(4).unwrap().dim(), (64, encoder.spec().embed_dim));
+    let mean = slices.item(4).unwrap().mean_axis(Axis(0)).unwrap();
+    let largest = (&mean - &one.features.row(4)).iter().fold(0f32, |a, b| a.max(b.abs()));
+    assert!(largest <= 1e-5, "{largest}");
+
+    // Two parts make what one process makes.
+    let (whole, split) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let options = EmbedOptions { shard_size: 2, ..EmbedOptions::default() };
+    let run = |root: &Path, part: Part| {
+        let options = EmbedOptions { part, ..options.clone() };
+        embed(head(&dataset, &*encoder, 28, 5), &*encoder, "p", root, &options, &Silent).unwrap()
+    };
+    let expected = files(&run(whole.path(), Part::WHOLE).folder);
+    assert!(run(split.path(), Part::new(2, 2).unwrap()).manifest.is_none());
+    let report = run(split.path(), Part::new(1, 2).unwrap());
+    assert!(report.manifest.is_some());
+    assert_eq!(files(&report.folder), expected);
+}
+
+#[test]
+fn killed_embedding_ends_with_the_same_bytes() {
+    let encoder = encoder();
+    let cases = || head(&xray(Split::Val), &*encoder, 28, 200);
+    let options = EmbedOptions { shard_size: 8, ..EmbedOptions::default() };
+    if let Some(root) = std::env::var_os("DINORAD_TEST_EMBED") {
+        embed(cases(), &*encoder, "p", Path::new(&root), &options, &Silent).unwrap();
+        return;
+    }
+    let whole = tempfile::tempdir().unwrap();
+    let report = embed(cases(), &*encoder, "p", whole.path(), &options, &Silent).unwrap();
+    let name = report.folder.file_name().unwrap().to_owned();
+    let expected = files(&report.folder);
+    assert_eq!(expected.len(), 26);
+    let mut interrupted = 0;
+    for millis in [60, 110, 170, 240, 320] {
+        let root = tempfile::tempdir().unwrap();
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "killed_embedding_ends_with_the_same_bytes"])
+            .env("DINORAD_TEST_EMBED", root.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(Duration::from_millis(millis));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let folder = root.path().join(&name);
+        let before = fs::read_dir(&folder).map_or(0, Iterator::count);
+        interrupted += usize::from(before > 0 && !folder.join("manifest.json").exists());
+        let report = embed(cases(), &*encoder, "p", root.path(), &options, &Silent).unwrap();
+        assert_eq!(report.embedded + report.reused, 200);
+        assert_eq!(files(&folder), expected, "killed after {millis} ms with {before} files");
+    }
+    println!("{interrupted} of 5 kills fell into the writing");
+}
+
+#[test]
+fn knn_writes_what_it_promises() {
+    let encoder = encoder();
+    let root = tempfile::tempdir().unwrap();
+    let labelled = |split, n| {
+        let dataset = xray(split);
+        let cases = head(&dataset, &*encoder, 28, n);
+        let report = embed(cases, &*encoder, "p", root.path(), &EmbedOptions::default(), &Silent).unwrap();
+        Labelled::from_table(report.store().unwrap().table("cls").unwrap(), &*dataset).unwrap()
+    };
+    let (train, val, test) = (labelled(Split::Train, 400), labelled(Split::Val, 120), labelled(Split::Test, 150));
+    let task = xray(Split::Train).task().clone();
+    let options = KnnOptions { ks: vec![20, 1, 5], ..KnnOptions::default() };
+    let strict = knn(&train, Some(&val), &test, &task, &options).unwrap();
+    assert_eq!((strict.gallery(), strict.of_k().len()), (400, 3));
+    let paper = KnnOptions { protocol: Protocol::Paper, ..options.clone() };
+    assert_eq!(knn(&train, Some(&val), &test, &task, &paper).unwrap().gallery(), 520);
+    assert!(matches!(knn(&train, None, &test, &task, &options), Err(Error::Protocol { .. })));
+    let single = KnnOptions { ks: vec![3], ..options };
+    assert_eq!(knn(&train, None, &test, &task, &single).unwrap().best().k, 3);
+
+    let run = RunFolder::create(&root.path().join("run")).unwrap();
+    run.write_config(strict.options()).unwrap();
+    strict.write(&run).unwrap();
+    for name in ["predictions.csv", "predictions-k1.csv", "predictions-k5.csv", "predictions-k20.csv", "metrics.json"] {
+        assert!(run.path().join(name).exists(), "{name}");
+    }
+    assert!(run.path().join("plots/roc.svg").exists() && run.path().join("plots/auroc-by-k.svg").exists());
+    let best = run.read_predictions("predictions").unwrap();
+    assert_eq!(best, run.read_predictions(&format!("predictions-k{}", strict.best().k)).unwrap());
+    let metrics = run.read_metrics().unwrap();
+    let value = |split: &str, name: &str| metrics.get(split, name).unwrap().mean.unwrap();
+    assert_eq!(value("test", "k"), strict.best().k as f64);
+    for k in [1, 5, 20] {
+        // The numbers again from the files alone.
+        let p = run.read_predictions(&format!("predictions-k{k}")).unwrap();
+        assert_eq!(p.ids, test.ids);
+        for row in p.probabilities.rows() {
+            assert!((row.sum() - 1.0).abs() < 1e-5);
+        }
+        let truth: Vec<usize> =
+            p.targets.iter().map(|t| if let Target::Class(c) = t { *c } else { panic!("{t:?}") }).collect();
+        let (mut wins, mut pairs) = (0.0, 0.0);
+        for (i, a) in truth.iter().enumerate() {
+            for (j, b) in truth.iter().enumerate() {
+                if *a == 1 && *b == 0 {
+                    let (x, y) = (p.probabilities[[i, 1]], p.probabilities[[j, 1]]);
+                    wins += if x > y {
+                        1.0
+                    } else if x == y {
+                        0.5
+                    } else {
+                        0.0
+                    };
+                    pairs += 1.0;
+                }
+            }
+        }
+        assert!((value("test", &format!("auroc_k{k}")) - wins / pairs).abs() < 1e-12);
+        let right = p.classes().iter().zip(&truth).filter(|(p, t)| p == t).count();
+        assert!((value("test", &format!("accuracy_k{k}")) - right as f64 / 150.0).abs() < 1e-12);
+        assert!(value("val", &format!("auroc_k{k}")) <= value("val", "auroc"));
+    }
+    let [low, high] = metrics.get("test", "auroc").unwrap().ci95.unwrap();
+    assert!(low < value("test", "auroc") && value("test", "auroc") < high);
+    assert!(!strict.blocks().unwrap().is_empty());
+}
+
+#[test]
+fn a_linear_decoder_learns_to_segment() {
+    let encoder = encoder();
+    let root = tempfile::tempdir().unwrap();
+    let mut task = None;
+    let mut cases = |split, n| {
+        let dataset: Arc<dyn Dataset> =
+            open("msd", &data().join("msd-hippocampus"), split, &OpenOptions::default()).unwrap().into();
+        task = Some(dataset.task().clone());
+        let options = EmbedOptions { request: Request::default(), ..EmbedOptions::default() };
+        assert_eq!(options.request.patches, Patches::Tokens);
+        let report = embed(head(&dataset, &*encoder, 112, n), &*encoder, "p", root.path(), &options, &Silent).unwrap();
+        segment_cases(&FeatureStore::open(&report.folder).unwrap(), &*dataset).unwrap()
+    };
+    let (train, val, test) = (cases(Split::Train, 150), cases(Split::Val, 60), cases(Split::Test, 60));
+    assert_eq!(train[0].grid, (8, 8));
+    let options = SegmentOptions {
+        learning_rates: vec![0.1, 1.0],
+        training: DecoderTraining { epochs: 20, ..DecoderTraining::new(3) },
+        ..SegmentOptions::default()
+    };
+    let task = task.unwrap();
+    let run = segment(&train, &val, &test, &task, &options, &Silent).unwrap();
+    println!("dice {:?} by volume {:?}, rate {}", run.test.dice, run.test.dice_by_volume, run.learning_rate);
+    assert!(run.test.dice.unwrap() > 0.2, "{:?}", run.test);
+    assert_eq!(run.predictions.len(), 60);
+    assert_eq!(run.predictions[7].dim(), test[7].mask.dim());
+    // Pooled Dice of class 1, counted anew.
+    let (mut both, mut sum) = (0u64, 0u64);
+    for (case, predicted) in test.iter().zip(&run.predictions) {
+        for (t, p) in case.mask.iter().zip(predicted) {
+            both += u64::from(*t == 1 && *p == 1);
+            sum += u64::from(*t == 1) + u64::from(*p == 1);
+        }
+    }
+    let dice = 2.0 * both as f64 / sum as f64;
+    assert!((run.test.dice_by_class[1].unwrap() - dice).abs() < 1e-12);
+    let folder = RunFolder::create(&root.path().join("run")).unwrap();
+    run.write(&folder).unwrap();
+    assert!(folder.read_metrics().unwrap().get("test", "dice_class_2").is_some());
+    assert!(folder.path().join("model.safetensors").exists());
+    assert!(run.blocks().unwrap().len() == 3);
+}
