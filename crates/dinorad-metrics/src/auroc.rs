@@ -84,6 +84,25 @@ pub fn multilabel_auroc_micro<S: Score, L: Label>(
     ranked.auroc().ok_or_else(|| ranked.one_class())
 }
 
+/// AUROC of all classes pooled (micro average): every entry of `(n, classes)` is one case, positive
+/// where the class is the target. Scores as in [`multiclass_auroc`].
+///
+/// # Errors
+/// As [`auroc`].
+///
+/// # Source
+/// scikit-learn's `roc_auc_score(average="micro")`.
+pub fn multiclass_auroc_micro<S: Score, L: Label>(
+    scores: ArrayView2<'_, S>,
+    targets: ArrayView1<'_, L>,
+) -> Result<f64> {
+    let (scores, targets) = input::multiclass(scores, targets)?;
+    let scores = input::softmax_unless_unit(scores);
+    let positive: Vec<bool> = scores.indexed_iter().map(|((i, c), _)| targets[i] == c).collect();
+    let ranked = RankedScores::from_parts(&scores.iter().copied().collect::<Vec<_>>(), &positive)?;
+    ranked.auroc().ok_or_else(|| ranked.one_class())
+}
+
 fn under(values: Vec<Option<f64>>, convention: Convention) -> PerClass {
     match convention {
         Convention::TorchMetrics => PerClass::new(values.into_iter().map(|v| (v, true)).collect(), 0.0, convention),

@@ -15,6 +15,7 @@ use crate::{Error, Result};
 /// | multi-class recall, precision, F1, specificity, accuracy: class never a target | absent, left out | 0, counted if predicted | 0, counted if predicted | absent, left out |
 /// | multi-label ratios 0 / 0 | absent, left out | 0, counted | 0, counted | absent, left out |
 /// | overlap of a segmentation | foreground Dice and Jaccard | the reference's `ignore_index = 0` pair | the same pair | Dice and Jaccard over classes that the target holds |
+/// | surface distances, one mask empty | infinite | infinite | infinite | infinite, percentiles NaN |
 ///
 /// Whatever the convention, [`PerClass::absent`] lists the classes on which the metric is undefined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]

@@ -22,7 +22,7 @@ mod surface;
 mod top_k;
 mod torch_top_k;
 
-pub use auroc::{auroc, multiclass_auroc, multilabel_auroc, multilabel_auroc_micro};
+pub use auroc::{auroc, multiclass_auroc, multiclass_auroc_micro, multilabel_auroc, multilabel_auroc_micro};
 pub use average_precision::{average_precision, multiclass_average_precision, multilabel_average_precision};
 pub use bootstrap::{
     BootstrapOptions, Interval, LabelIntervals, Resampling, bootstrap_auroc, bootstrap_multilabel_auroc,

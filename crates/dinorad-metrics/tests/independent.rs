@@ -58,6 +58,16 @@ fn several_classes() {
     close("kappa", matrix.cohens_kappa(KappaWeights::None).unwrap(), &all["kappa"]);
     close("linear kappa", matrix.cohens_kappa(KappaWeights::Linear).unwrap(), &all["kappa_linear"]);
     close("quadratic kappa", matrix.cohens_kappa(KappaWeights::Quadratic).unwrap(), &all["kappa_quadratic"]);
+    let n_classes = matrix.classes();
+    let probabilities = numbers(&all["probabilities"]);
+    let scores = ndarray::Array2::from_shape_vec((probabilities.len() / n_classes, n_classes), probabilities).unwrap();
+    let targets = labels(&all["targets"]);
+    let areas = multiclass_auroc(scores.view(), targets.view(), Convention::Strict).unwrap();
+    close("macro auroc", areas.mean, &all["auroc_macro"]);
+    close("weighted auroc", areas.weighted_mean(&numbers(&all["support"])).unwrap(), &all["auroc_weighted"]);
+    close("micro auroc", multiclass_auroc_micro(scores.view(), targets.view()).unwrap(), &all["auroc_micro"]);
+    let precision = multiclass_average_precision(scores.view(), targets.view(), Convention::Strict).unwrap();
+    close("macro average precision", precision.mean, &all["average_precision_macro"]);
     for (metric, key) in [
         (CountMetric::F1, "f1_macro"),
         (CountMetric::Recall, "recall_macro"),

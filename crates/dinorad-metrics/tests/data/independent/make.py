@@ -59,6 +59,16 @@ classes = {
     "precision_macro": metrics.precision_score(t, q, average="macro"),
 }
 
+probabilities = rng.dirichlet(np.ones(k), 300).round(2)
+probabilities /= probabilities.sum(1, keepdims=True)
+onehot = np.eye(k, dtype=int)[t]
+classes["probabilities"] = probabilities.ravel().tolist()
+classes["auroc_micro"] = metrics.roc_auc_score(onehot, probabilities, average="micro")
+classes["auroc_macro"] = metrics.roc_auc_score(onehot, probabilities, average="macro")
+classes["auroc_weighted"] = metrics.roc_auc_score(onehot, probabilities, average="weighted")
+classes["average_precision_macro"] = metrics.average_precision_score(onehot, probabilities, average="macro")
+classes["support"] = onehot.sum(0).tolist()
+
 mask = rng.random((7, 11, 9)) < 0.03
 spacing = [2.5, 0.7, 0.9]
 edt = ndimage.distance_transform_edt(~mask, sampling=spacing)
