@@ -109,6 +109,12 @@ pub trait Dataset: Send + Sync {
     /// As [`Dataset::sample`], as far as reading goes.
     fn fingerprint(&self, i: usize) -> Result<[u8; 32]>;
 
+    /// How the pixels come out of the content: axes, colours, intensity steps. Together with
+    /// [`Dataset::fingerprint`] it decides the pixels, so both belong into the key of a cache.
+    fn preparation(&self) -> String {
+        String::new()
+    }
+
     /// What a reader of the numbers should know, such as a count that differs from the declared
     /// one. Empty if there is nothing.
     fn warnings(&self) -> &[String] {

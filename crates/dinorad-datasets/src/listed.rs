@@ -1,9 +1,6 @@
 //! A data set that is a list of files: what most layouts come down to.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::path::{Path, PathBuf};
 
 use dinorad_core::{Orientation, Protocol, Split, Target, Task};
 use dinorad_io::{Format, Image, ReadOptions, Volume, dicom, image, mat, nifti, npy};
@@ -17,7 +14,7 @@ use crate::{
 };
 
 /// How many decoded volumes are kept for their neighbouring slices.
-const KEPT_VOLUMES: usize = 8;
+const KEPT_VOLUMES: usize = 4;
 
 /// Where the pixels of a case are.
 #[derive(Debug, Clone)]
@@ -192,47 +189,39 @@ impl Listed {
         self.common.options.orientation
     }
 
-    fn volume(&self, path: &Path, channel: Option<usize>) -> Result<Arc<Volume>> {
-        self.volumes.get(path, || {
-            let mut options = self.read_options();
-            if let Some(c) = channel {
-                options = options.with_volume(c);
-            }
-            let volume = nifti::read(path, &options)?;
-            Ok(match self.orientation() {
-                Orientation::Canonical => volume.to_canonical(),
-                Orientation::AsStored => volume,
-            })
-        })
+    fn volume(&self, path: &Path, channel: Option<usize>) -> Result<Volume> {
+        let mut options = self.read_options();
+        if let Some(c) = channel {
+            options = options.with_volume(c);
+        }
+        Ok(self.turned(nifti::read(path, &options)?))
     }
 
     /// Classes of a label volume, turned like its image.
-    fn mask_volume(&self, path: &Path) -> Result<Arc<Array3<u8>>> {
-        self.masks.get(path, || {
-            let labels = match nifti::read_labels(path, &self.read_options()) {
-                Err(dinorad_io::Error::Label { path, value }) => {
-                    return Err(Error::label(&path, value, format!("{:?}", self.common.values.0)));
-                }
-                other => other?,
-            };
-            let labels = match self.orientation() {
-                Orientation::Canonical => labels.to_canonical(),
-                Orientation::AsStored => labels,
-            };
-            let mut data = labels.data;
-            for v in &mut data {
-                *v = self.common.values.class(f32::from(*v), path)?;
+    fn mask_volume(&self, path: &Path) -> Result<Array3<u8>> {
+        let labels = match nifti::read_labels(path, &self.read_options()) {
+            Err(dinorad_io::Error::Label { path, value }) => {
+                return Err(Error::label(&path, value, format!("{:?}", self.common.values.0)));
             }
-            Ok(data)
-        })
+            other => other?,
+        };
+        let labels = match self.orientation() {
+            Orientation::Canonical => labels.to_canonical(),
+            Orientation::AsStored => labels,
+        };
+        let mut data = labels.data;
+        for v in &mut data {
+            *v = self.common.values.class(f32::from(*v), path)?;
+        }
+        Ok(data)
     }
 
     fn pixels(&self, source: &Source) -> Result<Pixels> {
         let mut pixels = match source {
             Source::File(path) => self.by_content(path)?,
-            Source::Volume { path, channel } => Pixels::Volume((*self.volume(path, *channel)?).clone()),
+            Source::Volume { path, channel } => Pixels::Volume(self.volume(path, *channel)?),
             Source::VolumeSlice { path, k, channel } => {
-                let volume = self.volume(path, *channel)?;
+                let volume = self.volumes.get(path, || self.volume(path, *channel))?;
                 let plane = slice_of(&volume, *k, self.orientation())
                     .ok_or_else(|| Error::layout(path, format!("slice {k} is no longer there")))?;
                 let mut image = Image::new(plane.insert_axis(Axis(0)), 32)?;
@@ -263,7 +252,7 @@ impl Listed {
             }
             Source::Series { folder, uid, .. } => {
                 let options = self.read_options().with_series(uid);
-                self.turned(dicom::read_series(folder, &options)?.0)
+                Pixels::Volume(self.turned(dicom::read_series(folder, &options)?.0))
             }
         };
         if pixels.values().any(|v| !v.is_finite()) {
@@ -275,11 +264,11 @@ impl Listed {
         Ok(pixels)
     }
 
-    fn turned(&self, volume: Volume) -> Pixels {
-        Pixels::Volume(match self.orientation() {
+    fn turned(&self, volume: Volume) -> Volume {
+        match self.orientation() {
             Orientation::Canonical => volume.to_canonical(),
             Orientation::AsStored => volume,
-        })
+        }
     }
 
     fn picture(&self, path: &Path) -> Result<Image> {
@@ -289,7 +278,7 @@ impl Listed {
     fn by_content(&self, path: &Path) -> Result<Pixels> {
         match load(path, &self.read_options())? {
             Pixels::Image(image) => Ok(Pixels::Image(coloured(image, self.common.colour)?)),
-            Pixels::Volume(volume) => Ok(self.turned(volume)),
+            Pixels::Volume(volume) => Ok(Pixels::Volume(self.turned(volume))),
             slices => Ok(slices),
         }
     }
@@ -364,7 +353,7 @@ impl Listed {
                 classes(plane, path)?
             }
             Mask::VolumeSlice { path, k } => {
-                let volume = self.mask_volume(path)?;
+                let volume = self.masks.get(path, || self.mask_volume(path))?;
                 if *k >= volume.dim().0 {
                     return Err(Error::layout(path, format!("slice {k} is no longer there")));
                 }
@@ -375,7 +364,7 @@ impl Listed {
                 };
                 plane.insert_axis(Axis(0))
             }
-            Mask::Volume(path) => (*self.mask_volume(path)?).clone(),
+            Mask::Volume(path) => self.mask_volume(path)?,
         }))
     }
 }
@@ -440,6 +429,14 @@ impl Dataset for Listed {
             one => hash_files(content_files(one.path())?.iter().map(PathBuf::as_path))?.finalize(),
         };
         Ok(*hash.as_bytes())
+    }
+
+    fn preparation(&self) -> String {
+        let prepare = match self.common.options.protocol {
+            Protocol::Paper => self.common.prepare,
+            Protocol::Strict => Prepare::Nothing,
+        };
+        format!("axes={} colour={:?} prepare={prepare:?}", self.orientation(), self.common.colour)
     }
 
     fn warnings(&self) -> &[String] {

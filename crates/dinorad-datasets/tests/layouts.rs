@@ -97,6 +97,10 @@ fn orientation_turns_image_and_mask_together() {
     let (Target::Mask(m), Target::Mask(n)) = (&a.target, &b.target) else { panic!("masks") };
     assert_eq!(*m, n.view().permuted_axes([0, 2, 1]));
     assert_eq!(a.patient, b.patient);
+    // same file, other pixels: the content is the same, the preparation is not
+    let sets = [&canonical, &stored].map(|o| open("msd", &root, Split::Test, o).unwrap());
+    assert_eq!(sets[0].fingerprint(0).unwrap(), sets[1].fingerprint(0).unwrap());
+    assert_ne!(sets[0].preparation(), sets[1].preparation());
 }
 
 #[test]
