@@ -138,7 +138,7 @@ pub(crate) struct EvalKnnArgs {
     pub(crate) k: Vec<usize>,
     /// Softmax temperature of the vote
     #[arg(long, value_name = "T", default_value_t = 0.07)]
-    pub(crate) temperature: f32,
+    pub(crate) temperature: f64,
     /// Side in pixels that images are resized to; a multiple of the patch size
     #[arg(long, value_name = "N", default_value_t = 224)]
     pub(crate) image_size: usize,

@@ -2,7 +2,12 @@
 
 mod args;
 mod commands;
+mod encoder;
+mod knn_job;
+mod listing;
+mod pictures;
 mod progress;
+mod summary;
 mod table;
 
 use std::process::ExitCode;

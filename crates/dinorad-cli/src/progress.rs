@@ -12,7 +12,8 @@ impl Bar {
     /// A bar with a few words before it; its length comes with [`Progress::set_total`].
     pub(crate) fn new(what: impl Into<String>) -> Self {
         let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
-        let style = ProgressStyle::with_template("{msg:32} {wide_bar:.cyan/dim} {human_pos}/{human_len} {per_sec} {eta}");
+        let style =
+            ProgressStyle::with_template("{msg:32} {wide_bar:.cyan/dim} {human_pos}/{human_len} {per_sec} {eta}");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         bar.set_message(what.into());
         bar.enable_steady_tick(Duration::from_millis(200));

@@ -6,7 +6,7 @@ use comfy_table::{Attribute, Cell, CellAlignment, ContentArrangement, Table, pre
 pub(crate) fn table(head: &[&str], left: usize) -> Table {
     let mut table = Table::new();
     table
-        .load_preset(presets::UTF8_HORIZONTAL_ONLY)
+        .load_style(presets::UTF8_HORIZONTAL_ONLY)
         .set_content_arrangement(ContentArrangement::Dynamic)
         .set_header(head.iter().map(|h| Cell::new(h).add_attribute(Attribute::Bold)));
     for (i, column) in table.column_iter_mut().enumerate() {

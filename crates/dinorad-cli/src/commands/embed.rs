@@ -1,0 +1,78 @@
+//! `dinorad embed`: any files or folders to a feature store.
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use dinorad::{
+    backbone::{Patches, Request},
+    core::Orientation,
+    datasets::discover,
+    eval::{
+        InputCases,
+        embed::{EmbedOptions, embed},
+        store::Part,
+    },
+};
+use serde_json::json;
+
+use crate::{args::EmbedArgs, encoder, knn_job::preprocessing, listing, progress::Bar};
+
+pub(crate) fn run(args: &EmbedArgs) -> Result<usize> {
+    let orientation: Orientation = args.orientation.parse()?;
+    let part: Part = args.shard.as_deref().map_or(Ok(Part::WHOLE), str::parse).context("--shard")?;
+    if let Some(missing) = args.paths.iter().find(|p| !p.exists()) {
+        bail!("{}: no such file or folder", missing.display());
+    }
+    let encoder = encoder::load(&args.encoder)?;
+    encoder::check_image_size(&*encoder.backbone, args.image_size)?;
+    encoder::warn_if_untrained(&*encoder.backbone);
+    let inputs = {
+        let _bar = Bar::spinner("looking through the files");
+        discover(&args.paths)
+    };
+    if inputs.is_empty() {
+        bail!("nothing to embed below the given paths");
+    }
+    let preprocessing = preprocessing(&*encoder.backbone, args.image_size);
+    let settings = format!("{} orientation={orientation}", preprocessing.hash());
+    let cases = Arc::new(InputCases::new(inputs, preprocessing).with_orientation(orientation));
+    let request = if args.patches { Request::last(1) } else { Request::cls().with_patches(Patches::None) };
+    let options = EmbedOptions {
+        request,
+        batch_size: args.encoder.batch,
+        shard_size: args.shard_size,
+        part,
+        device: encoder.device.clone(),
+        ..EmbedOptions::default()
+    };
+    let report = {
+        let bar = Bar::new("embedding");
+        embed(cases, &*encoder.backbone, &settings, &args.out, &options, &bar)?
+    };
+    if args.json {
+        let summary = json!({
+            "folder": report.folder, "embedded": report.embedded, "reused": report.reused,
+            "images": report.images, "failures": report.failures, "complete": report.manifest.is_some(),
+            "seconds": { "encoding": report.seconds.encoding, "waiting": report.seconds.waiting,
+                         "hashing": report.seconds.hashing, "total": report.seconds.total },
+        });
+        println!("{}", serde_json::to_string_pretty(&summary)?);
+    } else {
+        println!(
+            "{} embedded, {} found from before, {} failed: {}",
+            report.embedded,
+            report.reused,
+            report.failures.len(),
+            report.folder.display()
+        );
+        let s = report.seconds;
+        let rate = if s.encoding > 0.0 { report.images as f64 / s.encoding } else { 0.0 };
+        println!(
+            "{} images in {:.1} s ({rate:.1} images/s in the encoder, {:.1} s waited for files)",
+            report.images, s.total, s.waiting
+        );
+    }
+    listing::notices(&report.notices);
+    listing::failures(&report.failures);
+    Ok(report.failures.len())
+}

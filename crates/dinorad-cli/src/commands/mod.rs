@@ -1,0 +1,29 @@
+//! One file per command.
+
+mod doctor;
+mod embed;
+mod eval_knn;
+mod inspect;
+mod models;
+mod pca;
+mod quickstart;
+
+use anyhow::{Context, Result};
+
+use crate::args::{Args, Command, EvalCommand};
+
+/// Runs the command and tells how many items failed.
+pub(crate) fn run(args: &Args) -> Result<usize> {
+    if let Some(threads) = args.threads {
+        rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().context("--threads")?;
+    }
+    match &args.command {
+        Command::Quickstart(a) => quickstart::run(a),
+        Command::Embed(a) => embed::run(a),
+        Command::Eval(EvalCommand::Knn(a)) => eval_knn::run(a),
+        Command::Pca(a) => pca::run(a),
+        Command::Inspect(a) => inspect::run(a),
+        Command::Models(a) => models::run(a),
+        Command::Doctor(a) => doctor::run(a),
+    }
+}
