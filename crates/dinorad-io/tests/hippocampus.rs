@@ -18,6 +18,7 @@ fn affine_error(got: &Affine, want: &Value) -> f64 {
 }
 
 #[test]
+#[allow(clippy::explicit_write)] // print macros are captured
 fn hippocampus_pairs_equal_nibabel() {
     let expected = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/hippocampus_expected.json");
     let expected = dinorad_testkit::json(&expected);

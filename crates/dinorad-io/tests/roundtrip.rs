@@ -71,6 +71,7 @@ fn check(name: &str, answer: &Value, volume: &Volume, values: &[f64]) {
 }
 
 #[test]
+#[allow(clippy::explicit_write)] // print macros are captured
 fn written_files_are_what_nibabel_reads() {
     let folder = tempfile::tempdir().unwrap();
     let volumes = volumes(folder.path());

@@ -91,6 +91,7 @@ fn survives(family: &str, bytes: &[u8], path: &Path, what: &str, scratch: &Path)
     assert!(catch_unwind(run).is_ok(), "{} {what} panicked", path.display());
 }
 
+#[allow(clippy::explicit_write)] // print macros are captured
 fn check(family: &str) {
     let scratch = tempfile::tempdir().unwrap();
     let files = files(family);

@@ -3,6 +3,7 @@
 
 use super::{
     header::Header,
+    jpeg12,
     syntax::{self, Codec},
 };
 
@@ -185,7 +186,10 @@ fn checked(data: &[u8], header: &Header) -> Result<FrameHeader, String> {
 fn jpeg(data: &[u8], header: &Header) -> Result<Decoded, Failure> {
     let frame = checked(data, header)?;
     if frame.precision > 8 && frame.marker != 0xC3 {
-        return Err(Failure::Missing);
+        if frame.precision != 12 || frame.components != 1 || !matches!(frame.marker, 0xC0 | 0xC1) {
+            return Err(Failure::Missing);
+        }
+        return jpeg12::decode(data).map(Decoded::Values).map_err(Failure::Damaged);
     }
     let mut decoder = jpeg_decoder::Decoder::new(data);
     // the data set's PhotometricInterpretation decides about colours, not the codestream's markers

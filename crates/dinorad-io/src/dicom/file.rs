@@ -422,7 +422,7 @@ impl DicomFile {
         let size = usize::from(h.bits_allocated / 8);
         if h.photometric == PhotometricInterpretation::YbrFull422 {
             // two pixels share Cb and Cr: Y Y Cb Cr
-            if size != 1 || h.columns % 2 != 0 {
+            if size != 1 || !h.columns.is_multiple_of(2) {
                 return Err(Error::unsupported(&self.path, Format::Dicom, "YBR_FULL_422 of odd width or 16 bits"));
             }
             let frame = cut(pixels * 2).ok_or_else(short)?;

@@ -253,6 +253,6 @@ pub(crate) fn frequent<T: Ord + Clone>(values: impl Iterator<Item = T>) -> Vec<(
         *counts.entry(v).or_insert(0usize) += 1;
     }
     let mut out: Vec<_> = counts.into_iter().collect();
-    out.sort_by(|a, b| b.1.cmp(&a.1));
+    out.sort_by_key(|v| std::cmp::Reverse(v.1));
     out
 }

@@ -10,6 +10,7 @@ pub(crate) mod codec;
 mod file;
 mod geometry;
 mod header;
+mod jpeg12;
 mod lut;
 pub(crate) mod parse;
 mod report;
@@ -74,7 +75,7 @@ fn load(file: DicomFile, path: &Path, options: &ReadOptions) -> Result<Loaded> {
     let gray = header.photometric.converted() != Photometric::Rgb;
     if gray && header.per_frame.iter().any(|f| f.position.is_some()) {
         let report = SeriesReport { series_uid: header.series.clone().unwrap_or_default(), ..Default::default() };
-        let images = vec![(path.to_owned(), Box::new(header), Some(file))];
+        let images = vec![(path.to_owned(), header, Some(file))];
         return Ok(Loaded::Volume(series::assemble(path, images, report, options)?.0));
     }
     Ok(Loaded::Frames(Frames {

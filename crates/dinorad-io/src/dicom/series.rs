@@ -31,7 +31,7 @@ pub struct SeriesInfo {
 
 /// What one file of a folder is.
 enum Entry {
-    Image(Box<Header>, Option<DicomFile>),
+    Image(Box<(Header, Option<DicomFile>)>),
     Other(String),
     Broken(String),
 }
@@ -77,10 +77,10 @@ fn classify(path: &Path, options: &ReadOptions) -> Entry {
     }
     match DicomFile::from_raw(raw, path, options) {
         Ok(file) => {
-            let header = Box::new(file.header().clone());
+            let header = file.header().clone();
             // single slices are read again when their turn comes: no second copy of the volume
             let keep = (header.frames > 1).then_some(file);
-            Entry::Image(header, keep)
+            Entry::Image(Box::new((header, keep)))
         }
         Err(e) => Entry::Broken(reason(&e)),
     }
@@ -96,7 +96,7 @@ fn reason(e: &Error) -> String {
 }
 
 struct Folder {
-    images: Vec<(PathBuf, Box<Header>, Option<DicomFile>)>,
+    images: Vec<(PathBuf, Header, Option<DicomFile>)>,
     skipped: Vec<Skipped>,
     broken: Vec<Problem>,
 }
@@ -113,7 +113,7 @@ fn scan(folder: &Path, options: &ReadOptions) -> Result<Folder> {
     let mut out = Folder { images: Vec::new(), skipped: Vec::new(), broken: Vec::new() };
     for (file, entry) in entries {
         match entry {
-            Entry::Image(header, keep) => out.images.push((file, header, keep)),
+            Entry::Image(image) => out.images.push((file, image.0, image.1)),
             Entry::Other(reason) => out.skipped.push(Skipped { file, reason }),
             Entry::Broken(reason) => out.broken.push(Problem::Unreadable { file, reason }),
         }
@@ -200,7 +200,7 @@ pub fn read_series(folder: &Path, options: &ReadOptions) -> Result<(Volume, Seri
     assemble(folder, images, report, options)
 }
 
-type Images = Vec<(PathBuf, Box<Header>, Option<DicomFile>)>;
+type Images = Vec<(PathBuf, Header, Option<DicomFile>)>;
 
 /// Removes byte-identical copies of an instance.
 fn drop_copies(images: &mut Images, report: &mut SeriesReport) -> Result<()> {

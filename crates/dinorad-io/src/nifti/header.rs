@@ -220,7 +220,7 @@ impl Header {
             return Err(Error::unsupported(path, Format::Nifti, what));
         };
         let first = if pair { 0 } else { size as u64 + 4 };
-        if !offset.is_finite() || offset < 0.0 || offset > 9e15 {
+        if !(0.0..=9e15).contains(&offset) {
             return Err(damaged(format!("vox_offset is {offset}")));
         }
         // 0 is how some writers say "right after the header"
