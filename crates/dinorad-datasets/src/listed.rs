@@ -80,21 +80,34 @@ impl Mask {
 
 /// Which stored value stands for which class: the position in the list is the class.
 #[derive(Debug, Clone)]
-pub(crate) struct Values(Vec<u8>);
+pub(crate) struct Values {
+    list: Vec<u8>,
+    classes: [Option<u8>; 256],
+}
 
 impl Values {
-    pub(crate) fn new(values: Vec<u8>) -> Self {
-        Self(values)
+    /// The first 256 values; the first class wins where one stands twice.
+    pub(crate) fn new(list: Vec<u8>) -> Self {
+        let mut classes = [None; 256];
+        for (class, value) in list.iter().enumerate().take(256).rev() {
+            classes[usize::from(*value)] = Some(class as u8);
+        }
+        Self { list, classes }
     }
 
     /// Classes `0..n` stored as themselves.
     pub(crate) fn plain(n: usize) -> Self {
-        Self((0..n.min(256)).map(|v| v as u8).collect())
+        Self::new((0..n.min(256)).map(|v| v as u8).collect())
     }
 
     fn class(&self, value: f32, path: &Path) -> Result<u8> {
-        let found = self.0.iter().position(|v| f32::from(*v) == value);
-        found.map(|c| c as u8).ok_or_else(|| Error::label(path, value, format!("{:?}", self.0)))
+        let whole = value as u8; // saturates; NaN becomes 0
+        let found = if f32::from(whole) == value { self.classes[usize::from(whole)] } else { None };
+        found.ok_or_else(|| Error::label(path, value, self.allowed()))
+    }
+
+    fn allowed(&self) -> String {
+        format!("{:?}", self.list)
     }
 }
 
@@ -201,7 +214,7 @@ impl Listed {
     fn mask_volume(&self, path: &Path) -> Result<Array3<u8>> {
         let labels = match nifti::read_labels(path, &self.read_options()) {
             Err(dinorad_io::Error::Label { path, value }) => {
-                return Err(Error::label(&path, value, format!("{:?}", self.common.values.0)));
+                return Err(Error::label(&path, value, self.common.values.allowed()));
             }
             other => other?,
         };
