@@ -77,7 +77,7 @@ pub struct EmbedReport {
     pub folder: PathBuf,
     /// Cases embedded now.
     pub embedded: usize,
-    /// Cases found embedded, from an earlier run.
+    /// Cases that an earlier run had dealt with, failed ones included.
     pub reused: usize,
     /// The cases of this part without features, in order, of earlier runs too.
     pub failures: Vec<Failure>,
@@ -159,7 +159,7 @@ pub fn embed(
     progress.advance(total - order.len());
     progress.message("embedding");
     let mut seconds = EmbedSeconds { hashing, ..EmbedSeconds::default() };
-    let mut images = 0;
+    let (mut images, mut embedded) = (0, 0);
     let places = order.clone();
     let source = Arc::clone(&cases);
     let mut prepared = ordered(order.len(), options.threads, options.ahead, move |at| Ok(source.load(places[at])));
@@ -181,6 +181,7 @@ pub fn embed(
         let packed = packer.finish()?;
         seconds.encoding += packed.seconds;
         images += packed.images;
+        embedded += packed.outcomes.iter().filter(|o| matches!(o, Outcome::Embedded(_))).count();
         store.write_shard(shard, &packed.outcomes)?;
     }
     progress.message("writing the manifest");
@@ -191,7 +192,6 @@ pub fn embed(
         _ => store.part_failures(),
     };
     seconds.total = start.elapsed().as_secs_f64();
-    let embedded = order.len() - order.iter().filter(|&&i| is_failed(&store, &failures, i)).count();
     Ok(EmbedReport {
         folder: store.folder().to_owned(),
         embedded,
@@ -202,10 +202,6 @@ pub fn embed(
         images,
         seconds,
     })
-}
-
-fn is_failed(store: &Store, failures: &[Failure], item: usize) -> bool {
-    store.plan().items().get(item).is_some_and(|key| failures.iter().any(|f| f.id == key.id))
 }
 
 /// A text that is the same for the same request in every version.

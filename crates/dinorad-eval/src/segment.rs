@@ -72,7 +72,7 @@ pub fn segment_cases(store: &FeatureStore, dataset: &dyn Dataset) -> Result<Vec<
             let (d, h, w) = mask.dim();
             let grid: Vec<usize> = grid.iter().map(|v| *v as usize).collect();
             let &[1, rows, columns] = grid.as_slice() else {
-                return Err(wrong(format!("`{}` has {} slices; open the data set by slices", item.id, grid[0])));
+                return Err(wrong(format!("`{}` is not one slice ({grid:?}); open the data set by slices", item.id)));
             };
             if d != 1 {
                 return Err(Error::shape(format!("mask of `{}`", item.id), "(1, h, w)", mask.shape()));

@@ -3,6 +3,8 @@
 use std::{
     fs::{self, File, TryLockError},
     path::Path,
+    thread,
+    time::Duration,
 };
 
 use super::Part;
@@ -24,13 +26,13 @@ impl StoreLock {
         let store_path = root.join(format!(".{key}.lock"));
         let store = open(&store_path)?;
         if part.is_whole() {
-            taken(store.try_lock(), &store_path)?;
+            take(|| store.try_lock(), &store_path)?;
             return Ok(Self { _store: store, _part: None });
         }
-        taken(store.try_lock_shared(), &store_path)?;
+        take(|| store.try_lock_shared(), &store_path)?;
         let part_path = root.join(format!(".{key}.{}.lock", part.file_tag()));
         let own = open(&part_path)?;
-        taken(own.try_lock(), &part_path)?;
+        take(|| own.try_lock(), &part_path)?;
         Ok(Self { _store: store, _part: Some(own) })
     }
 }
@@ -45,12 +47,18 @@ fn open(path: &Path) -> Result<File> {
         .map_err(Error::file("open the lock", path))
 }
 
-fn taken(result: std::result::Result<(), TryLockError>, path: &Path) -> Result<()> {
-    match result {
-        Ok(()) => Ok(()),
-        Err(TryLockError::WouldBlock) => Err(Error::Locked { path: path.to_owned() }),
-        // Some network file systems have no locks; the files stay whole without one.
-        Err(TryLockError::Error(e)) if e.kind() == std::io::ErrorKind::Unsupported => Ok(()),
-        Err(TryLockError::Error(e)) => Err(Error::file("lock", path)(e)),
+/// Tries for a fifth of a second: a process that another thread is just starting holds a copy of a
+/// lock let go of for a moment.
+fn take(lock: impl Fn() -> std::result::Result<(), TryLockError>, path: &Path) -> Result<()> {
+    for attempt in 0.. {
+        match lock() {
+            Ok(()) => break,
+            Err(TryLockError::WouldBlock) if attempt < 10 => thread::sleep(Duration::from_millis(20)),
+            Err(TryLockError::WouldBlock) => return Err(Error::Locked { path: path.to_owned() }),
+            // Some network file systems have no locks; the files stay whole without one.
+            Err(TryLockError::Error(e)) if e.kind() == std::io::ErrorKind::Unsupported => break,
+            Err(TryLockError::Error(e)) => return Err(Error::file("lock", path)(e)),
+        }
     }
+    Ok(())
 }
