@@ -126,12 +126,12 @@ impl Dinov2Config {
 
     /// Side in pixels of the image whose positions need no resampling.
     pub fn native_size(&self) -> usize {
-        self.grid * self.patch
+        self.grid.saturating_mul(self.patch)
     }
 
     /// Tokens before the first patch: class and registers.
     pub fn prefix_tokens(&self) -> usize {
-        1 + self.registers
+        self.registers.saturating_add(1)
     }
 
     /// Number of attention heads of the published encoders of this width.
@@ -197,6 +197,8 @@ impl Dinov2Config {
     }
 
     /// Every parameter and its shape, under the official names. The mask token is among them.
+    ///
+    /// For a configuration that [`check`](Self::check) accepts; the sizes of others may overflow.
     pub fn parameters(&self) -> Vec<(String, Vec<usize>)> {
         let d = self.embed_dim;
         let mut out = vec![

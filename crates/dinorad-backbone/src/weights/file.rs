@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs::File,
+    fs::{self, File, Metadata},
     path::{Path, PathBuf},
 };
 
@@ -125,13 +125,22 @@ impl WeightFile {
     }
 }
 
-fn map(path: &Path) -> Result<Mmap> {
+/// Opens a file that is one: to open a pipe is to wait for its writer, perhaps forever.
+pub(super) fn open_regular(path: &Path) -> Result<File> {
+    let check = |meta: std::io::Result<Metadata>| match meta {
+        Ok(meta) if meta.is_file() => Ok(()),
+        Ok(_) => Err(Error::format(path, "not a regular file")),
+        Err(e) => Err(Error::read(path, e)),
+    };
+    check(fs::metadata(path))?;
     let file = File::open(path).map_err(|e| Error::read(path, e))?;
-    let meta = file.metadata().map_err(|e| Error::read(path, e))?;
-    if !meta.is_file() {
-        return Err(Error::format(path, "not a regular file"));
-    }
-    if meta.len() == 0 {
+    check(file.metadata())?;
+    Ok(file)
+}
+
+fn map(path: &Path) -> Result<Mmap> {
+    let file = open_regular(path)?;
+    if file.metadata().map_err(|e| Error::read(path, e))?.len() == 0 {
         return Err(Error::format(path, "empty"));
     }
     // SAFETY: the map is only read. As for every reader of mapped weights, a file that is cut

@@ -3,12 +3,13 @@
 use std::{
     collections::BTreeSet,
     fs,
+    io::Read,
     path::{Path, PathBuf},
 };
 
 use serde_json::Value;
 
-use super::layout::Layout;
+use super::{file::open_regular, layout::Layout};
 use crate::{Dinov2Config, Error, FeedForward, Normalization, Result, swiglu_hidden};
 
 /// A configuration or an index larger than this is neither.
@@ -69,12 +70,12 @@ fn shards(index: &Path) -> Result<Vec<PathBuf>> {
 }
 
 pub(crate) fn read_json(path: &Path) -> Result<Value> {
-    let meta = fs::metadata(path).map_err(|e| Error::read(path, e))?;
-    if meta.len() > MAX_JSON_BYTES {
+    let mut text = Vec::new();
+    let read = open_regular(path)?.take(MAX_JSON_BYTES + 1).read_to_end(&mut text);
+    if read.map_err(|e| Error::read(path, e))? as u64 > MAX_JSON_BYTES {
         return Err(Error::format(path, "too large for a configuration"));
     }
-    let text = fs::read_to_string(path).map_err(|e| Error::read(path, e))?;
-    serde_json::from_str(&text).map_err(|e| Error::format(path, format!("not JSON: {e}")))
+    serde_json::from_slice(&text).map_err(|e| Error::format(path, format!("not JSON: {e}")))
 }
 
 /// A file beside the weights, if it is there.

@@ -11,7 +11,7 @@ use super::{
     file::WeightFile,
     folder,
     layout::{Found, Place, place},
-    report::{LoadReport, ShapeMismatch, Unmatched, nearest},
+    report::{LoadReport, ShapeMismatch, unmatched},
     shapes,
 };
 use crate::{BackboneSpec, Dinov2, Dinov2Config, Error, LoadOptions, Normalization, Origin, Result};
@@ -212,19 +212,10 @@ fn matched(
             places.insert(official, resolved);
         }
     }
-    let unused: Vec<&String> = found.names.keys().filter(|n| !used.contains(*n)).collect();
-    let free: Vec<&str> = unused.iter().map(|n| n.as_str()).collect();
+    let unused: Vec<&str> = found.names.keys().filter(|n| !used.contains(*n)).map(String::as_str).collect();
     let full = |name: &str| format!("{}{name}", found.prefix);
-    report.missing = missing
-        .iter()
-        .map(|name| Unmatched { name: full(name), nearest: nearest(name, free.iter().copied()).map(|n| full(&n)) })
-        .collect();
-    report.unused = unused
-        .iter()
-        .map(|name| Unmatched {
-            name: found.name(name).unwrap_or(name).to_owned(),
-            nearest: nearest(name, wanted.iter().map(String::as_str)).map(|n| full(&n)),
-        })
-        .collect();
+    let in_file = |name: &str| found.name(name).unwrap_or(name).to_owned();
+    report.missing = unmatched(missing.iter().map(String::as_str), unused.iter().copied(), full, full);
+    report.unused = unmatched(unused.iter().copied(), wanted.iter().map(String::as_str), in_file, full);
     (places, report)
 }

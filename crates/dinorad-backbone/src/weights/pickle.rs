@@ -4,15 +4,20 @@
 //! dictionaries, lists, numbers and text are understood, everything else becomes an opaque value.
 //! Values live in one arena and refer to each other by index, so that no input can nest deeply
 //! enough to exhaust the stack.
+//!
+//! A reference costs two bytes and may stand for megabytes, so nothing is ever copied through one:
+//! names are shared and short, classes are kept as what they mean, and operations, tensors and
+//! named values are counted. Memory stays below some hundred bytes per byte of the pickle, and
+//! below half a gigabyte however long it is.
 
-use std::collections::HashMap;
+use std::{borrow::Cow, collections::HashMap, rc::Rc};
 
 use candle::DType;
 
 /// A storage: the flat array that tensors are views of.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct StorageRef {
-    pub(super) key: String,
+    pub(super) key: Rc<str>,
     pub(super) dtype: Option<DType>,
 }
 
@@ -30,8 +35,15 @@ const MAX_DEPTH: usize = 8;
 /// More named values than any checkpoint has.
 const MAX_VISITS: usize = 1 << 20;
 
-/// Names longer than any parameter's.
+/// Names longer than any parameter's. Longer text says nothing about tensors.
 const MAX_NAME: usize = 1024;
+/// More operations than any checkpoint's pickle has: one of all training states of the giant
+/// encoder has a quarter of a million.
+const MAX_OPERATIONS: usize = 1 << 22;
+/// More tensors than any checkpoint has.
+const MAX_TENSORS: usize = 1 << 16;
+/// More axes than any tensor has.
+const MAX_AXES: usize = 16;
 
 /// What a pickled object says about tensors.
 pub(super) struct Contents {
@@ -57,13 +69,13 @@ pub(super) fn contents(bytes: &[u8]) -> Result<Contents, String> {
 }
 
 /// The pickled list of texts, and the bytes read.
-pub(super) fn strings(bytes: &[u8]) -> Result<(Vec<String>, usize), String> {
+pub(super) fn strings(bytes: &[u8]) -> Result<(Vec<Rc<str>>, usize), String> {
     let (machine, root, used) = Machine::run(bytes)?;
     let items = match machine.node(root) {
         Some(Node::List(items) | Node::Tuple(items)) => items.as_slice(),
         _ => return Err("list of storages expected".into()),
     };
-    Ok((items.iter().filter_map(|v| machine.text(*v).map(str::to_owned)).collect(), used))
+    Ok((items.iter().filter_map(|v| machine.text(*v).cloned()).collect(), used))
 }
 
 /// The bytes of one pickled object.
@@ -71,23 +83,57 @@ pub(super) fn skip(bytes: &[u8]) -> Result<usize, String> {
     Machine::run(bytes).map(|(_, _, used)| used)
 }
 
-/// A value: a number, a node of the arena, or something of no interest.
+/// A value: a number, a class or function, a node of the arena, or something of no interest.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Value {
     Opaque,
     Int(i64),
+    Global(Global),
     Node(usize),
+}
+
+/// The classes and functions that make tensors and dictionaries.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Global {
+    Dict,
+    Parameter,
+    Tensor,
+    /// A typed storage; the element type if it is one this crate knows.
+    Storage(Option<DType>),
+}
+
+impl Global {
+    fn named(module: &str, name: &str) -> Value {
+        let global = match (module, name) {
+            ("collections", "OrderedDict" | "defaultdict") => Global::Dict,
+            ("torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state") => Global::Parameter,
+            ("torch._utils", "_rebuild_tensor" | "_rebuild_tensor_v2") => Global::Tensor,
+            (_, name) if name.ends_with("Storage") => Global::Storage(match name {
+                "FloatStorage" => Some(DType::F32),
+                "DoubleStorage" => Some(DType::F64),
+                "HalfStorage" => Some(DType::F16),
+                "BFloat16Storage" => Some(DType::BF16),
+                "ByteStorage" | "CharStorage" | "BoolStorage" => Some(DType::U8),
+                "ShortStorage" => Some(DType::I16),
+                "IntStorage" => Some(DType::I32),
+                "LongStorage" => Some(DType::I64),
+                _ => None,
+            }),
+            _ => return Value::Opaque,
+        };
+        Value::Global(global)
+    }
 }
 
 #[derive(Debug)]
 enum Node {
-    Text(String),
+    /// At most [`MAX_NAME`] bytes.
+    Text(Rc<str>),
     List(Vec<Value>),
     Tuple(Vec<Value>),
     Dict(Vec<(Value, Value)>),
-    Global(String, String),
     Storage(StorageRef),
-    Tensor(TensorRef),
+    Tensor(Box<TensorRef>),
 }
 
 #[derive(Default)]
@@ -96,6 +142,7 @@ struct Machine {
     stack: Vec<Value>,
     marks: Vec<usize>,
     memo: HashMap<usize, Value>,
+    tensors: usize,
 }
 
 const CUT: &str = "checkpoint is cut off";
@@ -120,17 +167,16 @@ impl<'a> Reader<'a> {
         usize::try_from(v).map_err(|_| CUT.to_owned())
     }
 
-    fn line(&mut self) -> Result<String, String> {
+    fn line(&mut self) -> Result<Cow<'a, str>, String> {
         let rest = self.bytes.get(self.at..).unwrap_or_default();
         let n = rest.iter().position(|b| *b == b'\n').ok_or(CUT)?;
-        let line = String::from_utf8_lossy(&rest[..n]).into_owned();
         self.at += n + 1;
-        Ok(line)
+        Ok(String::from_utf8_lossy(&rest[..n]))
     }
 
-    fn text(&mut self, length_bytes: usize) -> Result<String, String> {
+    fn text(&mut self, length_bytes: usize) -> Result<Cow<'a, str>, String> {
         let n = self.uint(length_bytes)?;
-        Ok(String::from_utf8_lossy(self.take(n)?).into_owned())
+        Ok(String::from_utf8_lossy(self.take(n)?))
     }
 }
 
@@ -138,7 +184,7 @@ impl Machine {
     fn run(bytes: &[u8]) -> Result<(Self, Value, usize), String> {
         let mut machine = Machine::default();
         let mut r = Reader { bytes, at: 0 };
-        loop {
+        for _ in 0..MAX_OPERATIONS {
             let op = r.uint(1)? as u8;
             if op == b'.' {
                 let root = machine.pop()?;
@@ -146,6 +192,7 @@ impl Machine {
             }
             machine.step(op, &mut r)?;
         }
+        Err(format!("checkpoint has more than {MAX_OPERATIONS} pickled values"))
     }
 
     fn step(&mut self, op: u8, r: &mut Reader<'_>) -> Result<(), String> {
@@ -174,12 +221,12 @@ impl Machine {
                 r.line()?;
                 self.stack.push(Value::Opaque);
             }
-            b'X' | b'T' => self.push_text(r.text(4)?),
-            0x8c | b'U' => self.push_text(r.text(1)?),
-            0x8d => self.push_text(r.text(8)?),
+            b'X' | b'T' => self.push_text(&r.text(4)?),
+            0x8c | b'U' => self.push_text(&r.text(1)?),
+            0x8d => self.push_text(&r.text(8)?),
             b'V' | b'S' => {
                 let line = r.line()?;
-                self.push_text(line.trim_matches(['\'', '"']).to_owned());
+                self.push_text(line.trim_matches(['\'', '"']));
             }
             b'B' | b'C' | 0x8e | 0x96 => {
                 let n = r.uint(match op {
@@ -192,12 +239,15 @@ impl Machine {
             }
             b'c' => {
                 let (module, name) = (r.line()?, r.line()?);
-                self.push(Node::Global(module, name));
+                self.stack.push(Global::named(&module, &name));
             }
             0x93 => {
                 let (name, module) = (self.pop()?, self.pop()?);
-                let text = |v| self.text(v).unwrap_or_default().to_owned();
-                self.push(Node::Global(text(module), text(name)));
+                let global = match (self.text(module), self.text(name)) {
+                    (Some(module), Some(name)) => Global::named(module, name),
+                    _ => Value::Opaque,
+                };
+                self.stack.push(global);
             }
             b'(' => self.marks.push(self.stack.len()),
             b'}' => self.push(Node::Dict(Vec::new())),
@@ -206,7 +256,7 @@ impl Machine {
             0x85..=0x87 => {
                 let n = usize::from(op - 0x84);
                 let at = self.stack.len().checked_sub(n).ok_or(UNDERFLOW)?;
-                let items = self.stack.split_off(at);
+                let items = self.stack.drain(at..).collect();
                 self.push(Node::Tuple(items));
             }
             b't' => {
@@ -296,8 +346,11 @@ impl Machine {
         self.stack.push(Value::Int(v));
     }
 
-    fn push_text(&mut self, text: String) {
-        self.push(Node::Text(text));
+    fn push_text(&mut self, text: &str) {
+        match text.len() <= MAX_NAME {
+            true => self.push(Node::Text(text.into())),
+            false => self.stack.push(Value::Opaque),
+        }
     }
 
     /// Takes the top value; values under an open mark stay.
@@ -314,7 +367,8 @@ impl Machine {
 
     fn pop_mark(&mut self) -> Result<Vec<Value>, String> {
         let at = self.marks.pop().filter(|at| *at <= self.stack.len()).ok_or(UNDERFLOW)?;
-        Ok(self.stack.split_off(at))
+        // Exactly as large as its values: `split_off` would pass on the capacity of the whole stack.
+        Ok(self.stack.drain(at..).collect())
     }
 
     fn node(&self, value: Value) -> Option<&Node> {
@@ -324,7 +378,7 @@ impl Machine {
         }
     }
 
-    fn text(&self, value: Value) -> Option<&str> {
+    fn text(&self, value: Value) -> Option<&Rc<str>> {
         match self.node(value) {
             Some(Node::Text(text)) => Some(text),
             _ => None,
@@ -355,25 +409,20 @@ impl Machine {
 
     /// What a call would give, for the few calls that make tensors and dictionaries.
     fn call(&mut self, callable: Value, args: Value) -> Result<Value, String> {
-        let Some(Node::Global(module, name)) = self.node(callable) else { return Ok(Value::Opaque) };
         let args = match self.node(args) {
-            Some(Node::Tuple(args)) => args.clone(),
-            _ => Vec::new(),
+            Some(Node::Tuple(args)) => args.as_slice(),
+            _ => &[],
         };
-        let node = match (module.as_str(), name.as_str()) {
-            ("collections", "OrderedDict" | "defaultdict") => Node::Dict(Vec::new()),
-            ("torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state") => {
-                return Ok(args.first().copied().unwrap_or(Value::Opaque));
-            }
-            ("torch._utils", "_rebuild_tensor" | "_rebuild_tensor_v2") => {
-                let tensor = (|| {
-                    let Some(Node::Storage(storage)) = self.node(*args.first()?) else { return None };
-                    let offset = self.size(*args.get(1)?)?;
-                    let (shape, strides) = (self.sizes(*args.get(2)?)?, self.sizes(*args.get(3)?)?);
-                    let fits = shape.len() == strides.len() && shape.len() <= 16;
-                    fits.then(|| TensorRef { storage: storage.clone(), offset, shape, strides })
-                })();
-                Node::Tensor(tensor.ok_or("checkpoint is damaged: a tensor without storage or sizes")?)
+        let node = match callable {
+            Value::Global(Global::Dict) => Node::Dict(Vec::new()),
+            Value::Global(Global::Parameter) => return Ok(args.first().copied().unwrap_or(Value::Opaque)),
+            Value::Global(Global::Tensor) => {
+                let tensor = self.tensor(args).ok_or("checkpoint is damaged: a tensor without storage or sizes")?;
+                self.tensors += 1;
+                if self.tensors > MAX_TENSORS {
+                    return Err(format!("checkpoint has more than {MAX_TENSORS} tensors"));
+                }
+                Node::Tensor(Box::new(tensor))
             }
             _ => return Ok(Value::Opaque),
         };
@@ -381,39 +430,32 @@ impl Machine {
         Ok(Value::Node(self.arena.len() - 1))
     }
 
+    /// The tensor of `(storage, offset, shape, strides, ..)`.
+    fn tensor(&self, args: &[Value]) -> Option<TensorRef> {
+        let [storage, offset, shape, strides, ..] = args else { return None };
+        let Some(Node::Storage(storage)) = self.node(*storage) else { return None };
+        let (shape, strides) = (self.sizes(*shape)?, self.sizes(*strides)?);
+        let storage = storage.clone();
+        (shape.len() == strides.len()).then_some(TensorRef { storage, offset: size(*offset)?, shape, strides })
+    }
+
     /// The storage of a persistent id `('storage', type, key, location, count[, view])`.
     fn storage(&mut self, id: Value) -> Result<Value, String> {
         let Some(Node::Tuple(parts)) = self.node(id) else { return Ok(Value::Opaque) };
-        let dtype = match parts.get(1).and_then(|v| self.node(*v)) {
-            Some(Node::Global(_, name)) => match name.as_str() {
-                "FloatStorage" => Some(DType::F32),
-                "DoubleStorage" => Some(DType::F64),
-                "HalfStorage" => Some(DType::F16),
-                "BFloat16Storage" => Some(DType::BF16),
-                "ByteStorage" | "CharStorage" | "BoolStorage" => Some(DType::U8),
-                "ShortStorage" => Some(DType::I16),
-                "IntStorage" => Some(DType::I32),
-                "LongStorage" => Some(DType::I64),
-                _ => None,
-            },
+        let dtype = match parts.get(1) {
+            Some(Value::Global(Global::Storage(dtype))) => *dtype,
             _ => None,
         };
-        let Some(key) = parts.get(2).and_then(|v| self.text(*v)) else { return Ok(Value::Opaque) };
-        let storage = StorageRef { key: key.to_owned(), dtype };
-        self.arena.push(Node::Storage(storage));
+        let Some(key) = parts.get(2).and_then(|v| self.text(*v)).cloned() else { return Ok(Value::Opaque) };
+        self.arena.push(Node::Storage(StorageRef { key, dtype }));
         Ok(Value::Node(self.arena.len() - 1))
-    }
-
-    fn size(&self, value: Value) -> Option<usize> {
-        match value {
-            Value::Int(v) => usize::try_from(v).ok(),
-            _ => None,
-        }
     }
 
     fn sizes(&self, value: Value) -> Option<Vec<usize>> {
         match self.node(value)? {
-            Node::Tuple(items) | Node::List(items) => items.iter().map(|v| self.size(*v)).collect(),
+            Node::Tuple(items) | Node::List(items) if items.len() <= MAX_AXES => {
+                items.iter().map(|v| size(*v)).collect()
+            }
             _ => None,
         }
     }
@@ -428,24 +470,36 @@ impl Machine {
     ) -> Result<(), String> {
         *left = left.checked_sub(1).ok_or("checkpoint has too many values")?;
         match self.node(value) {
-            Some(Node::Tensor(tensor)) => out.push((name, tensor.clone())),
+            Some(Node::Tensor(tensor)) => {
+                if out.len() >= MAX_TENSORS {
+                    return Err(format!("checkpoint names more than {MAX_TENSORS} tensors"));
+                }
+                out.push((name, TensorRef::clone(tensor)));
+            }
             Some(Node::Dict(items)) if depth < MAX_DEPTH => {
                 for (key, item) in items {
                     let key = match (self.text(*key), key) {
-                        (Some(text), _) => text.to_owned(),
-                        (None, Value::Int(v)) => v.to_string(),
+                        (Some(text), _) => Cow::Borrowed(&**text),
+                        (None, Value::Int(v)) => Cow::Owned(v.to_string()),
                         _ => continue,
                     };
-                    let full = if name.is_empty() { key } else { format!("{name}.{key}") };
-                    if full.len() > MAX_NAME {
+                    if name.len() + 1 + key.len() > MAX_NAME {
                         return Err("checkpoint has a name without end".into());
                     }
+                    let full = if name.is_empty() { key.into_owned() } else { format!("{name}.{key}") };
                     self.collect(*item, full, depth + 1, left, out)?;
                 }
             }
             _ => {}
         }
         Ok(())
+    }
+}
+
+fn size(value: Value) -> Option<usize> {
+    match value {
+        Value::Int(v) => usize::try_from(v).ok(),
+        _ => None,
     }
 }
 

@@ -76,6 +76,29 @@ impl fmt::Display for LoadReport {
     }
 }
 
+/// Names that are told their nearest; after so many the file is another model's.
+const MAX_SUGGESTIONS: usize = 32;
+/// Names among which the nearest is looked for.
+const MAX_CANDIDATES: usize = 1 << 14;
+
+/// The names, each with the most similar candidate.
+///
+/// Distances cost time, so of very many names only the first get a neighbour.
+pub(crate) fn unmatched<'a>(
+    names: impl IntoIterator<Item = &'a str>,
+    candidates: impl IntoIterator<Item = &'a str>,
+    full: impl Fn(&str) -> String,
+    full_candidate: impl Fn(&str) -> String,
+) -> Vec<Unmatched> {
+    let candidates: Vec<&str> = candidates.into_iter().take(MAX_CANDIDATES).collect();
+    let neighbour = |i: usize, name: &str| (i < MAX_SUGGESTIONS).then(|| nearest(name, candidates.iter().copied()));
+    let both = |(i, name): (usize, &str)| Unmatched {
+        name: full(name),
+        nearest: neighbour(i, name).flatten().map(|n| full_candidate(&n)),
+    };
+    names.into_iter().enumerate().map(both).collect()
+}
+
 /// The candidate most similar to `name`, if any shares a fair part of it.
 pub(crate) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
     let budget = name.len() / 2;

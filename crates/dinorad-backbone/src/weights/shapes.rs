@@ -105,7 +105,8 @@ pub(crate) fn read(file: &WeightFile, found: &Found) -> Result<Shapes> {
         grid,
         registers,
         feed_forward,
-        hidden: hidden.unwrap_or(4 * embed_dim),
+        // Sizes beyond reason are refused by the configuration's own check, which comes later.
+        hidden: hidden.unwrap_or(embed_dim.saturating_mul(4)),
         qkv_bias: any(".attn.qkv.bias") || any(".attention.attention.query.bias"),
         // timm names without gains are those of any other vision transformer: report them missing.
         layer_scale: any(".ls1.gamma") || any(".layer_scale1.lambda1") || found.layout != Layout::Official,

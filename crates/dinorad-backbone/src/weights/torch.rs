@@ -41,7 +41,8 @@ fn archive(bytes: &[u8]) -> Result<Vec<(String, Entry)>, String> {
         return Err("saved on a big-endian machine".into());
     }
     let body = bytes.get(pickle_at.0..pickle_at.1).ok_or("damaged zip archive")?;
-    place(pickle::contents(body)?.tensors, |key| members.get(&format!("{folder}data/{key}")).copied())
+    let tensors = pickle::contents(body)?.tensors;
+    place(tensors, bytes.len(), |key| members.get(&format!("{folder}data/{key}")).copied())
 }
 
 /// Start and end of every stored member by name.
@@ -119,26 +120,32 @@ fn plain(bytes: &[u8]) -> Result<Vec<(String, Entry)>, String> {
     at += object.used;
     let (keys, used) = pickle::strings(bytes.get(at..).unwrap_or_default())?;
     at += used;
-    let sizes: HashMap<&str, usize> = object.storages.iter().map(|s| (s.key.as_str(), s.element_size())).collect();
-    let mut storages = HashMap::new();
+    let sizes: HashMap<&str, usize> = object.storages.iter().map(|s| (&*s.key, s.element_size())).collect();
+    let mut storages: HashMap<&str, (usize, usize)> = HashMap::new();
     for key in &keys {
         let count = bytes.get(at..at + 8).and_then(|b| b.try_into().ok()).map(u64::from_le_bytes);
         let count = count.and_then(|n| usize::try_from(n).ok()).ok_or("cut off before its tensors")?;
-        let size = sizes.get(key.as_str()).ok_or("damaged list of storages")?;
+        let size = sizes.get(&**key).ok_or("damaged list of storages")?;
         let start = at + 8;
         let end = count.checked_mul(*size).and_then(|n| n.checked_add(start)).filter(|end| *end <= bytes.len());
         at = end.ok_or("cut off within its tensors")?;
-        storages.insert(key.clone(), (start, at));
+        storages.insert(key, (start, at));
     }
-    place(object.tensors, |key| storages.get(key).copied())
+    place(object.tensors, bytes.len(), |key| storages.get(key).copied())
 }
+
+/// Tensors may share a storage, or be views of a part of it; together they stay below this many
+/// times the file, or a small file would stand for any amount of memory.
+const MAX_SHARING: usize = 2;
 
 /// Puts tensors to their bytes.
 fn place(
     tensors: Vec<(String, pickle::TensorRef)>,
+    file_len: usize,
     storage: impl Fn(&str) -> Option<(usize, usize)>,
 ) -> Result<Vec<(String, Entry)>, String> {
     let mut out = Vec::with_capacity(tensors.len());
+    let mut left = file_len.saturating_mul(MAX_SHARING);
     for (name, t) in tensors {
         let (from, to) = storage(&t.storage.key).ok_or_else(|| format!("tensor `{name}` has no data"))?;
         let size = t.storage.element_size();
@@ -147,6 +154,10 @@ fn place(
         let (Some(count), Some(start)) = (count, start) else {
             return Err(format!("tensor `{name}` reaches beyond its data"));
         };
+        left = count
+            .checked_mul(size)
+            .and_then(|n| left.checked_sub(n))
+            .ok_or_else(|| format!("its tensors are more than {MAX_SHARING} times as large as the file"))?;
         let row_by_row = is_row_by_row(&t.shape, &t.strides);
         let end = match row_by_row {
             true => count.checked_mul(size).and_then(|n| start.checked_add(n)).filter(|end| *end <= to),
