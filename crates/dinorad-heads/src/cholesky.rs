@@ -1,5 +1,7 @@
 //! Cholesky factors of dense symmetric matrices, in blocks.
 
+use std::ops::Range;
+
 use crate::matmul::{Mat, Threads, gemm};
 
 /// Columns factored together; the rest of the matrix is updated by matrix products.
@@ -61,21 +63,67 @@ impl Cholesky {
         Some(Cholesky { lower: a, n })
     }
 
-    /// Solves `A·x = b` in place.
-    pub(crate) fn solve(&self, b: &mut [f64]) {
+    /// Solves `A·x = b` in place for every row `b` of a `(rows, n)` matrix.
+    ///
+    /// Substitution within blocks, matrix products between them.
+    pub(crate) fn solve(&self, rows: &mut [f64], threads: Threads) {
         let n = self.n;
-        for row in 0..n {
-            let own = &self.lower[row * n..row * n + row + 1];
-            let sum: f64 = own[..row].iter().zip(b.iter()).map(|(l, x)| l * x).sum();
-            b[row] = (b[row] - sum) / own[row];
+        let starts = (0..n).step_by(BLOCK);
+        let mut solved = Vec::new();
+        let mut product = Vec::new();
+        for start in starts.clone() {
+            let end = (start + BLOCK).min(n);
+            for b in rows.chunks_exact_mut(n) {
+                for row in start..end {
+                    let own = &self.lower[row * n + start..row * n + row + 1];
+                    let sum: f64 = own.iter().zip(&b[start..row]).map(|(l, x)| l * x).sum();
+                    b[row] = (b[row] - sum) / own[row - start];
+                }
+            }
+            // what is solved leaves the rows below the block
+            if end < n {
+                let below = Mat::strided(&self.lower[end * n + start..], n - end, end - start, n);
+                subtract(rows, n, start..end, end..n, below.t(), &mut solved, &mut product, threads);
+            }
         }
-        // Lᵀ by rows of L, so that memory is walked in order
-        for row in (0..n).rev() {
-            let own = &self.lower[row * n..row * n + row + 1];
-            let x = b[row] / own[row];
-            b[row] = x;
-            b[..row].iter_mut().zip(own).for_each(|(b, l)| *b -= l * x);
+        for start in starts.rev() {
+            let end = (start + BLOCK).min(n);
+            for b in rows.chunks_exact_mut(n) {
+                for row in (start..end).rev() {
+                    let own = &self.lower[row * n + start..row * n + row + 1];
+                    let x = b[row] / own[row - start];
+                    b[row] = x;
+                    b[start..row].iter_mut().zip(own).for_each(|(b, l)| *b -= l * x);
+                }
+            }
+            if start > 0 {
+                let left = Mat::strided(&self.lower[start * n..], end - start, start, n);
+                subtract(rows, n, start..end, 0..start, left, &mut solved, &mut product, threads);
+            }
         }
+    }
+}
+
+/// `rows[:, to] -= rows[:, from]·factor`.
+fn subtract(
+    rows: &mut [f64],
+    n: usize,
+    from: Range<usize>,
+    to: Range<usize>,
+    factor: Mat<'_, f64>,
+    solved: &mut Vec<f64>,
+    product: &mut Vec<f64>,
+    threads: Threads,
+) {
+    let count = rows.len() / n;
+    solved.clear();
+    for row in rows.chunks_exact(n) {
+        solved.extend_from_slice(&row[from.clone()]);
+    }
+    product.resize(count * to.len(), 0.0);
+    gemm(product, 0.0, Mat::new(solved, count, from.len()), factor, 1.0, threads);
+    for (row, product) in rows.chunks_exact_mut(n).zip(product.chunks_exact(to.len())) {
+        row[to.clone()].iter_mut().zip(product).for_each(|(b, p)| *b -= p);
     }
 }
 
@@ -94,10 +142,12 @@ mod tests {
             gemm(&mut a, 0.0, Mat::new(&m, n, n), Mat::new(&m, n, n).t(), 1.0, Threads::One);
             (0..n).for_each(|i| a[i * n + i] += 1.0);
             let x: Vec<f64> = (0..n).map(|i| (i as f64).sin()).collect();
-            let mut b: Vec<f64> = a.chunks(n).map(|r| r.iter().zip(&x).map(|(a, x)| a * x).sum()).collect();
-            Cholesky::new(a, n, Threads::One).unwrap().solve(&mut b);
-            for (got, want) in b.iter().zip(&x) {
-                assert!((got - want).abs() < 1e-9, "n {n}: {got} {want}");
+            let b: Vec<f64> = a.chunks(n).map(|r| r.iter().zip(&x).map(|(a, x)| a * x).sum()).collect();
+            let mut rows = [b.clone(), b.iter().map(|v| -2.0 * v).collect()].concat();
+            Cholesky::new(a, n, Threads::One).unwrap().solve(&mut rows, Threads::One);
+            for (i, want) in x.iter().enumerate() {
+                assert!((rows[i] - want).abs() < 1e-9, "n {n}: {} {want}", rows[i]);
+                assert!((rows[n + i] + 2.0 * want).abs() < 1e-9);
             }
         }
         assert!(Cholesky::new(vec![-1.0], 1, Threads::One).is_none());

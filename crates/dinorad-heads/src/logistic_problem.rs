@@ -285,10 +285,12 @@ impl Convex for Problem<'_> {
 
     fn precondition(&self, vector: &mut [f64]) {
         let (weights, intercepts) = vector.split_at_mut(self.n_weights());
-        for row in weights.chunks_exact_mut(self.design.dim) {
-            match &self.factor {
-                Factor::Full(factor) => factor.solve(row),
-                Factor::Diagonal(d) => row.iter_mut().zip(d).for_each(|(v, d)| *v /= d),
+        match &self.factor {
+            Factor::Full(factor) => factor.solve(weights, self.threads),
+            Factor::Diagonal(d) => {
+                for row in weights.chunks_exact_mut(self.design.dim) {
+                    row.iter_mut().zip(d).for_each(|(v, d)| *v /= d);
+                }
             }
         }
         intercepts.iter_mut().for_each(|v| *v /= self.intercept_curvature);

@@ -28,10 +28,16 @@ pub(crate) enum Itself {
     Skipped,
 }
 
-/// Query rows and gallery rows per product. The block of similarities (1 MB) stays in a core's
-/// cache between the product and the selection. Fixed, so that no result depends on the machine.
-const QUERIES: usize = 128;
-const GALLERY: usize = 2048;
+/// Gallery rows per product: with the queries of a block, a buffer of similarities of at most 2 MB
+/// that stays in a core's cache between the product and the selection.
+const GALLERY: usize = 1024;
+
+/// Queries per block: many, so that packing the gallery for the product is worth it, but enough
+/// blocks for many cores. Depends on the number of queries alone, so no result depends on the
+/// machine.
+fn queries_per_block(n: usize) -> usize {
+    n.div_ceil(16).next_multiple_of(32).clamp(32, 512)
+}
 
 /// The `k` rows of `gallery` most similar to each of `queries`; both of unit length.
 ///
@@ -50,9 +56,10 @@ pub(crate) fn nearest(gallery: &Rows, queries: &Rows, k: usize, itself: Itself) 
     let mut indices = vec![0u32; queries.n * k];
     let mut similarities = vec![0f32; queries.n * k];
     let dim = gallery.dim;
-    let blocks = queries.data.par_chunks(QUERIES * dim);
-    let outputs = indices.par_chunks_mut(QUERIES * k).zip(similarities.par_chunks_mut(QUERIES * k));
-    let buffer = || vec![0f32; QUERIES * GALLERY.min(gallery.n)];
+    let per_block = queries_per_block(queries.n);
+    let blocks = queries.data.par_chunks(per_block * dim);
+    let outputs = indices.par_chunks_mut(per_block * k).zip(similarities.par_chunks_mut(per_block * k));
+    let buffer = || vec![0f32; per_block * GALLERY.min(gallery.n)];
     blocks.zip(outputs).enumerate().for_each_init(buffer, |buffer, (block, (rows, (indices, similarities)))| {
         let n = rows.len() / dim;
         let mut best: Vec<TopK> = (0..n).map(|_| TopK::new(k)).collect();
@@ -61,7 +68,7 @@ pub(crate) fn nearest(gallery: &Rows, queries: &Rows, k: usize, itself: Itself) 
             let product = &mut buffer[..n * width];
             gemm(product, 0.0, Mat::new(rows, n, dim), Mat::new(columns, width, dim).t(), 1.0, Threads::One);
             for (i, (best, values)) in best.iter_mut().zip(product.chunks_exact(width)).enumerate() {
-                let skip = (itself == Itself::Skipped).then_some((block * QUERIES + i) as u32);
+                let skip = (itself == Itself::Skipped).then_some((block * per_block + i) as u32);
                 best.extend(values, (piece * GALLERY) as u32, skip);
             }
         }
@@ -93,7 +100,7 @@ mod tests {
 
     #[test]
     fn equals_brute_force_across_blocks() {
-        let (gallery, queries) = (rows(GALLERY + 301, 7, 1), rows(QUERIES + 9, 7, 2));
+        let (gallery, queries) = (rows(2 * GALLERY + 301, 7, 1), rows(137, 7, 2));
         let got = nearest(&gallery, &queries, 11, Itself::Allowed).unwrap();
         for (q, query) in queries.iter().enumerate() {
             let mut all: Vec<(f64, usize)> = gallery

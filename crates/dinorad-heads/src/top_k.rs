@@ -13,8 +13,15 @@ pub(crate) struct TopK {
     kept: Vec<(f32, u32)>,
 }
 
-/// Values looked at together.
-const LANES: usize = 32;
+/// Values looked at together, and again where one of them counts.
+const LANES: usize = 64;
+const PART: usize = 8;
+
+/// No early exit: the loop becomes vector comparisons.
+#[inline]
+fn any_above(values: &[f32], threshold: f32) -> bool {
+    values.iter().fold(false, |any, v| any | (*v > threshold))
+}
 
 impl TopK {
     pub(crate) fn new(k: usize) -> Self {
@@ -27,9 +34,12 @@ impl TopK {
         let mut index = first;
         for chunk in chunks.by_ref() {
             let threshold = self.threshold;
-            // no early exit: the loop becomes vector comparisons
-            if chunk.iter().fold(false, |any, v| any | (*v > threshold)) {
-                self.take(chunk, index, skip);
+            if any_above(chunk, threshold) {
+                for (i, part) in chunk.chunks_exact(PART).enumerate() {
+                    if any_above(part, self.threshold) {
+                        self.take(part, index + (i * PART) as u32, skip);
+                    }
+                }
             }
             index += LANES as u32;
         }
