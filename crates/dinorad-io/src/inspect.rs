@@ -74,7 +74,7 @@ pub struct Inspection {
     /// The verdict on a folder.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verdict: Option<SeriesReport>,
-    /// The series of a folder.
+    /// The series of a folder, by the UIDs that choose one of them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub series: Vec<SeriesInfo>,
     /// The arrays of an npz or MATLAB file.
@@ -350,7 +350,7 @@ impl fmt::Display for Inspection {
                 }
             }
         }
-        for s in &self.series {
+        for s in self.series.iter().filter(|_| self.series.len() > 1) {
             let modality = s.modality.as_deref().unwrap_or("?");
             writeln!(f, "series       {} ({modality}, {} files)", s.uid, s.files.len())?;
         }

@@ -92,7 +92,8 @@ pub struct FrameHeader {
     pub windows: Vec<Voi>,
 }
 
-/// The technical attributes of a DICOM image. No personal attribute is kept.
+/// The technical attributes of a DICOM image. No personal attribute is kept; UIDs of instances and
+/// series, which often hold dates, are not serialised.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Header {
@@ -101,10 +102,13 @@ pub struct Header {
     /// SOPClassUID.
     pub sop_class: Option<String>,
     /// SOPInstanceUID.
+    #[serde(skip)]
     pub sop_instance: Option<String>,
     /// SeriesInstanceUID.
+    #[serde(skip)]
     pub series: Option<String>,
     /// FrameOfReferenceUID.
+    #[serde(skip)]
     pub frame_of_reference: Option<String>,
     /// Modality such as `CT`.
     pub modality: Option<String>,

@@ -92,7 +92,8 @@ pub enum Problem {
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 #[non_exhaustive]
 pub struct SeriesReport {
-    /// SeriesInstanceUID.
+    /// SeriesInstanceUID; not serialised, since UIDs often hold dates.
+    #[serde(skip)]
     pub series_uid: String,
     /// The files in slice order: ascending along the normal `row x column`.
     pub files: Vec<PathBuf>,
