@@ -64,7 +64,7 @@ fn sets() -> impl Iterator<Item = InstructionSet> {
 
 /// Prints past the test harness, which would keep the lines of a passing test to itself.
 fn line(text: &str) {
-    writeln!(std::io::stdout(), "{text}").unwrap();
+    std::io::stdout().lock().write_all(format!("{text}\n").as_bytes()).unwrap();
 }
 
 struct Case {

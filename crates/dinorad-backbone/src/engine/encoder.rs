@@ -139,7 +139,7 @@ impl<M: Matrix> Encoder<M> {
                 results.push(self.class_only(block, shape, qkv, heads, x, normalised, chains, attention));
                 break;
             }
-            let from = Rows { data: &**qkv, stride: qkv_stride };
+            let from = Rows { data: qkv, stride: qkv_stride };
             attention::attend(self.kernels, shape, from, RowsMut { data: heads, stride: x_stride }, attention);
             let next = (index < last).then(|| &self.blocks[index + 1]);
             let mut result = vec![0.0; if asked && wanted == Wanted::Tokens { rows * self.dim } else { 0 }];
@@ -235,7 +235,7 @@ impl<M: Matrix> Encoder<M> {
                 let to = &mut scratch.input[i * input_stride..][..inner];
                 self.patch_pixels(pixels, image, patch, to);
             }
-            let input = Rows { data: &*scratch.input, stride: input_stride };
+            let input = Rows { data: &scratch.input, stride: input_stride };
             let out = RowsMut { data: &mut x[row * x_stride..], stride: x_stride };
             self.patch_embed.multiply(self.kernels, n, input, 0..dim, out, Epilogue::Residual);
             row += n;
@@ -259,9 +259,9 @@ impl<M: Matrix> Encoder<M> {
     fn queries(&self, block: &Block<M>, count: usize, x: &[f32], qkv: &mut [f32], scratch: &mut ChainScratch) {
         let s = stride(self.dim);
         scratch.input.reserve(count * s);
-        let to = RowsMut { data: &mut *scratch.input, stride: s };
+        let to = RowsMut { data: &mut scratch.input, stride: s };
         block.norm1.apply(self.kernels, count, Rows { data: x, stride: s }, to);
-        let input = Rows { data: &*scratch.input, stride: s };
+        let input = Rows { data: &scratch.input, stride: s };
         let out = RowsMut { data: qkv, stride: stride(3 * self.dim) };
         block.qkv.multiply(self.kernels, count, input, 0..3 * self.dim, out, Epilogue::Bias);
     }
@@ -282,17 +282,17 @@ impl<M: Matrix> Encoder<M> {
         block.proj.multiply(kernels, count, input, 0..dim, out, Epilogue::Residual);
 
         scratch.input.reserve(count * s);
-        let to = RowsMut { data: &mut *scratch.input, stride: s };
+        let to = RowsMut { data: &mut scratch.input, stride: s };
         block.norm2.apply(kernels, count, Rows { data: &*x, stride: x_stride }, to);
         let hidden_stride = stride(SLAB);
         scratch.hidden.reserve(count * hidden_stride);
         let hidden = block.ffn_in.columns();
         for (slab, out) in block.ffn_out.iter().enumerate() {
             let columns = slab * SLAB..((slab + 1) * SLAB).min(hidden);
-            let input = Rows { data: &*scratch.input, stride: s };
-            let to = RowsMut { data: &mut *scratch.hidden, stride: hidden_stride };
+            let input = Rows { data: &scratch.input, stride: s };
+            let to = RowsMut { data: &mut scratch.hidden, stride: hidden_stride };
             block.ffn_in.multiply(kernels, count, input, columns, to, block.activation);
-            let input = Rows { data: &*scratch.hidden, stride: hidden_stride };
+            let input = Rows { data: &scratch.hidden, stride: hidden_stride };
             let to = RowsMut { data: &mut *x, stride: x_stride };
             out.multiply(kernels, count, input, 0..dim, to, Epilogue::Residual);
         }
