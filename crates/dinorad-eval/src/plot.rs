@@ -182,9 +182,12 @@ fn draw(
                 .legend(move |(x, y)| PathElement::new(vec![(x, y), (x + 22, y)], style));
         }
         if series.len() + dashed.len() > 1 || x_range.is_some() {
+            // Where the curves are not: below those that rise, above those that fall.
+            let rise: f64 = kept.iter().filter_map(|k| Some(k.last()?.1 - k.first()?.1)).sum();
+            let corner = if rise < 0.0 { SeriesLabelPosition::UpperRight } else { SeriesLabelPosition::LowerRight };
             chart
                 .configure_series_labels()
-                .position(SeriesLabelPosition::LowerRight)
+                .position(corner)
                 .legend_area_size(30)
                 .margin(14)
                 .label_font(text(FONT * 0.93))
