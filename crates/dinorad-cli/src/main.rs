@@ -10,16 +10,22 @@ mod progress;
 mod summary;
 mod table;
 
-use std::process::ExitCode;
+use std::{io::IsTerminal, process::ExitCode};
 
 use clap::Parser;
 
 /// Exit codes: 0 done, 1 some items failed, 2 could not run.
 fn main() -> ExitCode {
     let args = args::Args::parse();
-    let level = if args.verbose { "info,dinorad=debug" } else { "warn" };
+    // Slices without content are the rule in volumes; that they became zero is said with -v only.
+    let level = if args.verbose { "info,dinorad=debug" } else { "warn,dinorad_transforms=error" };
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| level.into());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .without_time()
+        .init();
     match commands::run(&args) {
         Ok(0) => ExitCode::SUCCESS,
         Ok(failed) => {
