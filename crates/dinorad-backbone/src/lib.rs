@@ -20,7 +20,7 @@ pub use dinov2::{
 };
 pub use error::{Error, Result};
 pub use load::{load, load_dinov2, load_with};
+pub use options::{LoadOptions, Normalization};
 pub use registry::{Encoder, Family, Output, find, registry};
 pub use source::Source;
-pub use options::{LoadOptions, Normalization};
 pub use weights::{Layout, LoadReport, ShapeMismatch, Unmatched, WeightFile, inspect, load_path};

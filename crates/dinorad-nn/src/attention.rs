@@ -1,6 +1,6 @@
 //! Multi-head self-attention.
 
-use candle::{D, DType, Device, Tensor};
+use candle::{D, DType, Tensor};
 use candle_nn::ops::{softmax, softmax_last_dim};
 
 use crate::{Linear, Mode, Result, error::parameter, parameters};
@@ -8,6 +8,8 @@ use crate::{Linear, Mode, Result, error::parameter, parameters};
 /// Scores of at most this many bytes are held at a time on the CPU: beyond, the softmax waits for
 /// memory.
 const SCORE_BYTES: usize = 32 << 20;
+/// The same on a GPU, where only its room counts: scores of a large batch would fill it.
+const SCORE_BYTES_GPU: usize = 1 << 30;
 
 /// Multi-head self-attention with one projection for queries, keys and values.
 ///
@@ -34,7 +36,7 @@ impl Attention {
     /// [`Error::Parameter`](crate::Error::Parameter) if `heads` does not divide the width.
     pub fn new(qkv: Linear, proj: Linear, heads: usize) -> Result<Self> {
         let dim = proj.weight().dim(0)?;
-        if heads == 0 || dim % heads != 0 {
+        if heads == 0 || !dim.is_multiple_of(heads) {
             return Err(parameter("attention heads", heads, "a divisor of the width"));
         }
         Ok(Attention { qkv, proj, heads })
@@ -61,10 +63,8 @@ impl Attention {
             Mode::Training => attend(&q, &k, &v, mode)?,
             Mode::Inference => {
                 let per_head = (n * n).max(1).saturating_mul(x.dtype().size_in_bytes());
-                let chunk = match x.device() {
-                    Device::Cpu => (SCORE_BYTES / per_head).clamp(1, b * self.heads),
-                    _ => b * self.heads,
-                };
+                let room = if x.device().is_cpu() { SCORE_BYTES } else { SCORE_BYTES_GPU };
+                let chunk = (room / per_head).clamp(1, b * self.heads);
                 let mut parts = Vec::new();
                 for start in (0..b * self.heads).step_by(chunk) {
                     let len = chunk.min(b * self.heads - start);

@@ -174,7 +174,7 @@ impl Dinov2Config {
         if self.registers > 1 << 10 {
             return fail("registers", &self.registers, "a number within reason");
         }
-        if self.heads == 0 || self.embed_dim % self.heads != 0 {
+        if self.heads == 0 || !self.embed_dim.is_multiple_of(self.heads) {
             return fail("heads", &self.heads, "a divisor of embed_dim");
         }
         if !(self.eps.is_finite() && self.eps > 0.0) {

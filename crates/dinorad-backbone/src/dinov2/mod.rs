@@ -194,6 +194,7 @@ impl Dinov2 {
     /// The tokens that enter the first block: class, registers, patches, `(b, 1 + r + n, dim)`.
     ///
     /// `masks` is `(b, n)`; patches with a value other than 0 are replaced by the mask token.
+    /// Both are brought to the device of the weights.
     ///
     /// # Errors
     /// [`Error::Shape`] or [`Error::InputSize`] if the input does not fit, [`Error::NoMaskToken`]
@@ -201,7 +202,8 @@ impl Dinov2 {
     pub fn prepare_tokens(&self, pixels: &Tensor, masks: Option<&Tensor>, mode: Mode) -> Result<Tensor> {
         let grid = self.grid_of(pixels)?;
         let (b, n) = (pixels.dim(0)?, grid.0 * grid.1);
-        let mut patches = self.patch_embed.forward(&pixels.to_dtype(self.dtype())?, grid, mode)?;
+        let mut patches =
+            self.patch_embed.forward(&pixels.to_device(self.device())?.to_dtype(self.dtype())?, grid, mode)?;
         if let Some(masks) = masks {
             patches = self.masked(patches, masks, (b, n), mode)?;
         }
@@ -223,7 +225,8 @@ impl Dinov2 {
             return Err(Error::Shape { what: "masks", expected: format!("({b}, {n})"), got: masks.dims().to_vec() });
         }
         let token = mode.of(self.mask_token.as_ref().ok_or(Error::NoMaskToken)?);
-        let chosen = masks.ne(0.0)?.to_dtype(DType::U8)?.unsqueeze(2)?.broadcast_as(patches.dims())?;
+        let chosen =
+            masks.to_device(self.device())?.ne(0.0)?.to_dtype(DType::U8)?.unsqueeze(2)?.broadcast_as(patches.dims())?;
         let token = token.reshape((1, 1, self.config.embed_dim))?.broadcast_as(patches.dims())?;
         Ok(chosen.where_cond(&token, &patches)?)
     }

@@ -192,7 +192,7 @@ fn apply_hugging_face(path: &Path, json: &Value, config: &mut Dinov2Config) -> R
     }
     config.depth = depth;
     config.heads = whole("num_attention_heads", 12)?;
-    if config.heads == 0 || config.embed_dim % config.heads != 0 {
+    if config.heads == 0 || !config.embed_dim.is_multiple_of(config.heads) {
         let expected = format!("a divisor of hidden_size {}", config.embed_dim);
         return Err(config_error(path, "num_attention_heads", &json["num_attention_heads"], expected));
     }
@@ -219,7 +219,7 @@ fn apply_timm(path: &Path, json: &Value, config: &mut Dinov2Config) -> Result<()
     }
     let heads = &json["model_args"]["num_heads"];
     if !heads.is_null() {
-        let divides = |h: &usize| *h > 0 && config.embed_dim % *h == 0;
+        let divides = |h: &usize| *h > 0 && config.embed_dim.is_multiple_of(*h);
         let expected = format!("a divisor of the width {}", config.embed_dim);
         let value = heads.as_u64().and_then(|h| usize::try_from(h).ok()).filter(divides);
         config.heads = value.ok_or_else(|| config_error(path, "model_args.num_heads", heads, expected))?;

@@ -5,7 +5,7 @@ use std::{
     path::Path,
 };
 
-use candle::{DType, Tensor};
+use candle::{DType, Device, Tensor};
 
 use super::{
     file::WeightFile,
@@ -121,7 +121,8 @@ impl Plan {
                 let reason = "is not stored as floating-point numbers of a supported type".into();
                 return Err(Error::BadTensor { path: self.file.path().to_owned(), tensor: name.clone(), reason });
             }
-            Ok(self.file.tensor(name, &options.device)?.to_dtype(options.dtype)?)
+            // Converted before the upload: not every device has every type, and halves travel faster.
+            Ok(self.file.tensor(name, &Device::Cpu)?.to_dtype(options.dtype)?)
         };
         let mut out = BTreeMap::new();
         for (official, place) in &self.places {
@@ -135,7 +136,7 @@ impl Plan {
                     Tensor::cat(&[&zero, &table], 1)?
                 }
             };
-            out.insert(official.clone(), tensor);
+            out.insert(official.clone(), tensor.to_device(&options.device)?);
         }
         Ok(out)
     }
