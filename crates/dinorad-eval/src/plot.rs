@@ -111,6 +111,7 @@ fn draw(
         s.points.iter().map(|&(x, y)| (place(x), y)).filter(|(x, y)| x.is_finite() && y.is_finite()).collect()
     };
     let kept: Vec<Vec<(f64, f64)>> = series.iter().map(keep).collect();
+    let rise: f64 = kept.iter().filter_map(|k| Some(k.last()?.1 - k.first()?.1)).sum();
     let (x0, x1) = x_range.unwrap_or_else(|| extent(kept.iter().flatten().map(|p| p.0), 0.03));
     let (y0, y1) = plot.y_range.unwrap_or_else(|| extent(kept.iter().flatten().map(|p| p.1), 0.08));
     // With a logarithmic axis the ticks are the x values that occur.
@@ -183,7 +184,6 @@ fn draw(
         }
         if series.len() + dashed.len() > 1 || x_range.is_some() {
             // Where the curves are not: below those that rise, above those that fall.
-            let rise: f64 = kept.iter().filter_map(|k| Some(k.last()?.1 - k.first()?.1)).sum();
             let corner = if rise < 0.0 { SeriesLabelPosition::UpperRight } else { SeriesLabelPosition::LowerRight };
             chart
                 .configure_series_labels()
