@@ -24,6 +24,7 @@ use dinorad::{
     },
     io::{Placement, ReadOptions, dicom},
     metrics::{BootstrapOptions, ConfusionMatrix, Overlap},
+    nn::optim::Algorithm,
     transforms::presets::{after, percentile_5_95},
 };
 use ndarray::{Array2, ArrayView2, s};
@@ -237,7 +238,9 @@ impl Quickstart<'_> {
         };
         let [train, val, test] = [tokens(&sets[0])?, tokens(&sets[1])?, tokens(&sets[2])?];
         let encoding = started.elapsed().as_secs_f64();
-        let mut options = SegmentOptions { learning_rates: vec![0.06, 0.2, 0.6], ..SegmentOptions::default() };
+        // Adam needs few passes whatever the scale of the encoder's features.
+        let mut options = SegmentOptions { learning_rates: vec![0.003, 0.01, 0.03], ..SegmentOptions::default() };
+        options.training.algorithm = Algorithm::ADAMW;
         options.training.epochs = 16;
         options.training.seed = self.seed;
         options.bootstrap.seed = self.seed;
