@@ -55,7 +55,7 @@ fn device(kind: DeviceKind) -> Result<Device> {
 /// A multiple of the encoder's patch size, or an error that names the nearest ones.
 pub(crate) fn check_image_size(backbone: &dyn Backbone, size: usize) -> Result<()> {
     let patch = backbone.spec().patch;
-    if size == 0 || size % patch != 0 {
+    if size == 0 || !size.is_multiple_of(patch) {
         let below = size / patch * patch;
         let near = if below == 0 { patch.to_string() } else { format!("{below} or {}", below + patch) };
         bail!("--image-size {size} is no multiple of the encoder's patch size {patch}: try {near}");

@@ -286,7 +286,7 @@ impl Quickstart<'_> {
 
     fn dicom(&self) -> Result<(Section, usize, Vec<Failure>)> {
         let folder = self.data.join("dicom");
-        let inputs = discover(&[folder.clone()]);
+        let inputs = discover(std::slice::from_ref(&folder));
         let backbone = &*self.encoder.backbone;
         let preprocessing = preprocessing(backbone, self.pixels(SLICE_PATCHES));
         let settings = format!("{} orientation=canonical", preprocessing.hash());
