@@ -5,6 +5,7 @@ mod commands;
 mod encoder;
 mod knn_job;
 mod listing;
+mod output;
 mod pictures;
 mod progress;
 mod summary;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
             eprintln!("{failed} {} failed", if failed == 1 { "item" } else { "items" });
             ExitCode::from(1)
         }
+        Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::from(2)

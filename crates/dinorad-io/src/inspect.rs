@@ -3,7 +3,7 @@
 use std::{fmt, path::Path};
 
 use dicom_core::{
-    Tag,
+    Tag, VR,
     dictionary::{DataDictionary, DataDictionaryEntry},
 };
 use dicom_dictionary_std::StandardDataDictionary;
@@ -287,12 +287,19 @@ fn attributes(path: &Path, limits: &Limits) -> Result<Vec<Attribute>> {
             continue;
         };
         let entry = StandardDataDictionary.by_tag(Tag((tag >> 16) as u16, tag as u16));
-        let Some(name) = entry.map(|e| e.alias().to_owned()) else { continue };
+        // Numbers are stored as bytes, which are no text.
+        let Some(entry) = entry.filter(|e| is_text(e.vr().relaxed())) else { continue };
         if !value.is_empty() {
-            out.push(Attribute { name, value: value.into_owned() });
+            out.push(Attribute { name: entry.alias().to_owned(), value: value.into_owned() });
         }
     }
     Ok(out)
+}
+
+/// Value representations whose bytes are characters (DICOM PS3.5, 6.2).
+fn is_text(vr: VR) -> bool {
+    use VR::{AE, AS, CS, DA, DS, DT, IS, LO, LT, PN, SH, ST, TM, UC, UI, UR, UT};
+    matches!(vr, AE | AS | CS | DA | DS | DT | IS | LO | LT | PN | SH | ST | TM | UC | UI | UR | UT)
 }
 
 fn join<T: fmt::Display>(values: &[T], separator: &str) -> String {

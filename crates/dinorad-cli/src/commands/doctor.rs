@@ -7,7 +7,7 @@ use dinorad::{
 };
 use serde_json::json;
 
-use crate::{args::DoctorArgs, progress::Bar, table::table};
+use crate::{args::DoctorArgs, output::say, progress::Bar, table::table};
 
 pub(crate) fn run(args: &DoctorArgs) -> Result<usize> {
     match (&args.dataset, &args.root) {
@@ -25,9 +25,9 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<usize> {
 /// The report; as many failures as findings of the worst kind.
 fn dataset(report: &DoctorReport, as_json: bool) -> Result<usize> {
     if as_json {
-        println!("{}", serde_json::to_string_pretty(report)?);
+        say!("{}", serde_json::to_string_pretty(report)?);
     } else {
-        print!("{report}");
+        say!("{report}");
     }
     Ok(report.findings.iter().filter(|f| f.severity == Severity::Error).count())
 }
@@ -54,7 +54,7 @@ fn machine(as_json: bool) -> Result<usize> {
             "vector_extensions": vector_extensions(), "features": features, "offline": hub.offline,
             "quickstart_data": data, "datasets": infos(),
         });
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        say!("{}", serde_json::to_string_pretty(&report)?);
         return Ok(0);
     }
     let mut facts = table(&["this machine", ""], 2);
@@ -65,12 +65,12 @@ fn machine(as_json: bool) -> Result<usize> {
     facts.add_row(["built with", &features.join(" ")]);
     facts.add_row(["Hub", if hub.offline { "offline (HF_HUB_OFFLINE)" } else { "asked when a Hub id is named" }]);
     facts.add_row(["quickstart data", if data { "found" } else { "not found: quickstart --data DIR" }]);
-    println!("{facts}");
+    say!("{facts}");
     let mut names = table(&["--dataset", "what", "modality", "layout"], 4);
     for info in infos() {
         names.add_row([info.name, info.title, info.modality, info.layout]);
     }
-    println!("{names}");
+    say!("{names}");
     Ok(0)
 }
 

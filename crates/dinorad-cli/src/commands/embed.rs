@@ -15,7 +15,7 @@ use dinorad::{
 };
 use serde_json::json;
 
-use crate::{args::EmbedArgs, encoder, knn_job::preprocessing, listing, progress::Bar};
+use crate::{args::EmbedArgs, encoder, knn_job::preprocessing, listing, output::say, progress::Bar};
 
 pub(crate) fn run(args: &EmbedArgs) -> Result<usize> {
     let orientation: Orientation = args.orientation.parse()?;
@@ -56,9 +56,9 @@ pub(crate) fn run(args: &EmbedArgs) -> Result<usize> {
             "seconds": { "encoding": report.seconds.encoding, "waiting": report.seconds.waiting,
                          "hashing": report.seconds.hashing, "total": report.seconds.total },
         });
-        println!("{}", serde_json::to_string_pretty(&summary)?);
+        say!("{}", serde_json::to_string_pretty(&summary)?);
     } else {
-        println!(
+        say!(
             "{} embedded, {} found from before, {} failed: {}",
             report.embedded,
             report.reused,
@@ -67,9 +67,11 @@ pub(crate) fn run(args: &EmbedArgs) -> Result<usize> {
         );
         let s = report.seconds;
         let rate = if s.encoding > 0.0 { report.images as f64 / s.encoding } else { 0.0 };
-        println!(
+        say!(
             "{} images in {:.1} s ({rate:.1} images/s in the encoder, {:.1} s waited for files)",
-            report.images, s.total, s.waiting
+            report.images,
+            s.total,
+            s.waiting
         );
     }
     listing::notices(&report.notices);

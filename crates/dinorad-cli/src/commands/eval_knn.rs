@@ -7,7 +7,9 @@ use crate::{
     args::EvalKnnArgs,
     encoder,
     knn_job::{self, KnnJob},
-    listing, summary,
+    listing,
+    output::say,
+    summary,
 };
 
 pub(crate) fn run(args: &EvalKnnArgs) -> Result<usize> {
@@ -39,9 +41,9 @@ pub(crate) fn run(args: &EvalKnnArgs) -> Result<usize> {
         features: &features,
         out: &args.out,
     })?;
-    println!("{}", summary::by_k(&done.run));
-    println!("{}", done.run.convention());
-    println!("{} images encoded; written to {}", done.images, args.out.display());
+    say!("{}", summary::by_k(&done.run));
+    say!("{}", done.run.convention());
+    say!("{} images encoded; written to {}", done.images, args.out.display());
     listing::notices(&done.notices);
     listing::failures(&done.failures);
     Ok(done.failures.len())

@@ -10,7 +10,7 @@ use dinorad::{
 };
 use serde_json::{Value, json};
 
-use crate::args::InspectArgs;
+use crate::{args::InspectArgs, output::say};
 
 pub(crate) fn run(args: &InspectArgs) -> Result<usize> {
     if let Some(missing) = args.paths.iter().find(|p| !p.exists()) {
@@ -27,17 +27,17 @@ pub(crate) fn run(args: &InspectArgs) -> Result<usize> {
                 Err(e) => json!({ "path": path, "error": format!("{e:#}") }),
             });
         } else {
-            println!("{}", path.display());
+            say!("{}", path.display());
             match &found {
-                Ok(Found::File(i)) => println!("{i}"),
-                Ok(Found::Weights(w)) => println!("{}", serde_json::to_string_pretty(w)?),
+                Ok(Found::File(i)) => say!("{i}"),
+                Ok(Found::Weights(w)) => say!("{}", serde_json::to_string_pretty(w)?),
                 Err(e) => eprintln!("error: {e:#}"),
             }
         }
         failed += usize::from(found.is_err());
     }
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&all)?);
+        say!("{}", serde_json::to_string_pretty(&all)?);
     }
     Ok(failed)
 }

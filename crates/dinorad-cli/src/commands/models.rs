@@ -5,12 +5,13 @@ use dinorad::backbone::registry;
 
 use crate::{
     args::ModelsArgs,
+    output::say,
     table::{table, thousands},
 };
 
 pub(crate) fn run(args: &ModelsArgs) -> Result<usize> {
     if args.json {
-        println!("{}", serde_json::to_string_pretty(registry())?);
+        say!("{}", serde_json::to_string_pretty(registry())?);
         return Ok(0);
     }
     let mut table = table(&["id", "Hub id", "outputs", "licence", "parameters", "patch", "dim", "depth", "native"], 4);
@@ -28,8 +29,8 @@ pub(crate) fn run(args: &ModelsArgs) -> Result<usize> {
             e.native_size.to_string(),
         ]);
     }
-    println!("{table}");
-    println!("--backbone takes an id, a Hub id (owner/name[@revision]), a weights file or folder,");
-    println!("or `untrained[:id][?seed=N]`. Mean, standard deviation, source: dinorad models --json");
+    say!("{table}");
+    say!("--backbone takes an id, a Hub id (owner/name[@revision]), a weights file or folder,");
+    say!("or `untrained[:id][?seed=N]`. Mean, standard deviation, source: dinorad models --json");
     Ok(0)
 }

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail};
 use dinorad::{datasets::discover, eval::write_atomic, io::ReadOptions};
 
-use crate::{args::PcaArgs, encoder, pictures, pictures::PcaRequest, progress::Bar};
+use crate::{args::PcaArgs, encoder, output::say, pictures, pictures::PcaRequest, progress::Bar};
 
 pub(crate) fn run(args: &PcaArgs) -> Result<usize> {
     if args.slices == 0 {
@@ -35,6 +35,6 @@ pub(crate) fn run(args: &PcaArgs) -> Result<usize> {
         pictures::pca(&slices, &*encoder.backbone, &encoder.device, &request)?
     };
     write_atomic(&args.out, &sheet.to_png()?, "pca").with_context(|| format!("writing {}", args.out.display()))?;
-    println!("{} images drawn: {}", slices.len(), args.out.display());
+    say!("{} images drawn: {}", slices.len(), args.out.display());
     Ok(failed)
 }

@@ -33,7 +33,9 @@ use crate::{
     args::QuickstartArgs,
     encoder::{self, Loaded},
     knn_job::{self, KnnDone, KnnJob, preprocessing},
-    listing, pictures,
+    listing,
+    output::say,
+    pictures,
     pictures::PcaRequest,
     progress::Bar,
     summary,
@@ -111,10 +113,10 @@ pub(crate) fn run(args: &QuickstartArgs) -> Result<usize> {
 
     let page = args.out.join("report.html");
     report.write(&page)?;
-    println!("{rows}");
-    println!("done in {:.0} s; open {}", started.elapsed().as_secs_f64(), page.display());
+    say!("{rows}");
+    say!("done in {:.0} s; open {}", started.elapsed().as_secs_f64(), page.display());
     if spec.is_untrained() {
-        println!("{}", encoder::UNTRAINED);
+        say!("{}", encoder::UNTRAINED);
     }
     listing::failures(&failures);
     Ok(failures.len())
