@@ -22,6 +22,7 @@ use dinorad::{
         segment::{SegmentCase, SegmentOptions, SegmentRun, segment, segment_cases},
         store::Failure,
     },
+    heads::PixelLoss,
     io::{Placement, ReadOptions, dicom},
     metrics::{BootstrapOptions, ConfusionMatrix, Overlap},
     nn::optim::Algorithm,
@@ -240,8 +241,10 @@ impl Quickstart<'_> {
         };
         let [train, val, test] = [tokens(&sets[0])?, tokens(&sets[1])?, tokens(&sets[2])?];
         let encoding = started.elapsed().as_secs_f64();
-        // Adam needs few passes whatever the scale of the encoder's features.
-        let mut options = SegmentOptions { learning_rates: vec![0.003, 0.01, 0.03], ..SegmentOptions::default() };
+        // Adam needs few passes whatever the scale of the encoder's features, and Dice sees that few
+        // pixels are foreground.
+        let mut options = SegmentOptions { learning_rates: vec![0.01, 0.03, 0.1], ..SegmentOptions::default() };
+        options.training.loss = PixelLoss::DiceCrossEntropy;
         options.training.algorithm = Algorithm::ADAMW;
         options.training.epochs = 16;
         options.training.seed = self.seed;
