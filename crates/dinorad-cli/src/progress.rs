@@ -6,18 +6,22 @@ use dinorad::{backbone::hub::Transfer, eval::Progress};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// A bar that counts items.
-pub(crate) struct Bar(ProgressBar);
+pub(crate) struct Bar {
+    bar: ProgressBar,
+    what: String,
+}
 
 impl Bar {
     /// A bar with a few words before it; its length comes with [`Progress::set_total`].
     pub(crate) fn new(what: impl Into<String>) -> Self {
         let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
         let style =
-            ProgressStyle::with_template("{msg:32} {wide_bar:.cyan/dim} {human_pos}/{human_len} {per_sec} {eta}");
+            ProgressStyle::with_template("{msg:36} {wide_bar:.cyan/dim} {human_pos}/{human_len} {per_sec} {eta}");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        bar.set_message(what.into());
+        let what = what.into();
+        bar.set_message(what.clone());
         bar.enable_steady_tick(Duration::from_millis(200));
-        Self(bar)
+        Self { bar, what }
     }
 
     /// A spinner for work whose length nobody knows.
@@ -25,30 +29,31 @@ impl Bar {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
         let style = ProgressStyle::with_template("{spinner:.cyan} {msg} {elapsed}");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
-        bar.set_message(what.into());
+        let what = what.into();
+        bar.set_message(what.clone());
         bar.enable_steady_tick(Duration::from_millis(120));
-        Self(bar)
+        Self { bar, what }
     }
 }
 
 impl Progress for Bar {
     fn set_total(&self, items: usize) {
-        self.0.set_length(items as u64);
+        self.bar.set_length(items as u64);
     }
 
     fn advance(&self, items: usize) {
-        self.0.inc(items as u64);
+        self.bar.inc(items as u64);
     }
 
     fn message(&self, text: &str) {
-        self.0.set_message(text.to_owned());
+        self.bar.set_message(format!("{}: {text}", self.what));
     }
 }
 
 /// The bar leaves with its work, so that tables stand alone.
 impl Drop for Bar {
     fn drop(&mut self) {
-        self.0.finish_and_clear();
+        self.bar.finish_and_clear();
     }
 }
 
@@ -69,7 +74,7 @@ impl dinorad::backbone::hub::Progress for Download {
         if fresh {
             let bar = ProgressBar::with_draw_target(Some(transfer.total), ProgressDrawTarget::stderr());
             let style = ProgressStyle::with_template(
-                "{msg:32} {wide_bar:.cyan/dim} {bytes}/{total_bytes} {bytes_per_sec} {eta}",
+                "{msg:36} {wide_bar:.cyan/dim} {bytes}/{total_bytes} {bytes_per_sec} {eta}",
             );
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
             bar.set_message(transfer.file.to_owned());

@@ -46,7 +46,7 @@ pub(crate) fn run(args: &EmbedArgs) -> Result<usize> {
         ..EmbedOptions::default()
     };
     let report = {
-        let bar = Bar::new("embedding");
+        let bar = Bar::new("files");
         embed(cases, &*encoder.backbone, &settings, &args.out, &options, &bar)?
     };
     if args.json {
