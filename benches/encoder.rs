@@ -47,5 +47,22 @@ fn encoders(c: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, encoders);
+/// What comes before the first features of a large encoder: packing its weights, and packing with
+/// one forward pass.
+fn packing(c: &mut Criterion) {
+    if std::env::var_os("DINORAD_BENCH_ALL").is_none() {
+        return;
+    }
+    let source = "untrained:vitl14".parse().expect("a known encoder");
+    let (model, _) =
+        load_dinov2(&source, &LoadOptions::default(), &HubOptions::default(), &mut Silent).expect("random weights");
+    let pack = || CpuEngine::new(&model, &EngineOptions::default()).expect("packed weights");
+    let pixels = Tensor::zeros((1, 3, 224, 224), DType::F32, &Device::Cpu).expect("pixels");
+    let mut group = c.benchmark_group("vitl14/first features");
+    group.sample_size(10);
+    group.bench_function("pack", |b| b.iter(pack));
+    group.bench_function("pack and one image", |b| b.iter(|| black_box(pack().forward(&pixels, &Request::cls()))));
+}
+
+criterion_group!(benches, encoders, packing);
 criterion_main!(benches);

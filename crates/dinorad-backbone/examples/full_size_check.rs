@@ -1,8 +1,8 @@
 //! Compares full-size encoders with what transformers and timm computed.
 //!
 //! ```text
-//! python crates/dinorad-backbone/tests/full_size/make.py /tmp/full_size
-//! cargo run -p dinorad-backbone --release --example full_size_check -- /tmp/full_size
+//! python crates/dinorad-backbone/tests/full_size/make.py OUT
+//! cargo run -p dinorad-backbone --release --example full_size_check -- OUT
 //! ```
 //!
 //! Prints one row per encoder and input; exits with 1 if a row is off by more than the tolerance.

@@ -1,7 +1,5 @@
 //! The CPU engine on encoders of real size.
 
-use std::time::Instant;
-
 use dinorad_backbone::{
     Backbone, Dinov2, Dinov2Config, FinalNorm, Request,
     candle::{Device, Tensor},
@@ -54,18 +52,4 @@ fn threads_do_not_change_a_bit() {
         }
         assert!(*first.get_or_insert_with(|| bytes.clone()) == bytes, "{threads} threads");
     }
-}
-
-/// `cargo test --release --test engine -- --ignored --nocapture`: needs 3 GB.
-#[test]
-#[ignore = "large"]
-fn a_large_encoder_packs_in_time() {
-    let model = Dinov2::untrained(&Dinov2Config::vitl14(), 1, &Device::Cpu).unwrap();
-    let start = Instant::now();
-    let engine = CpuEngine::new(&model, &EngineOptions::default()).unwrap();
-    let packed = start.elapsed();
-    engine.forward(&pixels(1, 224, 224), &Request::cls()).unwrap();
-    let (total, megabytes) = (start.elapsed(), engine.weight_bytes() / 1_000_000);
-    println!("packed {megabytes} MB in {packed:.2?}, first features after {total:.2?}");
-    assert!(total.as_secs_f64() < 4.0, "{total:?}");
 }
