@@ -18,8 +18,9 @@ use clap::Parser;
 /// Exit codes: 0 done, 1 some items failed, 2 could not run.
 fn main() -> ExitCode {
     let args = args::Args::parse();
-    // Slices without content are the rule in volumes; that they became zero is said with -v only.
-    let level = if args.verbose { "info,dinorad=debug" } else { "warn,dinorad_transforms=error" };
+    // Slices without content are the rule in volumes; that they became zero is said with -v only,
+    // and so is what hf-hub logs: its errors come back to us and are told once.
+    let level = if args.verbose { "info,dinorad=debug" } else { "warn,dinorad_transforms=error,hf_hub=off" };
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| level.into());
     tracing_subscriber::fmt()
         .with_env_filter(filter)
