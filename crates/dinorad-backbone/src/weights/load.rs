@@ -6,6 +6,7 @@ use std::{
 };
 
 use candle::{DType, Device, Tensor};
+use rayon::prelude::*;
 
 use super::{
     file::WeightFile,
@@ -42,9 +43,9 @@ pub fn load_path(path: &Path, options: &LoadOptions) -> Result<(Dinov2, LoadRepo
     }
     let plan = Plan::new(path, options)?;
     plan.check()?;
-    let tensors = plan.read(options)?;
-    let spec = plan.spec(path, options)?;
-    Ok((Dinov2::from_tensors(&plan.config, spec, tensors)?, plan.report))
+    // Both pass over the whole file once.
+    let (tensors, spec) = rayon::join(|| plan.read(options), || plan.spec(path, options));
+    Ok((Dinov2::from_tensors(&plan.config, spec?, tensors?)?, plan.report))
 }
 
 /// What [`load_path`] would find, without reading tensors and without failing over those that
@@ -124,8 +125,7 @@ impl Plan {
             // Converted before the upload: not every device has every type, and halves travel faster.
             Ok(self.file.tensor(name, &Device::Cpu)?.to_dtype(options.dtype)?)
         };
-        let mut out = BTreeMap::new();
-        for (official, place) in &self.places {
+        let one = |(official, place): (&String, &Place)| -> Result<(String, Tensor)> {
             let tensor = match place {
                 Place::One(name) => read(name)?,
                 Place::Three(names) => Tensor::cat(&names.iter().map(read).collect::<Result<Vec<_>>>()?, 0)?,
@@ -136,9 +136,9 @@ impl Plan {
                     Tensor::cat(&[&zero, &table], 1)?
                 }
             };
-            out.insert(official.clone(), tensor.to_device(&options.device)?);
-        }
-        Ok(out)
+            Ok((official.clone(), tensor.to_device(&options.device)?))
+        };
+        self.places.par_iter().map(one).collect()
     }
 
     fn spec(&self, path: &Path, options: &LoadOptions) -> Result<BackboneSpec> {
