@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, path::Path, path::PathBuf, sync::Arc, time::Ins
 
 use candle::{DType, Device, Tensor};
 use dinorad_aggregate::{Aggregate, MeanPool};
-use dinorad_backbone::{Backbone, Patches, Request};
+use dinorad_backbone::{Backbone, Features, Patches, Request};
 use dinorad_datasets::ordered;
 use ndarray::{Array1, Array2, Array3};
 use rayon::prelude::*;
@@ -16,6 +16,7 @@ use rayon::prelude::*;
 use crate::{
     Cases, Error, Progress, Result,
     store::{Failure, FeatureStore, ItemFeatures, ItemKey, KeyParts, Manifest, Outcome, Part, Store, StorePlan},
+    upload::Uploader,
 };
 
 /// Whether the class token of every slice is kept beside the case's mean.
@@ -247,6 +248,13 @@ struct Waiting {
     pixels: Array3<f32>,
 }
 
+/// A batch in the encoder: where its images belong, and the features, which a GPU may still be
+/// computing.
+struct InFlight {
+    places: Vec<(usize, usize)>,
+    features: Features,
+}
+
 /// Gathers the slices of a shard's cases into batches of equal size.
 struct Packer<'a> {
     encoder: &'a dyn Backbone,
@@ -254,6 +262,8 @@ struct Packer<'a> {
     blocks: Vec<usize>,
     /// By height and width.
     waiting: BTreeMap<(usize, usize), Vec<Waiting>>,
+    uploader: Uploader,
+    in_flight: Option<InFlight>,
     tokens: Vec<Vec<Option<SliceTokens>>>,
     failed: Vec<Option<String>>,
     images: usize,
@@ -273,6 +283,8 @@ impl<'a> Packer<'a> {
             options,
             blocks,
             waiting: BTreeMap::new(),
+            uploader: Uploader::new(&options.device),
+            in_flight: None,
             tokens: (0..n).map(|_| Vec::new()).collect(),
             failed: vec![None; n],
             images: 0,
@@ -318,16 +330,23 @@ impl<'a> Packer<'a> {
         Ok(())
     }
 
+    /// Starts a batch, then collects the one before: while a GPU computes, the host gathers.
     fn encode(&mut self, batch: Vec<Waiting>) -> Result<()> {
-        let Some(first) = batch.first() else { return Ok(()) };
-        let start = Instant::now();
-        let (c, h, w) = first.pixels.dim();
-        let mut values: Vec<f32> = Vec::with_capacity(batch.len() * c * h * w);
-        for waiting in &batch {
-            values.extend(waiting.pixels.iter());
+        if batch.is_empty() {
+            return Ok(());
         }
-        let pixels = Tensor::from_vec(values, (batch.len(), c, h, w), &Device::Cpu)?.to_device(&self.options.device)?;
+        let start = Instant::now();
+        let pixels = self.uploader.upload(batch.iter().map(|waiting| &waiting.pixels))?;
         let features = self.encoder.forward(&pixels, &self.options.request)?;
+        let places = batch.iter().map(|waiting| (waiting.case, waiting.slice)).collect();
+        let before = self.in_flight.replace(InFlight { places, features });
+        before.map_or(Ok(()), |before| self.collect(before))?;
+        self.seconds += start.elapsed().as_secs_f64();
+        Ok(())
+    }
+
+    /// The features of a batch to the slices they belong to.
+    fn collect(&mut self, InFlight { places, features }: InFlight) -> Result<()> {
         let last = features.layers.last().ok_or_else(|| Error::shape("features", "at least one block", &[0]))?;
         let mut cls = Vec::with_capacity(features.layers.len());
         for layer in &features.layers {
@@ -338,21 +357,20 @@ impl<'a> Packer<'a> {
             None => None,
         };
         let mut patches = patches.map(Vec::into_iter);
-        self.images += batch.len();
-        for (b, waiting) in batch.into_iter().enumerate() {
+        self.images += places.len();
+        for (b, (case, slice)) in places.into_iter().enumerate() {
             let rows = patches.as_mut().and_then(Iterator::next);
             let rows = rows.map(|rows| {
                 let (n, dim) = (rows.len(), rows.first().map_or(0, Vec::len));
                 Array2::from_shape_vec((n, dim), rows.into_iter().flatten().collect())
             });
             let patches = rows.transpose().map_err(|e| Error::shape("patch tokens", e.to_string(), &[]))?;
-            self.tokens[waiting.case][waiting.slice] = Some(SliceTokens {
+            self.tokens[case][slice] = Some(SliceTokens {
                 cls: cls.iter_mut().map(|layer| std::mem::take(&mut layer[b])).collect(),
                 patches,
                 grid: last.grid,
             });
         }
-        self.seconds += start.elapsed().as_secs_f64();
         Ok(())
     }
 
@@ -360,6 +378,9 @@ impl<'a> Packer<'a> {
         for batch in std::mem::take(&mut self.waiting).into_values() {
             self.encode(batch)?;
         }
+        let start = Instant::now();
+        self.in_flight.take().map_or(Ok(()), |last| self.collect(last))?;
+        self.seconds += start.elapsed().as_secs_f64();
         let mut outcomes = Vec::with_capacity(self.tokens.len());
         for (case, slices) in std::mem::take(&mut self.tokens).into_iter().enumerate() {
             let slices: Option<Vec<SliceTokens>> = slices.into_iter().collect();

@@ -14,6 +14,7 @@ pub mod report;
 pub mod run;
 pub mod segment;
 pub mod store;
+mod upload;
 
 pub use atomic::write_atomic;
 pub use cases::{Cases, DatasetCases, InputCases, prepare};

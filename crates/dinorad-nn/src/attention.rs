@@ -3,7 +3,7 @@
 use candle::{D, DType, Tensor};
 use candle_nn::ops::{softmax, softmax_last_dim};
 
-use crate::{Linear, Mode, Result, error::parameter, parameters};
+use crate::{Linear, Mode, Result, error::parameter, flash, parameters};
 
 /// Scores of at most this many bytes are held at a time on the CPU: beyond, the softmax waits for
 /// memory.
@@ -55,6 +55,9 @@ impl Attention {
         let (b, n, dim) = x.dims3()?;
         let head = dim / self.heads;
         let qkv = self.qkv.forward(x, mode)?.reshape((b, n, 3, self.heads, head))?;
+        if let Some(out) = flash::attend(&qkv, mode)? {
+            return self.proj.forward(&out.reshape((b, n, dim))?, mode);
+        }
         let part = |i: usize| qkv.narrow(2, i, 1)?.squeeze(2)?.transpose(1, 2)?.contiguous();
         let q = (part(0)? * (head as f64).powf(-0.5))?.reshape((b * self.heads, n, head))?;
         let k = part(1)?.reshape((b * self.heads, n, head))?;

@@ -4,6 +4,7 @@ pub use candle;
 
 mod attention;
 mod error;
+mod flash;
 mod feed_forward;
 pub mod init;
 mod layer_norm;
