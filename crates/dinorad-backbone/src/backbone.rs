@@ -1,9 +1,9 @@
 //! The trait every encoder implements, and what goes in and comes out.
 
-use candle::Tensor;
+use candle::{DType, Tensor};
 use dinorad_nn::Mode;
 
-use crate::{Error, Normalization, Result};
+use crate::{Error, Family, LoadOptions, Normalization, Output, Protocol, Result};
 
 /// Normalised pixels -> tokens.
 ///
@@ -51,7 +51,10 @@ pub enum Origin {
 pub struct BackboneSpec {
     /// A name for people: Hub id, file name or preset.
     pub id: String,
-    /// Side of a patch in pixels.
+    /// Which implementation it is.
+    #[serde(default)]
+    pub family: Family,
+    /// Side of a patch in pixels; 1 for a convolutional network, which takes images of any size.
     pub patch: usize,
     /// Width of a token.
     pub embed_dim: usize,
@@ -65,6 +68,12 @@ pub struct BackboneSpec {
     pub normalization: Normalization,
     /// Side in pixels of the square image whose positions need no resampling.
     pub native_size: usize,
+    /// What it offers.
+    #[serde(default)]
+    pub outputs: Vec<Output>,
+    /// Which of its tokens pass which norm.
+    #[serde(default)]
+    pub protocol: Protocol,
     /// Whether the weights were trained.
     pub origin: Origin,
     /// 64 hexadecimal digits that change when the features of an image can change: BLAKE3 over the
@@ -73,6 +82,92 @@ pub struct BackboneSpec {
 }
 
 impl BackboneSpec {
+    /// A specification of a DINOv2 whose sizes the encoder fills in.
+    pub(crate) fn new(id: impl Into<String>, origin: Origin, digest: String) -> Self {
+        BackboneSpec {
+            id: id.into(),
+            family: Family::Dinov2,
+            patch: 0,
+            embed_dim: 0,
+            depth: 0,
+            heads: 0,
+            prefix_tokens: 0,
+            normalization: Normalization::IMAGENET,
+            native_size: 0,
+            outputs: Vec::new(),
+            protocol: Protocol::Strict,
+            origin,
+            digest,
+        }
+    }
+
+    /// The specification of an encoder with random weights; the encoder fills in its sizes.
+    pub(crate) fn untrained(
+        family: Family,
+        seed: u64,
+        options: &LoadOptions,
+        fingerprint: &str,
+        normalization: Normalization,
+    ) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(b"dinorad untrained 1\0");
+        hasher.update(&seed.to_le_bytes());
+        hasher.update(fingerprint.as_bytes());
+        if options.dtype != DType::F32 {
+            hasher.update(format!("{:?}", options.dtype).as_bytes());
+        }
+        hasher.update(options.protocol.fingerprint(family).as_bytes());
+        let id = options.id.clone().unwrap_or_else(|| "untrained".to_owned());
+        let mut spec = Self::new(id, Origin::Untrained { seed }, hasher.finalize().to_hex().to_string());
+        spec.family = family;
+        spec.protocol = options.protocol;
+        spec.normalization = options.normalization.unwrap_or(normalization);
+        spec
+    }
+
+    /// Checks that the encoder offers what is asked for.
+    ///
+    /// # Errors
+    /// [`Error::NotOffered`], which names encoders that do; [`Error::Request`] for blocks that do
+    /// not exist.
+    pub fn check(&self, request: &Request) -> Result<()> {
+        let needs = [
+            (Output::Patches, request.patches != Patches::None),
+            (
+                Output::Layers,
+                request.layers != Layers::Last(1)
+                    && request.layers != Layers::Indices(vec![self.depth.saturating_sub(1)]),
+            ),
+        ];
+        for (output, needed) in needs {
+            if needed && !self.outputs.contains(&output) {
+                return Err(Error::not_offered(self, output));
+            }
+        }
+        request.layers.resolve(self.depth).map(drop)
+    }
+
+    /// The norm to ask for under [`Protocol::Paper`] to get what the study's
+    /// `get_intermediate_layers` gave: of DINOv2 its own, of the wrapped ViT and CLIP none.
+    pub fn study_norm(&self) -> FinalNorm {
+        let wrapped = self.protocol == Protocol::Paper && matches!(self.family, Family::Vit | Family::Clip);
+        // BiomedCLIP, which has no inner blocks to offer, came normalised and projected.
+        if wrapped && self.outputs.contains(&Output::Layers) { FinalNorm::Raw } else { FinalNorm::Applied }
+    }
+
+    /// Side in pixels of the images an encoder is usually given: its native size, and for DINOv2
+    /// and DINOv3, which take any, the multiple of the patch size nearest to 224.
+    pub fn usual_size(&self) -> usize {
+        const USUAL: usize = 224;
+        match self.family {
+            Family::Dinov2 | Family::Dinov3 => {
+                let patch = self.patch.max(1);
+                ((USUAL + patch / 2) / patch).max(1) * patch
+            }
+            _ => self.native_size,
+        }
+    }
+
     /// Whether the weights are random numbers.
     pub fn is_untrained(&self) -> bool {
         matches!(self.origin, Origin::Untrained { .. })

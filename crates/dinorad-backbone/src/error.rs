@@ -42,7 +42,7 @@ pub enum Error {
         /// What is understood.
         expected: String,
     },
-    /// A `model_type` or architecture that is not a DINOv2.
+    /// A `model_type` or architecture that is not understood.
     #[error("{}: model type `{model_type}` is not supported, expected one of {expected}", path.display())]
     UnsupportedModel {
         /// The file.
@@ -53,7 +53,7 @@ pub enum Error {
         expected: &'static str,
     },
     /// A weight file without any encoder whose layout is known.
-    #[error("{}: no DINOv2 encoder among its {n_tensors} tensors (such as {examples})", path.display())]
+    #[error("{}: no encoder of a known layout among its {n_tensors} tensors (such as {examples})", path.display())]
     UnknownLayout {
         /// The file.
         path: PathBuf,
@@ -72,6 +72,16 @@ pub enum Error {
         path: PathBuf,
         /// The encoder's width.
         embed_dim: usize,
+    },
+    /// Something that only the configuration tells, and there is none.
+    #[error("{}: the {what} cannot be read from the weights; keep `{file}` beside them", path.display())]
+    NeedsConfig {
+        /// The weights.
+        path: PathBuf,
+        /// What is not known.
+        what: &'static str,
+        /// The file that tells.
+        file: &'static str,
     },
     /// Tensors that the encoder needs and the file does not have.
     #[error("{}: missing {}", path.display(), list(missing))]
@@ -149,6 +159,28 @@ pub enum Error {
         /// The encoder's number of blocks.
         depth: usize,
     },
+    /// Something the encoder does not have.
+    #[error("{encoder} ({family}) has no {output}; encoders that have: {offered_by}")]
+    NotOffered {
+        /// The encoder's id.
+        encoder: String,
+        /// Its family.
+        family: crate::Family,
+        /// What was asked for.
+        output: crate::Output,
+        /// Encoders of the registry that have it.
+        offered_by: String,
+    },
+    /// An image of a size that the encoder was not made for and cannot be brought to.
+    #[error("input of {height}x{width} pixels: this encoder takes {native}x{native} alone")]
+    NativeSize {
+        /// Rows.
+        height: usize,
+        /// Columns.
+        width: usize,
+        /// Side in pixels of the images it takes.
+        native: usize,
+    },
     /// Masked patches for an encoder whose file had no mask token.
     #[error("these weights have no mask token: patches cannot be masked")]
     NoMaskToken,
@@ -177,6 +209,13 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     pub(crate) fn read(path: &Path, source: std::io::Error) -> Self {
         Error::Read { path: path.to_owned(), source }
+    }
+
+    /// That `spec`'s encoder lacks an output, and which have it.
+    pub(crate) fn not_offered(spec: &crate::BackboneSpec, output: crate::Output) -> Self {
+        let have: Vec<&str> = crate::registry().iter().filter(|e| e.outputs.contains(&output)).map(|e| e.id).collect();
+        let (encoder, family) = (spec.id.clone(), spec.family);
+        Error::NotOffered { encoder, family, output, offered_by: have.join(", ") }
     }
 
     pub(crate) fn format(path: &Path, reason: impl ToString) -> Self {

@@ -11,6 +11,7 @@ mod load;
 mod options;
 mod registry;
 mod source;
+mod vit;
 mod weights;
 
 pub use backbone::{Backbone, BackboneSpec, Features, FinalNorm, LayerTokens, Layers, Origin, Patches, Request};
@@ -20,7 +21,8 @@ pub use dinov2::{
 };
 pub use error::{Error, Result};
 pub use load::{load, load_dinov2, load_with};
-pub use options::{LoadOptions, Normalization};
+pub use options::{LoadOptions, Normalization, Protocol};
 pub use registry::{Encoder, Family, Output, find, registry};
 pub use source::Source;
+pub use vit::{Positions, Vit, VitConfig, load_vit};
 pub use weights::{Layout, LoadReport, ShapeMismatch, Unmatched, WeightFile, inspect, load_path};

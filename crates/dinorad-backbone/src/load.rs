@@ -1,5 +1,7 @@
 //! From a source to an encoder.
 
+use std::path::PathBuf;
+
 use candle::{DType, Device};
 
 use crate::{
@@ -7,16 +9,17 @@ use crate::{
     engine::{CpuEngine, EngineOptions},
     find,
     hub::{self, HubOptions, Progress, Silent},
-    load_path,
+    load_path, vit,
+    weights::{checkpoint::Checkpoint, load_dinov2_checkpoint},
 };
 
 /// The encoder of a source, downloaded where need be, and what happened to its tensors.
 ///
 /// Downloads follow the environment ([`HubOptions::from_env`]) and report nothing; see
-/// [`load_with`] for both. Random weights give an empty report. On the CPU the encoder is packed
-/// for the fast [`CpuEngine`]; [`load_dinov2`] gives the one that trains.
+/// [`load_with`] for both. Random weights give an empty report. The family of weight files is told
+/// from the names of their tensors.
 ///
-/// The encoder is for inference: on the CPU it is a [`CpuEngine`], which is several times faster
+/// The encoder is for inference: a DINOv2 on the CPU is a [`CpuEngine`], which is several times faster
 /// than the differentiable path. What is to be trained or looked into comes from [`load_dinov2`].
 ///
 /// # Errors
@@ -49,53 +52,117 @@ pub fn load_with(
     hub: &HubOptions,
     progress: &mut dyn Progress,
 ) -> Result<(Box<dyn Backbone>, LoadReport)> {
-    let known = source.encoder();
-    match known.map_or(Family::Dinov2, |encoder| encoder.family) {
-        Family::Dinov2 => {
-            let (encoder, report) = load_dinov2(source, options, hub, progress)?;
-            let encoder: Box<dyn Backbone> = match &options.device {
-                Device::Cpu => Box::new(CpuEngine::new(&encoder, &EngineOptions::default())?),
-                _ => Box::new(encoder),
-            };
-            Ok((encoder, report))
+    match located(source, options, hub, progress)? {
+        (Located::Untrained { encoder, seed }, options) => {
+            Ok((untrained(encoder, seed, &options)?, LoadReport::default()))
         }
+        (Located::Files(path), options) => load_checkpoint(Checkpoint::open(&path)?, &options),
     }
+}
+
+/// The encoder of weight files, of whichever family they are.
+fn load_checkpoint(checkpoint: Checkpoint, options: &LoadOptions) -> Result<(Box<dyn Backbone>, LoadReport)> {
+    let family = checkpoint.family()?;
+    match family {
+        Family::Dinov2 => {
+            let (encoder, report) = load_dinov2_checkpoint(checkpoint, options)?;
+            Ok((for_inference(encoder, options)?, report))
+        }
+        Family::Vit | Family::Clip | Family::Dinov3 => boxed(vit::load(family, &checkpoint, options)?),
+        // cnn: boxed(sam::load(&checkpoint, options)?)
+        Family::Sam => Err(unfinished(family)),
+        // cnn: boxed(cnn::load(family, &checkpoint, options)?)
+        Family::Resnet | Family::Densenet | Family::Vgg => Err(unfinished(family)),
+    }
+}
+
+/// An encoder of the registry, or without one the tiny DINOv2, with random weights.
+fn untrained(encoder: Option<&Encoder>, seed: u64, options: &LoadOptions) -> Result<Box<dyn Backbone>> {
+    let Some(encoder) = encoder else { return for_inference(untrained_dinov2(None, seed, options)?, options) };
+    Ok(match encoder.family {
+        Family::Dinov2 => for_inference(untrained_dinov2(Some(encoder), seed, options)?, options)?,
+        Family::Vit | Family::Clip | Family::Dinov3 => Box::new(vit::untrained(encoder, seed, options)?),
+        // cnn: Box::new(sam::untrained(encoder, seed, options)?)
+        Family::Sam => return Err(unfinished(encoder.family)),
+        // cnn: Box::new(cnn::untrained(encoder, seed, options)?)
+        Family::Resnet | Family::Densenet | Family::Vgg => return Err(unfinished(encoder.family)),
+    })
+}
+
+fn unfinished(family: Family) -> Error {
+    Error::Architecture { field: "family", value: family.to_string(), expected: "an encoder of this build" }
+}
+
+fn boxed<B: Backbone + 'static>((encoder, report): (B, LoadReport)) -> Result<(Box<dyn Backbone>, LoadReport)> {
+    Ok((Box::new(encoder), report))
+}
+
+/// Packs an encoder where there is a faster one for inference.
+fn for_inference(encoder: Dinov2, options: &LoadOptions) -> Result<Box<dyn Backbone>> {
+    Ok(match &options.device {
+        Device::Cpu => Box::new(CpuEngine::new(&encoder, &EngineOptions::default())?),
+        _ => Box::new(encoder),
+    })
 }
 
 /// [`load_with`] for the family of DINOv2, with the type that trains and can be looked into.
 ///
 /// # Errors
-/// As [`load`].
+/// As [`load`]; [`Error::UnsupportedModel`] for an encoder of another family.
 pub fn load_dinov2(
     source: &Source,
     options: &LoadOptions,
     hub: &HubOptions,
     progress: &mut dyn Progress,
 ) -> Result<(Dinov2, LoadReport)> {
-    if let Source::Path(path) = source {
-        return load_path(path, options);
+    if let Some(encoder) = source.encoder().filter(|e| e.family != Family::Dinov2) {
+        let reason = format!("it is a {}, where a DINOv2 is needed", encoder.family);
+        return Err(Error::Source { given: source.to_string(), reason });
     }
+    match located(source, options, hub, progress)? {
+        (Located::Untrained { encoder, seed }, options) => {
+            Ok((untrained_dinov2(encoder, seed, &options)?, LoadReport::default()))
+        }
+        (Located::Files(path), options) => load_path(&path, &options),
+    }
+}
+
+/// Where the weights of a source are.
+enum Located {
+    Untrained { encoder: Option<&'static Encoder>, seed: u64 },
+    Files(PathBuf),
+}
+
+/// Finds a source, downloads what has to be, and completes the options with what it tells.
+fn located(
+    source: &Source,
+    options: &LoadOptions,
+    hub: &HubOptions,
+    progress: &mut dyn Progress,
+) -> Result<(Located, LoadOptions)> {
     let mut options = options.clone();
+    if let Source::Path(path) = source {
+        return Ok((Located::Files(path.clone()), options));
+    }
     options.id.get_or_insert_with(|| source.to_string());
     if let Source::Untrained { name, seed } = source {
-        return Ok((untrained(name, *seed, &options)?, LoadReport::default()));
+        let encoder = find(name);
+        options.normalization = options.normalization.or_else(|| encoder.map(|e| e.normalization));
+        return Ok((Located::Untrained { encoder, seed: *seed }, options));
     }
     let id = source.hub_id()?.ok_or_else(|| Error::Source {
         given: source.to_string(),
-        reason: "this kind of source cannot be loaded as a DINOv2".into(),
+        reason: "this kind of source cannot be loaded".into(),
     })?;
     let files = hub::fetch(&id, hub, progress)?;
     if options.normalization.is_none() && !files.folder.join("preprocessor_config.json").is_file() {
         options.normalization = source.encoder().map(|encoder| encoder.normalization);
     }
-    load_path(&files.weights, &options)
+    Ok((Located::Files(files.weights), options))
 }
 
-fn untrained(name: &str, seed: u64, options: &LoadOptions) -> Result<Dinov2> {
-    let mut config = match find(name) {
-        Some(encoder) => architecture(encoder)?,
-        None => Dinov2Config::tiny(),
-    };
+fn untrained_dinov2(encoder: Option<&Encoder>, seed: u64, options: &LoadOptions) -> Result<Dinov2> {
+    let mut config = encoder.map_or_else(|| Ok(Dinov2Config::tiny()), architecture)?;
     if let Some(heads) = options.heads {
         config.heads = heads;
     }
@@ -105,8 +172,8 @@ fn untrained(name: &str, seed: u64, options: &LoadOptions) -> Result<Dinov2> {
     let encoder = Dinov2::untrained(&config, seed, &options.device)?;
     let mut spec = encoder.spec().clone();
     spec.id = options.id.clone().unwrap_or(spec.id);
-    let listed = || find(name).map(|encoder| encoder.normalization);
-    spec.normalization = options.normalization.or_else(listed).unwrap_or(spec.normalization);
+    spec.normalization = options.normalization.unwrap_or(spec.normalization);
+    spec.protocol = options.protocol;
     if options.dtype != DType::F32 {
         let parts = format!("{}{:?}", spec.digest, options.dtype);
         spec.digest = blake3::hash(parts.as_bytes()).to_hex().to_string();
@@ -138,7 +205,7 @@ mod tests {
 
     #[test]
     fn the_registry_says_what_the_architectures_have() {
-        for encoder in crate::registry() {
+        for encoder in crate::registry().iter().filter(|e| e.family == Family::Dinov2) {
             let config = architecture(encoder).unwrap();
             let got = (config.patch, config.native_size(), config.registers);
             assert_eq!(got, (encoder.patch, encoder.native_size, encoder.registers), "{}", encoder.id);

@@ -2,7 +2,7 @@
 
 use candle::{DType, Device};
 
-use crate::PositionResampling;
+use crate::{Family, PositionResampling};
 
 /// Mean and standard deviation of each colour channel on the 0..1 scale: pixels become
 /// `(v - mean) / std` before they enter the encoder.
@@ -17,6 +17,42 @@ pub struct Normalization {
 impl Normalization {
     /// ImageNet's, with which DINOv2 was trained.
     pub const IMAGENET: Self = Self { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
+    /// From 0..1 to -1..1: Google's vision transformers.
+    pub const HALF: Self = Self { mean: [0.5; 3], std: [0.5; 3] };
+    /// OpenAI's, of CLIP and its descendants.
+    pub const CLIP: Self =
+        Self { mean: [0.481_454_66, 0.457_827_5, 0.408_210_73], std: [0.268_629_54, 0.261_302_58, 0.275_777_11] };
+}
+
+/// Which of an encoder's tokens pass which norm.
+///
+/// Of DINOv2 and DINOv3 both are the same. The study wrapped the other encoders in its own way, and
+/// `Paper` repeats that:
+///
+/// | encoder | [`FinalNorm::Applied`](crate::FinalNorm::Applied) under `Strict` | under `Paper` |
+/// |---|---|---|
+/// | ViT, MAE, MSN, CLIP | the model's own final norm on all tokens | class token raw; patch tokens through a norm without gain and bias |
+/// | BiomedCLIP | the class token through norm and projection; patch tokens through the norm | the same |
+/// | SAM | the mean over the positions and the positions, as they leave the last block | the same |
+/// | ResNet, DenseNet, VGG | the features before the last linear layer | the same |
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Protocol {
+    /// The encoder as its authors meant it.
+    #[default]
+    Strict,
+    /// As the study wrapped it.
+    Paper,
+}
+
+impl Protocol {
+    /// Part of a digest: text where features differ from those of an encoder under [`Protocol::Strict`].
+    pub(crate) fn fingerprint(self, family: Family) -> &'static str {
+        match (self, family) {
+            (Protocol::Paper, Family::Vit | Family::Clip) => "paper",
+            _ => "",
+        }
+    }
 }
 
 /// How weights are loaded: where to, in which precision, and what the file does not say itself.
@@ -40,6 +76,8 @@ pub struct LoadOptions {
     /// Colour normalisation; by default from `preprocessor_config.json` or timm's `config.json`
     /// beside the weights, else ImageNet's.
     pub normalization: Option<Normalization>,
+    /// Which tokens pass which norm. Default: [`Protocol::Strict`].
+    pub protocol: Protocol,
     /// The identifier in the [`BackboneSpec`](crate::BackboneSpec); by default the file's or folder's name.
     pub id: Option<String>,
 }
@@ -52,6 +90,7 @@ impl Default for LoadOptions {
             heads: None,
             positions: None,
             normalization: None,
+            protocol: Protocol::default(),
             id: None,
         }
     }
@@ -90,6 +129,13 @@ impl LoadOptions {
     #[must_use]
     pub fn with_normalization(mut self, normalization: Normalization) -> Self {
         self.normalization = Some(normalization);
+        self
+    }
+
+    /// The same under another protocol.
+    #[must_use]
+    pub fn with_protocol(mut self, protocol: Protocol) -> Self {
+        self.protocol = protocol;
         self
     }
 

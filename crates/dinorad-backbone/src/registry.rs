@@ -1,14 +1,46 @@
 //! The encoders known by name.
 
+use std::fmt;
+
 use crate::Normalization;
 
 /// A family of encoders: one implementation serves all its members.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Family {
     /// DINOv2 vision transformers, with or without registers, and what was trained from them.
+    #[default]
     Dinov2,
+    /// Plain vision transformers: supervised, masked autoencoders (MAE), masked siamese networks (MSN).
+    Vit,
+    /// The image side of CLIP, of OpenAI, OpenCLIP and BiomedCLIP.
+    Clip,
+    /// DINOv3 vision transformers, with rotary positions and registers.
+    Dinov3,
+    /// The image encoder of Segment Anything.
+    Sam,
+    /// Residual convolutional networks.
+    Resnet,
+    /// Densely connected convolutional networks.
+    Densenet,
+    /// The convolutional networks of Oxford's VGG.
+    Vgg,
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Family::Dinov2 => "DINOv2",
+            Family::Vit => "ViT",
+            Family::Clip => "CLIP",
+            Family::Dinov3 => "DINOv3",
+            Family::Sam => "SAM",
+            Family::Resnet => "ResNet",
+            Family::Densenet => "DenseNet",
+            Family::Vgg => "VGG",
+        })
+    }
 }
 
 /// Something an encoder can return.
@@ -16,7 +48,7 @@ pub enum Family {
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Output {
-    /// One class token per image.
+    /// One vector per image: a class token, or what the encoder has in its place.
     Cls,
     /// One token per patch.
     Patches,
@@ -24,6 +56,17 @@ pub enum Output {
     Layers,
     /// Register tokens.
     Registers,
+}
+
+impl fmt::Display for Output {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Output::Cls => "class token",
+            Output::Patches => "patch tokens",
+            Output::Layers => "tokens of inner blocks",
+            Output::Registers => "register tokens",
+        })
+    }
 }
 
 /// An encoder known by name.
@@ -54,7 +97,7 @@ pub struct Encoder {
     pub native_size: usize,
     /// Colour normalisation it was trained with.
     pub normalization: Normalization,
-    /// SPDX expression of its weights' licence.
+    /// SPDX expression of its weights' licence, as their page on the Hub states it.
     pub license: &'static str,
     /// Its authors' page.
     pub url: &'static str,
@@ -120,6 +163,55 @@ const GIANT: Encoder = Encoder {
     ..SMALL
 };
 
+/// The supervised one, which the other plain vision transformers are changed from.
+const VIT_LARGE: Encoder = Encoder {
+    id: "vit-large-16",
+    aliases: &["vit-large-imagenet21k", "vitl16"],
+    hub_id: "google/vit-large-patch16-224-in21k",
+    family: Family::Vit,
+    parameters: 303_301_632,
+    embed_dim: 1024,
+    depth: 24,
+    heads: 16,
+    registers: 0,
+    patch: 16,
+    native_size: 224,
+    normalization: Normalization::HALF,
+    license: "Apache-2.0",
+    url: "https://github.com/google-research/vision_transformer",
+    outputs: PLAIN,
+};
+
+const CLIP_LARGE: Encoder = Encoder {
+    id: "clip-vit-large-14",
+    aliases: &["clip-large", "clip-vit-l-14"],
+    hub_id: "openai/clip-vit-large-patch14",
+    family: Family::Clip,
+    parameters: 303_179_776,
+    patch: 14,
+    normalization: Normalization::CLIP,
+    license: "MIT",
+    url: "https://github.com/openai/CLIP",
+    ..VIT_LARGE
+};
+
+const DINOV3_SMALL: Encoder = Encoder {
+    id: "dinov3-small",
+    aliases: &["dinov3_vits16"],
+    hub_id: "facebook/dinov3-vits16-pretrain-lvd1689m",
+    family: Family::Dinov3,
+    parameters: 21_601_536,
+    embed_dim: 384,
+    depth: 12,
+    heads: 6,
+    registers: 4,
+    normalization: Normalization::IMAGENET,
+    license: "LicenseRef-DINOv3",
+    url: "https://github.com/facebookresearch/dinov3",
+    outputs: WITH_REGISTERS,
+    ..VIT_LARGE
+};
+
 const REGISTRY: &[Encoder] = &[
     SMALL,
     BASE,
@@ -170,6 +262,67 @@ const REGISTRY: &[Encoder] = &[
         url: "https://huggingface.co/microsoft/rad-dino",
         ..BASE
     },
+    VIT_LARGE,
+    Encoder {
+        id: "mae-vit-large-16",
+        aliases: &["mae-large", "mae_vitl16"],
+        hub_id: "facebook/vit-mae-large",
+        normalization: Normalization::IMAGENET,
+        url: "https://github.com/facebookresearch/mae",
+        ..VIT_LARGE
+    },
+    Encoder {
+        id: "msn-vit-large-16",
+        aliases: &["msn-large", "vit-msn-large"],
+        hub_id: "facebook/vit-msn-large",
+        normalization: Normalization::IMAGENET,
+        url: "https://github.com/facebookresearch/msn",
+        ..VIT_LARGE
+    },
+    CLIP_LARGE,
+    Encoder {
+        id: "openclip-vit-huge-14",
+        aliases: &["openclip-huge", "clip-vit-h-14"],
+        hub_id: "laion/CLIP-ViT-H-14-laion2B-s32B-b79K",
+        parameters: 630_766_080,
+        embed_dim: 1280,
+        depth: 32,
+        url: "https://github.com/mlfoundations/open_clip",
+        ..CLIP_LARGE
+    },
+    Encoder {
+        id: "biomedclip-vit-base-16",
+        aliases: &["biomedclip"],
+        hub_id: "microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224",
+        parameters: 86_191_872,
+        embed_dim: 768,
+        depth: 12,
+        heads: 12,
+        patch: 16,
+        url: "https://huggingface.co/microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224",
+        outputs: &[Output::Cls, Output::Patches],
+        ..CLIP_LARGE
+    },
+    DINOV3_SMALL,
+    Encoder {
+        id: "dinov3-base",
+        aliases: &["dinov3_vitb16"],
+        hub_id: "facebook/dinov3-vitb16-pretrain-lvd1689m",
+        parameters: 85_661_952,
+        embed_dim: 768,
+        heads: 12,
+        ..DINOV3_SMALL
+    },
+    Encoder {
+        id: "dinov3-large",
+        aliases: &["dinov3_vitl16"],
+        hub_id: "facebook/dinov3-vitl16-pretrain-lvd1689m",
+        parameters: 303_130_624,
+        embed_dim: 1024,
+        depth: 24,
+        heads: 16,
+        ..DINOV3_SMALL
+    },
 ];
 
 /// All encoders known by name.
@@ -213,8 +366,21 @@ mod tests {
     }
 
     #[test]
+    fn vision_transformers_have_the_parameters_listed() {
+        for e in registry().iter().filter(|e| matches!(e.family, Family::Vit | Family::Clip | Family::Dinov3)) {
+            let config = crate::VitConfig::of(e).unwrap();
+            config.check().unwrap();
+            let count: usize = config.parameters().iter().map(|(_, shape)| shape.iter().product::<usize>()).sum();
+            assert_eq!(count as u64, e.parameters, "{}", e.id);
+            assert_eq!((config.native_size(), config.registers), (e.native_size, e.registers), "{}", e.id);
+            assert_eq!(e.outputs.contains(&Output::Registers), e.registers > 0, "{}", e.id);
+            assert_eq!(e.outputs.contains(&Output::Layers), config.projection.is_none(), "{}", e.id);
+        }
+    }
+
+    #[test]
     fn parameters_follow_from_the_architecture() {
-        for e in registry() {
+        for e in registry().iter().filter(|e| e.family == Family::Dinov2) {
             let (d, patches) = (e.embed_dim as u64, (e.native_size / e.patch).pow(2) as u64);
             let patch = 3 * (e.patch * e.patch) as u64;
             // patch embedding, class token, mask token, positions, registers, final norm

@@ -3,7 +3,7 @@
 use candle::{D, DType, Tensor};
 use candle_nn::ops::{softmax, softmax_last_dim};
 
-use crate::{Linear, Mode, Result, error::parameter, flash, parameters};
+use crate::{Linear, Mode, Result, Rotary, error::parameter, flash, parameters};
 
 /// Scores of at most this many bytes are held at a time on the CPU: beyond, the softmax waits for
 /// memory.
@@ -52,15 +52,26 @@ impl Attention {
     /// # Errors
     /// If `x` is not `(b, n, dim)`.
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        self.forward_rotated(x, None, mode)
+    }
+
+    /// The attended tokens, with queries and keys turned by their positions.
+    ///
+    /// # Errors
+    /// If `x` is not `(b, n, dim)`, or the rotation is for other tokens.
+    pub fn forward_rotated(&self, x: &Tensor, rotary: Option<&Rotary>, mode: Mode) -> Result<Tensor> {
         let (b, n, dim) = x.dims3()?;
         let head = dim / self.heads;
         let qkv = self.qkv.forward(x, mode)?.reshape((b, n, 3, self.heads, head))?;
-        if let Some(out) = flash::attend(&qkv, mode)? {
+        if rotary.is_none()
+            && let Some(out) = flash::attend(&qkv, mode)?
+        {
             return self.proj.forward(&out.reshape((b, n, dim))?, mode);
         }
         let part = |i: usize| qkv.narrow(2, i, 1)?.squeeze(2)?.transpose(1, 2)?.contiguous();
-        let q = (part(0)? * (head as f64).powf(-0.5))?.reshape((b * self.heads, n, head))?;
-        let k = part(1)?.reshape((b * self.heads, n, head))?;
+        let turned = |t: Tensor| rotary.map_or_else(|| Ok(t.clone()), |r| r.forward(&t));
+        let q = turned((part(0)? * (head as f64).powf(-0.5))?.reshape((b * self.heads, n, head))?)?;
+        let k = turned(part(1)?.reshape((b * self.heads, n, head))?)?;
         let v = part(2)?.reshape((b * self.heads, n, head))?;
         let out = match mode {
             Mode::Training => attend(&q, &k, &v, mode)?,

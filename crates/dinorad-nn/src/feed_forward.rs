@@ -1,16 +1,43 @@
-//! The two feed-forward networks of DINOv2, and the gain of its residual branches.
+//! The feed-forward networks of vision transformers, and the gain of its residual branches.
 
 use candle::{D, Tensor};
+use candle_nn::ops::sigmoid;
 
 use crate::{Linear, Mode, Result, parameters};
 
-/// `fc2(gelu(fc1(x)))` with the exact (erf) GELU.
+/// What stands between the two maps of an [`Mlp`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Activation {
+    /// The exact (erf) GELU.
+    #[default]
+    Gelu,
+    /// `x * sigmoid(1.702 x)`: OpenAI's CLIP.
+    QuickGelu,
+}
+
+impl Activation {
+    /// The activated values; gradients flow.
+    ///
+    /// # Errors
+    /// If a tensor operation fails.
+    pub fn forward(self, x: &Tensor) -> Result<Tensor> {
+        Ok(match self {
+            Activation::Gelu => x.gelu_erf()?,
+            Activation::QuickGelu => (x * sigmoid(&(x * 1.702)?)?)?,
+        })
+    }
+}
+
+/// `fc2(activation(fc1(x)))`.
 #[derive(Debug, Clone)]
 pub struct Mlp {
     /// `dim` to `hidden`.
     pub fc1: Linear,
     /// `hidden` to `dim`.
     pub fc2: Linear,
+    /// What stands between.
+    pub activation: Activation,
 }
 
 parameters!(Mlp { fc1: "fc1", fc2: "fc2" });
@@ -21,7 +48,7 @@ impl Mlp {
     /// # Errors
     /// If the last axis of `x` is not `dim`.
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
-        self.fc2.forward(&self.fc1.forward(x, mode)?.gelu_erf()?, mode)
+        self.fc2.forward(&self.activation.forward(&self.fc1.forward(x, mode)?)?, mode)
     }
 }
 

@@ -4,25 +4,27 @@ pub use candle;
 
 mod attention;
 mod error;
-mod flash;
 mod feed_forward;
+mod flash;
 pub mod init;
 mod layer_norm;
 mod linear;
 pub mod loss;
 mod mode;
 pub mod optim;
+mod rotary;
 mod schedule;
 mod trainable;
 mod upsample;
 
 pub use attention::Attention;
 pub use error::{Error, Result};
-pub use feed_forward::{LayerScale, Mlp, SwiGlu};
+pub use feed_forward::{Activation, LayerScale, Mlp, SwiGlu};
 pub use layer_norm::LayerNorm;
 pub use linear::{Linear, LowRank};
 pub use mode::Mode;
 pub use optim::Optimizer;
+pub use rotary::Rotary;
 pub use schedule::cosine_lr;
 #[doc(hidden)]
 pub use trainable::parameter_path;

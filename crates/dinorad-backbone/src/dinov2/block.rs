@@ -1,7 +1,9 @@
 //! One transformer block.
 
 use candle::Tensor;
-use dinorad_nn::{Attention, LayerNorm, LayerScale, Linear, Mlp, Mode, SwiGlu, Trainable, parameters};
+use dinorad_nn::{
+    Activation, Attention, LayerNorm, LayerScale, Linear, Mlp, Mode, Rotary, SwiGlu, Trainable, parameters,
+};
 
 use super::config::{Dinov2Config, FeedForward};
 use crate::Result;
@@ -75,7 +77,8 @@ impl Block {
         let attn = Attention::new(linear("attn.qkv", config.qkv_bias)?, linear("attn.proj", true)?, config.heads)?;
         let mlp = match config.feed_forward {
             FeedForward::Mlp => {
-                FeedForwardNet::Mlp(Mlp { fc1: linear("mlp.fc1", true)?, fc2: linear("mlp.fc2", true)? })
+                let (fc1, fc2) = (linear("mlp.fc1", true)?, linear("mlp.fc2", true)?);
+                FeedForwardNet::Mlp(Mlp { fc1, fc2, activation: Activation::Gelu })
             }
             FeedForward::SwiGlu => {
                 FeedForwardNet::SwiGlu(SwiGlu { w12: linear("mlp.w12", true)?, w3: linear("mlp.w3", true)? })
@@ -92,11 +95,16 @@ impl Block {
     }
 
     pub(super) fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        self.forward_rotated(x, None, mode)
+    }
+
+    /// The same with positions as rotations.
+    pub(crate) fn forward_rotated(&self, x: &Tensor, rotary: Option<&Rotary>, mode: Mode) -> Result<Tensor> {
         let scaled = |gain: &Option<LayerScale>, y: Tensor| match gain {
             Some(gain) => gain.forward(&y, mode),
             None => Ok(y),
         };
-        let x = (x + scaled(&self.ls1, self.attn.forward(&self.norm1.forward(x, mode)?, mode)?)?)?;
+        let x = (x + scaled(&self.ls1, self.attn.forward_rotated(&self.norm1.forward(x, mode)?, rotary, mode)?)?)?;
         let y = scaled(&self.ls2, self.mlp.forward(&self.norm2.forward(&x, mode)?, mode)?)?;
         Ok((x + y)?)
     }

@@ -156,7 +156,6 @@ impl Dinov2Config {
     /// [`Error::Architecture`] for a size of zero or beyond reason, heads that do not divide the
     /// width, or a resampling that is not bicubic.
     pub fn check(&self) -> Result<()> {
-        use dinorad_core::resample::Filter;
         let fail = |field, value: &dyn ToString, expected| {
             Err(Error::Architecture { field, value: value.to_string(), expected })
         };
@@ -183,17 +182,7 @@ impl Dinov2Config {
         if !self.layer_scale_init.is_finite() {
             return fail("layer_scale_init", &self.layer_scale_init, "a number");
         }
-        if !matches!(self.positions.filter, Filter::Bicubic | Filter::BicubicAntialias) {
-            return fail(
-                "positions.filter",
-                &format!("{:?}", self.positions.filter),
-                "bicubic, with or without antialias",
-            );
-        }
-        if !(self.positions.offset.is_finite() && (0.0..1.0).contains(&self.positions.offset)) {
-            return fail("positions.offset", &self.positions.offset, "0 <= offset < 1");
-        }
-        Ok(())
+        self.positions.check()
     }
 
     /// Every parameter and its shape, under the official names. The mask token is among them.

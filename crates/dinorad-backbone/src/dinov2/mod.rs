@@ -2,26 +2,25 @@
 
 mod block;
 mod config;
+mod patch_embed;
 mod position;
+pub(crate) mod tokens;
 mod untrained;
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::RwLock,
-};
+use std::collections::BTreeMap;
 
 use candle::{DType, Device, Tensor};
-use dinorad_nn::{LayerNorm, Linear, Mode, parameters};
+use dinorad_nn::{LayerNorm, Mode, parameters};
 
 pub use self::{
     block::{Block, FeedForwardNet},
     config::{Dinov2Config, FeedForward, swiglu_hidden},
     position::{PositionResampling, resample_positions},
 };
-use crate::{Backbone, BackboneSpec, Error, Features, FinalNorm, LayerTokens, Patches, Request, Result};
-
-/// Resampled position tables kept for inference; images come in few sizes.
-const KEPT_GRIDS: usize = 8;
+pub(crate) use self::{patch_embed::PatchEmbed, position::PositionTable};
+use crate::{
+    Backbone, BackboneSpec, Error, Family, Features, FinalNorm, LayerTokens, Output, Patches, Request, Result,
+};
 
 /// A DINOv2 vision transformer: ViT-S/B/L/g, with or without registers.
 ///
@@ -46,13 +45,12 @@ pub struct Dinov2 {
     config: Dinov2Config,
     spec: BackboneSpec,
     cls_token: Tensor,
-    pos_embed: Tensor,
+    pos_embed: PositionTable,
     mask_token: Option<Tensor>,
     register_tokens: Option<Tensor>,
     patch_embed: PatchEmbed,
     blocks: Vec<Block>,
     norm: LayerNorm,
-    resampled: RwLock<HashMap<(usize, usize), Tensor>>,
 }
 
 parameters!(Dinov2 {
@@ -113,6 +111,9 @@ impl Dinov2 {
         spec.heads = config.heads;
         spec.prefix_tokens = config.prefix_tokens();
         spec.native_size = config.native_size();
+        spec.family = Family::Dinov2;
+        spec.outputs = vec![Output::Cls, Output::Patches, Output::Layers];
+        spec.outputs.extend((config.registers > 0).then_some(Output::Registers));
         let mask_token = tensors.remove("mask_token");
         let register_tokens = tensors.remove("register_tokens");
         let mut take = |name: &str| {
@@ -127,17 +128,15 @@ impl Dinov2 {
             .collect::<Result<_>>()?;
         Ok(Dinov2 {
             cls_token: take("cls_token")?,
-            pos_embed: take("pos_embed")?,
+            pos_embed: PositionTable::new(take("pos_embed")?),
             mask_token,
             register_tokens,
             patch_embed: PatchEmbed {
                 weight: take("patch_embed.proj.weight")?,
-                bias: take("patch_embed.proj.bias")?,
-                patch: config.patch,
+                bias: Some(take("patch_embed.proj.bias")?),
             },
             blocks,
             norm: LayerNorm::new(take("norm.weight")?, take("norm.bias")?, config.eps),
-            resampled: RwLock::default(),
             config: config.clone(),
             spec,
         })
@@ -178,17 +177,7 @@ impl Dinov2 {
     /// # Errors
     /// [`Error::Shape`] or [`Error::InputSize`] if the encoder cannot take it.
     pub fn grid_of(&self, pixels: &Tensor) -> Result<(usize, usize)> {
-        let shape_error =
-            || Error::Shape { what: "pixels", expected: "(b, 3, h, w) with b > 0".into(), got: pixels.dims().to_vec() };
-        let (b, c, height, width) = pixels.dims4().map_err(|_| shape_error())?;
-        if b == 0 || c != 3 {
-            return Err(shape_error());
-        }
-        let patch = self.config.patch;
-        if height == 0 || width == 0 || height % patch != 0 || width % patch != 0 {
-            return Err(Error::InputSize { height, width, patch });
-        }
-        Ok((height / patch, width / patch))
+        tokens::grid_of(pixels, self.config.patch)
     }
 
     /// The tokens that enter the first block: class, registers, patches, `(b, 1 + r + n, dim)`.
@@ -205,9 +194,9 @@ impl Dinov2 {
         let mut patches =
             self.patch_embed.forward(&pixels.to_device(self.device())?.to_dtype(self.dtype())?, grid, mode)?;
         if let Some(masks) = masks {
-            patches = self.masked(patches, masks, (b, n), mode)?;
+            patches = tokens::masked(&patches, masks, self.mask_token.as_ref(), mode)?;
         }
-        let positions = self.positions(grid, mode)?;
+        let positions = self.pos_embed.forward(grid, self.config.positions, mode)?;
         let patches = patches.broadcast_add(&positions.narrow(1, 1, n)?)?;
         let dim = self.config.embed_dim;
         let cls = (mode.of(&self.cls_token) + positions.narrow(1, 0, 1)?)?.broadcast_as((b, 1, dim))?;
@@ -218,34 +207,6 @@ impl Dinov2 {
             }
             None => Tensor::cat(&[&cls, &patches], 1)?,
         })
-    }
-
-    fn masked(&self, patches: Tensor, masks: &Tensor, (b, n): (usize, usize), mode: Mode) -> Result<Tensor> {
-        if masks.dims() != [b, n] {
-            return Err(Error::Shape { what: "masks", expected: format!("({b}, {n})"), got: masks.dims().to_vec() });
-        }
-        let token = mode.of(self.mask_token.as_ref().ok_or(Error::NoMaskToken)?);
-        let chosen =
-            masks.to_device(self.device())?.ne(0.0)?.to_dtype(DType::U8)?.unsqueeze(2)?.broadcast_as(patches.dims())?;
-        let token = token.reshape((1, 1, self.config.embed_dim))?.broadcast_as(patches.dims())?;
-        Ok(chosen.where_cond(&token, &patches)?)
-    }
-
-    /// The position table for a grid; kept for inference, and made anew for training.
-    fn positions(&self, grid: (usize, usize), mode: Mode) -> Result<Tensor> {
-        // A trainable table moves, so what was made from it must not be kept.
-        let keep = mode == Mode::Inference && !self.pos_embed.is_variable();
-        if keep && let Some(table) = self.resampled.read().ok().and_then(|kept| kept.get(&grid).cloned()) {
-            return Ok(table);
-        }
-        let table = resample_positions(&mode.of(&self.pos_embed), grid, self.config.positions)?;
-        if keep && let Ok(mut kept) = self.resampled.write() {
-            if kept.len() >= KEPT_GRIDS {
-                kept.clear();
-            }
-            kept.insert(grid, table.clone());
-        }
-        Ok(table)
     }
 
     /// The official `forward_features`: all kinds of tokens of the last block.
@@ -295,24 +256,14 @@ impl Dinov2 {
 
     /// Takes the tokens of one block apart.
     fn split(&self, x: &Tensor, grid: (usize, usize), request: &Request) -> Result<LayerTokens> {
-        let (r, n) = (self.config.registers, grid.0 * grid.1);
+        let registers = self.config.registers;
         // Without patch tokens only the prefix needs the norm.
-        let x = if request.patches == Patches::None { x.narrow(1, 0, 1 + r)? } else { x.clone() };
+        let x = if request.patches == Patches::None { x.narrow(1, 0, 1 + registers)? } else { x.clone() };
         let x = match request.norm {
             FinalNorm::Applied => self.norm.forward(&x, request.mode)?,
             FinalNorm::Raw => x,
         };
-        let tokens = || x.narrow(1, 1 + r, n)?.contiguous();
-        let patches = match request.patches {
-            Patches::None => None,
-            Patches::Tokens => Some(tokens()?),
-            Patches::Grid => {
-                let maps = tokens()?.transpose(1, 2)?.contiguous()?;
-                Some(maps.reshape((x.dim(0)?, self.config.embed_dim, grid.0, grid.1))?)
-            }
-        };
-        let registers = if request.registers && r > 0 { Some(x.narrow(1, 1, r)?.contiguous()?) } else { None };
-        Ok(LayerTokens { cls: x.narrow(1, 0, 1)?.squeeze(1)?.contiguous()?, registers, patches, grid })
+        tokens::split(&x, registers, grid, request)
     }
 }
 
@@ -323,27 +274,5 @@ impl Backbone for Dinov2 {
 
     fn forward(&self, pixels: &Tensor, request: &Request) -> Result<Features> {
         Ok(Features { layers: self.get_intermediate_layers(pixels, request)? })
-    }
-}
-
-/// Cuts an image into patches and maps each to a token.
-#[derive(Debug, Clone)]
-struct PatchEmbed {
-    weight: Tensor,
-    bias: Tensor,
-    patch: usize,
-}
-
-parameters!(PatchEmbed { weight: "weight", bias: "bias" });
-
-impl PatchEmbed {
-    /// `(b, 3, h, w)` to `(b, n, dim)`: a convolution whose windows do not overlap is one product.
-    fn forward(&self, pixels: &Tensor, (rows, cols): (usize, usize), mode: Mode) -> Result<Tensor> {
-        let (b, c, p) = (pixels.dim(0)?, pixels.dim(1)?, self.patch);
-        let windows = pixels.contiguous()?.reshape(&[b, c, rows, p, cols, p][..])?.permute(vec![0, 2, 4, 1, 3, 5])?;
-        let windows = windows.reshape((b, rows * cols, c * p * p))?;
-        let dim = self.bias.dim(0)?;
-        let linear = Linear::new(self.weight.reshape((dim, c * p * p))?, Some(self.bias.clone()));
-        Ok(linear.forward(&windows, mode)?)
     }
 }

@@ -1,8 +1,10 @@
 //! Position tables for any grid of patches.
 
+use std::{collections::HashMap, sync::RwLock};
+
 use candle::Tensor;
 use dinorad_core::resample::{Filter, Taps};
-use dinorad_nn::Resize;
+use dinorad_nn::{Mode, Resize, parameters};
 
 use crate::{Error, Result};
 
@@ -27,6 +29,55 @@ impl PositionResampling {
     pub const ANTIALIASED: Self = Self { filter: Filter::BicubicAntialias, offset: 0.0 };
     /// To the exact size: Hugging Face's `Dinov2Model`.
     pub const EXACT: Self = Self { filter: Filter::Bicubic, offset: 0.0 };
+
+    /// Checks that tables can be resampled so.
+    pub(crate) fn check(&self) -> Result<()> {
+        let fail = |field, value: String, expected| Err(Error::Architecture { field, value, expected });
+        if !matches!(self.filter, Filter::Bicubic | Filter::BicubicAntialias) {
+            let expected = "bicubic, with or without antialias";
+            return fail("positions.filter", format!("{:?}", self.filter), expected);
+        }
+        if !(self.offset.is_finite() && (0.0..1.0).contains(&self.offset)) {
+            return fail("positions.offset", self.offset.to_string(), "0 <= offset < 1");
+        }
+        Ok(())
+    }
+}
+
+/// Resampled position tables kept for inference; images come in few sizes.
+const KEPT_GRIDS: usize = 8;
+
+/// The position table of an encoder, and what was made from it.
+#[derive(Debug)]
+pub(crate) struct PositionTable {
+    table: Tensor,
+    resampled: RwLock<HashMap<(usize, usize), Tensor>>,
+}
+
+parameters!(PositionTable { table: "" });
+
+impl PositionTable {
+    /// From the native table, `(1, 1 + s * s, dim)`.
+    pub(crate) fn new(table: Tensor) -> Self {
+        PositionTable { table, resampled: RwLock::default() }
+    }
+
+    /// The table for a grid; kept for inference, and made anew for training.
+    pub(crate) fn forward(&self, grid: (usize, usize), how: PositionResampling, mode: Mode) -> Result<Tensor> {
+        // A trainable table moves, so what was made from it must not be kept.
+        let keep = mode == Mode::Inference && !self.table.is_variable();
+        if keep && let Some(table) = self.resampled.read().ok().and_then(|kept| kept.get(&grid).cloned()) {
+            return Ok(table);
+        }
+        let table = resample_positions(&mode.of(&self.table), grid, how)?;
+        if keep && let Ok(mut kept) = self.resampled.write() {
+            if kept.len() >= KEPT_GRIDS {
+                kept.clear();
+            }
+            kept.insert(grid, table.clone());
+        }
+        Ok(table)
+    }
 }
 
 /// The table of an encoder for an image of `grid` patches, from the native table

@@ -6,7 +6,7 @@ use candle::{DType, Device, Tensor};
 use dinorad_nn::init::{trunc_normal, uniform};
 
 use super::{Dinov2, Dinov2Config};
-use crate::{BackboneSpec, Normalization, Origin, Result};
+use crate::{BackboneSpec, Origin, Result};
 
 impl Dinov2 {
     /// An encoder with random weights: the same for the same seed on every machine.
@@ -45,22 +45,4 @@ fn initial(config: &Dinov2Config, seed: u64, name: &str, shape: &[usize], device
         _ if shape.len() == 1 => Tensor::ones(shape, DType::F32, device)?,
         _ => normal(0.02)?,
     })
-}
-
-impl BackboneSpec {
-    /// A specification whose sizes the encoder fills in.
-    pub(crate) fn new(id: impl Into<String>, origin: Origin, digest: String) -> Self {
-        BackboneSpec {
-            id: id.into(),
-            patch: 0,
-            embed_dim: 0,
-            depth: 0,
-            heads: 0,
-            prefix_tokens: 0,
-            normalization: Normalization::IMAGENET,
-            native_size: 0,
-            origin,
-            digest,
-        }
-    }
 }

@@ -33,6 +33,9 @@ pub(super) fn fetch(id: &HubId, options: &HubOptions, progress: &mut dyn Progres
     let Some((name, weights)) = session.first_of(&names, progress)? else {
         return Err(session.nothing(&names));
     };
+    if name.starts_with("open_clip") {
+        session.optional("open_clip_config.json", progress)?;
+    }
     let mut shards = Vec::new();
     if name.ends_with(".index.json") {
         for shard in shard_names(id, name, &weights)? {

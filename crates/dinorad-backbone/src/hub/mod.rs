@@ -180,13 +180,20 @@ pub struct HubFiles {
     pub commit: String,
 }
 
-/// Weight files in order of preference, when an id names none.
-pub const WEIGHT_FILES: [&str; 4] =
-    ["model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"];
+/// Weight files in order of preference, when an id or a folder names none.
+pub const WEIGHT_FILES: [&str; 6] = [
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+    "open_clip_model.safetensors",
+    "open_clip_pytorch_model.bin",
+];
 
 /// The files of an encoder, downloaded where the cache lacks them.
 ///
-/// Fetches `config.json` and `preprocessor_config.json` where there are any, and the weights: the
+/// Fetches `config.json` and `preprocessor_config.json` where there are any (with open_clip's
+/// weights `open_clip_config.json` too), and the weights: the
 /// file that `id` names, else the first of [`WEIGHT_FILES`] that the repository has, with all
 /// shards of an index. All come from one commit, also when a branch moves meanwhile. With a full
 /// commit hash as revision and everything in the cache no request is sent; with a branch or tag

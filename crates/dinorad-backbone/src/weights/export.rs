@@ -6,7 +6,7 @@ use candle::Tensor;
 use dinorad_nn::Trainable;
 
 use super::layout::{Layout, Place, place};
-use crate::{Dinov2, Result};
+use crate::{Dinov2, Error, Result};
 
 impl Dinov2 {
     /// The weights under the names of a layout, as [`load_path`](crate::load_path) reads them back.
@@ -16,8 +16,12 @@ impl Dinov2 {
     /// added into the class token, as timm itself does. Adapters are not among them: merge first.
     ///
     /// # Errors
-    /// If a tensor operation fails.
+    /// [`Error::Architecture`] for a layout in which there is no DINOv2; if a tensor operation fails.
     pub fn to_layout(&self, layout: Layout) -> Result<BTreeMap<String, Tensor>> {
+        if matches!(layout, Layout::OpenClip | Layout::Torchvision) {
+            let expected = "official, Hugging Face or timm";
+            return Err(Error::Architecture { field: "layout", value: layout.name().to_owned(), expected });
+        }
         let tensors = self.tensors();
         let class_row = layout != Layout::Timm || self.config().registers == 0;
         let mut out = BTreeMap::new();
@@ -32,11 +36,15 @@ impl Dinov2 {
                     out.insert(name, row.map_or_else(|| Ok(tensor.clone()), |row| &tensor + row)?);
                 }
                 Place::One(name) => drop(out.insert(name, tensor)),
-                Place::Three(names) => {
-                    for (name, part) in names.into_iter().zip(tensor.chunk(3, 0)?) {
-                        out.insert(name, part.contiguous()?);
+                Place::Stacked(names) => {
+                    for (name, part) in names.iter().zip(tensor.chunk(names.len(), 0)?) {
+                        if let Some(name) = name {
+                            out.insert(name.clone(), part.contiguous()?);
+                        }
                     }
                 }
+                Place::Transposed(name) => drop(out.insert(name, tensor.t()?.contiguous()?)),
+                Place::Reshaped(name, shape) => drop(out.insert(name, tensor.reshape(shape)?)),
                 Place::PatchesOnly(name) => {
                     let rows = tensor.dim(1)? - 1;
                     out.insert(name, tensor.narrow(1, 1, rows)?.contiguous()?);

@@ -1,6 +1,8 @@
-//! The namings of DINOv2 weights, recognised from the names themselves.
+//! The namings of weights, recognised from the names themselves.
 
 use std::collections::BTreeMap;
+
+use candle::{DType, Device, Tensor};
 
 use crate::{Dinov2Config, Error, FeedForward, Result};
 
@@ -10,12 +12,16 @@ use super::file::WeightFile;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Layout {
-    /// `facebookresearch/dinov2`, flat or with chunked blocks.
+    /// The authors' own: `facebookresearch/dinov2`, flat or with chunked blocks.
     Official,
-    /// Hugging Face's `Dinov2Model` and `Dinov2WithRegistersModel`.
+    /// Hugging Face's `transformers`.
     HuggingFace,
-    /// timm's `vit_*_patch14_dinov2`.
+    /// timm's.
     Timm,
+    /// open_clip's, which are also those of OpenAI's CLIP.
+    OpenClip,
+    /// torchvision's.
+    Torchvision,
 }
 
 impl Layout {
@@ -25,6 +31,8 @@ impl Layout {
             Layout::Official => "official",
             Layout::HuggingFace => "Hugging Face",
             Layout::Timm => "timm",
+            Layout::OpenClip => "open_clip",
+            Layout::Torchvision => "torchvision",
         }
     }
 }
@@ -34,17 +42,86 @@ impl Layout {
 pub(crate) enum Place {
     /// Under one name.
     One(String),
-    /// Queries, keys and values under three names.
-    Three([String; 3]),
+    /// Under one name, in another shape with the same elements.
+    Reshaped(String, Vec<usize>),
+    /// Under several names of one shape, to be stacked along the first axis; zeros where there is
+    /// no name (queries, keys and values, of which some have no bias).
+    Stacked(Vec<Option<String>>),
+    /// Transposed: a matrix that is applied from the other side.
+    Transposed(String),
     /// A position table without a class row.
     PatchesOnly(String),
+}
+
+impl Place {
+    /// Queries, keys and values under three names.
+    pub(crate) fn three(names: [String; 3]) -> Self {
+        Place::Stacked(names.into_iter().map(Some).collect())
+    }
+
+    /// The same with names looked up: `resolve` is told each name and the shape it needs when all
+    /// together are to have `shape`.
+    pub(crate) fn resolved(&self, shape: &[usize], resolve: &mut dyn FnMut(&String, Vec<usize>) -> String) -> Self {
+        match self {
+            Place::One(name) => Place::One(resolve(name, shape.to_vec())),
+            Place::Reshaped(name, in_file) => Place::Reshaped(resolve(name, in_file.clone()), in_file.clone()),
+            Place::Stacked(names) => {
+                let part = Self::part(shape, names.len());
+                Place::Stacked(names.iter().map(|n| n.as_ref().map(|n| resolve(n, part.clone()))).collect())
+            }
+            Place::Transposed(name) => Place::Transposed(resolve(name, shape.iter().rev().copied().collect())),
+            Place::PatchesOnly(name) => {
+                let mut in_file = shape.to_vec();
+                if let Some(rows) = in_file.get_mut(1) {
+                    *rows = rows.saturating_sub(1);
+                }
+                Place::PatchesOnly(resolve(name, in_file))
+            }
+        }
+    }
+
+    /// The parameter of `shape`, from tensors that [`Place::resolved`] has checked.
+    pub(crate) fn assembled(
+        &self,
+        shape: &[usize],
+        dtype: DType,
+        read: &dyn Fn(&String) -> Result<Tensor>,
+    ) -> Result<Tensor> {
+        Ok(match self {
+            Place::One(name) => read(name)?,
+            Place::Reshaped(name, _) => read(name)?.reshape(shape)?,
+            Place::Stacked(names) => {
+                let part = |name: &Option<String>| match name {
+                    Some(name) => read(name),
+                    None => Ok(Tensor::zeros(Self::part(shape, names.len()), dtype, &Device::Cpu)?),
+                };
+                Tensor::cat(&names.iter().map(part).collect::<Result<Vec<_>>>()?, 0)?
+            }
+            Place::Transposed(name) => read(name)?.t()?.contiguous()?,
+            Place::PatchesOnly(name) => {
+                // The class token already holds its position.
+                let table = read(name)?;
+                let zero = Tensor::zeros((1, 1, table.dim(2)?), table.dtype(), table.device())?;
+                Tensor::cat(&[&zero, &table], 1)?
+            }
+        })
+    }
+
+    /// The shape of each of `n` tensors stacked.
+    fn part(shape: &[usize], n: usize) -> Vec<usize> {
+        let mut part = shape.to_vec();
+        if let Some(rows) = part.first_mut() {
+            *rows /= n.max(1);
+        }
+        part
+    }
 }
 
 /// Where the parameter of an official name is found, without the file's prefix.
 pub(crate) fn place(layout: Layout, official: &str, config: &Dinov2Config, class_row: bool) -> Place {
     let one = |name: String| Place::One(name);
     match layout {
-        Layout::Official => one(official.to_owned()),
+        Layout::Official | Layout::OpenClip | Layout::Torchvision => one(official.to_owned()),
         Layout::Timm => match official {
             "register_tokens" => one("reg_token".into()),
             "pos_embed" if !class_row => Place::PatchesOnly("pos_embed".into()),
@@ -66,7 +143,7 @@ pub(crate) fn place(layout: Layout, official: &str, config: &Dinov2Config, class
             let layer = format!("encoder.layer.{index}");
             if let Some(part) = rest.strip_prefix("attn.qkv.") {
                 let name = |which: &str| format!("{layer}.attention.attention.{which}.{part}");
-                return Place::Three([name("query"), name("key"), name("value")]);
+                return Place::three([name("query"), name("key"), name("value")]);
             }
             let rest = rest
                 .replace("attn.proj.", "attention.output.dense.")
@@ -135,6 +212,19 @@ impl Found {
         Ok(Found { layout, prefix, names, ignored })
     }
 
+    /// The tensors whose names begin with `prefix`, under the rest of their names; those that
+    /// `outside` names are ignored, as are all others.
+    pub(crate) fn under(file: &WeightFile, layout: Layout, prefix: &str, outside: &dyn Fn(&str) -> bool) -> Self {
+        let (mut names, mut ignored) = (BTreeMap::new(), Vec::new());
+        for name in file.names() {
+            match name.strip_prefix(prefix).filter(|rest| !outside(rest)) {
+                Some(rest) => drop(names.insert(rest.to_owned(), name.to_owned())),
+                None => ignored.push(name.to_owned()),
+            }
+        }
+        Found { layout, prefix: prefix.to_owned(), names, ignored }
+    }
+
     /// The name in the file of a name of the layout.
     pub(crate) fn name<'a>(&'a self, name: &str) -> Option<&'a str> {
         self.names.get(name).map(String::as_str)
@@ -142,7 +232,7 @@ impl Found {
 }
 
 /// Whether a tensor belongs to something beside the encoder: a head, a loss, an optimiser.
-fn is_outside(name: &str) -> bool {
+pub(crate) fn is_outside(name: &str) -> bool {
     let root = name.split('.').next().unwrap_or_default();
     root.contains("head")
         || root.contains("loss")

@@ -1,15 +1,19 @@
 //! Weights from files.
 
+pub(crate) mod checkpoint;
 mod export;
 mod file;
 mod folder;
-mod layout;
+pub(crate) mod json;
+pub(crate) mod layout;
 mod load;
 mod pickle;
 mod report;
 mod shapes;
+pub(crate) mod strict;
 mod torch;
 
+pub(crate) use self::load::load_dinov2_checkpoint;
 pub use self::{
     file::WeightFile,
     layout::Layout,

@@ -93,8 +93,8 @@ pub(crate) fn read(file: &WeightFile, found: &Found) -> Result<Shapes> {
     let registers = registers.map_or(0, |s| s.get(1).copied().unwrap_or(0));
     let positions = match (found.layout, registers) {
         (Layout::Timm, _) | (_, 1..) => PositionResampling::ANTIALIASED,
-        (Layout::Official, 0) => PositionResampling::OFFICIAL,
         (Layout::HuggingFace, 0) => PositionResampling::EXACT,
+        (Layout::Official | Layout::OpenClip | Layout::Torchvision, 0) => PositionResampling::OFFICIAL,
     };
     let any = |part: &str| found.names.keys().any(|n| n.contains(part));
     let config = Dinov2Config {

@@ -1,89 +1,23 @@
-//! What the reference implementations computed, call by call, with every copy of the weights.
+//! DINOv2: the official code, transformers and timm.
 
-use std::{
-    cell::{Cell, RefCell},
-    collections::{BTreeMap, BTreeSet},
-    io::Write,
-    path::{Path, PathBuf},
-};
+use std::collections::BTreeSet;
 
 use dinorad_backbone::{
-    Dinov2, FinalNorm, LayerTokens, LoadOptions, Patches, PositionResampling, Request,
-    candle::{Device, Tensor},
-    load_path, resample_positions,
+    Dinov2, FinalNorm, LoadOptions, Patches, PositionResampling, Request, candle::Tensor, load_path, resample_positions,
 };
 use dinorad_core::resample::Filter;
 use dinorad_nn::{Mode, Trainable};
-use dinorad_testkit as testkit;
 use serde_json::Value;
 
-/// Implementations that later issues bring, by what `origin.implementation` says.
-const LATER: &[&str] = &["DINOv2ForRadiology", "DINOv3ViTModel"];
+use crate::{Case, prefix, tensors};
 
-#[test]
-fn encoders_reproduce_the_references() {
-    let (mut ran, mut later) = (0, Vec::new());
-    for folder in testkit::folders(&testkit::golden().join("backbone")) {
-        let case = Case::read(&folder);
-        if LATER.iter().any(|l| case.implementation().contains(l)) {
-            later.push(format!("{} ({})", case.name, case.implementation()));
-            continue;
-        }
-        case.run();
-        ran += 1;
-    }
-    assert!(ran > 0 || !later.is_empty(), "no case ran");
-    for name in &later {
-        line(&format!("{name}: not yet supported"));
-    }
-    line(&format!("{ran} cases, {} not yet supported", later.len()));
-}
-
-/// Prints past the test harness, which would keep the lines of a passing test to itself.
-fn line(text: &str) {
-    let mut out = std::io::stdout();
-    writeln!(out, "{text}").unwrap();
-}
-
-/// One case and what was compared with it.
-struct Case {
-    folder: PathBuf,
-    name: String,
-    json: Value,
-    inputs: BTreeMap<String, Tensor>,
-    expected: BTreeMap<String, Tensor>,
-    tolerance: f64,
-    worst: Cell<f64>,
-    compared: RefCell<BTreeSet<String>>,
+pub(crate) fn run(case: &Case) {
+    case.run_dinov2();
 }
 
 impl Case {
-    fn read(folder: &Path) -> Self {
-        let json = testkit::json(&folder.join("case.json"));
-        Case {
-            name: folder.file_name().unwrap().to_string_lossy().into_owned(),
-            tolerance: json["tolerance"]["abs"].as_f64().expect("tolerance"),
-            inputs: tensors(&folder.join("input.safetensors")),
-            expected: tensors(&folder.join("expected.safetensors")),
-            folder: folder.to_owned(),
-            json,
-            worst: Cell::new(0.0),
-            compared: RefCell::default(),
-        }
-    }
-
-    fn implementation(&self) -> &str {
-        self.json["origin"]["implementation"].as_str().expect("implementation")
-    }
-
-    fn calls(&self) -> &[Value] {
-        self.json["calls"].as_array().expect("calls")
-    }
-
-    fn run(&self) {
-        let copies = self.json["weights"].as_array().expect("weights");
-        let copies: Vec<&str> =
-            copies.iter().filter_map(|w| w["file"].as_str()).filter(|f| !f.ends_with("config.json")).collect();
+    fn run_dinov2(&self) {
+        let copies = self.copies();
         let mut calls = 0;
         if copies.is_empty() {
             for call in self.calls() {
@@ -95,7 +29,7 @@ impl Case {
             return;
         }
         for copy in &copies {
-            self.compared.borrow_mut().clear();
+            self.begin_copy();
             let mut encoder = self.load(copy, None);
             for call in self.calls() {
                 for mode in [Mode::Inference, Mode::Training] {
@@ -136,7 +70,7 @@ impl Case {
     }
 
     fn call(&self, encoder: &Dinov2, copy: &str, call: &Value, mode: Mode) {
-        let pixels = &self.inputs[call["input"].as_str().expect("input")];
+        let pixels = self.input(call);
         let (args, outputs) = (&call["args"], &call["outputs"]);
         let mask = |key: &str| args[key].as_str().map(|name| &self.inputs[name]);
         let hf = self.implementation().starts_with("transformers");
@@ -282,35 +216,6 @@ impl Case {
         assert!(left.is_empty(), "{}: gradients that nobody compared: {left:?}", self.name);
         encoder.train_only(&mut |_| false).unwrap();
     }
-
-    fn compare(&self, name: &Value, got: &Tensor) {
-        let name = name.as_str().expect("name of an output");
-        let want = self.expected.get(name).unwrap_or_else(|| panic!("{}: no tensor `{name}`", self.name));
-        self.close(name, got, want, self.tolerance, 0.0);
-        self.compared.borrow_mut().insert(name.to_owned());
-    }
-
-    fn close(&self, name: &str, got: &Tensor, want: &Tensor, abs: f64, rel: f64) {
-        assert_eq!(got.dims(), want.dims(), "{}: shape of `{name}`", self.name);
-        let flat = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-        for (i, (g, w)) in flat(got).into_iter().zip(flat(want)).enumerate() {
-            let error = f64::from((g - w).abs());
-            let allowed = abs + rel * f64::from(w.abs());
-            assert!(error <= allowed, "{}: `{name}`[{i}] is {g}, expected {w} ± {allowed:e}", self.name);
-            self.worst.set(self.worst.get().max(error));
-        }
-    }
-
-    fn check_all_compared(&self, copy: &str) {
-        let compared = self.compared.borrow();
-        let left: Vec<_> = self.expected.keys().filter(|n| !compared.contains(*n)).collect();
-        assert!(left.is_empty(), "{}: {copy}: expected but never compared: {left:?}", self.name);
-    }
-
-    fn finish(&self, what: &str) {
-        self.check_all_compared("all");
-        line(&format!("{:<20} max abs error {:.3e}  ({what})", self.name, self.worst.get()));
-    }
 }
 
 /// All tokens after the final norm.
@@ -320,19 +225,4 @@ fn all_normed(encoder: &Dinov2, pixels: &Tensor, mask: Option<&Tensor>, mode: Mo
     parts.extend(out.x_norm_regtokens);
     parts.push(out.x_norm_patchtokens);
     Tensor::cat(&parts, 1).unwrap()
-}
-
-/// Class and register tokens.
-fn prefix(layer: &LayerTokens) -> Tensor {
-    let mut parts = vec![layer.cls.unsqueeze(1).unwrap()];
-    parts.extend(layer.registers.clone());
-    Tensor::cat(&parts, 1).unwrap()
-}
-
-fn tensors(path: &Path) -> BTreeMap<String, Tensor> {
-    let stored = testkit::tensors(path);
-    let tensor = |s: &testkit::Stored| {
-        Tensor::from_vec(s.f32().into_iter().collect::<Vec<_>>(), s.values.shape(), &Device::Cpu).unwrap()
-    };
-    stored.iter().map(|(name, s)| (name.clone(), tensor(s))).collect()
 }
