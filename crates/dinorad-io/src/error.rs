@@ -154,10 +154,10 @@ pub enum Error {
     },
 }
 
-fn feature_hint(feature: &Option<&'static str>) -> String {
+pub(crate) fn feature_hint(feature: &Option<&'static str>) -> String {
     match feature {
         Some(name) => format!("needs the cargo feature `{name}`"),
-        None => "cannot be decoded".to_owned(),
+        None => "is not decoded by this crate, whatever its features".to_owned(),
     }
 }
 

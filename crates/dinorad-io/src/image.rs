@@ -124,6 +124,9 @@ pub fn read_bytes(bytes: &[u8], path: &Path, options: &ReadOptions) -> Result<Im
         Some(f @ (Format::Png | Format::Jpeg | Format::Tiff)) => f,
         _ => return Err(Error::Unrecognised { path: path.to_owned() }),
     };
+    if format == Format::Tiff {
+        return crate::tiff::read(bytes, path, options);
+    }
     // the decoder would turn ink into light without a word
     if format == Format::Jpeg && codec::frame_header(bytes).is_ok_and(|f| f.components == 4) {
         return Err(Error::unsupported(path, format, "CMYK colours"));
@@ -135,8 +138,7 @@ pub fn read_bytes(bytes: &[u8], path: &Path, options: &ReadOptions) -> Result<Im
     let mut reader = ImageReader::new(Cursor::new(bytes));
     reader.set_format(match format {
         Format::Png => ::image::ImageFormat::Png,
-        Format::Jpeg => ::image::ImageFormat::Jpeg,
-        _ => ::image::ImageFormat::Tiff,
+        _ => ::image::ImageFormat::Jpeg,
     });
     let mut decoder = reader.into_decoder().map_err(wrong)?;
     let (w, h) = decoder.dimensions();
@@ -163,33 +165,48 @@ fn png_bits(bytes: &[u8]) -> u8 {
     bytes.get(24).copied().unwrap_or(8).max(1)
 }
 
+/// The `n` channels of interleaved values, one after the other.
+fn planes<T: Copy + Into<f32>>(values: &[T], n: usize) -> Vec<f32> {
+    if n == 1 {
+        return values.iter().map(|v| (*v).into()).collect();
+    }
+    let mut out = Vec::with_capacity(values.len());
+    for c in 0..n {
+        out.extend(values.iter().skip(c).step_by(n).map(|v| (*v).into()));
+    }
+    out
+}
+
 fn convert(decoded: DynamicImage, bytes: &[u8], path: &Path, format: Format) -> Result<Image> {
     let (w, h) = (decoded.width() as usize, decoded.height() as usize);
-    let (n, depth, values): (usize, u8, Vec<f32>) = match &decoded {
-        DynamicImage::ImageLuma8(p) => (1, 8, p.iter().map(|v| f32::from(*v)).collect()),
-        DynamicImage::ImageLumaA8(p) => (2, 8, p.iter().map(|v| f32::from(*v)).collect()),
-        DynamicImage::ImageRgb8(p) => (3, 8, p.iter().map(|v| f32::from(*v)).collect()),
-        DynamicImage::ImageRgba8(p) => (4, 8, p.iter().map(|v| f32::from(*v)).collect()),
-        DynamicImage::ImageLuma16(p) => (1, 16, p.iter().map(|v| f32::from(*v)).collect()),
-        DynamicImage::ImageLumaA16(p) => (2, 16, p.iter().map(|v| f32::from(*v)).collect()),
-        DynamicImage::ImageRgb16(p) => (3, 16, p.iter().map(|v| f32::from(*v)).collect()),
-        DynamicImage::ImageRgba16(p) => (4, 16, p.iter().map(|v| f32::from(*v)).collect()),
+    let (n, depth, planes) = match &decoded {
+        DynamicImage::ImageLuma8(p) => (1, 8, planes(p, 1)),
+        DynamicImage::ImageLumaA8(p) => (2, 8, planes(p, 2)),
+        DynamicImage::ImageRgb8(p) => (3, 8, planes(p, 3)),
+        DynamicImage::ImageRgba8(p) => (4, 8, planes(p, 4)),
+        DynamicImage::ImageLuma16(p) => (1, 16, planes(p, 1)),
+        DynamicImage::ImageLumaA16(p) => (2, 16, planes(p, 2)),
+        DynamicImage::ImageRgb16(p) => (3, 16, planes(p, 3)),
+        DynamicImage::ImageRgba16(p) => (4, 16, planes(p, 4)),
         other => return Err(Error::unsupported(path, format, format!("pixels of type {:?}", other.color()))),
     };
     drop(decoded);
-    let all = Array3::from_shape_vec((h, w, n), values).map_err(|e| Error::damaged(path, format, e.to_string()))?;
+    let wrong = |e: ndarray::ShapeError| Error::damaged(path, format, e.to_string());
     let colours = if n >= 3 { 3 } else { 1 };
-    let mut data = Array3::zeros((colours, h, w));
-    for c in 0..colours {
-        data.index_axis_mut(Axis(0), c).assign(&all.index_axis(Axis(2), c));
-    }
+    let (data, rest) = planes.split_at(colours * h * w);
+    let alpha = if rest.is_empty() { None } else { Some(Array2::from_shape_vec((h, w), rest.to_vec()).map_err(wrong)?) };
+    let data = match rest.is_empty() {
+        true => planes,
+        false => data.to_vec(),
+    };
+    let data = Array3::from_shape_vec((colours, h, w), data).map_err(wrong)?;
     let mut image = Image::new(data, depth)?;
     // PNG: byte 24 is the bit depth, byte 25 the colour type (0 gray, 3 palette). The transparency
     // of a palette or of a key colour marks display hints, not measured values.
     let (bits, kind) =
         if format == Format::Png { (png_bits(bytes), bytes.get(25).copied().unwrap_or(0)) } else { (depth, 255) };
     if (n == 2 || n == 4) && !matches!(kind, 0 | 2 | 3) {
-        image.alpha = Some(all.index_axis(Axis(2), n - 1).to_owned());
+        image.alpha = alpha;
     }
     if kind == 0 && bits == 1 {
         image.data.mapv_inplace(|v| v / 255.0);

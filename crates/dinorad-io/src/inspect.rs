@@ -120,9 +120,6 @@ impl Inspection {
             }
         }
         self.range = (low <= high).then_some([low, high]);
-        if self.not_finite > 0 {
-            self.warnings.push(format!("{} values are not finite", self.not_finite));
-        }
     }
 
     fn volume(&mut self, volume: &Volume) {
@@ -134,7 +131,7 @@ impl Inspection {
         if volume.placement == Placement::Unknown {
             self.warnings.push("the file does not say how the volume lies in the patient".into());
         }
-        self.warnings.extend(crate::intensity_warning(volume));
+        self.warnings.extend(volume.warnings());
         self.values(volume.data.iter());
     }
 }
@@ -173,6 +170,7 @@ pub fn inspect_with(path: &Path, phi: bool, options: &ReadOptions) -> Result<Ins
             let image = image::read_with(path, options)?;
             out.shape = image.data.shape().iter().map(|n| *n as u64).collect();
             out.dtype = Some(format!("{} bits, {:?}", image.bit_depth, image.photometric));
+            out.warnings = image.warnings();
             out.values(image.data.iter());
         }
         Format::Npy => {
@@ -180,6 +178,7 @@ pub fn inspect_with(path: &Path, phi: bool, options: &ReadOptions) -> Result<Ins
             out.shape = array.shape().iter().map(|n| *n as u64).collect();
             out.dtype = Some(array.dtype().to_owned());
             out.values(array.to_f32().iter());
+            out.warnings = Loaded::Array(array).warnings();
         }
         Format::Npz => {
             for name in npy::names(path)? {
@@ -241,8 +240,14 @@ fn inspect_dicom(path: &Path, phi: bool, options: &ReadOptions, out: &mut Inspec
     drop(file);
     match dicom::read_file(path, options) {
         Ok(Loaded::Volume(volume)) => out.volume(&volume),
-        Ok(Loaded::Image(image)) => out.values(image.data.iter()),
-        Ok(Loaded::Frames(frames)) => out.values(frames.data.iter()),
+        Ok(Loaded::Image(image)) => {
+            out.warnings = image.warnings();
+            out.values(image.data.iter());
+        }
+        Ok(Loaded::Frames(frames)) => {
+            out.warnings = frames.warnings();
+            out.values(frames.data.iter());
+        }
         Ok(Loaded::Array(_)) => {}
         // the header is known: pixels that cannot be read are the finding
         Err(Error::Series { report, .. }) => out.verdict = Some(*report),
@@ -260,7 +265,8 @@ fn inspect_folder(path: &Path, phi: bool, options: &ReadOptions, out: &mut Inspe
     match dicom::read_series(path, options) {
         Ok((volume, report)) => {
             out.volume(&volume);
-            out.warnings.clone_from(&report.warnings);
+            out.warnings.extend(report.warnings.iter().cloned());
+            out.warnings = crate::warnings::unique(std::mem::take(&mut out.warnings));
             out.verdict = Some(report);
         }
         Err(Error::Series { report, .. }) => out.verdict = Some(*report),

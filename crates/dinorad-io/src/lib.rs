@@ -13,7 +13,9 @@ pub mod nifti;
 pub mod npy;
 mod options;
 mod resample;
+mod tiff;
 mod volume;
+mod warnings;
 
 pub use array::AnyArray;
 pub use error::{Error, Result};
@@ -23,5 +25,4 @@ pub use inspect::{Attribute, Inspection, Member, inspect, inspect_with};
 pub use load::{Loaded, read, read_with};
 pub use options::{Limits, ReadOptions};
 pub use resample::Interpolation;
-pub(crate) use volume::intensity_warning;
 pub use volume::{Placement, Volume};

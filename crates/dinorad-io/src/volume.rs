@@ -175,13 +175,3 @@ pub(crate) fn reorient<T: Clone>(
     let step = Affine::new(to_old).unwrap_or_else(|_| Affine::identity());
     (turned, affine.compose(&step))
 }
-
-/// A remark if the values cannot be what the modality says, such as CT stored as 8-bit gray.
-pub(crate) fn intensity_warning(volume: &Volume) -> Option<String> {
-    if volume.modality.as_deref() != Some("CT") {
-        return None;
-    }
-    let (min, max) = volume.data.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(a, b), v| (a.min(*v), b.max(*v)));
-    // air is at -1000 HU; a scan that never goes below -100 and ends at 255 was windowed before
-    (min >= 0.0 && max <= 255.0).then(|| format!("CT values from {min} to {max}: 8-bit gray rather than HU"))
-}

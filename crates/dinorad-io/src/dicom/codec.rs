@@ -17,8 +17,8 @@ pub(crate) enum Decoded {
 
 /// Why a frame cannot be decoded.
 pub(crate) enum Failure {
-    /// There is no codec for this.
-    Missing,
+    /// There is no codec for this kind of codestream, such as ` in colour`.
+    Missing(&'static str),
     /// The data are damaged.
     Damaged(String),
 }
@@ -48,10 +48,23 @@ pub(crate) fn decode(frame: &[u8], header: &Header) -> Result<(Decoded, bool), F
         Codec::Rle => rle(frame, header).map(|b| (Decoded::Bytes(b), false)).map_err(Failure::Damaged),
         Codec::Jpeg => jpeg(frame, header).map(|d| (d, false)),
         Codec::JpegLs => jpeg_ls(frame, header).map(|d| (d, false)),
-        Codec::Jpeg2000 => jpeg_2000(frame, header).map(|d| (d, true)),
-        Codec::Native | Codec::None => Err(Failure::Missing),
+        Codec::Jpeg2000 => jpeg_2000(frame, header),
+        #[cfg(feature = "jpeg-xl")]
+        Codec::JpegXl => super::jpeg_xl::decode(frame, header).map(|d| (d, true)),
+        #[cfg(not(feature = "jpeg-xl"))]
+        Codec::JpegXl => Err(Failure::Missing("")),
+        Codec::Native | Codec::None => Err(Failure::Missing("")),
     };
     crate::guard::catch(run).unwrap_or_else(|| Err("the decoder gave up on the codestream".into()))
+}
+
+/// The cargo feature that would bring the codec that is missing, if there is one.
+pub(crate) fn feature(codec: Codec) -> Option<&'static str> {
+    match codec {
+        Codec::JpegLs if !cfg!(feature = "charls") => Some("charls"),
+        Codec::JpegXl if !cfg!(feature = "jpeg-xl") => Some("jpeg-xl"),
+        _ => None,
+    }
 }
 
 /// RLE Lossless: one PackBits segment per byte plane, most significant byte first.
@@ -187,7 +200,7 @@ fn jpeg(data: &[u8], header: &Header) -> Result<Decoded, Failure> {
     let frame = checked(data, header)?;
     if frame.precision > 8 && frame.marker != 0xC3 {
         if frame.precision != 12 || frame.components != 1 || !matches!(frame.marker, 0xC0 | 0xC1) {
-            return Err(Failure::Missing);
+            return Err(Failure::Missing(", more than 8 bits in colour or progressive"));
         }
         return jpeg12::decode(data).map(Decoded::Values).map_err(Failure::Damaged);
     }
@@ -200,7 +213,7 @@ fn jpeg(data: &[u8], header: &Header) -> Result<Decoded, Failure> {
     decoder.set_max_decoding_buffer_size(header.pixels() * usize::from(header.samples) * 2 + 64);
     let bytes = match decoder.decode() {
         Ok(bytes) => bytes,
-        Err(jpeg_decoder::Error::Unsupported(_)) => return Err(Failure::Missing),
+        Err(jpeg_decoder::Error::Unsupported(_)) => return Err(Failure::Missing(", a kind that is not supported")),
         Err(e) => return Err(Failure::Damaged(format!("JPEG: {e}"))),
     };
     let n = header.pixels() * usize::from(header.samples);
@@ -218,16 +231,23 @@ fn jpeg(data: &[u8], header: &Header) -> Result<Decoded, Failure> {
 fn jpeg_ls(data: &[u8], header: &Header) -> Result<Decoded, Failure> {
     let frame = checked(data, header)?;
     if frame.components != 1 {
-        return Err(Failure::Missing);
+        #[cfg(feature = "charls")]
+        return super::charls::decode(data, header, frame.precision);
+        #[cfg(not(feature = "charls"))]
+        return Err(Failure::Missing(" in colour"));
     }
     match jpegls::decode(data, u32::from(header.columns), u32::from(header.rows)) {
         Ok((values, _, _)) => Ok(Decoded::Values(values.into_iter().map(i32::from).collect())),
-        Err(jpegls::CodecError::Unsupported(_)) => Err(Failure::Missing),
+        #[cfg(feature = "charls")]
+        Err(jpegls::CodecError::Unsupported(_)) => super::charls::decode(data, header, frame.precision),
+        #[cfg(not(feature = "charls"))]
+        Err(jpegls::CodecError::Unsupported(_)) => Err(Failure::Missing(", a kind that is not supported")),
         Err(e) => Err(Failure::Damaged(format!("JPEG-LS: {e}"))),
     }
 }
 
-fn jpeg_2000(data: &[u8], header: &Header) -> Result<Decoded, Failure> {
+/// JPEG 2000, of high throughput (HTJ2K) or not; and whether colours are RGB.
+fn jpeg_2000(data: &[u8], header: &Header) -> Result<(Decoded, bool), Failure> {
     // a JP2 box structure may be wrapped around the codestream: SOC and SIZ follow each other
     let at = data.windows(4).position(|w| w == [0xFF, 0x4F, 0xFF, 0x51]).ok_or("no JPEG 2000 codestream")?;
     let word = |n: usize| -> Option<u32> {
@@ -260,5 +280,21 @@ fn jpeg_2000(data: &[u8], header: &Header) -> Result<Decoded, Failure> {
             *o = *v;
         }
     }
-    Ok(Decoded::Values(out))
+    // the decoder undoes the codestream's own colour transform; colours that the data set calls
+    // YBR and that went in without one are still YBR
+    Ok((Decoded::Values(out), transforms_colours(&data[at..])))
+}
+
+/// Whether the codestream has a colour transform, by its COD marker segment.
+fn transforms_colours(codestream: &[u8]) -> bool {
+    let mut at = 2;
+    while let Some([0xFF, marker, l0, l1]) = codestream.get(at..at + 4) {
+        match marker {
+            // behind the length: Scod, progression, two bytes of layers, then the transform
+            0x52 => return codestream.get(at + 8).is_some_and(|v| *v != 0),
+            0x90 | 0xD9 => break,
+            _ => at += 2 + usize::from(u16::from_be_bytes([*l0, *l1])),
+        }
+    }
+    false
 }

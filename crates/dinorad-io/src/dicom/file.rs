@@ -149,10 +149,11 @@ impl DicomFile {
     fn codec_error(&self, failure: Failure) -> Error {
         match failure {
             Failure::Damaged(what) => self.damaged(what),
-            Failure::Missing => {
+            Failure::Missing(kind) => {
                 let uid = self.header.transfer_syntax.clone();
-                let codec = syntax::of(&uid).name.to_owned();
-                Error::MissingCodec { path: self.path.clone(), uid, codec, feature: None }
+                let syntax = syntax::of(&uid);
+                let codec = format!("{}{kind}", syntax.name);
+                Error::MissingCodec { path: self.path.clone(), uid, codec, feature: codec::feature(syntax.codec) }
             }
         }
     }

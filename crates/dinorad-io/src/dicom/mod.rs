@@ -6,11 +6,15 @@
 //! The element structure is read by this crate itself, over bytes in memory, so that no declared
 //! length decides how much memory is taken; the codecs are other people's.
 
+#[cfg(feature = "charls")]
+mod charls;
 pub(crate) mod codec;
 mod file;
 mod geometry;
 mod header;
 mod jpeg12;
+#[cfg(feature = "jpeg-xl")]
+mod jpeg_xl;
 mod lut;
 pub(crate) mod parse;
 mod report;
@@ -64,6 +68,26 @@ pub fn read_file(path: &Path, options: &ReadOptions) -> Result<Loaded> {
 /// As [`read_file`].
 pub fn read_bytes(bytes: Vec<u8>, path: &Path, options: &ReadOptions) -> Result<Loaded> {
     load(DicomFile::from_bytes(bytes, path, options)?, path, options)
+}
+
+/// What `hash` makes of the file's PatientID; nothing if it has none. The number itself goes nowhere
+/// else.
+///
+/// # Errors
+/// As [`read_file`], as far as the header goes.
+///
+/// # Examples
+/// ```no_run
+/// # fn main() -> Result<(), dinorad_io::Error> {
+/// use dinorad_io::{ReadOptions, dicom};
+/// let digits = dicom::hash_patient("slice.dcm".as_ref(), &ReadOptions::default(), |id| id.len())?;
+/// # Ok(()) }
+/// ```
+pub fn hash_patient<T>(path: &Path, options: &ReadOptions, hash: impl FnOnce(&str) -> T) -> Result<Option<T>> {
+    let raw = Raw::new(options.limits.file(path)?, path, &options.limits)?;
+    let set = raw.data_set().map_err(|what| crate::Error::damaged(path, crate::Format::Dicom, what))?;
+    let id = set.text(0x0010_0020);
+    Ok(id.as_deref().map(str::trim).filter(|id| !id.is_empty()).map(hash))
 }
 
 fn load(file: DicomFile, path: &Path, options: &ReadOptions) -> Result<Loaded> {

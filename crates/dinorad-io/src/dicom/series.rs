@@ -90,7 +90,9 @@ fn classify(path: &Path, options: &ReadOptions) -> Entry {
 fn reason(e: &Error) -> String {
     match e {
         Error::Damaged { what, .. } | Error::Unsupported { what, .. } => what.clone(),
-        Error::MissingCodec { uid, codec, .. } => format!("transfer syntax {uid} ({codec}) cannot be decoded"),
+        Error::MissingCodec { uid, codec, feature, .. } => {
+            format!("transfer syntax {uid} ({codec}) {}", crate::error::feature_hint(feature))
+        }
         e => e.to_string(),
     }
 }
@@ -304,9 +306,8 @@ pub(crate) fn assemble(
     volume.frame_of_reference = header.frame_of_reference.clone();
     volume.placement = Placement::Dicom;
     volume.photometric = header.photometric.converted();
-    if let Some(w) = crate::intensity_warning(&volume) {
-        report.warnings.push(w);
-    }
+    report.warnings.extend(volume.warnings());
+    report.warnings = crate::warnings::unique(report.warnings);
     Ok((volume, report))
 }
 

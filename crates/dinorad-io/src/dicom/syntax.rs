@@ -11,7 +11,9 @@ pub(crate) enum Codec {
     /// JPEG baseline, extended and lossless.
     Jpeg,
     JpegLs,
+    /// JPEG 2000 and HTJ2K.
     Jpeg2000,
+    JpegXl,
     /// Known by name, not decodable here.
     None,
 }
@@ -49,11 +51,11 @@ pub(crate) fn of(uid: &str) -> Syntax {
         "1.2.840.10008.1.2.4.101" | "1.2.840.10008.1.2.4.101.1" => encapsulated("MPEG-2 High Level", Codec::None),
         "1.2.840.10008.1.2.4.102" | "1.2.840.10008.1.2.4.103" => encapsulated("MPEG-4 AVC/H.264", Codec::None),
         "1.2.840.10008.1.2.4.107" | "1.2.840.10008.1.2.4.108" => encapsulated("HEVC/H.265", Codec::None),
-        "1.2.840.10008.1.2.4.110" => encapsulated("JPEG XL Lossless", Codec::None),
-        "1.2.840.10008.1.2.4.111" => encapsulated("JPEG XL JPEG Recompression", Codec::None),
-        "1.2.840.10008.1.2.4.112" => encapsulated("JPEG XL", Codec::None),
-        "1.2.840.10008.1.2.4.201" | "1.2.840.10008.1.2.4.202" => encapsulated("HTJ2K Lossless", Codec::None),
-        "1.2.840.10008.1.2.4.203" => encapsulated("HTJ2K", Codec::None),
+        "1.2.840.10008.1.2.4.110" => encapsulated("JPEG XL Lossless", Codec::JpegXl),
+        "1.2.840.10008.1.2.4.111" => encapsulated("JPEG XL JPEG Recompression", Codec::JpegXl),
+        "1.2.840.10008.1.2.4.112" => encapsulated("JPEG XL", Codec::JpegXl),
+        "1.2.840.10008.1.2.4.201" | "1.2.840.10008.1.2.4.202" => encapsulated("HTJ2K Lossless", Codec::Jpeg2000),
+        "1.2.840.10008.1.2.4.203" => encapsulated("HTJ2K", Codec::Jpeg2000),
         _ => encapsulated("unknown", Codec::None),
     }
 }
