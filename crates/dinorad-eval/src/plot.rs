@@ -30,12 +30,20 @@ pub struct Series {
     pub name: String,
     /// `(x, y)`; a non-finite point breaks no plot, it is left out.
     pub points: Vec<(f64, f64)>,
+    /// `(x, low, high)` of the band around the line, such as an interval or the spread of draws.
+    pub band: Vec<(f64, f64, f64)>,
 }
 
 impl Series {
     /// A named line.
     pub fn new(name: impl Into<String>, points: Vec<(f64, f64)>) -> Self {
-        Self { name: name.into(), points }
+        Self { name: name.into(), points, band: Vec::new() }
+    }
+
+    /// With a band around the line.
+    pub fn with_band(mut self, band: Vec<(f64, f64, f64)>) -> Self {
+        self.band = band;
+        self
     }
 }
 
@@ -87,33 +95,96 @@ pub fn roc(curves: &[Series]) -> Result<String> {
         x_scale: XScale::Linear,
         marks: Marks::None,
     };
-    draw((520, 480), &plot, Some((0.0, 1.0)), curves, &[Series::new("chance", vec![(0.0, 0.0), (1.0, 1.0)])])
+    let chance = Series::new("chance", vec![(0.0, 0.0), (1.0, 1.0)]);
+    let more = Extras { x_range: Some((0.0, 1.0)), dashed: vec![chance], ..Extras::default() };
+    draw((520, 480), &plot, curves, &more)
 }
 
-/// Lines over a common x axis, such as a score over k or a loss over steps.
+/// Precision over recall.
+///
+/// `points` of each series are `(recall, precision)`; name the series with its average precision and
+/// interval. `prevalence` draws what chance gives, where all curves have one.
+///
+/// # Errors
+/// [`Error::Draw`].
+pub fn precision_recall(curves: &[Series], prevalence: Option<f64>) -> Result<String> {
+    let plot = LinePlot {
+        x_label: "recall (sensitivity)".into(),
+        y_label: "precision (positive predictive value)".into(),
+        y_range: Some((0.0, 1.0)),
+        x_scale: XScale::Linear,
+        marks: Marks::None,
+    };
+    let chance = prevalence.map(|p| Series::new(format!("chance {p:.3}"), vec![(0.0, p), (1.0, p)]));
+    let more = Extras { x_range: Some((0.0, 1.0)), dashed: chance.into_iter().collect(), ..Extras::default() };
+    draw((520, 480), &plot, curves, &more)
+}
+
+/// Reliability diagram: how often predictions of a confidence come true, over that confidence. A
+/// calibrated model lies on the dashed line; bars are the share of cases at that confidence.
+///
+/// `points` of each series are `(confidence, share that came true)`, `bars` `(from, to, share of
+/// cases)`.
+///
+/// # Errors
+/// [`Error::Draw`].
+///
+/// # Source
+/// Guo et al. 2017, arXiv:1706.04599.
+pub fn reliability(curves: &[Series], bars: &[(f64, f64, f64)]) -> Result<String> {
+    let plot = LinePlot {
+        x_label: "confidence".into(),
+        y_label: "share that came true".into(),
+        y_range: Some((0.0, 1.0)),
+        x_scale: XScale::Linear,
+        marks: Marks::Dots,
+    };
+    let ideal = Series::new("calibrated", vec![(0.0, 0.0), (1.0, 1.0)]);
+    let more =
+        Extras { x_range: Some((0.0, 1.0)), dashed: vec![ideal], bars: bars.to_vec(), legend: Corner::UpperLeft };
+    draw((520, 480), &plot, curves, &more)
+}
+
+/// Lines over a common x axis, such as a score over k or a loss over steps, with their bands.
 ///
 /// # Errors
 /// [`Error::Draw`].
 pub fn lines(plot: &LinePlot, series: &[Series]) -> Result<String> {
-    draw((520, 420), plot, None, series, &[])
+    draw((520, 420), plot, series, &Extras::default())
 }
 
-fn draw(
-    size: (u32, u32),
-    plot: &LinePlot,
+/// Where the legend is.
+#[derive(Debug, Clone, Copy, Default)]
+enum Corner {
+    /// Where the curves are not: below those that rise, above those that fall.
+    #[default]
+    Free,
+    UpperLeft,
+}
+
+/// What some plots have beside their lines.
+#[derive(Debug, Default)]
+struct Extras {
     x_range: Option<(f64, f64)>,
-    series: &[Series],
-    dashed: &[Series],
-) -> Result<String> {
+    dashed: Vec<Series>,
+    /// `(from, to, height)` behind everything.
+    bars: Vec<(f64, f64, f64)>,
+    legend: Corner,
+}
+
+fn draw(size: (u32, u32), plot: &LinePlot, series: &[Series], more: &Extras) -> Result<String> {
+    let Extras { x_range, dashed, bars, legend } = more;
     let log = plot.x_scale == XScale::Log;
     let place = |x: f64| if log { x.ln() } else { x };
     let keep = |s: &Series| -> Vec<(f64, f64)> {
         s.points.iter().map(|&(x, y)| (place(x), y)).filter(|(x, y)| x.is_finite() && y.is_finite()).collect()
     };
     let kept: Vec<Vec<(f64, f64)>> = series.iter().map(keep).collect();
+    let bands: Vec<Vec<(f64, f64, f64)>> = series.iter().map(|s| band(s, place)).collect();
     let rise: f64 = kept.iter().filter_map(|k| Some(k.last()?.1 - k.first()?.1)).sum();
     let (x0, x1) = x_range.unwrap_or_else(|| extent(kept.iter().flatten().map(|p| p.0), 0.03));
-    let (y0, y1) = plot.y_range.unwrap_or_else(|| extent(kept.iter().flatten().map(|p| p.1), 0.08));
+    let edges = bands.iter().flatten().flat_map(|b| [b.1, b.2]);
+    let (y0, y1) = plot.y_range.unwrap_or_else(|| extent(kept.iter().flatten().map(|p| p.1).chain(edges), 0.08));
     // With a logarithmic axis the ticks are the x values that occur.
     let mut ticks: Vec<f64> = kept.iter().flatten().map(|p| p.0).collect();
     ticks.sort_by(f64::total_cmp);
@@ -161,6 +232,17 @@ fn draw(
                 area.draw(&Text::new(number(x.exp()), (px, py + 7), style.clone())).map_err(drawing)?;
             }
         }
+        let columns = bars.iter().map(|&(from, to, height)| {
+            Rectangle::new([(from, y0), (to, height.clamp(y0, y1))], INK.mix(0.16).filled())
+        });
+        chart.draw_series(columns).map_err(drawing)?;
+        for (i, band) in bands.iter().enumerate().filter(|(_, b)| b.len() > 1) {
+            let [r, g, b] = color(i);
+            let there = band.iter().map(|&(x, low, _)| (x, low));
+            let back = band.iter().rev().map(|&(x, _, high)| (x, high));
+            let outline: Vec<(f64, f64)> = there.chain(back).map(|(x, y)| (x, y.clamp(y0, y1))).collect();
+            chart.draw_series(std::iter::once(Polygon::new(outline, RGBColor(r, g, b).mix(0.18)))).map_err(drawing)?;
+        }
         for s in dashed {
             chart
                 .draw_series(DashedLineSeries::new(keep(s), 6, 5, INK.mix(0.55).stroke_width(2)))
@@ -183,8 +265,11 @@ fn draw(
                 .legend(move |(x, y)| PathElement::new(vec![(x, y), (x + 22, y)], style));
         }
         if series.len() + dashed.len() > 1 || x_range.is_some() {
-            // Where the curves are not: below those that rise, above those that fall.
-            let corner = if rise < 0.0 { SeriesLabelPosition::UpperRight } else { SeriesLabelPosition::LowerRight };
+            let corner = match legend {
+                Corner::UpperLeft => SeriesLabelPosition::UpperLeft,
+                Corner::Free if rise < 0.0 => SeriesLabelPosition::UpperRight,
+                Corner::Free => SeriesLabelPosition::LowerRight,
+            };
             chart
                 .configure_series_labels()
                 .position(corner)
@@ -197,6 +282,12 @@ fn draw(
         area.present().map_err(drawing)?;
     }
     Ok(svg.replace("#010203", "currentColor"))
+}
+
+/// The finite part of a band, its places on the axis.
+fn band(series: &Series, place: impl Fn(f64) -> f64) -> Vec<(f64, f64, f64)> {
+    let placed = series.band.iter().map(|&(x, low, high)| (place(x), low, high));
+    placed.filter(|(x, low, high)| x.is_finite() && low.is_finite() && high.is_finite()).collect()
 }
 
 /// Least and greatest with a margin; a sensible span where there is none.
@@ -255,6 +346,28 @@ mod tests {
             let svg = lines(&plot, &[Series::new("a", points)]).unwrap();
             assert!(svg.ends_with("</svg>\n") && !svg.contains("inf") && !svg.contains("NaN"), "{svg}");
         }
+    }
+
+    #[test]
+    fn bands_and_bars_are_drawn_where_they_are_finite() {
+        let plot = LinePlot {
+            x_label: "shots per class".into(),
+            y_label: "AUROC".into(),
+            y_range: None,
+            x_scale: XScale::Log,
+            marks: Marks::Dots,
+        };
+        let line = Series::new("kNN", vec![(1.0, 0.6), (4.0, 0.7)]);
+        let plain = lines(&plot, std::slice::from_ref(&line)).unwrap();
+        let banded = line.with_band(vec![(1.0, 0.5, 0.7), (2.0, f64::NAN, 0.8), (4.0, 0.65, 0.75)]);
+        let svg = lines(&plot, &[banded]).unwrap();
+        assert_eq!(svg.matches("<polygon").count(), plain.matches("<polygon").count() + 1);
+        assert!(!svg.contains("NaN"));
+        let svg =
+            reliability(&[Series::new("ECE 0.1", vec![(0.2, 0.3)])], &[(0.0, 0.5, 0.4), (0.5, 1.0, 0.6)]).unwrap();
+        assert!(svg.contains("calibrated"));
+        let svg = precision_recall(&[Series::new("AP 0.8", vec![(0.0, 1.0), (1.0, 0.4)])], Some(0.4)).unwrap();
+        assert!(svg.contains("chance 0.400"));
     }
 
     #[test]
