@@ -7,7 +7,9 @@
 //! prints one line of JSON. `gflop_per_image` is counted from the architecture (matrix products and
 //! attention, two operations per multiply-add); `peak_gflops` is the best of five products of
 //! 4096 x 4096 matrices by the `gemm` crate on the same threads of the same process; `efficiency` is
-//! the share of it that the encoder reaches. See `docs/performance.md`.
+//! the share of it that the encoder reaches. With `--device cuda` (feature `cuda`, and `flash-attn` for
+//! fused attention of halves) the encoder runs on the GPU, and the peak is that of candle's products of
+//! 8192 x 8192 matrices in the same precision. See `docs/performance.md`.
 
 use std::{
     hint::black_box,
@@ -47,6 +49,9 @@ struct Arguments {
     /// The packed CPU engine, or the candle path it is measured against.
     #[arg(long, value_enum, default_value = "cpu")]
     engine: Engine,
+    /// Where the encoder runs; on a GPU along the candle path.
+    #[arg(long, value_enum, default_value = "cpu")]
+    device: Place,
     /// One line of JSON.
     #[arg(long)]
     json: bool,
@@ -75,6 +80,12 @@ enum Engine {
     Candle,
 }
 
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Place {
+    Cpu,
+    Cuda,
+}
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let a = Arguments::parse();
     let mut builder = rayon::ThreadPoolBuilder::new();
@@ -84,26 +95,35 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     builder.build_global()?;
     let threads = rayon::current_num_threads();
 
-    let options = LoadOptions::default().with_dtype(a.precision.dtype());
+    let device = match a.device {
+        Place::Cpu => Device::Cpu,
+        Place::Cuda => Device::new_cuda(0)?,
+    };
+    let options = LoadOptions::default().with_dtype(a.precision.dtype()).with_device(device.clone());
     let source = format!("untrained:{}", a.arch).parse()?;
     let (model, _) = load_dinov2(&source, &options, &HubOptions::default(), &mut Silent)?;
     let config = model.config().clone();
     let encoder: Box<dyn Backbone> = match a.engine {
-        Engine::Cpu => Box::new(CpuEngine::new(&model, &EngineOptions::default())?),
-        Engine::Candle => Box::new(model),
+        Engine::Cpu if device.is_cpu() => Box::new(CpuEngine::new(&model, &EngineOptions::default())?),
+        _ => Box::new(model),
     };
 
     let wave = |i: usize| (i as f32 * 0.37).sin() + (i as f32 * 0.011).cos();
     let values: Vec<f32> = (0..a.batch * 3 * a.size * a.size).map(wave).collect();
-    let pixels = Tensor::from_vec(values, (a.batch, 3, a.size, a.size), &Device::Cpu)?;
+    let pixels = Tensor::from_vec(values, (a.batch, 3, a.size, a.size), &device)?;
     let request = Request::last(1); // class and patch tokens, normalised
     for _ in 0..2 {
         black_box(encoder.forward(&pixels, &request)?);
     }
+    device.synchronize()?;
     let (start, limit) = (Instant::now(), Duration::from_secs_f64(a.seconds));
     let mut batches = 0;
     while batches == 0 || start.elapsed() < limit {
         black_box(encoder.forward(&pixels, &request)?);
+        // a GPU is given work faster than it does it
+        if !device.is_cpu() {
+            device.synchronize()?;
+        }
         batches += 1;
     }
     let images_per_second = (batches * a.batch) as f64 / start.elapsed().as_secs_f64();
@@ -111,7 +131,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // before the large matrices below
     let peak_rss_mb = peak_rss_mb();
     let gflop_per_image = gflop_per_image(&config, a.size);
-    let peak_gflops = peak_gflops(threads);
+    let peak_gflops = match device.is_cpu() {
+        true => peak_gflops(threads),
+        false => peak_gflops_of(&device, a.precision.dtype())?,
+    };
     let efficiency = images_per_second * gflop_per_image / peak_gflops;
     if a.json {
         let line = serde_json::json!({
@@ -197,6 +220,22 @@ fn peak_gflops(threads: usize) -> f64 {
         })
         .fold(f64::INFINITY, f64::min);
     2.0 * (N as f64).powi(3) / seconds / 1e9
+}
+
+/// The best of five products of 8192 x 8192 matrices on a GPU.
+fn peak_gflops_of(device: &Device, dtype: DType) -> Result<f64, Box<dyn std::error::Error>> {
+    const N: usize = 8192;
+    let a = Tensor::ones((N, N), dtype, device)?;
+    black_box(a.matmul(&a)?);
+    device.synchronize()?;
+    let mut seconds = f64::INFINITY;
+    for _ in 0..5 {
+        let start = Instant::now();
+        black_box(a.matmul(&a)?);
+        device.synchronize()?;
+        seconds = seconds.min(start.elapsed().as_secs_f64());
+    }
+    Ok(2.0 * (N as f64).powi(3) / seconds / 1e9)
 }
 
 /// Largest resident memory of this process so far, where the system tells.
