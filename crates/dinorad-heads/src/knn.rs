@@ -122,6 +122,16 @@ impl KnnModel {
         &self.options
     }
 
+    /// The training features, of unit length, row after row.
+    pub fn rows(&self) -> impl Iterator<Item = f32> + '_ {
+        self.gallery.data.iter().copied()
+    }
+
+    /// The training targets.
+    pub fn targets(&self) -> &Targets {
+        &self.targets
+    }
+
     /// Number of training rows.
     pub fn n_rows(&self) -> usize {
         self.gallery.n

@@ -131,14 +131,10 @@ impl LinearSweep {
         order: &mut dyn BatchOrder,
         steps: usize,
     ) -> Result<Vec<LinearModel>> {
-        let rows = Rows::new("training features", x)?;
-        y.check_len(rows.n)?;
         check_variety(y)?;
-        let mut trainer = self.trainer(rows.dim, ProbeTask::of(y), steps)?;
-        let batch = self.batch_size.min(rows.n);
-        for _ in 0..steps {
-            trainer.step_on(&rows, y, &order.next_batch(batch))?;
-        }
+        let (n, dim) = x.dims2()?;
+        let mut trainer = self.trainer(dim, ProbeTask::of(y), steps)?;
+        trainer.run(x, y, order, self.batch_size.min(n), steps, &mut |_| {})?;
         trainer.into_models()
     }
 
@@ -210,6 +206,33 @@ impl SweepTrainer {
         y.check_len(rows.n)?;
         let all: Vec<usize> = (0..rows.n).collect();
         self.step_on(&rows, y, &all)
+    }
+
+    /// `steps` steps over cached features `(n, dim)`, each on the next `size` rows of `order`;
+    /// `done` hears of every step.
+    ///
+    /// # Errors
+    /// As [`SweepTrainer::step`], and [`Error::Parameter`] for a row that there is not.
+    pub fn run(
+        &mut self,
+        x: &Tensor,
+        y: &Targets,
+        order: &mut dyn BatchOrder,
+        size: usize,
+        steps: usize,
+        done: &mut dyn FnMut(usize),
+    ) -> Result<()> {
+        let rows = Rows::of_width("training features", x, self.dim)?;
+        y.check_len(rows.n)?;
+        for _ in 0..steps {
+            let batch = order.next_batch(size);
+            if batch.is_empty() {
+                return Err(Error::Empty { what: "batch" });
+            }
+            self.step_on(&rows, y, &batch)?;
+            done(1);
+        }
+        Ok(())
     }
 
     fn step_on(&mut self, rows: &Rows, y: &Targets, batch: &[usize]) -> Result<()> {

@@ -1,6 +1,8 @@
 //! Logistic regression.
 
-use candle::Tensor;
+use std::path::Path;
+
+use candle::{DType, Device, Tensor};
 use ndarray::{Array1, Array2, Axis};
 use rayon::prelude::*;
 
@@ -9,6 +11,7 @@ use crate::{
     logistic_problem::{Design, Links, Problem},
     matmul::Threads,
     rows::Rows,
+    store,
 };
 
 /// L2-regularised logistic regression in f64, for one strength or a whole sweep of them.
@@ -286,6 +289,101 @@ impl LogisticModel {
         self.converged
     }
 
+    /// Writes the model to a safetensors file, whole or not at all: `logistic.weight`
+    /// `(logits, dim)` and `logistic.bias` `(logits,)` in f64, with what the logits mean in the
+    /// metadata.
+    ///
+    /// # Errors
+    /// [`Error::File`] if it cannot be written.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let list = |classes: &[usize]| classes.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
+        let (kind, n_classes, classes) = match &self.outputs {
+            Outputs::Two { n_classes, classes } => ("two", *n_classes, list(classes)),
+            Outputs::Softmax { n_classes, classes } => ("softmax", *n_classes, list(classes)),
+            Outputs::Findings { constants } => {
+                let text = |c: &Option<f64>| c.map_or("-".to_owned(), |v| v.to_string());
+                ("findings", constants.len(), constants.iter().map(text).collect::<Vec<_>>().join(","))
+            }
+        };
+        let shape = self.coefficients.dim();
+        let weight = Tensor::from_iter(self.coefficients.iter().copied(), &Device::Cpu)?.reshape(shape)?;
+        let bias = Tensor::from_iter(self.intercepts.iter().copied(), &Device::Cpu)?;
+        let metadata = [
+            ("head", "logistic".to_owned()),
+            ("outputs", kind.to_owned()),
+            ("classes", n_classes.to_string()),
+            ("columns", classes),
+            ("c", self.c.to_string()),
+            ("dim", shape.1.to_string()),
+        ];
+        store::save(path, &[("logistic.weight", &weight), ("logistic.bias", &bias)], &metadata)
+    }
+
+    /// Reads a model written by [`LogisticModel::save`]. How the solver ended is not kept.
+    ///
+    /// # Errors
+    /// [`Error::File`] and [`Error::Format`] for a file that cannot be read or holds no such model.
+    pub fn load(path: &Path) -> Result<Self> {
+        let file = store::load(path)?;
+        file.expect("head", "logistic")?;
+        let n_classes = file.number("classes")?;
+        let columns: Vec<&str> = file.text("columns")?.split(',').collect();
+        let known = || -> Option<Vec<usize>> {
+            let classes: Option<Vec<usize>> = columns.iter().map(|c| c.parse().ok()).collect();
+            classes.filter(|classes| classes.iter().all(|c| *c < n_classes))
+        };
+        let bad = || file.bad(format!("columns are `{}`", columns.join(",")));
+        let outputs = match file.text("outputs")? {
+            "two" => {
+                let classes = known().and_then(|c| <[usize; 2]>::try_from(c).ok()).ok_or_else(bad)?;
+                Outputs::Two { n_classes, classes }
+            }
+            "softmax" => Outputs::Softmax { n_classes, classes: known().ok_or_else(bad)? },
+            "findings" => {
+                let constant = |text: &&str| match *text {
+                    "-" => Some(None),
+                    "0" => Some(Some(0.0)),
+                    "1" => Some(Some(1.0)),
+                    _ => None,
+                };
+                let constants: Vec<Option<f64>> =
+                    columns.iter().map(constant).collect::<Option<_>>().ok_or_else(bad)?;
+                if constants.len() != n_classes {
+                    return Err(bad());
+                }
+                Outputs::Findings { constants }
+            }
+            other => return Err(file.bad(format!("unknown outputs `{other}`"))),
+        };
+        let logits = match &outputs {
+            Outputs::Two { .. } => 1,
+            Outputs::Softmax { classes, .. } => classes.len(),
+            Outputs::Findings { constants } => constants.iter().filter(|c| c.is_none()).count(),
+        };
+        let dim = file.number("dim")?;
+        let (weight, bias) = (file.tensor("logistic.weight")?, file.tensor("logistic.bias")?);
+        if weight.dims() != [logits, dim] || bias.dims() != [logits] {
+            return Err(file.bad(format!("weight {:?} and bias {:?}", weight.dims(), bias.dims())));
+        }
+        let absent = match &outputs {
+            Outputs::Two { classes, .. } => (0..n_classes).filter(|c| !classes.contains(c)).collect(),
+            Outputs::Softmax { classes, .. } => (0..n_classes).filter(|c| !classes.contains(c)).collect(),
+            Outputs::Findings { constants } => (0..n_classes).filter(|c| constants[*c].is_some()).collect(),
+        };
+        let c = file.text("c")?.parse().map_err(|_| file.bad("`c` is no number"))?;
+        let weight = weight.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
+        Ok(LogisticModel {
+            c,
+            coefficients: Array2::from_shape_vec((logits, dim), weight).unwrap_or_default(),
+            intercepts: Array1::from(bias.to_dtype(DType::F64)?.to_vec1::<f64>()?),
+            outputs,
+            absent,
+            objective: f64::NAN,
+            iterations: 0,
+            converged: true,
+        })
+    }
+
     /// Probabilities `(n, classes)` in f64.
     ///
     /// # Errors
@@ -355,7 +453,6 @@ impl Predict for LogisticModel {
 
 #[cfg(test)]
 mod tests {
-    use candle::Device;
     use rand::Rng;
 
     use super::*;
@@ -364,6 +461,29 @@ mod tests {
         let mut rng = dinorad_core::rng::stream(seed, 0, 0);
         let x: Vec<f32> = (0..n * dim).map(|i| rng.random_range(-1.0f32..1.0) * (1 + i % dim) as f32 + 3.0).collect();
         Tensor::from_vec(x, (n, dim), &Device::Cpu).unwrap()
+    }
+
+    #[test]
+    fn a_written_model_predicts_the_same() {
+        let x = features(40, 3, 4);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("m.safetensors");
+        let class = |of: &dyn Fn(usize) -> u32, n| Targets::classes((0..40).map(of).collect(), n).unwrap();
+        let findings = Array2::from_shape_fn((40, 3), |(r, c)| [0, u8::from(r % 3 == 0), 1][c]);
+        for y in [
+            class(&|i| (i % 2) as u32, 2),
+            class(&|i| 2 * (i % 2) as u32, 3),
+            class(&|i| (i % 3) as u32, 3),
+            Targets::findings(findings).unwrap(),
+        ] {
+            let model = LogisticRegression::new(0.5).fit(&x, &y).unwrap();
+            model.save(&path).unwrap();
+            let read = LogisticModel::load(&path).unwrap();
+            assert_eq!(read.probabilities(&x).unwrap(), model.probabilities(&x).unwrap());
+            assert_eq!((read.absent(), read.c()), (model.absent(), model.c()));
+        }
+        std::fs::write(&path, b"no model").unwrap();
+        assert!(LogisticModel::load(&path).is_err());
     }
 
     #[test]

@@ -95,9 +95,7 @@ impl Fit for MlKnn {
         let Targets::Findings(labels) = y else {
             return Err(Error::TargetKind { head: "ML-kNN", expected: "multilabel", got: y.kind() });
         };
-        if !(self.smoothing.is_finite() && self.smoothing > 0.0) {
-            return Err(Error::parameter("smoothing", "a positive number", self.smoothing));
-        }
+        check_smoothing(self.smoothing)?;
         let (skip, itself) = (
             self.skipped(),
             match self.neighbours {
@@ -111,12 +109,30 @@ impl Fit for MlKnn {
         let training = drop_first(nearest(&gallery, &gallery, largest + skip, itself)?, skip);
         let positives = y.positives();
         let s = self.smoothing;
-        let prior: Array1<f64> = positives.iter().map(|p| (s + *p as f64) / (2.0 * s + gallery.n as f64)).collect();
+        let prior = prior(labels, s);
         let counts = count_labels(&training, labels, &self.ks);
         let tables = self.ks.iter().zip(counts).map(|(k, counts)| Table::new(*k, s, &counts, labels)).collect();
         let absent = positives.iter().enumerate().filter(|(_, p)| **p == 0).map(|(i, _)| i).collect();
         Ok(MlKnnModel { options: self.clone(), gallery, labels: labels.clone(), prior, tables, absent, training })
     }
+}
+
+fn check_smoothing(smoothing: f64) -> Result<()> {
+    if smoothing.is_finite() && smoothing > 0.0 {
+        Ok(())
+    } else {
+        Err(Error::parameter("smoothing", "a positive number", smoothing))
+    }
+}
+
+/// P(label) for every label.
+fn prior(labels: &Array2<u8>, s: f64) -> Array1<f64> {
+    let n = labels.nrows() as f64;
+    let of = |column: ndarray::ArrayView1<'_, u8>| {
+        let positives = column.iter().filter(|v| **v == 1).count() as f64;
+        (s + positives) / (2.0 * s + n)
+    };
+    labels.axis_iter(Axis(1)).map(of).collect()
 }
 
 fn drop_first(neighbours: Neighbours, n: usize) -> Neighbours {
@@ -193,6 +209,27 @@ impl MlKnnModel {
     /// The settings.
     pub fn options(&self) -> &MlKnn {
         &self.options
+    }
+
+    /// The training features, of unit length, row after row.
+    pub fn rows(&self) -> impl Iterator<Item = f32> + '_ {
+        self.gallery.data.iter().copied()
+    }
+
+    /// The same neighbours counted with another smoothing.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] unless `smoothing` is a positive number.
+    pub fn with_smoothing(&self, smoothing: f64) -> Result<Self> {
+        check_smoothing(smoothing)?;
+        let counts = count_labels(&self.training, &self.labels, &self.options.ks);
+        let tables = self.options.ks.iter().zip(counts);
+        Ok(MlKnnModel {
+            options: self.options.clone().with_smoothing(smoothing),
+            prior: prior(&self.labels, smoothing),
+            tables: tables.map(|(k, counts)| Table::new(*k, smoothing, &counts, &self.labels)).collect(),
+            ..self.clone()
+        })
     }
 
     /// Labels that no training row carries.
@@ -317,6 +354,18 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn another_smoothing_is_another_fit() {
+        let x = Tensor::rand(-1f32, 1f32, (60, 5), &Device::Cpu).unwrap();
+        let labels = Array2::from_shape_fn((60, 3), |(r, c)| u8::from((r * (c + 3)) % 4 == 0));
+        let y = Targets::Findings(labels);
+        let head = MlKnn::new(&[3, 9]).with_neighbours(TrainingNeighbours::WithItself);
+        let again = head.clone().with_smoothing(0.2).fit(&x, &y).unwrap();
+        let derived = head.fit(&x, &y).unwrap().with_smoothing(0.2).unwrap();
+        assert_eq!(again.probabilities(&x).unwrap(), derived.probabilities(&x).unwrap());
+        assert!(derived.with_smoothing(0.0).is_err());
     }
 
     #[test]
