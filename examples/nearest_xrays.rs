@@ -15,7 +15,7 @@ use dinorad::{
     eval::{
         DatasetCases, Silent,
         embed::{EmbedOptions, embed},
-        knn::{KnnOptions, Labelled, knn},
+        probe::{Context, Head, Labelled, ProbeOptions, Splits, probe},
     },
     heads::{Fit, Knn, Targets, candle::Tensor},
     transforms::presets::classification_eval,
@@ -39,9 +39,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let ((set, train), (_, val), (_, test)) = (features(Split::Train)?, features(Split::Val)?, features(Split::Test)?);
 
-    let run = knn(&train, Some(&val), &test, set.task(), &KnnOptions::default())?;
-    for of_k in run.of_k() {
-        println!("k {:>3}  test AUROC {:.3}", of_k.k, of_k.test.auroc.map_or(f64::NAN, |i| i.estimate));
+    let splits = Splits { train: &train, val: Some(&val), test: &test };
+    let head = Head::Knn(Knn::new(&[1, 5, 20]));
+    let run = probe(&head, &splits, set.task(), &ProbeOptions::default(), &Context::PLAIN)?;
+    for of_k in run.of_setting() {
+        let auroc = of_k.test.as_ref().and_then(|test| test.auroc);
+        println!("{:<7} test AUROC {:.3}", of_k.setting.label, auroc.map_or(f64::NAN, |i| i.estimate));
     }
 
     let rows = |l: &Labelled| {

@@ -39,8 +39,15 @@ pub(crate) enum Command {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum EvalCommand {
-    /// Soft k-nearest-neighbour vote on the final class tokens
+    /// Soft k-nearest-neighbour vote
     Knn(EvalKnnArgs),
+    /// Multi-label k nearest neighbours, for data sets of findings
+    #[command(visible_alias = "ml-knn")]
+    Mlknn(EvalMlknnArgs),
+    /// L2-regularised logistic regression over a path of strengths
+    Logreg(EvalLogregArgs),
+    /// Linear probes by SGD, a whole grid of settings trained in one pass
+    Linear(EvalLinearArgs),
 }
 
 /// Number format of the encoder's weights and arithmetic.
@@ -64,9 +71,10 @@ pub(crate) enum DeviceKind {
 #[derive(Debug, Clone, ClapArgs)]
 pub(crate) struct EncoderArgs {
     /// `untrained[:name][?seed=N]`, a name of `dinorad models`, a Hub id such as facebook/dinov2-small, or the
-    /// path of a weights file or folder
-    #[arg(long, value_name = "ID|DIR|FILE", default_value = "untrained:tiny")]
-    pub(crate) backbone: String,
+    /// path of a weights file or folder. `eval` takes several, separated by commas or each with its
+    /// own --backbone, and compares them with the first
+    #[arg(long, value_name = "ID|DIR|FILE", value_delimiter = ',', default_value = "untrained:tiny")]
+    pub(crate) backbone: Vec<String>,
     /// Number format of the encoder
     #[arg(long, value_enum, default_value = "f32")]
     pub(crate) precision: Precision,
@@ -123,8 +131,9 @@ pub(crate) struct EmbedArgs {
     pub(crate) json: bool,
 }
 
+/// What every way of judging features takes.
 #[derive(Debug, ClapArgs)]
-pub(crate) struct EvalKnnArgs {
+pub(crate) struct JudgeArgs {
     /// Name of the data set's layout (see `dinorad doctor --help`)
     #[arg(long, value_name = "NAME")]
     pub(crate) dataset: String,
@@ -133,27 +142,148 @@ pub(crate) struct EvalKnnArgs {
     pub(crate) root: PathBuf,
     #[command(flatten)]
     pub(crate) encoder: EncoderArgs,
+    /// Side in pixels of the square that the encoder sees; a multiple of the patch size
+    #[arg(long, value_name = "N", default_value_t = 224)]
+    pub(crate) image_size: usize,
+    /// Side in pixels that images are resized to before the middle is cut out (default: the image
+    /// size; under the paper's protocol 256/224 of it for kNN and ML-kNN)
+    #[arg(long, value_name = "N")]
+    pub(crate) resize: Option<usize>,
+    /// How the slices of a scan become one vector: mean, max, top-k (or top-8 and so on), attention
+    #[arg(long, value_name = "HOW", default_value = "mean")]
+    pub(crate) aggregate: String,
+    /// paper: the study's method; strict: what we recommend
+    #[arg(long, value_name = "paper|strict", default_value = "strict")]
+    pub(crate) protocol: String,
+    /// On what the setting that validation chose is trained before it meets the test split (default:
+    /// train under strict, train-val under paper)
+    #[arg(long, value_name = "train|train-val")]
+    pub(crate) refit: Option<String>,
+    /// Folder of the run
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// Folder of the feature store, shared by runs (default: features in the current folder)
+    #[arg(long, value_name = "DIR")]
+    pub(crate) features: Option<PathBuf>,
+    /// Seed of everything that is drawn
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Draws of the bootstrap
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    pub(crate) draws: usize,
+}
+
+/// Which tokens a head sees that sees one choice of them.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct TokenArgs {
+    /// Class tokens of so many last blocks
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) blocks: usize,
+    /// Also the mean patch token of the last block
+    #[arg(long)]
+    pub(crate) avgpool: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct EvalKnnArgs {
+    #[command(flatten)]
+    pub(crate) judge: JudgeArgs,
+    #[command(flatten)]
+    pub(crate) tokens: TokenArgs,
     /// Numbers of neighbours, one run for all
     #[arg(long, value_name = "K,K,…", value_delimiter = ',', default_value = "5,20,50,100,200")]
     pub(crate) k: Vec<usize>,
     /// Softmax temperature of the vote
     #[arg(long, value_name = "T", default_value_t = 0.07)]
     pub(crate) temperature: f64,
-    /// Side in pixels that images are resized to; a multiple of the patch size
-    #[arg(long, value_name = "N", default_value_t = 224)]
-    pub(crate) image_size: usize,
-    /// strict: gallery = train; paper: gallery = train + validation
-    #[arg(long, value_name = "paper|strict", default_value = "strict")]
-    pub(crate) protocol: String,
-    /// Folder of the run
-    #[arg(long, value_name = "DIR")]
-    pub(crate) out: PathBuf,
-    /// Folder of the feature store, shared by runs (default: features, beside the run's folder)
-    #[arg(long, value_name = "DIR")]
-    pub(crate) features: Option<PathBuf>,
-    /// Seed of the bootstrap
-    #[arg(long, default_value_t = 0)]
-    pub(crate) seed: u64,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct EvalMlknnArgs {
+    #[command(flatten)]
+    pub(crate) judge: JudgeArgs,
+    #[command(flatten)]
+    pub(crate) tokens: TokenArgs,
+    /// Numbers of neighbours, one run for all
+    #[arg(long, value_name = "K,K,…", value_delimiter = ',', default_value = "5,20,50,100,200")]
+    pub(crate) k: Vec<usize>,
+    /// Smoothings, one run for all
+    #[arg(long, value_name = "S,S,…", value_delimiter = ',', default_value = "1")]
+    pub(crate) smoothing: Vec<f64>,
+    /// Whether a training case counts among its own neighbours (default: as the study under paper,
+    /// not under strict)
+    #[arg(long, value_name = "with-itself|without-itself")]
+    pub(crate) neighbours: Option<String>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct EvalLogregArgs {
+    #[command(flatten)]
+    pub(crate) judge: JudgeArgs,
+    #[command(flatten)]
+    pub(crate) tokens: TokenArgs,
+    /// Strengths (default: the study's 45, from 1e-6 to 1e5)
+    #[arg(long = "c", value_name = "C,C,…", value_delimiter = ',')]
+    pub(crate) c: Vec<f64>,
+    /// Most iterations per strength
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    pub(crate) max_iterations: usize,
+    /// Largest entry of the gradient of a solution
+    #[arg(long, value_name = "G", default_value_t = 1e-12)]
+    pub(crate) tolerance: f64,
+}
+
+/// Which of the grid's points see the mean patch token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Avgpool {
+    Both,
+    With,
+    Without,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct EvalLinearArgs {
+    #[command(flatten)]
+    pub(crate) judge: JudgeArgs,
+    /// Learning rates, one run for all
+    #[arg(
+        long,
+        visible_alias = "learning-rates",
+        value_name = "LR,LR,…",
+        value_delimiter = ',',
+        default_value = "0.001,0.005,0.01,0.05"
+    )]
+    pub(crate) lr: Vec<f64>,
+    /// Numbers of last blocks whose class tokens are seen, one run for all
+    #[arg(long, value_name = "N,N,…", value_delimiter = ',', default_value = "1,4")]
+    pub(crate) blocks: Vec<usize>,
+    /// Whether the mean patch token is seen too
+    #[arg(long, value_enum, default_value = "both")]
+    pub(crate) avgpool: Avgpool,
+    /// Passes over the training cases
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub(crate) epochs: usize,
+    /// Steps, in place of epochs
+    #[arg(long, value_name = "N", conflicts_with = "epochs")]
+    pub(crate) iterations: Option<usize>,
+    /// Cases per step
+    #[arg(long, value_name = "N", default_value_t = 128)]
+    pub(crate) batch_size: usize,
+    /// Share of the last step that is kept
+    #[arg(long, value_name = "M", default_value_t = 0.9)]
+    pub(crate) momentum: f64,
+    /// How the losses of several findings become one number (default: sum over findings under paper,
+    /// mean under strict)
+    #[arg(long, value_name = "sum|mean")]
+    pub(crate) multilabel_loss: Option<String>,
+    /// Encode a new random crop and flip of every training image in every epoch
+    #[arg(long)]
+    pub(crate) augment: bool,
+    /// Start from given weights and see given batches: an npz or safetensors file with `weight`
+    /// (logits, width), `bias` (logits) and, if wanted, `batches` (steps, batch), rows of the training
+    /// split
+    #[arg(long, value_name = "FILE")]
+    pub(crate) init: Option<PathBuf>,
 }
 
 #[derive(Debug, ClapArgs)]

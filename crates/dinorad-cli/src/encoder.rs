@@ -1,11 +1,14 @@
 //! From `--backbone`, `--precision` and `--device` to an encoder.
 
 use anyhow::{Context, Result, bail};
-use dinorad::backbone::{
-    Backbone, LoadOptions, LoadReport, Source,
-    candle::{DType, Device},
-    hub::HubOptions,
-    load_with,
+use dinorad::{
+    backbone::{
+        Backbone, LoadOptions, LoadReport, Source,
+        candle::{DType, Device},
+        hub::HubOptions,
+        load_with,
+    },
+    eval::report::{EncoderCard, Training},
 };
 
 use crate::{
@@ -20,7 +23,16 @@ pub(crate) struct Loaded {
     pub(crate) report: LoadReport,
 }
 
+/// The one encoder of a command that takes one.
 pub(crate) fn load(args: &EncoderArgs) -> Result<Loaded> {
+    match args.backbone.as_slice() {
+        [one] => load_one(one, args),
+        several => bail!("this command takes one --backbone, got {}: {}", several.len(), several.join(", ")),
+    }
+}
+
+/// The encoder of one word of `--backbone`.
+pub(crate) fn load_one(backbone: &str, args: &EncoderArgs) -> Result<Loaded> {
     if args.batch == 0 {
         bail!("--batch must be at least 1");
     }
@@ -30,14 +42,30 @@ pub(crate) fn load(args: &EncoderArgs) -> Result<Loaded> {
         Precision::F16 => DType::F16,
         Precision::Bf16 => DType::BF16,
     };
-    let source: Source = args.backbone.parse()?;
+    let source: Source = backbone.parse()?;
     let options = LoadOptions::default().with_device(device.clone()).with_dtype(dtype);
     let (backbone, report) = {
         let _bar = Bar::spinner(format!("loading {source}"));
         load_with(&source, &options, &HubOptions::from_env(), &mut Download::new())
-            .with_context(|| format!("could not load the encoder `{}`", args.backbone))?
+            .with_context(|| format!("could not load the encoder `{backbone}`"))?
     };
     Ok(Loaded { backbone, device, report })
+}
+
+/// The card of an encoder in a report.
+pub(crate) fn card(encoder: &Loaded) -> EncoderCard {
+    let spec = encoder.backbone.spec();
+    let training = if spec.is_untrained() { Training::Untrained } else { Training::Pretrained };
+    let mut card = EncoderCard::new(spec.id.clone(), training)
+        .with_fact("patch size", format!("{0} x {0}", spec.patch))
+        .with_fact("embed dim", spec.embed_dim)
+        .with_fact("blocks", spec.depth)
+        .with_fact("heads", spec.heads)
+        .with_fact("weights (BLAKE3)", &spec.digest[..spec.digest.len().min(16)]);
+    if !encoder.report.loaded.is_empty() {
+        card = card.with_fact("tensors loaded", encoder.report.loaded.len());
+    }
+    card
 }
 
 fn device(kind: DeviceKind) -> Result<Device> {

@@ -3,7 +3,8 @@
 mod args;
 mod commands;
 mod encoder;
-mod knn_job;
+mod features;
+mod judge;
 mod listing;
 mod output;
 mod pictures;

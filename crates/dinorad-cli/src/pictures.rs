@@ -14,7 +14,7 @@ use dinorad::{
 };
 use ndarray::{Array2, Array3, Axis, s};
 
-use crate::knn_job::preprocessing;
+use crate::features::preprocessing;
 
 /// Evenly spaced slices of a case, `(c, h, w)` each, turned as radiologists look at them: volumes
 /// with the patient's front up and right side on the left.

@@ -1,28 +1,66 @@
 //! Numbers as people read them.
 
 use comfy_table::Table;
-use dinorad::{eval::knn::KnnRun, metrics::Interval};
+use dinorad::{eval::probe::ProbeRun, metrics::Interval};
 
-use crate::table::table;
+use crate::{judge::Done, table::table};
+
+/// Rows of a table of settings; more are in `metrics.json`.
+const SETTINGS: usize = 16;
+/// Rows that are shown where there are more: the best on validation.
+const BEST: usize = 8;
 
 /// `0.912 (0.884–0.936)`, or a dash where the number is undefined.
 pub(crate) fn interval(value: Option<Interval>) -> String {
     value.map_or_else(|| "–".to_owned(), |i| format!("{:.3} ({:.3}–{:.3})", i.estimate, i.low, i.high))
 }
 
-/// One line a k; the one chosen on validation is marked.
-pub(crate) fn by_k(run: &KnnRun) -> Table {
-    let mut table = table(&["k", "val AUROC", "test AUROC (95 % CI)", "test accuracy (95 % CI)", ""], 0);
-    for of_k in run.of_k() {
-        let val =
-            of_k.val.as_ref().and_then(|v| v.auroc).map_or_else(|| "–".to_owned(), |i| format!("{:.3}", i.estimate));
-        let chosen = if of_k.k == run.best().k { "best on val" } else { "" };
+/// `0.912`, or a dash.
+pub(crate) fn number(value: Option<f64>) -> String {
+    value.map_or_else(|| "–".to_owned(), |v| format!("{v:.3}"))
+}
+
+/// One line a setting; the one chosen on validation is marked.
+pub(crate) fn by_setting(run: &ProbeRun) -> Table {
+    let tests_all = run.head().tables_every_setting();
+    let mut table = table(&["setting", "val AUROC", "test AUROC (95 % CI)", "test accuracy (95 % CI)", ""], 1);
+    let mut order: Vec<usize> = (0..run.of_setting().len()).collect();
+    let score = |i: &usize| run.of_setting()[*i].val_auroc.unwrap_or(f64::NEG_INFINITY);
+    if order.len() > SETTINGS {
+        order.sort_by(|a, b| score(b).total_cmp(&score(a)));
+        order.truncate(BEST);
+        order.sort_unstable();
+    }
+    for i in order {
+        let of = &run.of_setting()[i];
+        let chosen = of.setting == *run.best();
+        let test = of.test.as_ref().filter(|_| tests_all || chosen);
         table.add_row([
-            of_k.k.to_string(),
-            val,
-            interval(of_k.test.auroc),
-            interval(of_k.test.accuracy),
-            chosen.to_owned(),
+            of.setting.label.clone(),
+            number(of.val_auroc),
+            test.map_or_else(String::new, |t| interval(t.auroc)),
+            test.map_or_else(String::new, |t| interval(t.accuracy)),
+            if chosen { "best on val" } else { "" }.to_owned(),
+        ]);
+    }
+    if run.of_setting().len() > SETTINGS {
+        let more = format!("… {} more in metrics.json", run.of_setting().len() - BEST);
+        table.add_row([more, String::new(), String::new(), String::new(), String::new()]);
+    }
+    table
+}
+
+/// One line an encoder.
+pub(crate) fn by_encoder(done: &[Done]) -> Table {
+    let mut table = table(&["encoder", "setting", "AUROC (95 % CI)", "accuracy (95 % CI)", "average precision"], 2);
+    for one in done {
+        let precision = one.run.test().others.iter().find(|s| s.name == "average_precision").and_then(|s| s.interval);
+        table.add_row([
+            one.spec.id.clone(),
+            one.run.best().label.clone(),
+            interval(one.run.test().auroc),
+            interval(one.run.test().accuracy),
+            interval(precision),
         ]);
     }
     table

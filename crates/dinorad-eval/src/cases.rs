@@ -5,7 +5,7 @@ use std::{error::Error as StdError, sync::Arc};
 use dinorad_core::Orientation;
 use dinorad_datasets::{Dataset, Input, InputKind, Pixels, slice_of};
 use dinorad_io::ReadOptions;
-use dinorad_transforms::Compose;
+use dinorad_transforms::{Compose, StreamKey};
 use ndarray::{Array3, Axis};
 
 use crate::store::ItemKey;
@@ -163,10 +163,33 @@ pub fn prepare(
     orientation: Option<Orientation>,
     preprocessing: &Compose,
 ) -> Result<Vec<Array3<f32>>, Box<dyn StdError + Send + Sync>> {
+    each_slice(pixels, orientation, |_, slice| preprocessing.apply(slice))
+}
+
+/// Every slice of a case through a random preprocessing, drawn from the stream
+/// `(seed, epoch, sample)`: the slices of a scan are moved alike.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn prepare_view(
+    pixels: &Pixels,
+    preprocessing: &Compose,
+    (seed, epoch, sample): (u64, u64, u64),
+) -> Result<Vec<Array3<f32>>, Box<dyn StdError + Send + Sync>> {
+    let key = StreamKey { seed, epoch, sample };
+    each_slice(pixels, None, |_, slice| preprocessing.augment(slice, key))
+}
+
+/// Every slice of a case, with its number, through `f`.
+fn each_slice(
+    pixels: &Pixels,
+    orientation: Option<Orientation>,
+    f: impl Fn(usize, Array3<f32>) -> dinorad_transforms::Result<Array3<f32>>,
+) -> Result<Vec<Array3<f32>>, Box<dyn StdError + Send + Sync>> {
     let slices = match pixels {
-        Pixels::Image(image) => vec![preprocessing.apply(image.data.clone())?],
+        Pixels::Image(image) => vec![f(0, image.data.clone())?],
         Pixels::Slices(images) => {
-            images.iter().map(|image| preprocessing.apply(image.data.clone())).collect::<Result<Vec<_>, _>>()?
+            images.iter().enumerate().map(|(i, image)| f(i, image.data.clone())).collect::<Result<Vec<_>, _>>()?
         }
         Pixels::Volume(volume) => {
             let turned;
@@ -178,8 +201,8 @@ pub fn prepare(
                 _ => volume,
             };
             (0..volume.data.len_of(Axis(0)))
-                .filter_map(|k| slice_of(volume, k, orientation.unwrap_or(Orientation::Canonical)))
-                .map(|plane| preprocessing.apply(plane.insert_axis(Axis(0))))
+                .filter_map(|k| Some((k, slice_of(volume, k, orientation.unwrap_or(Orientation::Canonical))?)))
+                .map(|(k, plane)| f(k, plane.insert_axis(Axis(0))))
                 .collect::<Result<Vec<_>, _>>()?
         }
     };

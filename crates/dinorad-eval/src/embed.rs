@@ -29,16 +29,29 @@ pub enum Slices {
     Keep,
 }
 
+/// What becomes of the patch tokens of the last block, where the request asks for them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PatchTokens {
+    /// All are kept: the sequence `patches` beside the vector `grid`.
+    #[default]
+    All,
+    /// Their mean alone: the vector `avgpool`, and with [`Slices::Keep`] the sequence
+    /// `slices.avgpool`.
+    Mean,
+}
+
 /// How cases are embedded.
 #[derive(Debug, Clone)]
 pub struct EmbedOptions {
     /// Which blocks and whether patch tokens are kept. The last block's class token is the vector
     /// `cls`; an earlier block's is `cls.N` with its index. Patch tokens of the last block become the
     /// sequence `patches` `(slices · rows · columns, D)` beside the vector `grid` (slices, rows,
-    /// columns).
+    /// columns), or their mean the vector `avgpool`.
     pub request: Request,
     /// Whether the class token of every slice is kept.
     pub slices: Slices,
+    /// Whether all patch tokens are kept or their mean.
+    pub patch_tokens: PatchTokens,
     /// Images the encoder sees at once.
     pub batch_size: usize,
     /// Cases in a file of the store; a killed run loses at most one file's work.
@@ -61,6 +74,7 @@ impl Default for EmbedOptions {
         Self {
             request: Request::cls(),
             slices: Slices::Drop,
+            patch_tokens: PatchTokens::All,
             batch_size: 16,
             shard_size: 64,
             threads,
@@ -213,7 +227,11 @@ fn request_text(options: &EmbedOptions, blocks: &[usize]) -> String {
         dinorad_backbone::FinalNorm::Applied => "applied",
         dinorad_backbone::FinalNorm::Raw => "raw",
     };
-    let patches = if request.patches == Patches::None { "none" } else { "tokens" };
+    let patches = match (request.patches, options.patch_tokens) {
+        (Patches::None, _) => "none",
+        (_, PatchTokens::All) => "tokens",
+        (_, PatchTokens::Mean) => "mean",
+    };
     let slices = match options.slices {
         Slices::Drop => "drop",
         Slices::Keep => "keep",
@@ -403,19 +421,25 @@ impl<'a> Packer<'a> {
             if rows.iter().any(|v| !v.is_finite()) {
                 return Ok(Outcome::Failed("its features are not finite".into()));
             }
-            let rows = Tensor::from_vec(rows, (slices.len(), dim), &Device::Cpu)?;
-            let mean = MeanPool.aggregate(&rows)?.to_vec1::<f32>()?;
             let suffix = if is_last { String::new() } else { format!(".{block}") };
-            features = features.with_vector(format!("cls{suffix}"), Array1::from(mean));
-            if self.options.slices == Slices::Keep {
-                let rows = Array2::from_shape_vec((slices.len(), dim), rows.flatten_all()?.to_vec1::<f32>()?)
-                    .map_err(|e| Error::shape("slices", e.to_string(), &[]))?;
-                features = features.with_sequence(format!("slices{suffix}"), rows);
-            }
+            features = self.pooled(features, (format!("cls{suffix}"), format!("slices{suffix}")), rows, dim)?;
         }
         let grid = slices[0].grid;
         let patches: Option<Vec<&Array2<f32>>> = slices.iter().map(|s| s.patches.as_ref()).collect();
-        if let Some(patches) = patches {
+        if let Some(patches) = &patches
+            && self.options.patch_tokens == PatchTokens::Mean
+        {
+            let dim = patches.first().map_or(0, |p| p.ncols());
+            let mut rows = Vec::with_capacity(patches.len() * dim);
+            for tokens in patches {
+                let mean = tokens.mean_axis(ndarray::Axis(0));
+                rows.extend(mean.ok_or_else(|| Error::shape("patch tokens", "at least one", tokens.shape()))?);
+            }
+            if rows.iter().any(|v| !v.is_finite()) {
+                return Ok(Outcome::Failed("its features are not finite".into()));
+            }
+            features = self.pooled(features, ("avgpool".into(), "slices.avgpool".into()), rows, dim)?;
+        } else if let Some(patches) = patches {
             let views: Vec<_> = patches.iter().map(|p| p.view()).collect();
             let rows = ndarray::concatenate(ndarray::Axis(0), &views)
                 .map_err(|e| Error::shape("patch tokens", e.to_string(), &[]))?;
@@ -427,6 +451,26 @@ impl<'a> Packer<'a> {
                 .with_sequence("patches", rows);
         }
         Ok(Outcome::Embedded(features))
+    }
+
+    /// Adds the mean of the slices' rows, and the rows themselves where they are kept.
+    fn pooled(
+        &self,
+        features: ItemFeatures,
+        (vector, sequence): (String, String),
+        rows: Vec<f32>,
+        dim: usize,
+    ) -> Result<ItemFeatures> {
+        let shape = (rows.len() / dim.max(1), dim);
+        let rows = Tensor::from_vec(rows, shape, &Device::Cpu)?;
+        let mean = MeanPool.aggregate(&rows)?.to_vec1::<f32>()?;
+        let features = features.with_vector(vector, Array1::from(mean));
+        if self.options.slices == Slices::Drop {
+            return Ok(features);
+        }
+        let rows = Array2::from_shape_vec(shape, rows.flatten_all()?.to_vec1::<f32>()?)
+            .map_err(|e| Error::shape("slices", e.to_string(), &[]))?;
+        Ok(features.with_sequence(sequence, rows))
     }
 }
 

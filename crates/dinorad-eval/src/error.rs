@@ -72,6 +72,20 @@ pub enum Error {
         /// What it needs.
         why: String,
     },
+    /// A part of a data set without cases.
+    #[error("the {split} split has no case to work with")]
+    EmptySplit {
+        /// Which part.
+        split: &'static str,
+    },
+    /// Features with NaN or an infinity in them.
+    #[error("{split} split: the features of case `{id}` are not finite")]
+    NotFinite {
+        /// Which part.
+        split: &'static str,
+        /// Which case.
+        id: String,
+    },
     /// A file that could not be written as text.
     #[error("could not write {} as {format}", path.display())]
     Format {
@@ -105,6 +119,9 @@ pub enum Error {
     /// A preprocessing.
     #[error(transparent)]
     Transform(#[from] dinorad_transforms::Error),
+    /// An array file.
+    #[error(transparent)]
+    Io(#[from] dinorad_io::Error),
     /// The pooling of slices.
     #[error(transparent)]
     Aggregate(#[from] dinorad_aggregate::Error),

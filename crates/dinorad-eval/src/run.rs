@@ -160,12 +160,42 @@ pub struct MetricsFile {
     pub n_runs: usize,
     /// How the numbers are meant: absent classes, averaging, protocol.
     pub convention: String,
+    /// The setting that validation chose.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub setting: Option<String>,
+    /// A hash over everything the tested model learned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// What a reader of the numbers should know.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notices: Vec<String>,
+    /// Scores over something that was varied, by its name: shots, fraction, severity of a shift.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub curves: BTreeMap<String, Vec<CurvePoint>>,
+    /// Comparisons with others on the same cases, by what they are compared with.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub comparisons: BTreeMap<String, crate::probe::Comparison>,
+}
+
+/// One point of a curve of scores.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct CurvePoint {
+    /// What was varied: shots per class, fraction of the cases, severity.
+    pub x: f64,
+    /// Training cases behind the point, the mean over draws.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cases: Option<f64>,
+    /// Scores by name, over draws.
+    pub metrics: BTreeMap<String, MetricValue>,
+    /// Why draws gave no score, or what was changed to get one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notices: Vec<String>,
 }
 
 impl MetricsFile {
     /// An empty file for that many runs.
     pub fn new(n_runs: usize, convention: impl Into<String>) -> Self {
-        Self { metrics: BTreeMap::new(), n_runs, convention: convention.into() }
+        Self { n_runs, convention: convention.into(), ..Self::default() }
     }
 
     /// Sets one number.

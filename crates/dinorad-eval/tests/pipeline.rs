@@ -15,12 +15,12 @@ use dinorad_datasets::{Dataset, OpenOptions, discover, open};
 use dinorad_eval::{
     Cases, DatasetCases, Error, InputCases, Progress, Silent,
     embed::{EmbedOptions, Slices, embed},
-    knn::{KnnOptions, Labelled, knn},
+    probe::{Context, Head, Labelled, ProbeOptions, Splits, probe},
     run::RunFolder,
     segment::{SegmentOptions, segment, segment_cases},
     store::{FeatureStore, ItemKey, Part},
 };
-use dinorad_heads::{DecoderTraining, PixelLoss};
+use dinorad_heads::{DecoderTraining, Knn, PixelLoss};
 use dinorad_nn::optim::Algorithm;
 use dinorad_transforms::{Compose, Filter, presets};
 use ndarray::{Array3, Axis};
@@ -228,14 +228,16 @@ fn knn_writes_what_it_promises() {
     };
     let (train, val, test) = (labelled(Split::Train, 400), labelled(Split::Val, 120), labelled(Split::Test, 150));
     let task = xray(Split::Train).task().clone();
-    let options = KnnOptions { ks: vec![20, 1, 5], ..KnnOptions::default() };
-    let strict = knn(&train, Some(&val), &test, &task, &options).unwrap();
-    assert_eq!((strict.gallery(), strict.of_k().len()), (400, 3));
-    let paper = KnnOptions { protocol: Protocol::Paper, ..options.clone() };
-    assert_eq!(knn(&train, Some(&val), &test, &task, &paper).unwrap().gallery(), 520);
-    assert!(matches!(knn(&train, None, &test, &task, &options), Err(Error::Protocol { .. })));
-    let single = KnnOptions { ks: vec![3], ..options };
-    assert_eq!(knn(&train, None, &test, &task, &single).unwrap().best().k, 3);
+    let judge = |ks: &[usize], val: Option<&Labelled>, protocol| {
+        let splits = Splits { train: &train, val, test: &test };
+        probe(&Head::Knn(Knn::new(ks)), &splits, &task, &ProbeOptions::new(protocol), &Context::PLAIN)
+    };
+    let strict = judge(&[20, 1, 5], Some(&val), Protocol::Strict).unwrap();
+    assert_eq!((strict.trained_on(), strict.of_setting().len()), (400, 3));
+    assert_eq!(judge(&[20, 1, 5], Some(&val), Protocol::Paper).unwrap().trained_on(), 520);
+    assert!(matches!(judge(&[20, 1, 5], None, Protocol::Strict), Err(Error::Protocol { .. })));
+    assert_eq!(judge(&[3], None, Protocol::Strict).unwrap().best().slug, "k3");
+    let best_k = strict.best().values[0].1;
 
     let run = RunFolder::create(&root.path().join("run")).unwrap();
     run.write_config(strict.options()).unwrap();
@@ -245,10 +247,10 @@ fn knn_writes_what_it_promises() {
     }
     assert!(run.path().join("plots/roc.svg").exists() && run.path().join("plots/auroc-by-k.svg").exists());
     let best = run.read_predictions("predictions").unwrap();
-    assert_eq!(best, run.read_predictions(&format!("predictions-k{}", strict.best().k)).unwrap());
+    assert_eq!(best, run.read_predictions(&format!("predictions-{}", strict.best().slug)).unwrap());
     let metrics = run.read_metrics().unwrap();
     let value = |split: &str, name: &str| metrics.get(split, name).unwrap().mean.unwrap();
-    assert_eq!(value("test", "k"), strict.best().k as f64);
+    assert_eq!(value("test", "k"), best_k);
     for k in [1, 5, 20] {
         // The numbers again from the files alone.
         let p = run.read_predictions(&format!("predictions-k{k}")).unwrap();

@@ -15,7 +15,7 @@ use dinorad::{
 };
 use serde_json::json;
 
-use crate::{args::EmbedArgs, encoder, knn_job::preprocessing, listing, output::say, progress::Bar};
+use crate::{args::EmbedArgs, encoder, features::preprocessing, listing, output::say, progress::Bar};
 
 pub(crate) fn run(args: &EmbedArgs) -> Result<usize> {
     let orientation: Orientation = args.orientation.parse()?;

@@ -2,7 +2,7 @@
 
 mod doctor;
 mod embed;
-mod eval_knn;
+mod eval;
 mod inspect;
 mod models;
 mod pca;
@@ -10,7 +10,7 @@ mod quickstart;
 
 use anyhow::{Context, Result};
 
-use crate::args::{Args, Command, EvalCommand};
+use crate::args::{Args, Command};
 
 /// Runs the command and tells how many items failed.
 pub(crate) fn run(args: &Args) -> Result<usize> {
@@ -20,7 +20,7 @@ pub(crate) fn run(args: &Args) -> Result<usize> {
     match &args.command {
         Command::Quickstart(a) => quickstart::run(a),
         Command::Embed(a) => embed::run(a),
-        Command::Eval(EvalCommand::Knn(a)) => eval_knn::run(a),
+        Command::Eval(a) => eval::run(a),
         Command::Pca(a) => pca::run(a),
         Command::Inspect(a) => inspect::run(a),
         Command::Models(a) => models::run(a),

@@ -14,17 +14,18 @@ use dinorad::{
     datasets::{Dataset, OpenOptions, discover, open},
     eval::{
         DatasetCases, InputCases,
+        assembly::Assembly,
         embed::{EmbedOptions, embed},
-        knn::KnnOptions,
         picture::{MaskStyle, Picture, Scaling, Window},
+        probe::{Head, ProbeOptions},
         report::{Block, Case, DatasetCard, Figure, Judgement, Report, Section, Table, Timing},
         run::RunFolder,
         segment::{SegmentCase, SegmentOptions, SegmentRun, segment, segment_cases},
         store::Failure,
     },
-    heads::PixelLoss,
+    heads::{Knn, PixelLoss},
     io::{Placement, ReadOptions, dicom},
-    metrics::{BootstrapOptions, ConfusionMatrix, Overlap},
+    metrics::{ConfusionMatrix, Overlap},
     nn::optim::Algorithm,
     transforms::presets::{after, percentile_5_95},
 };
@@ -33,7 +34,8 @@ use ndarray::{Array2, ArrayView2, s};
 use crate::{
     args::QuickstartArgs,
     encoder::{self, Loaded},
-    knn_job::{self, KnnDone, KnnJob, preprocessing},
+    features::{Data, preprocessing},
+    judge::{Done, Job, PixelOptions},
     listing,
     output::say,
     pictures,
@@ -82,7 +84,7 @@ pub(crate) fn run(args: &QuickstartArgs) -> Result<usize> {
 
     let job = Quickstart { data: &data, out: &args.out, encoder: &encoder, batch: args.encoder.batch, seed: args.seed };
     let mut rows = table(&["task", "data", "score on test (95 % CI)", ""], 4);
-    let mut report = Report::new("dinorad quickstart", card(&encoder))
+    let mut report = Report::new("dinorad quickstart", encoder::card(&encoder))
         .with_intro(
             "X-ray, CT and MRI through one frozen encoder: two classifications by nearest neighbours, one \
              segmentation by a linear decoder, and pictures of patch features. Test cases are looked at once; every \
@@ -93,12 +95,12 @@ pub(crate) fn run(args: &QuickstartArgs) -> Result<usize> {
 
     let (xray, done) = job.xray()?;
     rows.add_row(["X-ray, 2D classification", "PneumoniaMNIST", &headline(&done), &k_of(&done)]);
-    failures.extend(done.failures);
+    failures.extend(done.made.failures);
     report = report.with_section(xray);
 
     let (ct, done) = job.ct()?;
     rows.add_row(["CT, 3D classification", "AdrenalMNIST3D", &headline(&done), &k_of(&done)]);
-    failures.extend(done.failures);
+    failures.extend(done.made.failures);
     report = report.with_section(ct);
 
     let (mri, run, more) = job.mri()?;
@@ -123,29 +125,12 @@ pub(crate) fn run(args: &QuickstartArgs) -> Result<usize> {
     Ok(failures.len())
 }
 
-/// The card of the encoder behind a report.
-pub(crate) fn card(encoder: &Loaded) -> dinorad::eval::report::EncoderCard {
-    use dinorad::eval::report::{EncoderCard, Training};
-    let spec = encoder.backbone.spec();
-    let training = if spec.is_untrained() { Training::Untrained } else { Training::Pretrained };
-    let mut card = EncoderCard::new(spec.id.clone(), training)
-        .with_fact("patch size", format!("{0} x {0}", spec.patch))
-        .with_fact("embed dim", spec.embed_dim)
-        .with_fact("blocks", spec.depth)
-        .with_fact("heads", spec.heads)
-        .with_fact("weights (BLAKE3)", &spec.digest[..spec.digest.len().min(16)]);
-    if !encoder.report.loaded.is_empty() {
-        card = card.with_fact("tensors loaded", encoder.report.loaded.len());
-    }
-    card
+fn headline(done: &Done) -> String {
+    format!("AUROC {}", summary::interval(done.run.test().auroc))
 }
 
-fn headline(done: &KnnDone) -> String {
-    format!("AUROC {}", summary::interval(done.run.best().test.auroc))
-}
-
-fn k_of(done: &KnnDone) -> String {
-    format!("kNN, k = {}", done.run.best().k)
+fn k_of(done: &Done) -> String {
+    format!("kNN, {}", done.run.best().label)
 }
 
 struct Quickstart<'a> {
@@ -161,58 +146,59 @@ impl Quickstart<'_> {
         patches * self.encoder.backbone.spec().patch
     }
 
-    fn knn(&self, dataset: &str, patches: usize, slice_step: usize) -> Result<KnnDone> {
-        knn_job::run(&KnnJob {
-            dataset,
-            root: &self.data.join("medmnist"),
-            backbone: &*self.encoder.backbone,
-            device: &self.encoder.device,
-            batch: self.batch.max(32),
-            image_size: self.pixels(patches),
+    fn knn(&self, dataset: &str, patches: usize, slice_step: usize) -> Result<(Data, Done)> {
+        let root = self.data.join("medmnist");
+        let data = Data::open((dataset, &root), (dataset, &root), Protocol::Strict)?;
+        let mut options = ProbeOptions::default();
+        options.bootstrap.seed = self.seed;
+        let job = Job {
+            command: "eval knn",
+            data: &data,
+            head: Head::Knn(Knn::new(&[1, 5, 20, 50])),
+            options,
+            assembly: Assembly::default(),
+            pixels: PixelOptions::square(self.pixels(patches)),
             slice_step,
-            knn: KnnOptions {
-                ks: vec![1, 5, 20, 50],
-                bootstrap: BootstrapOptions { seed: self.seed, ..BootstrapOptions::default() },
-                ..KnnOptions::default()
-            },
-            features: &self.out.join("features"),
-            out: &self.out.join(dataset),
-        })
+            augment: false,
+            batch: self.batch.max(32),
+            seed: self.seed,
+            features: self.out.join("features"),
+        };
+        let done = job.run(self.encoder, &self.out.join(dataset))?;
+        Ok((data, done))
     }
 
-    fn xray(&self) -> Result<(Section, KnnDone)> {
-        let done = self.knn("pneumoniamnist", XRAY_PATCHES, 1)?;
+    fn xray(&self) -> Result<(Section, Done)> {
+        let (data, done) = self.knn("pneumoniamnist", XRAY_PATCHES, 1)?;
         let section = Section::new("X-ray: pneumonia on chest radiographs")
             .with_intro(
                 "PneumoniaMNIST: paediatric chest X-rays of 28 x 28 pixels. The class token of every image, compared \
                  by cosine similarity; the nearest training images vote.",
             )
             .with_method("kNN on the class token");
-        let card = done
-            .card
-            .clone()
+        let card = data
+            .card(self.pixels(XRAY_PATCHES))
             .with_fact("modality", "X-ray")
             .with_fact("licence", "CC BY 4.0")
             .with_fact("source", "Yang et al., MedMNIST v2, Sci. Data 10:41 (2023)");
-        Ok((classified(section.with_dataset(card), &done)?, done))
+        Ok((classified(section.with_dataset(card), &data, &done)?, done))
     }
 
-    fn ct(&self) -> Result<(Section, KnnDone)> {
+    fn ct(&self) -> Result<(Section, Done)> {
         // Neighbouring slices of a 64-slice shape are alike: every fourth keeps the quickstart quick.
-        let done = self.knn("adrenalmnist3d", SHAPE_PATCHES, 4)?;
+        let (data, done) = self.knn("adrenalmnist3d", SHAPE_PATCHES, 4)?;
         let section = Section::new("CT: hyperplasia of the adrenal gland, from volumes")
             .with_intro(
                 "AdrenalMNIST3D: 64 x 64 x 64 shape masks (0 or 255) of adrenal glands, cut from abdominal CT; not \
                  intensities. Every fourth slice goes through the encoder, and the class tokens of a scan are averaged.",
             )
             .with_method("kNN on the mean of slices");
-        let card = done
-            .card
-            .clone()
+        let card = data
+            .card(self.pixels(SHAPE_PATCHES))
             .with_fact("modality", "CT (shape masks)")
             .with_fact("licence", "CC BY 4.0")
             .with_fact("source", "Yang et al., MedMNIST v2, Sci. Data 10:41 (2023)");
-        Ok((classified(section.with_dataset(card), &done)?, done))
+        Ok((classified(section.with_dataset(card), &data, &done)?, done))
     }
 
     fn mri(&self) -> Result<(Section, SegmentRun, Vec<Failure>)> {
@@ -381,14 +367,15 @@ impl Quickstart<'_> {
 
 /// The blocks of a classification, and test cases as pictures: the surest right ones and the
 /// surest wrong ones.
-fn classified(mut section: Section, done: &KnnDone) -> Result<Section> {
+fn classified(mut section: Section, data: &Data, done: &Done) -> Result<Section> {
     for score in done.run.scores().into_iter().take(1) {
         section = section.with_headline(score);
     }
     for block in done.run.blocks()? {
         section = section.with(block);
     }
-    let predictions = &done.run.best().test.predictions;
+    let predictions = &done.run.test().predictions;
+    let (task, test) = (data.task(), &data.test.set);
     let predicted = predictions.classes();
     let sureness = |i: usize| predictions.probabilities[[i, predicted[i]]];
     let right = |i: usize| matches!(predictions.targets[i], dinorad::core::Target::Class(t) if t == predicted[i]);
@@ -397,7 +384,7 @@ fn classified(mut section: Section, done: &KnnDone) -> Result<Section> {
     let mut cases = Vec::new();
     for wanted in [true, false] {
         // The surest of each predicted class in turn, so that both classes are seen.
-        let mut of_class = vec![0; done.task.n_classes()];
+        let mut of_class = vec![0; task.n_classes()];
         for &i in order.iter().filter(|i| right(**i) == wanted) {
             if of_class[predicted[i]] < 3 {
                 of_class[predicted[i]] += 1;
@@ -407,9 +394,9 @@ fn classified(mut section: Section, done: &KnnDone) -> Result<Section> {
     }
     let mut drawn = Vec::new();
     for (i, was_right) in cases {
-        let Some(at) = (0..done.test.len()).find(|j| done.test.sample_id(*j) == predictions.ids[i]) else { continue };
-        let sample = done.test.sample(at)?;
-        let name = |class: usize| done.task.class_names.get(class).cloned().unwrap_or_else(|| class.to_string());
+        let Some(at) = (0..test.len()).find(|j| test.sample_id(*j) == predictions.ids[i]) else { continue };
+        let sample = test.sample(at)?;
+        let name = |class: usize| task.class_names.get(class).cloned().unwrap_or_else(|| class.to_string());
         let truth = match predictions.targets[i] {
             dinorad::core::Target::Class(t) => name(t),
             _ => String::new(),

@@ -1,0 +1,210 @@
+//! Data sets that share labels: what one was trained on, another is judged by.
+
+use dinorad_core::{Target, Task, TaskKind};
+
+use super::Labelled;
+use crate::{Error, Result};
+
+/// Names that mean the same finding, written as [`plain`] does.
+const SAME: [(&str, &str); 5] = [
+    ("effusion", "pleuraleffusion"),
+    ("pleuralthickening", "pleuralother"),
+    ("nofinding", "normal"),
+    ("nofinding", "healthy"),
+    ("covid", "covid19"),
+];
+
+/// The classes or findings that two data sets have in common, matched by name.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SharedClasses {
+    task: Task,
+    of_source: Side,
+    of_target: Side,
+}
+
+/// Where the shared classes are in one data set.
+#[derive(Debug, Clone, PartialEq)]
+struct Side {
+    columns: Vec<usize>,
+    kind: TaskKind,
+    left_out: Vec<String>,
+}
+
+/// A name without case, blanks and punctuation, one of several synonyms.
+fn plain(name: &str) -> String {
+    let plain: String = name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect();
+    SAME.iter().find(|(_, other)| *other == plain).map_or(plain, |(first, _)| (*first).to_owned())
+}
+
+impl SharedClasses {
+    /// Matches the classes of the data set that heads learn from and of the one they are judged on.
+    ///
+    /// Letter case, blanks and punctuation do not matter, and a few names that mean the same finding
+    /// are known. Two sets of classes become the shared classes, and cases of others are left out; where
+    /// either has findings, classes count as findings too.
+    ///
+    /// # Errors
+    /// [`Error::Protocol`], which lists both, if nothing is shared, or fewer than two classes of which
+    /// one is to be chosen; for tasks that are no classification.
+    pub fn between(source: &Task, target: &Task) -> Result<Self> {
+        let fail = |why: String| Error::Protocol { protocol: "judging across data sets", why };
+        if [source, target].iter().any(|t| t.kind == TaskKind::Segmentation) {
+            return Err(fail("a segmentation has no single answer per case".into()));
+        }
+        let both =
+            || format!("trained on {}; judged on {}", source.class_names.join(", "), target.class_names.join(", "));
+        let mut pairs = Vec::new();
+        for (i, name) in source.class_names.iter().enumerate() {
+            if let Some(j) = target.class_names.iter().position(|other| plain(other) == plain(name)) {
+                pairs.push((i, j));
+            }
+        }
+        let findings = [source, target].iter().any(|t| t.kind == TaskKind::Multilabel);
+        let needed = if findings { 1 } else { 2 };
+        if pairs.len() < needed {
+            let what = if pairs.is_empty() { "no label is shared" } else { "only one class is shared" };
+            return Err(fail(format!("{what}: {}", both())));
+        }
+        let kind = match (findings, pairs.len()) {
+            (true, _) => TaskKind::Multilabel,
+            (false, 2) => TaskKind::Binary,
+            (false, _) => TaskKind::Multiclass,
+        };
+        let class_names = pairs.iter().map(|(i, _)| source.class_names[*i].clone()).collect();
+        let side = |task: &Task, columns: Vec<usize>| Side {
+            left_out: (0..task.n_classes())
+                .filter(|c| !columns.contains(c))
+                .map(|c| task.class_names[c].clone())
+                .collect(),
+            columns,
+            kind: task.kind,
+        };
+        let (i, j): (Vec<usize>, Vec<usize>) = pairs.into_iter().unzip();
+        Ok(Self {
+            task: Task { kind, class_names, is_3d: source.is_3d },
+            of_source: side(source, i),
+            of_target: side(target, j),
+        })
+    }
+
+    /// The task of the shared classes.
+    pub fn task(&self) -> &Task {
+        &self.task
+    }
+
+    /// What a reader should know: names that only one of the two has.
+    pub fn notices(&self) -> Vec<String> {
+        let line = |side: &Side, what: &str| {
+            (!side.left_out.is_empty()).then(|| format!("only in the {what} data set: {}", side.left_out.join(", ")))
+        };
+        [line(&self.of_source, "training"), line(&self.of_target, "test")].into_iter().flatten().collect()
+    }
+
+    /// Cases of the data set that heads learn from, with the shared labels.
+    ///
+    /// # Errors
+    /// [`Error::Protocol`] for a case without a label.
+    pub fn of_source(&self, cases: &Labelled) -> Result<Labelled> {
+        self.of(&self.of_source, cases)
+    }
+
+    /// Cases of the data set that heads are judged on, with the shared labels.
+    ///
+    /// # Errors
+    /// [`Error::Protocol`] for a case without a label.
+    pub fn of_target(&self, cases: &Labelled) -> Result<Labelled> {
+        self.of(&self.of_target, cases)
+    }
+
+    fn of(&self, side: &Side, cases: &Labelled) -> Result<Labelled> {
+        let findings = self.task.kind == TaskKind::Multilabel;
+        let (mut rows, mut targets) = (Vec::new(), Vec::new());
+        for (row, target) in cases.targets.iter().enumerate() {
+            let label = match target {
+                Target::Class(class) if findings => {
+                    Some(Target::Labels(side.columns.iter().map(|c| u8::from(c == class)).collect()))
+                }
+                Target::Class(class) => side.columns.iter().position(|c| c == class).map(Target::Class),
+                Target::Labels(labels) => {
+                    Some(Target::Labels(side.columns.iter().map(|c| labels.get(*c).copied().unwrap_or(0)).collect()))
+                }
+                Target::Unlabelled | Target::Mask(_) => {
+                    return Err(Error::Protocol {
+                        protocol: "judging across data sets",
+                        why: format!("case `{}` has no label", cases.ids[row]),
+                    });
+                }
+            };
+            if let Some(label) = label {
+                rows.push(row);
+                targets.push(label);
+            }
+        }
+        cases.select(&rows)?.with_targets(targets)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::Array2;
+
+    use super::*;
+
+    fn task(kind: TaskKind, names: &[&str]) -> Task {
+        Task { kind, class_names: names.iter().map(|n| (*n).to_owned()).collect(), is_3d: false }
+    }
+
+    fn cases(targets: Vec<Target>) -> Labelled {
+        let n = targets.len();
+        let x = Array2::from_shape_fn((n, 1), |(i, _)| i as f32);
+        Labelled::new((0..n).map(|i| i.to_string()).collect(), targets, x).unwrap()
+    }
+
+    #[test]
+    fn findings_are_matched_by_name_in_any_order() {
+        let a = task(TaskKind::Multilabel, &["Atelectasis", "Cardiomegaly", "Effusion", "Hernia"]);
+        let b = task(TaskKind::Multilabel, &["No Finding", "cardiomegaly", "Pleural Effusion", "ATELECTASIS"]);
+        let shared = SharedClasses::between(&a, &b).unwrap();
+        assert_eq!(shared.task().class_names, ["Atelectasis", "Cardiomegaly", "Effusion"]);
+        assert_eq!(
+            shared.of_source(&cases(vec![Target::Labels(vec![1, 0, 0, 1])])).unwrap().targets[0],
+            Target::Labels(vec![1, 0, 0])
+        );
+        assert_eq!(
+            shared.of_target(&cases(vec![Target::Labels(vec![1, 0, 1, 1])])).unwrap().targets[0],
+            Target::Labels(vec![1, 0, 1])
+        );
+        let text = shared.notices().join(" ");
+        assert!(text.contains("Hernia") && text.contains("No Finding"), "{text}");
+    }
+
+    #[test]
+    fn cases_of_other_classes_are_left_out() {
+        let a = task(TaskKind::Multiclass, &["glioma", "meningioma", "pituitary"]);
+        let b = task(TaskKind::Multiclass, &["no tumor", "Pituitary", "Glioma"]);
+        let shared = SharedClasses::between(&a, &b).unwrap();
+        assert_eq!(shared.task().kind, TaskKind::Binary);
+        let b = shared.of_target(&cases([0, 1, 2, 1].map(Target::Class).to_vec())).unwrap();
+        assert_eq!((b.ids.join(""), b.targets), ("123".to_owned(), [1, 0, 1].map(Target::Class).to_vec()));
+        let a = shared.of_source(&cases([0, 1, 2].map(Target::Class).to_vec())).unwrap();
+        assert_eq!(a.targets, [0, 1].map(Target::Class));
+    }
+
+    #[test]
+    fn classes_count_as_findings_where_the_other_has_findings() {
+        let a = task(TaskKind::Multilabel, &["Pneumonia", "Edema"]);
+        let b = task(TaskKind::Binary, &["normal", "pneumonia"]);
+        let shared = SharedClasses::between(&a, &b).unwrap();
+        let b = shared.of_target(&cases([0, 1].map(Target::Class).to_vec())).unwrap();
+        assert_eq!(b.targets, [Target::Labels(vec![0]), Target::Labels(vec![1])]);
+    }
+
+    #[test]
+    fn nothing_shared_lists_both() {
+        let (a, b) = (task(TaskKind::Binary, &["well", "sick"]), task(TaskKind::Multilabel, &["Mass", "Nodule"]));
+        let error = SharedClasses::between(&a, &b).unwrap_err().to_string();
+        assert!(["well, sick", "Mass, Nodule", "no label is shared"].iter().all(|w| error.contains(w)), "{error}");
+        let b = task(TaskKind::Binary, &["sick", "dead"]);
+        assert!(SharedClasses::between(&a, &b).unwrap_err().to_string().contains("only one class"));
+    }
+}

@@ -1,0 +1,376 @@
+//! What came out of a head on features: numbers, files, plots.
+
+use std::sync::Arc;
+
+use dinorad_core::{Target, Task, TaskKind};
+use dinorad_metrics::{Interval, roc_curve};
+
+use super::{Fitted, Head, Judged, Labelled, ProbeOptions, Refit, Setting, judge};
+use crate::{
+    Error, Result,
+    plot::{self, LinePlot, Marks, Series, XScale},
+    report::{Block, Confusion, Figure, Score},
+    run::{MetricValue, MetricsFile, RunFolder},
+};
+
+/// What one setting gave.
+#[derive(Debug, Clone)]
+pub struct OfSetting {
+    /// Which.
+    pub setting: Setting,
+    /// AUROC on validation, where there is one.
+    pub val_auroc: Option<f64>,
+    /// Accuracy on validation, where there is one.
+    pub val_accuracy: Option<f64>,
+    /// On test: of every `k`, else of the chosen setting alone.
+    pub test: Option<Judged>,
+}
+
+/// A whole run of [`probe`](super::probe).
+#[derive(Debug, Clone)]
+pub struct ProbeRun {
+    pub(super) head: Head,
+    pub(super) task: Task,
+    pub(super) options: ProbeOptions,
+    pub(super) of_setting: Vec<OfSetting>,
+    pub(super) best: usize,
+    pub(super) val: Option<Judged>,
+    pub(super) test: Judged,
+    pub(super) trained_on: usize,
+    pub(super) chosen_by: &'static str,
+    pub(super) notices: Vec<String>,
+    pub(super) search_digest: String,
+    pub(super) model_digest: String,
+    pub(super) model: Arc<Fitted>,
+    pub(super) model_at: usize,
+}
+
+impl ProbeRun {
+    /// The head, its `k` sorted.
+    pub fn head(&self) -> &Head {
+        &self.head
+    }
+
+    /// The task.
+    pub fn task(&self) -> &Task {
+        &self.task
+    }
+
+    /// How it was judged.
+    pub fn options(&self) -> &ProbeOptions {
+        &self.options
+    }
+
+    /// What every setting gave, in order.
+    pub fn of_setting(&self) -> &[OfSetting] {
+        &self.of_setting
+    }
+
+    /// The setting that validation chose.
+    pub fn best(&self) -> &Setting {
+        &self.of_setting[self.best].setting
+    }
+
+    /// The chosen setting on validation, where there is one.
+    pub fn val(&self) -> Option<&Judged> {
+        self.val.as_ref()
+    }
+
+    /// The chosen setting on test.
+    pub fn test(&self) -> &Judged {
+        &self.test
+    }
+
+    /// Cases that the tested model was trained on; for kNN, the gallery.
+    pub fn trained_on(&self) -> usize {
+        self.trained_on
+    }
+
+    /// What the reader of the numbers should know: absent classes, another rule of choice.
+    pub fn notices(&self) -> &[String] {
+        &self.notices
+    }
+
+    /// A hash over everything that was learned on the train split, by all settings.
+    pub fn search_digest(&self) -> &str {
+        &self.search_digest
+    }
+
+    /// A hash over everything the tested model learned.
+    pub fn model_digest(&self) -> &str {
+        &self.model_digest
+    }
+
+    /// The tested model; for kNN and ML-kNN with every setting.
+    pub fn model(&self) -> &Fitted {
+        &self.model
+    }
+
+    /// The tested model on other cases: the test split under a shift, another data set.
+    ///
+    /// # Errors
+    /// [`Error::EmptySplit`](crate::Error::EmptySplit), [`Error::NotFinite`](crate::Error::NotFinite),
+    /// [`Error::Heads`](crate::Error::Heads) for features of another width.
+    pub fn judge(&self, cases: &Labelled) -> Result<Judged> {
+        cases.check("other")?;
+        let p = self.model.predict(cases)?.into_iter().nth(self.model_at);
+        let p = p.ok_or_else(|| Error::shape("predictions", "one for each setting", &[0]))?;
+        judge(cases, p, &self.task, &self.options.bootstrap)
+    }
+
+    /// How the numbers are meant.
+    pub fn convention(&self) -> String {
+        let auroc = match self.task.kind {
+            TaskKind::Binary => "auroc: class 1 against 0, ties one half",
+            TaskKind::Multilabel => {
+                "auroc: mean over findings that occur, absent ones left out; accuracy: share of findings right at 0.5"
+            }
+            _ => "auroc: each class against the rest, mean over classes that occur, absent ones left out",
+        };
+        let trained = match self.options.refit {
+            Refit::Train => "train",
+            Refit::TrainVal if self.val.is_none() => "train",
+            Refit::TrainVal => "train and validation",
+        };
+        let b = &self.options.bootstrap;
+        let unit = if self.test.patients.iter().all(Option::is_some) { "patients" } else { "cases" };
+        format!(
+            "{}; settings chosen on validation by {}, tested model trained on {trained}; {auroc}; ci95: percentile \
+             bootstrap over {unit}, {} draws, seed {}",
+            self.options.protocol, self.chosen_by, b.draws, b.seed
+        )
+    }
+
+    /// `metrics.json`.
+    pub fn metrics(&self) -> MetricsFile {
+        let mut file = MetricsFile::new(1, self.convention());
+        file.setting = Some(self.best().label.clone());
+        file.model = Some(self.model_digest.clone());
+        file.notices = self.notices.clone();
+        for of in &self.of_setting {
+            let slug = &of.setting.slug;
+            for (name, value) in [("auroc", of.val_auroc), ("accuracy", of.val_accuracy)] {
+                if self.val.is_some() {
+                    file.set("val", format!("{name}_{slug}"), MetricValue::single(value.unwrap_or(f64::NAN)));
+                }
+            }
+            if let Some(test) = of.test.as_ref().filter(|_| self.head.tables_every_setting()) {
+                file.set("test", format!("auroc_{slug}"), metric(test.auroc));
+                file.set("test", format!("accuracy_{slug}"), metric(test.accuracy));
+            }
+        }
+        for (split, judged) in [("val", self.val.as_ref()), ("test", Some(&self.test))] {
+            let Some(judged) = judged else { continue };
+            self.set_all(&mut file, split, judged);
+            for (name, value) in &self.best().values {
+                file.set(split, *name, MetricValue::single(*value));
+            }
+        }
+        file
+    }
+
+    /// Every number of one judgement under the name of a split.
+    pub(crate) fn set_all(&self, file: &mut MetricsFile, split: &str, judged: &Judged) {
+        file.set(split, "auroc", metric(judged.auroc));
+        file.set(split, "accuracy", metric(judged.accuracy));
+        if judged.auroc_by_class.len() > 1 {
+            for (c, interval) in judged.auroc_by_class.iter().enumerate() {
+                file.set(split, format!("auroc_class_{c}"), metric(*interval));
+            }
+            for (c, value) in judged.average_precision_by_class.iter().enumerate() {
+                let value = MetricValue::single(value.unwrap_or(f64::NAN));
+                file.set(split, format!("average_precision_class_{c}"), value);
+            }
+        }
+        for other in &judged.others {
+            let mut value = MetricValue::single(other.value.unwrap_or(f64::NAN));
+            if let Some(i) = other.interval {
+                value = value.with_ci95(i.low, i.high);
+            }
+            file.set(split, other.name.clone(), value);
+        }
+    }
+
+    /// Writes `metrics.json`, `predictions.csv` (the chosen setting on test), `predictions-val.csv`,
+    /// `predictions-k*.csv` for kNN, the model where there is one, and the plots.
+    ///
+    /// # Errors
+    /// [`Error::File`](crate::Error::File), [`Error::Draw`](crate::Error::Draw).
+    pub fn write(&self, run: &RunFolder) -> Result<()> {
+        self.write_parts(run)?;
+        run.write_metrics(&self.metrics())?;
+        Ok(())
+    }
+
+    /// Everything but `metrics.json`, to which others may add.
+    pub(crate) fn write_parts(&self, run: &RunFolder) -> Result<()> {
+        if self.head.tables_every_setting() {
+            for of in &self.of_setting {
+                if let Some(test) = &of.test {
+                    run.write_predictions(&format!("predictions-{}", of.setting.slug), &test.predictions)?;
+                }
+            }
+        }
+        run.write_predictions("predictions", &self.test.predictions)?;
+        if let Some(val) = &self.val {
+            run.write_predictions("predictions-val", &val.predictions)?;
+        }
+        self.model.save(self.model_at, &run.path().join("model.safetensors"))?;
+        for (name, svg, _) in self.plots()? {
+            run.write_plot(name, &svg)?;
+        }
+        Ok(())
+    }
+
+    /// Name, SVG and caption of every plot that these results allow.
+    ///
+    /// # Errors
+    /// [`Error::Draw`](crate::Error::Draw).
+    pub fn plots(&self) -> Result<Vec<(&'static str, String, String)>> {
+        let mut plots = Vec::new();
+        let curves = self.roc_curves()?;
+        if !curves.is_empty() {
+            plots.push(("roc", plot::roc(&curves)?, format!("ROC on the test split, {}.", self.best().label)));
+        }
+        let (name, x_label, series) = self.search_series();
+        if series.iter().any(|s| s.points.len() > 1) {
+            let options = LinePlot {
+                x_label: x_label.into(),
+                y_label: "AUROC".into(),
+                y_range: None,
+                x_scale: XScale::Log,
+                marks: Marks::Dots,
+            };
+            let caption = "AUROC by setting; the one that is best on validation is reported.".to_owned();
+            plots.push((name, plot::lines(&options, &series)?, caption));
+        }
+        Ok(plots)
+    }
+
+    /// Name, x label and lines of the plot of the search.
+    fn search_series(&self) -> (&'static str, &'static str, Vec<Series>) {
+        let (name, x_name, x_label) = match &self.head {
+            Head::Knn(_) | Head::MlKnn(_) => ("auroc-by-k", "k", "number of neighbours k"),
+            Head::Logreg(_) => ("auroc-by-c", "C", "strength C"),
+            Head::Linear(_) => ("auroc-by-learning-rate", "learning_rate", "learning rate"),
+        };
+        let mut series: Vec<Series> = Vec::new();
+        let mut push = |line: String, x: f64, y: Option<f64>| {
+            let Some(y) = y else { return };
+            match series.iter_mut().find(|s| s.name == line) {
+                Some(s) => s.points.push((x, y)),
+                None => series.push(Series::new(line, vec![(x, y)])),
+            }
+        };
+        for of in &self.of_setting {
+            let Some((_, x)) = of.setting.values.iter().find(|(n, _)| *n == x_name) else { continue };
+            let rest: Vec<String> =
+                of.setting.values.iter().filter(|(n, _)| *n != x_name).map(|(n, v)| format!("{n} {v}")).collect();
+            let many = matches!(&self.head, Head::Linear(_))
+                || matches!(&self.head, Head::MlKnn(head) if head.smoothings.len() > 1);
+            let line = |what: &str| if many { format!("{what}, {}", rest.join(", ")) } else { what.to_owned() };
+            push(line("validation"), *x, of.val_auroc);
+            if self.head.tables_every_setting() && !many {
+                push("test".into(), *x, of.test.as_ref().and_then(|t| t.auroc).map(|i| i.estimate));
+            }
+        }
+        (name, x_label, series)
+    }
+
+    /// The curve of class 1, or of every class or finding (the first seven) that occurs.
+    fn roc_curves(&self) -> Result<Vec<Series>> {
+        let p = &self.test.predictions.probabilities;
+        let columns: Vec<usize> =
+            if self.task.kind == TaskKind::Multilabel || p.ncols() != 2 { (0..p.ncols()).collect() } else { vec![1] };
+        let mut curves = Vec::new();
+        for (&c, interval) in columns.iter().zip(&self.test.auroc_by_class).take(plot::PALETTE.len()) {
+            let Some(interval) = interval else { continue };
+            let truth: Vec<u8> = self
+                .test
+                .predictions
+                .targets
+                .iter()
+                .map(|t| match t {
+                    Target::Class(class) => u8::from(*class == c),
+                    Target::Labels(labels) => labels.get(c).copied().unwrap_or(0),
+                    _ => 0,
+                })
+                .collect();
+            let roc = roc_curve(p.column(c), ndarray::ArrayView1::from(&truth))?;
+            let points = roc.false_positive_rate.into_iter().zip(roc.true_positive_rate).collect();
+            let name = self.task.class_names.get(c).map_or_else(|| c.to_string(), String::clone);
+            let label = format!("{name} {:.3} ({:.3}–{:.3})", interval.estimate, interval.low, interval.high);
+            curves.push(Series::new(label, points));
+        }
+        Ok(curves)
+    }
+
+    /// The numbers for a report's table.
+    pub fn scores(&self) -> Vec<Score> {
+        let n = self.test.predictions.ids.len();
+        let auroc_note = match self.task.kind {
+            TaskKind::Binary => "class 1 against 0; ties count one half",
+            TaskKind::Multilabel => "mean over findings that occur",
+            _ => "each class against the rest, mean over classes that occur",
+        };
+        let accuracy_note =
+            if self.task.kind == TaskKind::Multilabel { "findings right at 0.5" } else { "most probable class" };
+        vec![
+            score("AUROC", self.test.auroc).with_n(n).with_note(auroc_note),
+            score("accuracy", self.test.accuracy).with_n(n).with_note(accuracy_note),
+        ]
+    }
+
+    /// Scores, plots and the confusion matrix for a report's section.
+    ///
+    /// # Errors
+    /// [`Error::Draw`](crate::Error::Draw).
+    pub fn blocks(&self) -> Result<Vec<Block>> {
+        let mut scores = self.scores();
+        let n = self.test.predictions.ids.len();
+        for other in &self.test.others {
+            let mut line = Score::new(other.name.replace('_', " "), other.value.unwrap_or(f64::NAN)).with_n(n);
+            if let Some(i) = other.interval {
+                line = line.with_ci95(i.low, i.high);
+            }
+            scores.push(line);
+        }
+        if self.test.auroc_by_class.len() > 1 {
+            for (c, interval) in self.test.auroc_by_class.iter().enumerate() {
+                let name = self.task.class_names.get(c).map_or_else(|| c.to_string(), String::clone);
+                scores.push(score(format!("AUROC, {name}"), *interval));
+            }
+        }
+        let figures = self.plots()?.into_iter().map(|(_, svg, caption)| Figure::plot(svg, caption)).collect();
+        let mut blocks = vec![Block::Scores(scores), Block::Figures { heading: "Curves".into(), figures }];
+        let truth: Option<Vec<usize>> = self
+            .test
+            .predictions
+            .targets
+            .iter()
+            .map(|t| if let Target::Class(c) = t { Some(*c) } else { None })
+            .collect();
+        if let Some(truth) = truth.filter(|_| self.task.kind != TaskKind::Multilabel) {
+            let predicted = self.test.predictions.classes();
+            blocks.push(Block::Confusion(Confusion::from_classes(self.task.class_names.clone(), &truth, &predicted)?));
+        }
+        for notice in &self.notices {
+            blocks.push(Block::Note(notice.clone()));
+        }
+        Ok(blocks)
+    }
+}
+
+pub(crate) fn metric(interval: Option<Interval>) -> MetricValue {
+    match interval {
+        Some(i) => MetricValue::single(i.estimate).with_ci95(i.low, i.high),
+        None => MetricValue::single(f64::NAN),
+    }
+}
+
+pub(crate) fn score(name: impl Into<String>, interval: Option<Interval>) -> Score {
+    match interval {
+        Some(i) => Score::new(name, i.estimate).with_ci95(i.low, i.high),
+        None => Score::new(name, f64::NAN),
+    }
+}

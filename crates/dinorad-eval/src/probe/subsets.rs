@@ -1,0 +1,313 @@
+//! Small training sets: so many cases of every class, or a share of all, drawn several times.
+
+use std::collections::BTreeMap;
+
+use dinorad_core::{Protocol, Task, rng};
+use dinorad_heads::{Targets, few_shot};
+use rand::seq::SliceRandom;
+use serde::{Deserialize, Serialize};
+
+use super::{Context, Head, Labelled, ProbeOptions, Refit, Splits, quick};
+use crate::{
+    Error, Result,
+    run::{CurvePoint, MetricValue},
+};
+
+/// How the cases of a few-shot training set are chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Draw {
+    /// So many of every class or finding, at random.
+    PerClass,
+    /// So many patients of every class, the first by name, with all their images: the study's rule
+    /// for NIH ChestX-ray14. Nothing is random about it.
+    Patients,
+    /// So many in all, evenly spaced over the split: the study's rule for the others.
+    EvenlySpaced,
+}
+
+impl std::str::FromStr for Draw {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "per-class" => Ok(Draw::PerClass),
+            "patients" => Ok(Draw::Patients),
+            "evenly-spaced" => Ok(Draw::EvenlySpaced),
+            _ => Err(Error::Parameter {
+                what: "draw",
+                expected: "per-class, patients, evenly-spaced",
+                got: text.to_owned(),
+            }),
+        }
+    }
+}
+
+impl Draw {
+    /// `paper`: by patients for findings whose patients are known, else per class as DINOv2's
+    /// evaluation; `strict`: per class.
+    pub fn of(protocol: Protocol, train: &Labelled) -> Self {
+        let findings = matches!(train.targets.first(), Some(dinorad_core::Target::Labels(_)));
+        if protocol == Protocol::Paper && findings && train.grouped().is_some() {
+            Draw::Patients
+        } else {
+            Draw::PerClass
+        }
+    }
+}
+
+/// Which small training sets are tried.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SubsetOptions {
+    /// Cases of every class.
+    pub shots: Vec<usize>,
+    /// Shares of the training cases, above 0 and up to 1.
+    pub fractions: Vec<f64>,
+    /// Draws of each.
+    pub tries: usize,
+    /// Seed of the draws.
+    pub seed: u64,
+    /// How shots are chosen.
+    pub draw: Draw,
+}
+
+/// Scores over shots or over fractions.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SubsetCurve {
+    /// `shots` or `fraction`.
+    pub name: &'static str,
+    /// One for each number of shots or share.
+    pub points: Vec<SubsetPoint>,
+}
+
+/// What the draws of one size gave.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SubsetPoint {
+    /// Shots, or the share.
+    pub x: f64,
+    /// One for each draw.
+    pub draws: Vec<SubsetDraw>,
+}
+
+/// What one draw gave.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SubsetDraw {
+    /// Training cases.
+    pub cases: usize,
+    /// AUROC on test.
+    pub auroc: Option<f64>,
+    /// Accuracy on test.
+    pub accuracy: Option<f64>,
+    /// The setting that validation chose.
+    pub setting: String,
+    /// Why there is no score, or what was changed to get one.
+    pub notice: Option<String>,
+}
+
+impl SubsetPoint {
+    /// AUROC over draws.
+    pub fn auroc(&self) -> MetricValue {
+        self.over(|d| d.auroc)
+    }
+
+    /// Accuracy over draws.
+    pub fn accuracy(&self) -> MetricValue {
+        self.over(|d| d.accuracy)
+    }
+
+    fn over(&self, of: impl Fn(&SubsetDraw) -> Option<f64>) -> MetricValue {
+        MetricValue::over_runs(&self.draws.iter().map(|d| of(d).unwrap_or(f64::NAN)).collect::<Vec<_>>())
+    }
+
+    /// Training cases, the mean over draws.
+    pub fn cases(&self) -> f64 {
+        self.draws.iter().map(|d| d.cases as f64).sum::<f64>() / self.draws.len().max(1) as f64
+    }
+
+    /// The point in `metrics.json`.
+    pub fn to_curve_point(&self) -> CurvePoint {
+        let mut notices: Vec<String> = self.draws.iter().filter_map(|d| d.notice.clone()).collect();
+        notices.sort();
+        notices.dedup();
+        CurvePoint {
+            x: self.x,
+            cases: Some(self.cases()),
+            metrics: BTreeMap::from([("auroc".into(), self.auroc()), ("accuracy".into(), self.accuracy())]),
+            notices,
+        }
+    }
+}
+
+/// The head on small training sets, each drawn several times; validation and test stay whole, and
+/// the tested model has seen the drawn cases alone.
+///
+/// A draw that cannot be trained on (too few cases of a class, a single class) is a point without a
+/// score that says why.
+///
+/// # Errors
+/// [`Error::Parameter`] for shots of 0, shares outside 0..1 and no tries; what
+/// [`probe`](super::probe) says of the features.
+pub fn subset_curves(
+    head: &Head,
+    splits: &Splits<'_>,
+    task: &Task,
+    options: &ProbeOptions,
+    subsets: &SubsetOptions,
+    context: &Context<'_>,
+) -> Result<Vec<SubsetCurve>> {
+    let wrong = |what, expected, got: String| Err(Error::Parameter { what, expected, got });
+    if subsets.tries == 0 {
+        return wrong("tries", "at least 1", "0".into());
+    }
+    if subsets.shots.contains(&0) {
+        return wrong("shots", "at least 1", "0".into());
+    }
+    if let Some(f) = subsets.fractions.iter().find(|f| !(**f > 0.0 && **f <= 1.0)) {
+        return wrong("fraction", "above 0 and at most 1", f.to_string());
+    }
+    let answers = splits.train.answers(task.n_classes())?;
+    // The study's few-shot models see the shots and nothing else.
+    let options = ProbeOptions { refit: Refit::Train, ..options.clone() };
+    let run = |rows: Result<Vec<usize>>, attempt: u64| -> Result<SubsetDraw> {
+        let none = |cases: usize, why: String| SubsetDraw {
+            cases,
+            auroc: None,
+            accuracy: None,
+            setting: String::new(),
+            notice: Some(why),
+        };
+        let rows = match rows {
+            Ok(rows) => rows,
+            Err(Error::Heads(e @ dinorad_heads::Error::TooFewCases { .. })) => return Ok(none(0, e.to_string())),
+            Err(e) => return Err(e),
+        };
+        let train = splits.train.select(&rows)?;
+        let (head, notice) = match head.within(rows.len()) {
+            Ok(fitting) => fitting,
+            Err(e) => return Ok(none(rows.len(), e.to_string())),
+        };
+        let head = head.with_seed(subsets.seed.wrapping_add(attempt));
+        match quick(&head, &Splits { train: &train, ..*splits }, task, &options, context) {
+            Ok(tested) => Ok(SubsetDraw {
+                cases: rows.len(),
+                auroc: tested.auroc,
+                accuracy: tested.accuracy,
+                setting: tested.setting,
+                notice,
+            }),
+            // these follow from the draw
+            Err(Error::Heads(
+                e @ (dinorad_heads::Error::OneClass { .. }
+                | dinorad_heads::Error::TooFewRows { .. }
+                | dinorad_heads::Error::Diverged { .. }),
+            )) => Ok(none(rows.len(), e.to_string())),
+            Err(e) => Err(e),
+        }
+    };
+    let mut curves = Vec::new();
+    if !subsets.shots.is_empty() {
+        let tries = if subsets.draw == Draw::PerClass { subsets.tries } else { 1 };
+        let mut points = Vec::new();
+        for &shots in &subsets.shots {
+            let mut draws = Vec::new();
+            for attempt in 0..tries as u64 {
+                draws.push(run(shots_of(splits.train, &answers, subsets, shots, attempt), attempt)?);
+            }
+            points.push(SubsetPoint { x: shots as f64, draws });
+        }
+        curves.push(SubsetCurve { name: "shots", points });
+    }
+    if !subsets.fractions.is_empty() {
+        let mut points = Vec::new();
+        for &fraction in &subsets.fractions {
+            let tries = if fraction == 1.0 { 1 } else { subsets.tries };
+            let mut draws = Vec::new();
+            for attempt in 0..tries as u64 {
+                let rows = share_of(splits.train, &answers, fraction, subsets.seed, attempt);
+                draws.push(run(Ok(rows), attempt)?);
+            }
+            points.push(SubsetPoint { x: fraction, draws });
+        }
+        curves.push(SubsetCurve { name: "fraction", points });
+    }
+    Ok(curves)
+}
+
+/// The rows of a few-shot training set.
+fn shots_of(
+    train: &Labelled,
+    answers: &Targets,
+    subsets: &SubsetOptions,
+    shots: usize,
+    attempt: u64,
+) -> Result<Vec<usize>> {
+    Ok(match subsets.draw {
+        Draw::PerClass => few_shot::draw_per_class(answers, shots, subsets.seed, attempt)?,
+        Draw::EvenlySpaced => few_shot::evenly_spaced(train.len(), shots)?,
+        Draw::Patients => {
+            let patients = patient_names(train).ok_or_else(|| Error::Protocol {
+                protocol: "few-shot draw by patients",
+                why: "the data set does not tell patients apart".into(),
+            })?;
+            let classes = answers.n_outputs();
+            let labels = |row: usize| -> Vec<bool> {
+                match answers {
+                    Targets::Classes { labels, .. } => (0..classes).map(|c| labels[row] as usize == c).collect(),
+                    Targets::Findings(labels) => labels.row(row).iter().map(|v| *v == 1).collect(),
+                }
+            };
+            let rows: Vec<(&str, Vec<bool>)> =
+                patients.iter().enumerate().map(|(row, name)| (name.as_str(), labels(row))).collect();
+            few_shot::patients_per_class(&rows, classes, shots)?
+        }
+    })
+}
+
+/// A name for every case's patient that sorts as in the study: what stands before `_` in the file's
+/// name, where that tells the same patients apart as the data set does, else the data set's hash.
+fn patient_names(train: &Labelled) -> Option<Vec<String>> {
+    let hashes = train.grouped()?;
+    let by_file: Option<Vec<&str>> = train
+        .ids
+        .iter()
+        .map(|id| id.rsplit('/').next().and_then(|file| file.split_once('_')).map(|(patient, _)| patient))
+        .collect();
+    let same = |names: &[&str]| {
+        let (mut there, mut back) = (BTreeMap::new(), BTreeMap::new());
+        names.iter().zip(&hashes).all(|(name, hash)| {
+            *there.entry(*name).or_insert(*hash) == *hash && *back.entry(*hash).or_insert(*name) == *name
+        })
+    };
+    Some(match by_file.filter(|names| same(names)) {
+        Some(names) => names.into_iter().map(str::to_owned).collect(),
+        None => hashes.into_iter().cloned().collect(),
+    })
+}
+
+/// A share of the cases, the classes kept in proportion and patients whole where they are known.
+fn share_of(train: &Labelled, answers: &Targets, fraction: f64, seed: u64, attempt: u64) -> Vec<usize> {
+    if fraction == 1.0 {
+        return (0..train.len()).collect();
+    }
+    let mut units: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    for row in 0..train.len() {
+        let key = train.patients[row].clone().map_or_else(|| format!("case {row:012}"), |p| format!("patient {p}"));
+        units.entry(key).or_default().push(row);
+    }
+    let mut strata: BTreeMap<u32, Vec<Vec<usize>>> = BTreeMap::new();
+    for rows in units.into_values() {
+        let class = match answers {
+            Targets::Classes { labels, .. } => rows.first().map_or(0, |r| labels[*r]),
+            Targets::Findings(_) => 0,
+        };
+        strata.entry(class).or_default().push(rows);
+    }
+    let mut out = Vec::new();
+    for (class, mut units) in strata {
+        units.shuffle(&mut rng::stream(seed, attempt, u64::from(class) | 1 << 40));
+        let wanted = ((units.len() as f64 * fraction).round_ties_even() as usize).clamp(1, units.len());
+        out.extend(units.into_iter().take(wanted).flatten());
+    }
+    out.sort_unstable();
+    out
+}
