@@ -134,7 +134,7 @@ impl LinearSweep {
         check_variety(y)?;
         let (n, dim) = x.dims2()?;
         let mut trainer = self.trainer(dim, ProbeTask::of(y), steps)?;
-        trainer.run(x, y, order, self.batch_size.min(n), steps, &mut |_| {})?;
+        trainer.train(x, y, order, self.batch_size.min(n), steps, &mut |_| {})?;
         trainer.into_models()
     }
 
@@ -213,7 +213,7 @@ impl SweepTrainer {
     ///
     /// # Errors
     /// As [`SweepTrainer::step`], and [`Error::Parameter`] for a row that there is not.
-    pub fn run(
+    pub fn train(
         &mut self,
         x: &Tensor,
         y: &Targets,

@@ -104,7 +104,7 @@ impl LinearHead {
         match context.views {
             None => {
                 let x = train.tensor()?;
-                trainer.run(&x, y, &mut *order, size, steps, &mut |done| context.progress.advance(done))?;
+                trainer.train(&x, y, &mut *order, size, steps, &mut |done| context.progress.advance(done))?;
             }
             Some(views) => {
                 let batches: Vec<Vec<usize>> = (0..steps).map(|_| order.next_batch(size)).collect();
