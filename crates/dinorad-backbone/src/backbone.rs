@@ -3,7 +3,7 @@
 use candle::{DType, Tensor};
 use dinorad_nn::Mode;
 
-use crate::{Error, Family, LoadOptions, Normalization, Output, Protocol, Result};
+use crate::{Error, Family, LoadOptions, Normalization, Output, Protocol, Result, options::protocol_fingerprint};
 
 /// Normalised pixels -> tokens.
 ///
@@ -71,14 +71,18 @@ pub struct BackboneSpec {
     /// What it offers.
     #[serde(default)]
     pub outputs: Vec<Output>,
-    /// Which of its tokens pass which norm.
-    #[serde(default)]
+    /// Whether its tokens pass its own norm or that of the study's wrapper.
+    #[serde(default = "strict")]
     pub protocol: Protocol,
     /// Whether the weights were trained.
     pub origin: Origin,
     /// 64 hexadecimal digits that change when the features of an image can change: BLAKE3 over the
     /// bytes of the weights, the architecture and the precision.
     pub digest: String,
+}
+
+fn strict() -> Protocol {
+    Protocol::Strict
 }
 
 impl BackboneSpec {
@@ -116,7 +120,7 @@ impl BackboneSpec {
         if options.dtype != DType::F32 {
             hasher.update(format!("{:?}", options.dtype).as_bytes());
         }
-        hasher.update(options.protocol.fingerprint(family).as_bytes());
+        hasher.update(protocol_fingerprint(options.protocol, family).as_bytes());
         let id = options.id.clone().unwrap_or_else(|| "untrained".to_owned());
         let mut spec = Self::new(id, Origin::Untrained { seed }, hasher.finalize().to_hex().to_string());
         spec.family = family;

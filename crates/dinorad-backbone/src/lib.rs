@@ -3,6 +3,7 @@
 pub use candle;
 
 mod backbone;
+mod cnn;
 mod dinov2;
 pub mod engine;
 mod error;
@@ -10,19 +11,25 @@ pub mod hub;
 mod load;
 mod options;
 mod registry;
+mod sam;
 mod source;
 mod vit;
 mod weights;
 
 pub use backbone::{Backbone, BackboneSpec, Features, FinalNorm, LayerTokens, Layers, Origin, Patches, Request};
+pub use cnn::{
+    Cnn, CnnConfig, CnnKernels, DenseNetConfig, ResNetBlock, ResNetConfig, ResNetStage, VggConfig, load_cnn,
+};
+pub use dinorad_core::Protocol;
 pub use dinov2::{
     Block, Dinov2, Dinov2Config, FeedForward, FeedForwardNet, ForwardFeatures, PositionResampling, resample_positions,
     swiglu_hidden,
 };
 pub use error::{Error, Result};
 pub use load::{load, load_dinov2, load_with};
-pub use options::{LoadOptions, Normalization, Protocol};
+pub use options::{LoadOptions, Normalization};
 pub use registry::{Encoder, Family, Output, find, registry};
+pub use sam::{Sam, SamConfig, load_sam};
 pub use source::Source;
 pub use vit::{Positions, Vit, VitConfig, load_vit};
 pub use weights::{Layout, LoadReport, ShapeMismatch, Unmatched, WeightFile, inspect, load_path};

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use candle::{DType, Device};
 
 use crate::{
-    Backbone, Dinov2, Dinov2Config, Encoder, Error, Family, Layout, LoadOptions, LoadReport, Result, Source,
+    Backbone, Dinov2, Dinov2Config, Encoder, Error, Family, Layout, LoadOptions, LoadReport, Result, Source, cnn,
     engine::{CpuEngine, EngineOptions},
     find,
     hub::{self, HubOptions, Progress, Silent},
-    load_path, vit,
+    load_path, sam, vit,
     weights::{checkpoint::Checkpoint, load_dinov2_checkpoint},
 };
 
@@ -68,11 +68,12 @@ fn load_checkpoint(checkpoint: Checkpoint, options: &LoadOptions) -> Result<(Box
             let (encoder, report) = load_dinov2_checkpoint(checkpoint, options)?;
             Ok((for_inference(encoder, options)?, report))
         }
-        Family::Vit | Family::Clip | Family::Dinov3 => boxed(vit::load(family, &checkpoint, options)?),
-        // cnn: boxed(sam::load(&checkpoint, options)?)
-        Family::Sam => Err(unfinished(family)),
-        // cnn: boxed(cnn::load(family, &checkpoint, options)?)
-        Family::Resnet | Family::Densenet | Family::Vgg => Err(unfinished(family)),
+        Family::Vit | Family::Clip | Family::Dinov3 => {
+            let (encoder, report) = vit::load(family, &checkpoint, options)?;
+            Ok((vit::for_inference(encoder)?, report))
+        }
+        Family::Sam => boxed(sam::load(&checkpoint, options)?),
+        Family::Resnet | Family::Densenet | Family::Vgg => boxed(cnn::load(family, &checkpoint, options)?),
     }
 }
 
@@ -81,16 +82,10 @@ fn untrained(encoder: Option<&Encoder>, seed: u64, options: &LoadOptions) -> Res
     let Some(encoder) = encoder else { return for_inference(untrained_dinov2(None, seed, options)?, options) };
     Ok(match encoder.family {
         Family::Dinov2 => for_inference(untrained_dinov2(Some(encoder), seed, options)?, options)?,
-        Family::Vit | Family::Clip | Family::Dinov3 => Box::new(vit::untrained(encoder, seed, options)?),
-        // cnn: Box::new(sam::untrained(encoder, seed, options)?)
-        Family::Sam => return Err(unfinished(encoder.family)),
-        // cnn: Box::new(cnn::untrained(encoder, seed, options)?)
-        Family::Resnet | Family::Densenet | Family::Vgg => return Err(unfinished(encoder.family)),
+        Family::Vit | Family::Clip | Family::Dinov3 => vit::for_inference(vit::untrained(encoder, seed, options)?)?,
+        Family::Sam => Box::new(sam::untrained(encoder, seed, options)?),
+        Family::Resnet | Family::Densenet | Family::Vgg => Box::new(cnn::untrained(encoder, seed, options)?),
     })
-}
-
-fn unfinished(family: Family) -> Error {
-    Error::Architecture { field: "family", value: family.to_string(), expected: "an encoder of this build" }
 }
 
 fn boxed<B: Backbone + 'static>((encoder, report): (B, LoadReport)) -> Result<(Box<dyn Backbone>, LoadReport)> {

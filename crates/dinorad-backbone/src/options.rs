@@ -1,6 +1,7 @@
 //! How weights are loaded.
 
 use candle::{DType, Device};
+use dinorad_core::Protocol;
 
 use crate::{Family, PositionResampling};
 
@@ -24,34 +25,11 @@ impl Normalization {
         Self { mean: [0.481_454_66, 0.457_827_5, 0.408_210_73], std: [0.268_629_54, 0.261_302_58, 0.275_777_11] };
 }
 
-/// Which of an encoder's tokens pass which norm.
-///
-/// Of DINOv2 and DINOv3 both are the same. The study wrapped the other encoders in its own way, and
-/// `Paper` repeats that:
-///
-/// | encoder | [`FinalNorm::Applied`](crate::FinalNorm::Applied) under `Strict` | under `Paper` |
-/// |---|---|---|
-/// | ViT, MAE, MSN, CLIP | the model's own final norm on all tokens | class token raw; patch tokens through a norm without gain and bias |
-/// | BiomedCLIP | the class token through norm and projection; patch tokens through the norm | the same |
-/// | SAM | the mean over the positions and the positions, as they leave the last block | the same |
-/// | ResNet, DenseNet, VGG | the features before the last linear layer | the same |
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Protocol {
-    /// The encoder as its authors meant it.
-    #[default]
-    Strict,
-    /// As the study wrapped it.
-    Paper,
-}
-
-impl Protocol {
-    /// Part of a digest: text where features differ from those of an encoder under [`Protocol::Strict`].
-    pub(crate) fn fingerprint(self, family: Family) -> &'static str {
-        match (self, family) {
-            (Protocol::Paper, Family::Vit | Family::Clip) => "paper",
-            _ => "",
-        }
+/// Part of a digest: text where an encoder's features are not those under [`Protocol::Strict`].
+pub(crate) fn protocol_fingerprint(protocol: Protocol, family: Family) -> &'static str {
+    match (protocol, family) {
+        (Protocol::Paper, Family::Vit | Family::Clip) => "paper",
+        _ => "",
     }
 }
 
@@ -76,7 +54,15 @@ pub struct LoadOptions {
     /// Colour normalisation; by default from `preprocessor_config.json` or timm's `config.json`
     /// beside the weights, else ImageNet's.
     pub normalization: Option<Normalization>,
-    /// Which tokens pass which norm. Default: [`Protocol::Strict`].
+    /// Whether tokens pass the encoder's own norm or that of the study's wrapper. Default:
+    /// [`Protocol::Strict`].
+    ///
+    /// | encoder | [`FinalNorm::Applied`](crate::FinalNorm::Applied) under `Strict` | under `Paper` |
+    /// |---|---|---|
+    /// | ViT, MAE, MSN, CLIP | the model's own final norm on all tokens | class token raw; patch tokens through a norm without gain and bias |
+    /// | BiomedCLIP | class token through norm and projection, patch tokens through the norm | the same |
+    /// | DINOv2, DINOv3 | the model's own final norm on all tokens | the same |
+    /// | SAM, ResNet, DenseNet, VGG | as they leave the last block | the same |
     pub protocol: Protocol,
     /// The identifier in the [`BackboneSpec`](crate::BackboneSpec); by default the file's or folder's name.
     pub id: Option<String>,
@@ -90,7 +76,7 @@ impl Default for LoadOptions {
             heads: None,
             positions: None,
             normalization: None,
-            protocol: Protocol::default(),
+            protocol: Protocol::Strict,
             id: None,
         }
     }

@@ -212,6 +212,40 @@ const DINOV3_SMALL: Encoder = Encoder {
     ..VIT_LARGE
 };
 
+/// Tokens as they leave its blocks, without the neck; their mean stands in for a class token.
+const SAM_LARGE: Encoder = Encoder {
+    id: "sam-vit-large-16",
+    aliases: &["sam-vit-large", "sam-large", "sam_vit_l"],
+    hub_id: "facebook/sam-vit-large",
+    family: Family::Sam,
+    parameters: 308_278_272,
+    embed_dim: 1024,
+    depth: 24,
+    heads: 16,
+    patch: 16,
+    native_size: 1024,
+    url: "https://github.com/facebookresearch/segment-anything",
+    ..SMALL
+};
+
+/// Convolutional networks give one vector per image, of any size, and nothing else.
+const RESNET_152: Encoder = Encoder {
+    id: "resnet-152",
+    aliases: &["resnet152"],
+    hub_id: "timm/resnet152.tv_in1k",
+    family: Family::Resnet,
+    parameters: 58_143_808,
+    embed_dim: 2048,
+    depth: 1,
+    heads: 0,
+    patch: 1,
+    native_size: 224,
+    license: "BSD-3-Clause",
+    url: "https://github.com/pytorch/vision",
+    outputs: &[Output::Cls],
+    ..SMALL
+};
+
 const REGISTRY: &[Encoder] = &[
     SMALL,
     BASE,
@@ -322,6 +356,26 @@ const REGISTRY: &[Encoder] = &[
         depth: 24,
         heads: 16,
         ..DINOV3_SMALL
+    },
+    SAM_LARGE,
+    RESNET_152,
+    Encoder {
+        id: "densenet-201",
+        aliases: &["densenet201"],
+        hub_id: "timm/densenet201.tv_in1k",
+        family: Family::Densenet,
+        parameters: 18_092_928,
+        embed_dim: 1920,
+        ..RESNET_152
+    },
+    Encoder {
+        id: "vgg-19",
+        aliases: &["vgg19"],
+        hub_id: "timm/vgg19.tv_in1k",
+        family: Family::Vgg,
+        parameters: 139_570_240,
+        embed_dim: 4096,
+        ..RESNET_152
     },
 ];
 

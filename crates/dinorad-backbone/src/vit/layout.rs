@@ -22,7 +22,7 @@ const MAX_BLOCKS: usize = 1 << 10;
 
 /// Who named the tensors, and of which model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Naming {
+pub(super) enum Naming {
     /// transformers: `ViTModel`, `ViTMAEModel`, `ViTMSNModel`.
     HfVit,
     /// transformers: `CLIPVisionModel`.
@@ -67,7 +67,7 @@ impl Naming {
     }
 
     /// Where a parameter of [`VitConfig::parameters`] is.
-    fn place(self, name: &str, shape: &[usize], blocks: &str, biases: [bool; 3]) -> Place {
+    pub(super) fn place(self, name: &str, shape: &[usize], blocks: &str, biases: [bool; 3]) -> Place {
         let one = |name: String| Place::One(name);
         let Some((index, rest)) = name.strip_prefix("blocks.").and_then(|r| r.split_once('.')) else {
             return self.outer(name, shape);
@@ -334,7 +334,7 @@ impl Shapes<'_> {
     /// The name in the file of a parameter within a block, or outside of them; the first of three.
     fn name(&self, parameter: &str) -> String {
         match self.naming.place(parameter, &[0; 4], self.blocks, [true; 3]) {
-            Place::One(name) | Place::Reshaped(name, _) | Place::Transposed(name) | Place::PatchesOnly(name) => name,
+            Place::One(name) | Place::Reshaped(name, _) | Place::PatchesOnly(name) => name,
             Place::Stacked(names) => names.into_iter().flatten().next().unwrap_or_default(),
         }
     }

@@ -1,5 +1,6 @@
 //! Vision transformers other than DINOv2: supervised, MAE, MSN, CLIP, DINOv3.
 
+mod candle_clip;
 mod config;
 mod layout;
 mod untrained;
@@ -13,10 +14,11 @@ use std::{
 use candle::{DType, Device, Tensor};
 use dinorad_nn::{Attention, LayerNorm, LayerScale, Linear, Mlp, Mode, Rotary, SwiGlu, parameters};
 
+use self::candle_clip::CandleClip;
 pub use self::config::{Positions, VitConfig};
 use crate::{
     Backbone, BackboneSpec, Block, Encoder, Error, Family, Features, FeedForward, FeedForwardNet, FinalNorm,
-    LayerTokens, LoadOptions, LoadReport, Output, Patches, Request, Result,
+    LayerTokens, LoadOptions, LoadReport, Output, Patches, Protocol, Request, Result,
     dinov2::{PatchEmbed, PositionTable, tokens},
     weights::checkpoint::Checkpoint,
 };
@@ -106,6 +108,11 @@ pub(crate) fn load(family: Family, checkpoint: &Checkpoint, options: &LoadOption
     );
     let (tensors, report) = read?;
     Ok((Vit::from_tensors(&plan.config, spec?, tensors)?, report))
+}
+
+/// Through another implementation where there is one for inference.
+pub(crate) fn for_inference(encoder: Vit) -> Result<Box<dyn Backbone>> {
+    Ok(if CandleClip::fits(&encoder) { Box::new(CandleClip::new(encoder)?) } else { Box::new(encoder) })
 }
 
 /// An encoder of the registry with random weights.
@@ -279,7 +286,8 @@ impl Vit {
         let (r, mode) = (self.config.registers, request.mode);
         // Without patch tokens only the prefix needs the norm.
         let x = if request.patches == Patches::None { x.narrow(1, 0, 1 + r)? } else { x.clone() };
-        let wrapped = self.spec.protocol.fingerprint(self.config.family) == "paper" && self.head.is_none();
+        let wrapped =
+            self.spec.protocol == Protocol::Paper && self.config.family != Family::Dinov3 && self.head.is_none();
         let mut layer = match request.norm {
             FinalNorm::Raw => return tokens::split(&x, r, grid, request),
             FinalNorm::Applied if wrapped => {

@@ -7,7 +7,7 @@ use super::{
     folder::{self, beside},
     json::Json,
 };
-use crate::{BackboneSpec, Error, Family, LoadOptions, Normalization, Origin, Result};
+use crate::{BackboneSpec, Error, Family, LoadOptions, Normalization, Origin, Result, options::protocol_fingerprint};
 
 /// The weight files of an encoder and the configurations beside them, of any family.
 #[derive(Debug)]
@@ -21,7 +21,15 @@ pub(crate) struct Checkpoint {
 /// How one family is told from the names of its tensors: the end of one that only it has.
 const SIGNS: &[(Family, &[&str])] = &[
     (Family::Clip, &["pre_layrnorm.weight", "visual.ln_pre.weight", "visual.trunk.patch_embed.proj.weight"]),
-    (Family::Sam, &["vision_encoder.layers.0.attn.rel_pos_h", "image_encoder.blocks.0.attn.rel_pos_h"]),
+    (
+        Family::Sam,
+        &[
+            "layers.0.attn.rel_pos_h",
+            "blocks.0.attn.rel_pos_h",
+            "vision_encoder.layers.0.attn.qkv.weight",
+            "image_encoder.blocks.0.attn.qkv.weight",
+        ],
+    ),
     (Family::Dinov3, &["layer.0.attention.q_proj.weight", "storage_tokens", "blocks.0.gamma_1"]),
     (Family::Vit, &["encoder.layer.0.intermediate.dense.weight"]),
     (
@@ -109,7 +117,7 @@ impl Checkpoint {
         hasher.update(self.file.hash().as_bytes());
         hasher.update(fingerprint.as_bytes());
         hasher.update(format!("{:?}", options.dtype).as_bytes());
-        hasher.update(options.protocol.fingerprint(family).as_bytes());
+        hasher.update(protocol_fingerprint(options.protocol, family).as_bytes());
         let name = || self.path.file_stem().map_or_else(|| "weights".to_owned(), |n| n.to_string_lossy().into_owned());
         let id = options.id.clone().unwrap_or_else(name);
         let mut spec = BackboneSpec::new(id, Origin::Weights, hasher.finalize().to_hex().to_string());

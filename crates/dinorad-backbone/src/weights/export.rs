@@ -43,7 +43,6 @@ impl Dinov2 {
                         }
                     }
                 }
-                Place::Transposed(name) => drop(out.insert(name, tensor.t()?.contiguous()?)),
                 Place::Reshaped(name, shape) => drop(out.insert(name, tensor.reshape(shape)?)),
                 Place::PatchesOnly(name) => {
                     let rows = tensor.dim(1)? - 1;

@@ -47,8 +47,6 @@ pub(crate) enum Place {
     /// Under several names of one shape, to be stacked along the first axis; zeros where there is
     /// no name (queries, keys and values, of which some have no bias).
     Stacked(Vec<Option<String>>),
-    /// Transposed: a matrix that is applied from the other side.
-    Transposed(String),
     /// A position table without a class row.
     PatchesOnly(String),
 }
@@ -69,7 +67,6 @@ impl Place {
                 let part = Self::part(shape, names.len());
                 Place::Stacked(names.iter().map(|n| n.as_ref().map(|n| resolve(n, part.clone()))).collect())
             }
-            Place::Transposed(name) => Place::Transposed(resolve(name, shape.iter().rev().copied().collect())),
             Place::PatchesOnly(name) => {
                 let mut in_file = shape.to_vec();
                 if let Some(rows) = in_file.get_mut(1) {
@@ -97,7 +94,6 @@ impl Place {
                 };
                 Tensor::cat(&names.iter().map(part).collect::<Result<Vec<_>>>()?, 0)?
             }
-            Place::Transposed(name) => read(name)?.t()?.contiguous()?,
             Place::PatchesOnly(name) => {
                 // The class token already holds its position.
                 let table = read(name)?;

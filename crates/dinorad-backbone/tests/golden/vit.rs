@@ -1,103 +1,152 @@
 //! Vision transformers other than DINOv2: as the study wrapped them, and as transformers has them.
 
 use dinorad_backbone::{
-    Backbone, FinalNorm, LayerTokens, LoadOptions, Protocol, Request, Vit, candle::Tensor, load_vit,
+    Backbone, FinalNorm, LayerTokens, LoadOptions, Protocol, Request, Source, Vit,
+    candle::{DType, Tensor},
+    load, load_vit,
 };
 use dinorad_nn::Mode;
 use serde_json::Value;
 
 use crate::{Case, prefix};
 
-/// The study's wrapper of a model, under both protocols.
+/// The study's wrapper of a model, under both protocols: as the type that trains, and as what
+/// `load` gives.
 pub(crate) fn study(case: &Case) {
     let copies = case.copies();
     let mut calls = 0;
     for copy in &copies {
-        case.begin_copy();
-        let (paper, strict) = (load(case, copy, Protocol::Paper), load(case, copy, Protocol::Strict));
-        for call in case.calls() {
-            for mode in [Mode::Inference, Mode::Training] {
-                call_study(case, &paper, &strict, call, mode);
-                calls += 1;
+        let encoder = load_case(case, copy, Protocol::Strict, DType::F32);
+        let trainable = |protocol| -> Box<dyn Backbone> { Box::new(load_case(case, copy, protocol, DType::F32)) };
+        let loaded = |protocol| load(&source(case, copy), &options(case, protocol, DType::F32)).unwrap().0;
+        for through in [&trainable as &dyn Fn(Protocol) -> Box<dyn Backbone>, &loaded] {
+            case.begin_copy();
+            let wrapped =
+                Wrapped { paper: through(Protocol::Paper), strict: through(Protocol::Strict), encoder: &encoder };
+            for call in case.calls() {
+                for mode in [Mode::Inference, Mode::Training] {
+                    wrapped.call(case, call, mode);
+                    calls += 1;
+                }
             }
+            case.check_all_compared(copy);
         }
-        case.check_all_compared(copy);
+        half(case, copy, Protocol::Paper);
     }
     // The folder is also a source by itself, if only one of its files holds weights.
     if case.folder.join("config.json").is_file() {
-        load(case, "", Protocol::Strict);
+        load_case(case, "", Protocol::Strict, DType::F32);
     }
     case.finish(&format!("{calls} calls, {} copies of the weights", copies.len()));
 }
 
-fn load(case: &Case, copy: &str, protocol: Protocol) -> Vit {
-    let config = &case.json["config"];
-    let mut options = LoadOptions::default().with_protocol(protocol);
+fn source(case: &Case, copy: &str) -> Source {
+    Source::Path(if copy.is_empty() { case.folder.clone() } else { case.folder.join(copy) })
+}
+
+fn options(case: &Case, protocol: Protocol, dtype: DType) -> LoadOptions {
+    let mut options = LoadOptions::default().with_protocol(protocol).with_dtype(dtype);
     // open_clip's configuration names an architecture that the case's tensors do not have.
-    options.heads = config["trunk"]["num_heads"].as_u64().map(|heads| heads as usize);
-    let path = if copy.is_empty() { case.folder.clone() } else { case.folder.join(copy) };
-    let (encoder, report) = load_vit(&path, &options).unwrap_or_else(|e| panic!("{}: {e}", case.name));
+    options.heads = case.json["config"]["trunk"]["num_heads"].as_u64().map(|heads| heads as usize);
+    options
+}
+
+fn load_case(case: &Case, copy: &str, protocol: Protocol, dtype: DType) -> Vit {
+    let Source::Path(path) = source(case, copy) else { unreachable!() };
+    let (encoder, report) =
+        load_vit(&path, &options(case, protocol, dtype)).unwrap_or_else(|e| panic!("{}: {e}", case.name));
     assert!(report.is_clean() && !report.loaded.is_empty(), "{}: {report}", case.name);
     assert_eq!(encoder.spec().protocol, protocol);
     encoder
 }
 
-fn call_study(case: &Case, paper: &Vit, strict: &Vit, call: &Value, mode: Mode) {
-    let pixels = case.input(call);
-    let outputs = &call["outputs"];
-    let forward = |encoder: &Vit, request: Request| {
-        encoder.forward(pixels, &request.with_mode(mode)).unwrap_or_else(|e| panic!("{}: {e}", case.name)).layers
-    };
-    match call["fn"].as_str().expect("fn") {
-        "forward" => {
-            let alone = forward(paper, Request::cls());
-            case.compare(&outputs["forward"], &alone[0].cls);
-            // With patches beside it the class token is the same.
-            case.compare(&outputs["forward"], &forward(paper, Request::last(1))[0].cls);
+/// Half precisions stay near the full one: PyTorch itself is off by up to 0.3 % (f16) and 1.4 %
+/// (bf16) of the range on these cases.
+fn half(case: &Case, copy: &str, protocol: Protocol) {
+    for pixels in case.calls().iter().map(|call| case.input(call)) {
+        let of = |dtype| {
+            let layers = load_case(case, copy, protocol, dtype).forward(pixels, &Request::last(1)).unwrap().layers;
+            let cls = layers[0].cls.to_dtype(DType::F32).unwrap();
+            (cls, layers[0].patches.as_ref().unwrap().to_dtype(DType::F32).unwrap())
+        };
+        let (cls, patches) = of(DType::F32);
+        for (dtype, share) in [(DType::F16, 1e-2), (DType::BF16, 4e-2)] {
+            let (half_cls, half_patches) = of(dtype);
+            for (full, half) in [(&cls, &half_cls), (&patches, &half_patches)] {
+                let largest = |t: &Tensor| t.abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
+                let (range, off) = (largest(full), largest(&(full - half).unwrap()));
+                assert!(off <= share * range, "{}: {dtype:?} is off by {off} in a range of {range}", case.name);
+            }
         }
-        "forward_features" => {
-            let last = forward(paper, Request::last(1)).remove(0);
-            case.compare(&outputs["x_norm_patchtokens"], last.patches.as_ref().expect("patches"));
-        }
-        "get_intermediate_layers" => {
-            let n = call["args"]["n_last_blocks"].as_u64().expect("n_last_blocks") as usize;
-            let layers = forward(paper, Request::last(n).with_norm(paper.spec().study_norm()));
-            let outputs = outputs.as_array().expect("outputs");
-            assert_eq!(layers.len(), outputs.len(), "{}: number of layers", case.name);
-            for (layer, outputs) in layers.iter().zip(outputs) {
+    }
+}
+
+/// One set of weights under both protocols.
+struct Wrapped<'a> {
+    paper: Box<dyn Backbone>,
+    strict: Box<dyn Backbone>,
+    encoder: &'a Vit,
+}
+
+impl Wrapped<'_> {
+    fn call(&self, case: &Case, call: &Value, mode: Mode) {
+        let Wrapped { paper, strict, encoder } = self;
+        let pixels = case.input(call);
+        let outputs = &call["outputs"];
+        let forward = |encoder: &Box<dyn Backbone>, request: Request| {
+            encoder.forward(pixels, &request.with_mode(mode)).unwrap_or_else(|e| panic!("{}: {e}", case.name)).layers
+        };
+        match call["fn"].as_str().expect("fn") {
+            "forward" => {
+                let alone = forward(paper, Request::cls());
+                case.compare(&outputs["forward"], &alone[0].cls);
+                // With patches beside it the class token is the same.
+                case.compare(&outputs["forward"], &forward(paper, Request::last(1))[0].cls);
+            }
+            "forward_features" => {
+                let last = forward(paper, Request::last(1)).remove(0);
+                case.compare(&outputs["x_norm_patchtokens"], last.patches.as_ref().expect("patches"));
+            }
+            "get_intermediate_layers" => {
+                let n = call["args"]["n_last_blocks"].as_u64().expect("n_last_blocks") as usize;
+                let layers = forward(paper, Request::last(n).with_norm(paper.spec().study_norm()));
+                let outputs = outputs.as_array().expect("outputs");
+                assert_eq!(layers.len(), outputs.len(), "{}: number of layers", case.name);
+                for (layer, outputs) in layers.iter().zip(outputs) {
+                    for (output, name) in outputs.as_object().expect("outputs") {
+                        match output.as_str() {
+                            "patch" => case.compare(name, layer.patches.as_ref().expect("patches")),
+                            "cls" | "features" => case.compare(name, &layer.cls),
+                            other => panic!("{}: unknown output `{other}`", case.name),
+                        }
+                    }
+                }
+            }
+            "inner model forward" | "trunk forward_features" => {
                 for (output, name) in outputs.as_object().expect("outputs") {
                     match output.as_str() {
-                        "patch" => case.compare(name, layer.patches.as_ref().expect("patches")),
-                        "cls" | "features" => case.compare(name, &layer.cls),
+                        "last_hidden_state" if case.implementation().contains("CLIP") => {
+                            case.compare(name, &encoder.forward_tokens(pixels, None, mode).unwrap());
+                            let raw = forward(strict, Request::last(1).with_norm(FinalNorm::Raw)).remove(0);
+                            case.compare(name, &all(&raw));
+                        }
+                        "last_hidden_state" => case.compare(name, &all(&forward(strict, Request::last(1))[0])),
+                        "trunk_tokens" => {
+                            let tokens = encoder.forward_tokens(pixels, None, mode).unwrap();
+                            let tokens = encoder.normalise(&tokens, mode).unwrap();
+                            case.compare(name, &tokens);
+                            let patches = forward(strict, Request::last(1)).remove(0).patches.expect("patches");
+                            let n = patches.dim(1).unwrap();
+                            case.close("patches", &patches, &tokens.narrow(1, 1, n).unwrap(), 1e-6, 0.0);
+                        }
+                        "hidden_states_0" => case.compare(name, &encoder.prepare_tokens(pixels, None, mode).unwrap()),
+                        "pooler_output" => case.compare(name, &forward(strict, Request::cls())[0].cls),
                         other => panic!("{}: unknown output `{other}`", case.name),
                     }
                 }
             }
+            other => panic!("{}: unknown call `{other}`", case.name),
         }
-        "inner model forward" | "trunk forward_features" => {
-            for (output, name) in outputs.as_object().expect("outputs") {
-                match output.as_str() {
-                    "last_hidden_state" if case.implementation().contains("CLIP") => {
-                        case.compare(name, &strict.forward_tokens(pixels, None, mode).unwrap());
-                        let raw = forward(strict, Request::last(1).with_norm(FinalNorm::Raw)).remove(0);
-                        case.compare(name, &all(&raw));
-                    }
-                    "last_hidden_state" => case.compare(name, &all(&forward(strict, Request::last(1))[0])),
-                    "trunk_tokens" => {
-                        let tokens = strict.forward_tokens(pixels, None, mode).unwrap();
-                        let tokens = strict.normalise(&tokens, mode).unwrap();
-                        case.compare(name, &tokens);
-                        let patches = forward(strict, Request::last(1)).remove(0).patches.expect("patches");
-                        let n = patches.dim(1).unwrap();
-                        case.close("patches", &patches, &tokens.narrow(1, 1, n).unwrap(), 1e-6, 0.0);
-                    }
-                    "hidden_states_0" => case.compare(name, &strict.prepare_tokens(pixels, None, mode).unwrap()),
-                    "pooler_output" => case.compare(name, &forward(strict, Request::cls())[0].cls),
-                    other => panic!("{}: unknown output `{other}`", case.name),
-                }
-            }
-        }
-        other => panic!("{}: unknown call `{other}`", case.name),
     }
 }
 
@@ -108,7 +157,8 @@ pub(crate) fn hugging_face(case: &Case) {
     // A folder is a source by itself.
     for copy in copies.iter().copied().chain([""]) {
         case.begin_copy();
-        let encoder = load(case, copy, Protocol::Strict);
+        let encoder = load_case(case, copy, Protocol::Strict, DType::F32);
+        half(case, copy, Protocol::Strict);
         for call in case.calls() {
             for mode in [Mode::Inference, Mode::Training] {
                 call_hugging_face(case, &encoder, call, mode);
