@@ -8,7 +8,7 @@
 //! The candle path stays the reference and the one for training, masking and other devices.
 
 mod encoder;
-mod kernels;
+pub(crate) mod kernels;
 mod precision;
 #[doc(hidden)]
 pub mod probe;

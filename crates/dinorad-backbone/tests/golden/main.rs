@@ -1,6 +1,8 @@
 //! What the reference implementations computed, call by call, with every copy of the weights.
 
+mod cnn;
 mod dinov2;
+mod sam;
 mod vit;
 
 use std::{
@@ -22,6 +24,8 @@ const FAMILIES: &[(&str, fn(&Case))] = &[
     ("over transformers ViT", vit::study),
     ("over transformers CLIP", vit::study),
     ("over open_clip TimmModel", vit::study),
+    ("over torchvision ", cnn::run),
+    ("transformers SamModel", sam::run),
     ("transformers DINOv3ViT", vit::hugging_face),
     ("transformers Dinov2", dinov2::run),
     ("facebookresearch/dinov2", dinov2::run),

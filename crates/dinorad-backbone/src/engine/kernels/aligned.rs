@@ -33,6 +33,11 @@ impl Aligned {
         }
         self.len = len;
     }
+
+    /// Values for which there is room without new memory.
+    pub(crate) fn capacity(&self) -> usize {
+        self.lines.len() * Line::LEN
+    }
 }
 
 impl Deref for Aligned {
