@@ -10,6 +10,9 @@ use crate::{
     rows::Rows, store,
 };
 
+/// Steps whose batches are drawn at once.
+const STEPS: usize = 64;
+
 /// What a probe's logits mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -43,10 +46,10 @@ impl ProbeTask {
 
 /// Linear probes for every point of a grid, trained together.
 ///
-/// All heads see the same batches. Heads that read the same columns share one matrix product, and
-/// the momentum is updated by the product that makes the gradient, so a grid costs little more
-/// than the arithmetic of its weights. Every head ends with the bits it would have got alone with
-/// the same batches (up to the order of sums in a product).
+/// All heads see the same batches, which are packed once for all of them. A step passes over the
+/// weights twice: for the logits, and for gradient, momentum and move in one, so a grid costs
+/// little more than the arithmetic of its weights. Every head ends with the bits it would have got
+/// alone with the same batches, on any number of threads.
 ///
 /// SGD with momentum, no weight decay, learning rates falling as a cosine to 0 over all steps.
 /// Weights start as N(0, 0.01²) from a stream named by the point, biases as 0.
@@ -180,7 +183,7 @@ impl LinearSweep {
 fn check_variety(y: &Targets) -> Result<()> {
     if let Targets::Classes { labels, .. } = y {
         let counts = y.positives();
-        if let Some(class) = counts.iter().position(|c| *c == labels.len()) {
+        if let Some(class) = counts.iter().position(|c| *c == labels.len() && *c > 0) {
             return Err(Error::OneClass { class, rows: labels.len() });
         }
     }
@@ -204,12 +207,11 @@ impl SweepTrainer {
     pub fn step(&mut self, x: &Tensor, y: &Targets) -> Result<()> {
         let rows = Rows::of_width("batch features", x, self.dim)?;
         y.check_len(rows.n)?;
-        let all: Vec<usize> = (0..rows.n).collect();
-        self.step_on(&rows, y, &all)
+        self.run(&rows, y, &[(0..rows.n).collect()])
     }
 
     /// `steps` steps over cached features `(n, dim)`, each on the next `size` rows of `order`;
-    /// `done` hears of every step.
+    /// `done` hears of the steps taken, several at a time.
     ///
     /// # Errors
     /// As [`SweepTrainer::step`], and [`Error::Parameter`] for a row that there is not.
@@ -224,27 +226,28 @@ impl SweepTrainer {
     ) -> Result<()> {
         let rows = Rows::of_width("training features", x, self.dim)?;
         y.check_len(rows.n)?;
-        for _ in 0..steps {
-            let batch = order.next_batch(size);
-            if batch.is_empty() {
-                return Err(Error::Empty { what: "batch" });
-            }
-            self.step_on(&rows, y, &batch)?;
-            done(1);
+        let mut left = steps;
+        while left > 0 {
+            let batches: Vec<Vec<usize>> = (0..left.min(STEPS)).map(|_| order.next_batch(size)).collect();
+            left -= batches.len();
+            self.run(&rows, y, &batches)?;
+            done(batches.len());
         }
         Ok(())
     }
 
-    fn step_on(&mut self, rows: &Rows, y: &Targets, batch: &[usize]) -> Result<()> {
+    fn run(&mut self, rows: &Rows, y: &Targets, batches: &[Vec<usize>]) -> Result<()> {
         let task = ProbeTask::of(y);
         if task != self.task {
             return Err(Error::LabelWidth { row: 0, got: task.logits(), expected: self.task.logits() });
         }
-        if let Some(i) = batch.iter().find(|i| **i >= rows.n) {
+        if batches.iter().any(Vec::is_empty) {
+            return Err(Error::Empty { what: "batch" });
+        }
+        if let Some(i) = batches.iter().flatten().find(|i| **i >= rows.n) {
             return Err(Error::parameter("row", format!("below {}", rows.n), i));
         }
-        self.inner.step(rows, y, batch);
-        Ok(())
+        self.inner.run(rows, y, batches)
     }
 
     /// The steps taken.

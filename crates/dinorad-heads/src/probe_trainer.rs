@@ -1,48 +1,61 @@
-//! The arithmetic of a sweep: gradients in closed form, fused over heads.
+//! A sweep in training: gradients in closed form, all heads in two passes over their weights.
 
 use std::ops::Range;
 
 use candle::Device;
 use dinorad_nn::{cosine_lr, init, loss::Reduction};
+use pulp::Arch;
 use rayon::prelude::*;
 
 use crate::{
     Error, ProbePoint, ProbeTask, Result, Targets,
-    fast_math::{exp, sigmoid},
-    matmul::{Mat, Threads, gemm},
+    panel_kernels::{Descent, Forward, LANES, STRIP},
+    panels::{Panel, pack, strip_len},
+    probe_loss::{Answers, StripLoss},
     rows::Rows,
 };
 
 /// Spread of the initial weights.
 const INITIAL_STD: f64 = 0.01;
 
-/// Heads that read the same columns: their weights lie one below the other.
-struct Group {
+/// Features whose weights are one piece of work.
+const PIECE: usize = 16 * STRIP;
+
+/// Where a point's logits are.
+struct Head {
     columns: Range<usize>,
-    /// Which points, in order.
-    points: Vec<usize>,
-    /// `(heads·logits, width)`.
-    weights: Vec<f32>,
-    velocity: Vec<f32>,
-    bias: Vec<f32>,
-    bias_velocity: Vec<f32>,
-    /// `(batch, heads·logits)`: logits, then the gradient at them.
-    logits: Vec<f32>,
+    learning_rate: f64,
 }
 
 pub(crate) struct Trainer {
-    groups: Vec<Group>,
-    /// Group and place of every point.
-    places: Vec<(usize, usize)>,
-    rates: Vec<f64>,
+    /// In the order of the points.
+    heads: Vec<Head>,
+    /// Columns with heads; those of one range of features are one run, padded to whole vectors.
+    used: Vec<Range<usize>>,
+    panels: Vec<Panel>,
+    bias: Vec<f32>,
+    bias_velocity: Vec<f32>,
     losses: Vec<f64>,
-    batch: Vec<f32>,
+    batch: Batch,
     dim: usize,
     task: ProbeTask,
     taken: usize,
     steps: usize,
     momentum: f32,
     reduction: Reduction,
+}
+
+/// Memory of one step, used again by the next.
+struct Batch {
+    /// Logits of a row, then the loss's gradient at them; an odd number of cache lines, so that
+    /// the rows of a panel do not meet in a few places of the cache.
+    stride: usize,
+    /// Packed strips of rows.
+    x: Vec<f32>,
+    /// `(strips·8, stride)`.
+    logits: Vec<f32>,
+    /// `(strips, stride)`.
+    losses: Vec<f64>,
 }
 
 impl Trainer {
@@ -57,51 +70,50 @@ impl Trainer {
         seed: u64,
     ) -> Result<Self> {
         let k = task.logits();
-        let mut groups: Vec<Group> = Vec::new();
-        let mut places = Vec::with_capacity(points.len());
-        for (i, (point, columns)) in points.iter().zip(columns).enumerate() {
-            let width = columns.len();
-            let elements = k.checked_mul(width).filter(|n| *n > 0 && columns.end <= dim);
+        // points that read the same features lie side by side
+        let mut groups: Vec<(&Range<usize>, Vec<usize>)> = Vec::new();
+        for (point, features) in columns.iter().enumerate() {
+            let width = features.len();
+            let elements = k.checked_mul(width).filter(|n| *n > 0 && features.end <= dim);
             elements.ok_or_else(|| Error::shape("probe weights", "(logits > 0, width > 0)", &[k, width]))?;
-            let at = match groups.iter().position(|g| g.columns == *columns) {
-                Some(at) => at,
-                None => {
-                    groups.push(Group {
-                        columns: columns.clone(),
-                        points: Vec::new(),
-                        weights: Vec::new(),
-                        velocity: Vec::new(),
-                        bias: Vec::new(),
-                        bias_velocity: Vec::new(),
-                        logits: Vec::new(),
-                    });
-                    groups.len() - 1
-                }
-            };
-            let group = &mut groups[at];
-            places.push((at, group.points.len()));
-            group.points.push(i);
-            let start = init::trunc_normal(seed, &format!("{point}.weight"), (k, width), INITIAL_STD, &Device::Cpu)?;
-            group.weights.extend(start.flatten_all()?.to_vec1::<f32>()?);
+            match groups.iter_mut().find(|g| g.0 == features) {
+                Some(group) => group.1.push(point),
+                None => groups.push((features, vec![point])),
+            }
         }
-        for group in &mut groups {
-            group.velocity = vec![0.0; group.weights.len()];
-            group.bias = vec![0.0; group.points.len() * k];
-            group.bias_velocity = group.bias.clone();
+        let mut heads: Vec<Head> =
+            points.iter().map(|p| Head { columns: 0..0, learning_rate: p.learning_rate }).collect();
+        let (mut used, mut panels, mut column) = (Vec::new(), Vec::new(), 0);
+        for (features, members) in &groups {
+            used.push(column..column + members.len() * k);
+            panels.extend(Panel::split(column, members.len() * k, features));
+            for (place, point) in members.iter().enumerate() {
+                heads[*point].columns = column + place * k..column + (place + 1) * k;
+            }
+            column += (members.len() * k).next_multiple_of(LANES);
         }
-        Ok(Trainer {
-            groups,
-            places,
-            rates: points.iter().map(|p| p.learning_rate).collect(),
+        let stride = (column / LANES | 1) * LANES;
+        let mut trainer = Trainer {
+            heads,
+            used,
+            panels,
+            bias: vec![0.0; stride],
+            bias_velocity: vec![0.0; stride],
             losses: vec![f64::NAN; points.len()],
-            batch: Vec::new(),
+            batch: Batch { stride, x: Vec::new(), logits: Vec::new(), losses: Vec::new() },
             dim,
             task,
             taken: 0,
             steps,
             momentum,
             reduction,
-        })
+        };
+        for (point, features) in columns.iter().enumerate() {
+            let (name, shape) = (format!("{}.weight", points[point]), (k, features.len()));
+            let start = init::trunc_normal(seed, &name, shape, INITIAL_STD, &Device::Cpu)?;
+            trainer.set_weights(point, &start.flatten_all()?.to_vec1::<f32>()?, &vec![0.0; k]);
+        }
+        Ok(trainer)
     }
 
     pub(crate) fn steps_taken(&self) -> usize {
@@ -112,141 +124,118 @@ impl Trainer {
         self.losses.clone()
     }
 
-    fn rows_of(&self, point: usize) -> (usize, Range<usize>) {
-        let k = self.task.logits();
-        let (group, place) = self.places[point];
-        (group, place * k..(place + 1) * k)
-    }
-
+    /// Weights `(logits, width)` and biases of a point.
     pub(crate) fn weights(&self, point: usize) -> (Vec<f32>, Vec<f32>) {
-        let (group, rows) = self.rows_of(point);
-        let group = &self.groups[group];
-        let width = group.columns.len();
-        (group.weights[rows.start * width..rows.end * width].to_vec(), group.bias[rows].to_vec())
-    }
-
-    pub(crate) fn set_weights(&mut self, point: usize, weight: &[f32], bias: &[f32]) {
-        let (group, rows) = self.rows_of(point);
-        let group = &mut self.groups[group];
-        let width = group.columns.len();
-        group.weights[rows.start * width..rows.end * width].copy_from_slice(weight);
-        group.bias[rows].copy_from_slice(bias);
-    }
-
-    /// One step of all heads on the rows at `batch`, which are within `rows` and `y`.
-    pub(crate) fn step(&mut self, rows: &Rows, y: &Targets, batch: &[usize]) {
-        let (n, k, dim) = (batch.len(), self.task.logits(), self.dim);
-        self.batch.clear();
-        for &row in batch {
-            self.batch.extend_from_slice(&rows.data[row * dim..(row + 1) * dim]);
+        let columns = self.heads[point].columns.clone();
+        let mut weights = Vec::new();
+        for column in columns.clone() {
+            let panel = self.panels.iter().filter(|p| p.columns.contains(&column));
+            weights.extend(panel.flat_map(|p| p.column(column)));
         }
-        let loss = LossOf { task: self.task, reduction: self.reduction, y, batch };
-        for group in &mut self.groups {
-            let (width, outputs) = (group.columns.len(), group.bias.len());
-            let x = Mat::strided(&self.batch[group.columns.start..], n, width, dim);
-            group.logits.resize(n * outputs, 0.0);
-            let weights = Mat::new(&group.weights, outputs, width);
-            gemm(&mut group.logits, 0.0, x, weights.t(), 1.0, Threads::All);
-            let sums: Vec<Vec<f64>> = group
-                .logits
-                .par_chunks_mut(outputs)
-                .enumerate()
-                .with_min_len(8)
-                .map(|(row, logits)| {
-                    logits.iter_mut().zip(&group.bias).for_each(|(z, b)| *z += b);
-                    loss.gradients(row, logits, k)
-                })
-                .collect();
-            for (place, point) in group.points.iter().enumerate() {
-                self.losses[*point] = sums.iter().map(|s| s[place]).sum();
-            }
-            // velocity = momentum·velocity + gradientᵀ·x, in one product
-            let gradients = Mat::new(&group.logits, n, outputs);
-            gemm(&mut group.velocity, self.momentum, gradients.t(), x, 1.0, Threads::All);
-            group.bias_velocity.iter_mut().for_each(|v| *v *= self.momentum);
-            for row in group.logits.chunks_exact(outputs) {
-                group.bias_velocity.iter_mut().zip(row).for_each(|(v, g)| *v += g);
-            }
-            let rate = |row: usize| cosine_lr(self.rates[group.points[row / k]], 0.0, self.taken, self.steps) as f32;
-            let rates: Vec<f32> = (0..outputs).map(rate).collect();
-            let moves = group.velocity.par_chunks(width).zip(&rates);
-            group.weights.par_chunks_mut(width).zip(moves).with_min_len(16).for_each(|(w, (v, rate))| {
-                w.iter_mut().zip(v).for_each(|(w, v)| *w -= rate * v);
-            });
-            for ((b, v), rate) in group.bias.iter_mut().zip(&group.bias_velocity).zip(&rates) {
-                *b -= rate * v;
+        (weights, self.bias[columns].to_vec())
+    }
+
+    pub(crate) fn set_weights(&mut self, point: usize, weights: &[f32], bias: &[f32]) {
+        let columns = self.heads[point].columns.clone();
+        let mut weights = weights.iter();
+        for column in columns.clone() {
+            for panel in self.panels.iter_mut().filter(|p| p.columns.contains(&column)) {
+                panel.column_mut(column).zip(weights.by_ref()).for_each(|(to, from)| *to = *from);
             }
         }
-        self.taken += 1;
+        self.bias[columns].copy_from_slice(bias);
     }
-}
 
-/// The loss of a batch.
-struct LossOf<'a> {
-    task: ProbeTask,
-    reduction: Reduction,
-    y: &'a Targets,
-    batch: &'a [usize],
-}
-
-impl LossOf<'_> {
-    /// Replaces the logits of one row by the loss's gradient; gives every head's share of the loss.
-    fn gradients(&self, row: usize, logits: &mut [f32], k: usize) -> Vec<f64> {
-        let n = self.batch.len() as f32;
-        let index = self.batch[row];
-        match (self.task, self.y) {
-            (ProbeTask::Binary, Targets::Classes { labels, .. }) => {
-                let y = labels[index] as f32;
-                binary(logits, 1, &[y], 1.0 / n)
+    /// A step of all heads on the rows of each batch, which are within `rows` and `y`.
+    pub(crate) fn run(&mut self, rows: &Rows, y: &Targets, batches: &[Vec<usize>]) -> Result<()> {
+        let arch = Arch::new();
+        // from within the pool: a thread outside would be woken twice a step
+        rayon::scope(|_| {
+            for batch in batches {
+                let answers = Answers::new(self.task, y, batch, self.reduction)?;
+                self.forward(arch, rows, batch, &answers);
+                self.descend(arch);
+                self.taken += 1;
             }
-            (ProbeTask::Multiclass(_), Targets::Classes { labels, .. }) => {
-                softmax(logits, k, labels[index] as usize, 1.0 / n)
-            }
-            (_, Targets::Findings(labels)) => {
-                let y: Vec<f32> = labels.row(index).iter().map(|v| f32::from(*v)).collect();
-                let scale = match self.reduction {
-                    Reduction::Mean => 1.0 / (n * k as f32),
-                    Reduction::BatchSum => 1.0 / k as f32,
-                };
-                binary(logits, k, &y, scale)
-            }
-            // the trainer's caller has compared the tasks
-            (ProbeTask::Multilabel(_), Targets::Classes { .. }) => {
-                logits.fill(0.0);
-                vec![f64::NAN; logits.len() / k]
-            }
-        }
-    }
-}
-
-/// Binary cross-entropy of every logit.
-fn binary(logits: &mut [f32], k: usize, y: &[f32], scale: f32) -> Vec<f64> {
-    let heads = logits.chunks_exact_mut(k);
-    heads
-        .map(|head| {
-            let mut loss = 0f32;
-            for (z, y) in head.iter_mut().zip(y) {
-                let e = exp(-z.abs());
-                loss += z.max(0.0) - *z * y + (1.0 + e).ln();
-                *z = (sigmoid(*z) - y) * scale;
-            }
-            f64::from(loss) * f64::from(scale)
+            Ok(())
         })
-        .collect()
-}
+    }
 
-/// Cross-entropy of every head's logits.
-fn softmax(logits: &mut [f32], k: usize, label: usize, scale: f32) -> Vec<f64> {
-    let heads = logits.chunks_exact_mut(k);
-    heads
-        .map(|head| {
-            let top = head.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            let own = head[label] - top;
-            head.iter_mut().for_each(|z| *z = exp(*z - top));
-            let sum: f32 = head.iter().sum();
-            head.iter_mut().for_each(|z| *z *= scale / sum);
-            head[label] -= scale;
-            (f64::from(sum).ln() - f64::from(own)) * f64::from(scale)
-        })
-        .collect()
+    /// Packs the rows; logits, then the loss's gradients at them.
+    fn forward(&mut self, arch: Arch, rows: &Rows, batch: &[usize], answers: &Answers) {
+        let (stride, strip, strips) = (self.batch.stride, strip_len(self.dim), batch.len().div_ceil(STRIP));
+        self.batch.x.resize(strips * strip, 0.0);
+        self.batch.logits.resize(strips * STRIP * stride, 0.0);
+        self.batch.losses.resize(strips * stride, 0.0);
+        // a panel stays in a core's cache for the strips of a piece; no value depends on the pieces
+        let piece = strips.div_ceil(2 * rayon::current_num_threads()).max(1);
+        let x = self.batch.x.par_chunks_mut(piece * strip);
+        let logits = self.batch.logits.par_chunks_mut(piece * STRIP * stride);
+        let losses = self.batch.losses.par_chunks_mut(piece * stride);
+        let pieces = x.zip(logits).zip(losses).zip(batch.par_chunks(piece * STRIP)).enumerate();
+        pieces.for_each_init(
+            || vec![0f32; stride],
+            |scratch, (at, (((x, logits), losses), batch))| {
+                for (x, batch) in x.chunks_exact_mut(strip).zip(batch.chunks(STRIP)) {
+                    pack(x, batch.iter().map(|row| &rows.data[row * self.dim..(row + 1) * self.dim]));
+                }
+                for panel in &self.panels {
+                    for (x, out) in x.chunks_exact(strip).zip(logits.chunks_exact_mut(STRIP * stride)) {
+                        let (x, bias) = (&x[panel.place()..], &self.bias[panel.columns.clone()]);
+                        let column = panel.columns.start;
+                        arch.dispatch(Forward { x, weights: &panel.weights, bias, out, stride, column });
+                    }
+                }
+                let strips = logits.chunks_exact_mut(STRIP * stride).zip(losses.chunks_exact_mut(stride));
+                for (i, (logits, losses)) in strips.enumerate() {
+                    let (first, heads) = ((at * piece + i) * STRIP, &self.used[..]);
+                    arch.dispatch(StripLoss { answers, first, heads, logits, stride, losses, scratch });
+                }
+            },
+        );
+        for (loss, head) in self.losses.iter_mut().zip(&self.heads) {
+            let strips = self.batch.losses.chunks_exact(stride);
+            *loss = strips.flat_map(|s| &s[head.columns.clone()]).sum::<f64>() * answers.scale();
+        }
+    }
+
+    /// Moves weights and biases.
+    fn descend(&mut self, arch: Arch) {
+        let Batch { stride, x, logits, .. } = &self.batch;
+        let (stride, strip, momentum) = (*stride, strip_len(self.dim), self.momentum);
+        let mut rates = vec![0f32; stride];
+        for head in &self.heads {
+            rates[head.columns.clone()].fill(cosine_lr(head.learning_rate, 0.0, self.taken, self.steps) as f32);
+        }
+        self.bias_velocity.iter_mut().for_each(|v| *v *= momentum);
+        for row in logits.chunks_exact(stride) {
+            self.bias_velocity.iter_mut().zip(row).for_each(|(v, g)| *v += g);
+        }
+        for ((b, v), rate) in self.bias.iter_mut().zip(&self.bias_velocity).zip(&rates) {
+            *b -= rate * v;
+        }
+        // backwards: the last weights of the forward pass are still in the cache
+        self.panels.par_iter_mut().rev().for_each(|panel| {
+            let (live, place, columns) = (panel.live(), panel.place(), panel.columns.clone());
+            let pieces = panel.velocity.par_chunks_mut(PIECE * columns.len());
+            pieces.zip(panel.weights.par_chunks_mut(PIECE * columns.len())).enumerate().with_max_len(2).for_each(
+                |(at, (velocity, weights))| {
+                    let first = at * PIECE;
+                    arch.dispatch(Descent {
+                        x,
+                        strip,
+                        place: place + first * STRIP,
+                        gradients: logits,
+                        stride,
+                        column: columns.start,
+                        momentum,
+                        rates: &rates[columns.clone()],
+                        velocity,
+                        weights,
+                        live: live.start.saturating_sub(first)..live.end.saturating_sub(first),
+                    });
+                },
+            );
+        });
+    }
 }

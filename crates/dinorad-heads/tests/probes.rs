@@ -102,6 +102,53 @@ fn a_fused_sweep_equals_every_head_trained_alone_by_autograd() -> Outcome {
 }
 
 #[test]
+fn odd_sizes_equal_autograd_too() -> Outcome {
+    let (n, layout) = (11, InputLayout { dim: 5, blocks: 3, avgpool: true });
+    let x = features(n, layout.width(), 2);
+    let points = ProbePoint::grid(&[3, 1], &[true, false], &[0.05, 0.2, 0.4]);
+    let tasks = [ProbeTask::Binary, ProbeTask::Multiclass(3), ProbeTask::Multilabel(1), ProbeTask::Multilabel(17)];
+    for task in tasks {
+        for batch_size in [1, 9, 100] {
+            let y = targets(task, n);
+            let sweep = LinearSweep { epochs: 2, batch_size, ..LinearSweep::new(points.clone()) }.with_layout(layout);
+            for model in sweep.fit_all(&x, &y)? {
+                let (weight, bias) = by_autograd(&model, &sweep, &x, &y, sweep.steps(n));
+                assert!(gap(model.weight(), &weight) < 5e-6, "{task:?} {batch_size} {}", gap(model.weight(), &weight));
+                assert!(gap(model.bias(), &bias) < 5e-6, "{task:?} {batch_size}");
+            }
+        }
+    }
+    Ok(())
+}
+
+fn bits(models: &[LinearModel]) -> Vec<Vec<u32>> {
+    let values = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    let all = |m: &LinearModel| values(m.weight()).into_iter().chain(values(m.bias())).map(f32::to_bits).collect();
+    models.iter().map(all).collect()
+}
+
+#[test]
+fn a_head_has_the_same_bits_alone_in_a_sweep_and_on_any_number_of_threads() -> Outcome {
+    let (n, layout) = (70, InputLayout { dim: 37, blocks: 2, avgpool: true });
+    let x = features(n, layout.width(), 11);
+    let points = ProbePoint::grid(&[2, 1], &[true, false], &[0.01, 0.05, 0.1, 0.2]);
+    for task in [ProbeTask::Binary, ProbeTask::Multiclass(5), ProbeTask::Multilabel(14)] {
+        let y = targets(task, n);
+        let sweep = LinearSweep { epochs: 3, batch_size: 33, ..LinearSweep::new(points.clone()) }.with_layout(layout);
+        let together = bits(&sweep.fit_all(&x, &y)?);
+        for (point, want) in points.iter().zip(&together) {
+            let alone = LinearSweep { points: vec![*point], ..sweep.clone() };
+            assert_eq!(bits(&alone.fit_all(&x, &y)?), std::slice::from_ref(want), "{task:?} {point}");
+        }
+        for threads in [1, 2, 5] {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
+            assert!(pool.install(|| sweep.fit_all(&x, &y)).is_ok_and(|m| bits(&m) == together), "{threads} threads");
+        }
+    }
+    Ok(())
+}
+
+#[test]
 fn the_trainers_loss_is_that_of_the_loss_functions() -> Outcome {
     let x = features(20, 5, 3);
     let points = ProbePoint::grid(&[1], &[false], &[0.1, 0.2]);
