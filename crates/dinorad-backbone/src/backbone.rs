@@ -56,7 +56,8 @@ pub struct BackboneSpec {
     pub family: Family,
     /// Side of a patch in pixels; 1 for a convolutional network, which takes images of any size.
     pub patch: usize,
-    /// Width of a token.
+    /// Width of the vector of an image, and of a token unless the encoder projects that vector
+    /// (BiomedCLIP's patch tokens are wider).
     pub embed_dim: usize,
     /// Number of blocks.
     pub depth: usize,
@@ -86,12 +87,13 @@ fn strict() -> Protocol {
 }
 
 impl BackboneSpec {
-    /// A specification of a DINOv2 whose sizes the encoder fills in.
-    pub(crate) fn new(id: impl Into<String>, origin: Origin, digest: String) -> Self {
+    /// A specification with nothing but a name, where the weights are from, and the digest of what
+    /// features depend on; the encoder fills in the rest.
+    pub fn new(id: impl Into<String>, origin: Origin, digest: String) -> Self {
         BackboneSpec {
             id: id.into(),
-            family: Family::Dinov2,
-            patch: 0,
+            family: Family::Other,
+            patch: 1,
             embed_dim: 0,
             depth: 0,
             heads: 0,

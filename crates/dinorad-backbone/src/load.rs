@@ -74,6 +74,7 @@ fn load_checkpoint(checkpoint: Checkpoint, options: &LoadOptions) -> Result<(Box
         }
         Family::Sam => boxed(sam::load(&checkpoint, options)?),
         Family::Resnet | Family::Densenet | Family::Vgg => boxed(cnn::load(family, &checkpoint, options)?),
+        Family::Other => Err(foreign(&checkpoint.path().display().to_string())),
     }
 }
 
@@ -85,7 +86,12 @@ fn untrained(encoder: Option<&Encoder>, seed: u64, options: &LoadOptions) -> Res
         Family::Vit | Family::Clip | Family::Dinov3 => vit::for_inference(vit::untrained(encoder, seed, options)?)?,
         Family::Sam => Box::new(sam::untrained(encoder, seed, options)?),
         Family::Resnet | Family::Densenet | Family::Vgg => Box::new(cnn::untrained(encoder, seed, options)?),
+        Family::Other => return Err(foreign(encoder.id)),
     })
+}
+
+fn foreign(given: &str) -> Error {
+    Error::Source { given: given.to_owned(), reason: "its implementation is in another crate".to_owned() }
 }
 
 fn boxed<B: Backbone + 'static>((encoder, report): (B, LoadReport)) -> Result<(Box<dyn Backbone>, LoadReport)> {

@@ -26,6 +26,8 @@ pub enum Family {
     Densenet,
     /// The convolutional networks of Oxford's VGG.
     Vgg,
+    /// An implementation of another crate.
+    Other,
 }
 
 impl fmt::Display for Family {
@@ -39,6 +41,7 @@ impl fmt::Display for Family {
             Family::Resnet => "ResNet",
             Family::Densenet => "DenseNet",
             Family::Vgg => "VGG",
+            Family::Other => "of another crate",
         })
     }
 }
@@ -83,7 +86,7 @@ pub struct Encoder {
     pub family: Family,
     /// Number of parameters of the encoder, mask token included.
     pub parameters: u64,
-    /// Width of a token.
+    /// Width of the vector of an image, and of a token (BiomedCLIP's patch tokens are wider: 768).
     pub embed_dim: usize,
     /// Number of blocks.
     pub depth: usize,
@@ -329,7 +332,7 @@ const REGISTRY: &[Encoder] = &[
         aliases: &["biomedclip"],
         hub_id: "microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224",
         parameters: 86_191_872,
-        embed_dim: 768,
+        embed_dim: 512,
         depth: 12,
         heads: 12,
         patch: 16,

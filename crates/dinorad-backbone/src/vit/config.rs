@@ -109,10 +109,12 @@ impl VitConfig {
                 VitConfig { activation: Activation::QuickGelu, pre_norm: true, patch_bias: false, ..clip }
             }
             (Family::Clip, "biomedclip-vit-base-16") => VitConfig {
+                family: Family::Clip,
                 eps: 1e-6,
-                projection: Some(512),
+                projection: Some(encoder.embed_dim),
                 positions: Positions::Table(PositionResampling::ANTIALIASED),
-                ..clip
+                // What is listed is the width after the projection.
+                ..Self::plain(768, encoder.depth, encoder.heads, patch, grid)
             },
             (Family::Clip, _) => VitConfig { pre_norm: true, patch_bias: false, ..clip },
             (Family::Dinov3, _) => VitConfig {

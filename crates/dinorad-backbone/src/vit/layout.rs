@@ -31,8 +31,10 @@ pub(super) enum Naming {
     HfDinov3,
     /// open_clip's own transformer.
     OpenClip,
-    /// timm, also within open_clip.
+    /// timm's plain transformer, also within open_clip.
     Timm,
+    /// timm's DINOv3.
+    TimmDinov3,
 }
 
 impl Naming {
@@ -49,7 +51,7 @@ impl Naming {
         match self {
             Naming::HfVit | Naming::HfClip | Naming::HfDinov3 => Layout::HuggingFace,
             Naming::OpenClip => Layout::OpenClip,
-            Naming::Timm => Layout::Timm,
+            Naming::Timm | Naming::TimmDinov3 => Layout::Timm,
         }
     }
 
@@ -62,7 +64,7 @@ impl Naming {
             Naming::HfDinov3 if found.names.keys().any(|n| n.starts_with("model.layer.")) => "model.layer.",
             Naming::HfDinov3 => "layer.",
             Naming::OpenClip => "transformer.resblocks.",
-            Naming::Timm => "blocks.",
+            Naming::Timm | Naming::TimmDinov3 => "blocks.",
         }
     }
 
@@ -81,6 +83,15 @@ impl Naming {
         let qkv = rest.strip_prefix("attn.qkv.");
         match self {
             Naming::Timm => one(at(rest.to_owned())),
+            Naming::TimmDinov3 => match rest.strip_prefix("mlp.w12.") {
+                Some(part) => {
+                    Place::Stacked(["fc1_g", "fc1_x"].map(|which| Some(at(format!("mlp.{which}.{part}")))).to_vec())
+                }
+                None => one(at(replaced(
+                    rest,
+                    &[("mlp.w3.", "mlp.fc2."), ("ls1.gamma", "gamma_1"), ("ls2.gamma", "gamma_2")],
+                ))),
+            },
             Naming::HfVit => match qkv {
                 Some(part) => three(
                     ["query", "key", "value"].map(|q| match q {
@@ -167,7 +178,8 @@ impl Naming {
             (Naming::HfVit, _) => name.replacen("norm.", "layernorm.", 1),
             (Naming::HfClip, _) => replaced(name, &[("norm_pre.", "pre_layrnorm."), ("norm.", "post_layernorm.")]),
             (Naming::OpenClip, _) => replaced(name, &[("norm_pre.", "ln_pre."), ("norm.", "ln_post.")]),
-            (Naming::HfDinov3 | Naming::Timm, _) => name.to_owned(),
+            (Naming::TimmDinov3, "register_tokens") => "reg_token".into(),
+            (Naming::HfDinov3 | Naming::Timm | Naming::TimmDinov3, _) => name.to_owned(),
         })
     }
 }
@@ -189,7 +201,7 @@ pub(super) struct Plan {
 
 impl Plan {
     pub(super) fn new(family: Family, checkpoint: &Checkpoint, options: &LoadOptions) -> Result<Self> {
-        let (naming, mut found) = find(checkpoint)?;
+        let (naming, mut found) = find(family, checkpoint)?;
         // The head of BiomedCLIP stands beside its trunk.
         let head = match (family, naming) {
             (Family::Clip, Naming::Timm) => take_head(checkpoint, &mut found),
@@ -229,8 +241,10 @@ impl Plan {
                     apply_open_clip_timm(json)?;
                 }
             }
-            Naming::Timm => {
-                normalization = Normalization::HALF;
+            Naming::Timm | Naming::TimmDinov3 => {
+                if naming == Naming::Timm {
+                    normalization = Normalization::HALF;
+                }
                 let args = checkpoint.config().and_then(|json| json.section("model_args"));
                 if let Some(args) = args.filter(|a| !a.get("num_heads").is_null()) {
                     config.heads = args.heads("num_heads", 0, config.embed_dim)?;
@@ -272,7 +286,7 @@ impl Plan {
 }
 
 /// Looks for an image encoder among the names of a file.
-fn find(checkpoint: &Checkpoint) -> Result<(Naming, Found)> {
+fn find(family: Family, checkpoint: &Checkpoint) -> Result<(Naming, Found)> {
     let file = &checkpoint.file;
     let mut best: Option<(usize, Naming, &str)> = None;
     for (naming, anchor) in Naming::ANCHORS {
@@ -284,15 +298,18 @@ fn find(checkpoint: &Checkpoint) -> Result<(Naming, Found)> {
             }
         }
     }
-    let Some((_, naming, prefix)) = best else {
+    let Some((_, mut naming, prefix)) = best else {
         let examples = file.names().take(3).map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ");
         let path = checkpoint.path().to_owned();
         return Err(Error::UnknownLayout { path, n_tensors: file.names().count(), examples });
     };
+    if family == Family::Dinov3 && naming == Naming::Timm {
+        naming = Naming::TimmDinov3;
+    }
     let outside = |rest: &str| match naming {
         Naming::HfVit => is_outside(rest) || rest == "embeddings.mask_token",
         Naming::HfClip => rest == "embeddings.position_ids",
-        Naming::HfDinov3 | Naming::Timm => is_outside(rest),
+        Naming::HfDinov3 | Naming::Timm | Naming::TimmDinov3 => is_outside(rest),
         // The map into the space shared with text, which the study leaves out as transformers does.
         Naming::OpenClip => rest == "proj",
     };
@@ -368,9 +385,9 @@ impl Shapes<'_> {
             }
         };
         let there = |parameter: &str| self.found.name(&self.name(parameter)).is_some();
-        let gated = shape("blocks.0.mlp.w12.weight").is_some() && self.naming == Naming::HfDinov3;
+        let rotary = matches!(self.naming, Naming::HfDinov3 | Naming::TimmDinov3);
+        let gated = rotary && shape("blocks.0.mlp.w12.weight").is_some();
         let down = if gated { "blocks.0.mlp.w3.weight" } else { "blocks.0.mlp.fc2.weight" };
-        let rotary = self.naming == Naming::HfDinov3;
         let pre_norm = matches!(self.naming, Naming::HfClip | Naming::OpenClip);
         Ok(VitConfig {
             family,
@@ -387,10 +404,10 @@ impl Shapes<'_> {
             eps: match self.naming {
                 Naming::HfVit => 1e-12,
                 Naming::Timm => 1e-6,
-                Naming::HfClip | Naming::OpenClip | Naming::HfDinov3 => 1e-5,
+                Naming::HfClip | Naming::OpenClip | Naming::HfDinov3 | Naming::TimmDinov3 => 1e-5,
             },
             positions: match self.naming {
-                Naming::HfDinov3 => Positions::Rotary { theta: 100.0 },
+                Naming::HfDinov3 | Naming::TimmDinov3 => Positions::Rotary { theta: 100.0 },
                 Naming::HfVit | Naming::HfClip => Positions::Table(PositionResampling::EXACT),
                 Naming::OpenClip | Naming::Timm => Positions::Table(PositionResampling::ANTIALIASED),
             },

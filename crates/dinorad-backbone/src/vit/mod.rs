@@ -154,7 +154,7 @@ impl Vit {
         }
         spec.family = config.family;
         spec.patch = config.patch;
-        spec.embed_dim = config.embed_dim;
+        spec.embed_dim = config.projection.unwrap_or(config.embed_dim);
         spec.depth = config.depth;
         spec.heads = config.heads;
         spec.prefix_tokens = config.prefix_tokens();

@@ -30,7 +30,7 @@ const SIGNS: &[(Family, &[&str])] = &[
             "image_encoder.blocks.0.attn.qkv.weight",
         ],
     ),
-    (Family::Dinov3, &["layer.0.attention.q_proj.weight", "storage_tokens", "blocks.0.gamma_1"]),
+    (Family::Dinov3, &["layer.0.attention.q_proj.weight", "blocks.0.gamma_1"]),
     (Family::Vit, &["encoder.layer.0.intermediate.dense.weight"]),
     (
         Family::Densenet,

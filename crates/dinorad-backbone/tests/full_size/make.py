@@ -200,6 +200,16 @@ def dinov3(size):
     return hugging_face(module, lambda x: {"": module(x).last_hidden_state}, sizes=((224, 224), (160, 256)))
 
 
+def timm_dinov3():
+    import timm
+
+    name = "vit_small_patch16_dinov3"
+    module = timm.create_model(name, num_classes=0)
+    config = {"architecture": name, "pretrained_cfg": {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}}
+    run = lambda x: {"": module.forward_features(x)}  # noqa: E731
+    return state_dict(module, run, config=("config.json", config), sizes=((224, 224), (160, 256)))
+
+
 MODELS = {
     f"{lib}-{size}{reg}": dinov2 for lib in ("transformers", "timm") for size in "sbl" for reg in ("", "-reg4")
 }
@@ -216,6 +226,7 @@ STUDY = {
     "transformers-dinov3-s": lambda: dinov3("s"),
     "transformers-dinov3-b": lambda: dinov3("b"),
     "transformers-dinov3-l": lambda: dinov3("l"),
+    "timm-dinov3-s": timm_dinov3,
 }
 
 
