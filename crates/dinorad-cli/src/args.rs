@@ -84,6 +84,12 @@ pub(crate) struct EncoderArgs {
     /// Images (or slices) per forward pass
     #[arg(long, value_name = "N", default_value_t = 16)]
     pub(crate) batch: usize,
+    /// Mean of red, green, blue on the 0..1 scale, in place of the encoder's own (see `dinorad models`)
+    #[arg(long, value_name = "R,G,B", value_delimiter = ',', requires = "std")]
+    pub(crate) mean: Option<Vec<f32>>,
+    /// Standard deviation of red, green, blue, in place of the encoder's own
+    #[arg(long, value_name = "R,G,B", value_delimiter = ',', requires = "mean")]
+    pub(crate) std: Option<Vec<f32>>,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -111,9 +117,10 @@ pub(crate) struct EmbedArgs {
     pub(crate) out: PathBuf,
     #[command(flatten)]
     pub(crate) encoder: EncoderArgs,
-    /// Side in pixels that images are resized to; a multiple of the patch size
-    #[arg(long, value_name = "N", default_value_t = 224)]
-    pub(crate) image_size: usize,
+    /// Side in pixels that images are resized to; a multiple of the patch size (default: what the
+    /// encoder is usually given, 224 for most)
+    #[arg(long, value_name = "N")]
+    pub(crate) image_size: Option<usize>,
     /// Cut volumes along the third stored axis instead of the axial plane of the patient
     #[arg(long, value_name = "canonical|as-stored", default_value = "canonical")]
     pub(crate) orientation: String,
@@ -142,9 +149,10 @@ pub(crate) struct JudgeArgs {
     pub(crate) root: PathBuf,
     #[command(flatten)]
     pub(crate) encoder: EncoderArgs,
-    /// Side in pixels of the square that the encoder sees; a multiple of the patch size
-    #[arg(long, value_name = "N", default_value_t = 224)]
-    pub(crate) image_size: usize,
+    /// Side in pixels of the square that the encoder sees; a multiple of the patch size (default:
+    /// what the encoder is usually given, 224 for most)
+    #[arg(long, value_name = "N")]
+    pub(crate) image_size: Option<usize>,
     /// Side in pixels that images are resized to before the middle is cut out (default: the image
     /// size; under the paper's protocol 256/224 of it for kNN and ML-kNN)
     #[arg(long, value_name = "N")]

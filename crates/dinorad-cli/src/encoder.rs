@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail};
 use dinorad::{
     backbone::{
-        Backbone, LoadOptions, LoadReport, Source,
+        Backbone, LoadOptions, LoadReport, Normalization, Protocol, Source,
         candle::{DType, Device},
         hub::HubOptions,
         load_with,
@@ -26,13 +26,13 @@ pub(crate) struct Loaded {
 /// The one encoder of a command that takes one.
 pub(crate) fn load(args: &EncoderArgs) -> Result<Loaded> {
     match args.backbone.as_slice() {
-        [one] => load_one(one, args),
+        [one] => load_one(one, args, Protocol::Strict),
         several => bail!("this command takes one --backbone, got {}: {}", several.len(), several.join(", ")),
     }
 }
 
-/// The encoder of one word of `--backbone`.
-pub(crate) fn load_one(backbone: &str, args: &EncoderArgs) -> Result<Loaded> {
+/// The encoder of one word of `--backbone`, as its authors meant it or as the study wrapped it.
+pub(crate) fn load_one(backbone: &str, args: &EncoderArgs, protocol: Protocol) -> Result<Loaded> {
     if args.batch == 0 {
         bail!("--batch must be at least 1");
     }
@@ -43,13 +43,24 @@ pub(crate) fn load_one(backbone: &str, args: &EncoderArgs) -> Result<Loaded> {
         Precision::Bf16 => DType::BF16,
     };
     let source: Source = backbone.parse()?;
-    let options = LoadOptions::default().with_device(device.clone()).with_dtype(dtype);
+    let mut options = LoadOptions::default().with_device(device.clone()).with_dtype(dtype).with_protocol(protocol);
+    options.normalization = normalization(args)?;
     let (backbone, report) = {
         let _bar = Bar::spinner(format!("loading {source}"));
         load_with(&source, &options, &HubOptions::from_env(), &mut Download::new())
             .with_context(|| format!("could not load the encoder `{backbone}`"))?
     };
     Ok(Loaded { backbone, device, report })
+}
+
+/// `--mean` and `--std`, if given.
+fn normalization(args: &EncoderArgs) -> Result<Option<Normalization>> {
+    let (Some(mean), Some(std)) = (&args.mean, &args.std) else { return Ok(None) };
+    let three = |what: &str, values: &[f32]| {
+        let fits = values.iter().all(|v| v.is_finite() && (what == "--mean" || *v > 0.0));
+        <[f32; 3]>::try_from(values).ok().filter(|_| fits).with_context(|| format!("{what} takes three numbers: R,G,B"))
+    };
+    Ok(Some(Normalization { mean: three("--mean", mean)?, std: three("--std", std)? }))
 }
 
 /// The card of an encoder in a report.
@@ -78,6 +89,13 @@ fn device(kind: DeviceKind) -> Result<Device> {
             if cfg!(any(feature = "cuda", feature = "metal")) { gpu().unwrap_or(Device::Cpu) } else { Device::Cpu }
         }
     })
+}
+
+/// `--image-size`, checked, or else the size that the encoder is usually given.
+pub(crate) fn image_size(backbone: &dyn Backbone, given: Option<usize>) -> Result<usize> {
+    let Some(size) = given else { return Ok(backbone.spec().usual_size()) };
+    check_image_size(backbone, size)?;
+    Ok(size)
 }
 
 /// A multiple of the encoder's patch size, or an error that names the nearest ones.

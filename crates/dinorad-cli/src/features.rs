@@ -173,13 +173,14 @@ impl Recipe<'_> {
         made: &mut Made,
     ) -> Result<Labelled> {
         let set = &*part.set;
-        let options = self.assembly.embed_options(EmbedOptions {
+        let mut options = self.assembly.embed_options(EmbedOptions {
             batch_size: self.batch,
             // Volumes fill a batch by themselves; small images want larger shards.
             shard_size: if set.task().is_3d { 64 } else { 1024 },
             device: self.device.clone(),
             ..EmbedOptions::default()
         });
+        options.request.norm = self.backbone.spec().study_norm();
         let bar = Bar::new(format!("{} {}{what}", set.id(), set.split()));
         let report = embed(cases, self.backbone, settings, self.features, &options, &bar)?;
         drop(bar);

@@ -73,7 +73,8 @@ impl<'a> AugmentedViews<'a> {
                 values.extend(image);
             }
             let pixels = Tensor::from_vec(values, (batch.len(), c, h, w), &Device::Cpu)?.to_device(&self.device)?;
-            let features = self.encoder.forward(&pixels, &self.assembly.request())?;
+            let request = self.assembly.request().with_norm(self.encoder.spec().study_norm());
+            let features = self.encoder.forward(&pixels, &request)?;
             let features = self.assembly.rows(&features)?;
             rows.extend(features.to_dtype(DType::F32)?.to_device(&Device::Cpu)?.to_vec2::<f32>()?);
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use dinorad::{
-    backbone::{Patches, Request},
+    backbone::Request,
     core::Orientation,
     datasets::discover,
     eval::{
@@ -24,7 +24,9 @@ pub(crate) fn run(args: &EmbedArgs) -> Result<usize> {
         bail!("{}: no such file or folder", missing.display());
     }
     let encoder = encoder::load(&args.encoder)?;
-    encoder::check_image_size(&*encoder.backbone, args.image_size)?;
+    let image_size = encoder::image_size(&*encoder.backbone, args.image_size)?;
+    let request = if args.patches { Request::last(1) } else { Request::cls() };
+    encoder.backbone.spec().check(&request)?;
     encoder::warn_if_untrained(&*encoder.backbone);
     let inputs = {
         let _bar = Bar::spinner("looking through the files");
@@ -33,10 +35,9 @@ pub(crate) fn run(args: &EmbedArgs) -> Result<usize> {
     if inputs.is_empty() {
         bail!("nothing to embed below the given paths");
     }
-    let preprocessing = preprocessing(&*encoder.backbone, args.image_size);
+    let preprocessing = preprocessing(&*encoder.backbone, image_size);
     let settings = format!("{} orientation={orientation}", preprocessing.hash());
     let cases = Arc::new(InputCases::new(inputs, preprocessing).with_orientation(orientation));
-    let request = if args.patches { Request::last(1) } else { Request::cls().with_patches(Patches::None) };
     let options = EmbedOptions {
         request,
         batch_size: args.encoder.batch,

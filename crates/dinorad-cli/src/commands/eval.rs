@@ -1,6 +1,6 @@
 //! `dinorad eval HEAD`: a data set and encoders to a run.
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use dinorad::{
     core::{Protocol, resample::Filter},
     eval::{
@@ -164,13 +164,12 @@ fn judge(
     options.bootstrap.seed = args.seed;
     options.bootstrap.draws = args.draws;
     let assembly = Assembly { aggregate: args.aggregate.parse()?, ..assembly };
-    let side = |resize: Resize| match resize {
-        Resize::None => args.image_size,
-        Resize::Margin => (args.image_size * 256).div_ceil(224),
-    };
-    let pixels = PixelOptions {
-        resize: args.resize.unwrap_or_else(|| side(resize)),
-        crop: args.image_size,
+    let pixels = |crop: usize| PixelOptions {
+        resize: args.resize.unwrap_or_else(|| match resize {
+            Resize::None => crop,
+            Resize::Margin => (crop * 256).div_ceil(224),
+        }),
+        crop,
         filter: if protocol == Protocol::Paper { Filter::Bicubic } else { Filter::BicubicAntialias },
     };
     let at = (args.dataset.as_str(), args.root.as_path());
@@ -180,8 +179,10 @@ fn judge(
     let (mut done, mut job_data) = (Vec::new(), None);
     let mut first = None;
     for (i, name) in args.encoder.backbone.iter().enumerate() {
-        let encoder = encoder::load_one(name, &args.encoder)?;
-        encoder::check_image_size(&*encoder.backbone, args.image_size)?;
+        let encoder = encoder::load_one(name, &args.encoder, protocol)?;
+        let pixels = pixels(encoder::image_size(&*encoder.backbone, args.image_size)?);
+        let request = assembly.request();
+        encoder.backbone.spec().check(&request).context("every encoder has the class token of its last block")?;
         encoder::warn_if_untrained(&*encoder.backbone);
         let job = Job {
             command,

@@ -1,7 +1,7 @@
 //! `dinorad models`: the encoders that `--backbone` knows by name.
 
 use anyhow::Result;
-use dinorad::backbone::registry;
+use dinorad::backbone::{Encoder, Normalization, registry};
 
 use crate::{
     args::ModelsArgs,
@@ -14,14 +14,18 @@ pub(crate) fn run(args: &ModelsArgs) -> Result<usize> {
         say!("{}", serde_json::to_string_pretty(registry())?);
         return Ok(0);
     }
-    let mut table = table(&["id", "Hub id", "outputs", "licence", "parameters", "patch", "dim", "depth", "native"], 4);
+    let head =
+        ["id", "family", "source", "outputs", "licence", "mean / std", "parameters", "patch", "dim", "depth", "native"];
+    let mut table = table(&head, 6);
     for e in registry() {
         let outputs: Vec<String> = e.outputs.iter().map(|o| format!("{o:?}").to_lowercase()).collect();
         table.add_row([
             e.id.to_owned(),
+            e.family.to_string(),
             e.hub_id.to_owned(),
             outputs.join(" "),
             e.license.to_owned(),
+            normalization(e),
             thousands(e.parameters),
             e.patch.to_string(),
             e.embed_dim.to_string(),
@@ -31,6 +35,23 @@ pub(crate) fn run(args: &ModelsArgs) -> Result<usize> {
     }
     say!("{table}");
     say!("--backbone takes an id, a Hub id (owner/name[@revision]), a weights file or folder,");
-    say!("or `untrained[:id][?seed=N]`. Mean, standard deviation, source: dinorad models --json");
+    say!("or `untrained[:id][?seed=N]`. Pixels are 0..1, then (v - mean) / std: ImageNet is");
+    say!("{}; CLIP is {}.", numbers(Normalization::IMAGENET), numbers(Normalization::CLIP));
+    say!("Aliases, heads, the authors' page: dinorad models --json");
     Ok(0)
+}
+
+/// The colour normalisation by the name it goes by, else in numbers.
+fn normalization(encoder: &Encoder) -> String {
+    match encoder.normalization {
+        n if n == Normalization::IMAGENET => "ImageNet".to_owned(),
+        n if n == Normalization::CLIP => "CLIP".to_owned(),
+        n if n.mean == [n.mean[0]; 3] && n.std == [n.std[0]; 3] => format!("{} / {}", n.mean[0], n.std[0]),
+        n => numbers(n),
+    }
+}
+
+fn numbers(n: Normalization) -> String {
+    let three = |v: [f32; 3]| v.map(|v| format!("{v:.3}")).join(" ");
+    format!("{} / {}", three(n.mean), three(n.std))
 }

@@ -1,7 +1,7 @@
 //! `dinorad pca`: the study's patch-feature pictures.
 
 use anyhow::{Context, Result, bail};
-use dinorad::{datasets::discover, eval::write_atomic, io::ReadOptions};
+use dinorad::{backbone::Request, datasets::discover, eval::write_atomic, io::ReadOptions};
 
 use crate::{args::PcaArgs, encoder, output::say, pictures, pictures::PcaRequest, progress::Bar};
 
@@ -14,6 +14,7 @@ pub(crate) fn run(args: &PcaArgs) -> Result<usize> {
     }
     let encoder = encoder::load(&args.encoder)?;
     encoder::check_image_size(&*encoder.backbone, args.image_size)?;
+    encoder.backbone.spec().check(&Request::last(1))?;
     encoder::warn_if_untrained(&*encoder.backbone);
     let (mut slices, mut failed) = (Vec::new(), 0);
     for input in discover(&args.paths) {
