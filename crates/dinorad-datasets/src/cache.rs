@@ -9,15 +9,17 @@ use std::{
 /// two that want different ones do not wait for each other.
 type Slot<T> = Arc<Mutex<Option<Arc<T>>>>;
 
-/// At most `capacity` values by path, the least recently used leaves first. Failures are not kept.
+/// Values by path within a budget of bytes; the least recently used leaves first, the newest stays
+/// whatever it weighs. Failures are not kept.
 pub(crate) struct Recent<T> {
-    capacity: usize,
-    slots: Mutex<Vec<(PathBuf, Slot<T>)>>,
+    budget: usize,
+    weigh: fn(&T) -> usize,
+    slots: Mutex<Vec<(PathBuf, Slot<T>, usize)>>,
 }
 
 impl<T> Recent<T> {
-    pub(crate) fn new(capacity: usize) -> Self {
-        Self { capacity: capacity.max(1), slots: Mutex::new(Vec::new()) }
+    pub(crate) fn new(budget: usize, weigh: fn(&T) -> usize) -> Self {
+        Self { budget, weigh, slots: Mutex::new(Vec::new()) }
     }
 
     /// The value for `path`, made by `read` if it is not at hand.
@@ -29,21 +31,40 @@ impl<T> Recent<T> {
         }
         let value = Arc::new(read()?);
         *content = Some(Arc::clone(&value));
+        drop(content);
+        self.settle(path, (self.weigh)(&value));
         Ok(value)
     }
 
     fn slot(&self, path: &Path) -> Slot<T> {
         let mut slots = lock(&self.slots);
-        let entry = match slots.iter().position(|(p, _)| p == path) {
+        let entry = match slots.iter().position(|(p, ..)| p == path) {
             Some(at) => slots.remove(at),
-            None => (path.to_owned(), Slot::default()),
+            None => (path.to_owned(), Slot::default(), 0),
         };
         let slot = Arc::clone(&entry.1);
         slots.push(entry);
-        if slots.len() > self.capacity {
-            slots.remove(0);
-        }
         slot
+    }
+
+    /// Notes what a new value weighs and lets the oldest go until the rest fits.
+    fn settle(&self, path: &Path, weight: usize) {
+        let mut slots = lock(&self.slots);
+        if let Some(entry) = slots.iter_mut().find(|(p, ..)| p == path) {
+            entry.2 = weight.max(1);
+        }
+        let mut total: usize = slots.iter().map(|(_, _, w)| w).sum();
+        let mut at = 0;
+        while total > self.budget && at + 1 < slots.len() {
+            // a value still being made weighs nothing yet and is waited for
+            if slots[at].2 == 0 {
+                at += 1;
+            } else {
+                total -= slots.remove(at).2;
+            }
+        }
+        // slots whose value could not be made
+        slots.retain(|(p, slot, w)| *w > 0 || p == path || Arc::strong_count(slot) > 1);
     }
 }
 
@@ -57,7 +78,7 @@ mod tests {
 
     #[test]
     fn keeps_the_most_recent() {
-        let cache = Recent::new(2);
+        let cache = Recent::new(2, |_: &String| 1);
         let mut reads = 0;
         for name in ["a", "b", "a", "c", "a", "b"] {
             let got: Result<_, ()> = cache.get(Path::new(name), || {
@@ -69,5 +90,13 @@ mod tests {
         assert_eq!(reads, 4); // a, b, c, and b again
         assert_eq!(cache.get(Path::new("x"), || Err("no")), Err("no"));
         assert_eq!(*cache.get::<()>(Path::new("x"), || Ok("yes".to_owned())).unwrap(), "yes");
+        let small = Recent::new(10, String::len);
+        for _ in 0..2 {
+            let long = || Ok::<_, ()>("longer than all that may be kept".to_owned());
+            assert!(small.get(Path::new("l"), long).is_ok());
+        }
+        assert_eq!(*small.get::<()>(Path::new("l"), || Err(())).unwrap(), "longer than all that may be kept");
+        assert_eq!(*small.get::<()>(Path::new("s"), || Ok("s".to_owned())).unwrap(), "s");
+        assert!(small.get(Path::new("l"), || Err(())).is_err(), "it made room");
     }
 }

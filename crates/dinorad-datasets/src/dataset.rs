@@ -1,9 +1,11 @@
 //! What a data set is to the rest of the workspace.
 
+use std::{fmt, path::PathBuf, str::FromStr};
+
 use dinorad_core::{Orientation, Protocol, Split, Target, Task};
 use dinorad_io::{Image, Limits, Volume};
 
-use crate::Result;
+use crate::{Bad, Error, Result};
 
 /// The pixels of one case, in the unit of its file.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,6 +35,20 @@ impl Pixels {
                 let (c, h, w) = slices.first().map_or((0, 0, 0), |s| s.data.dim());
                 [slices.len(), c, h, w]
             }
+        }
+    }
+
+    /// Whether no value is NaN or infinite.
+    pub fn is_finite(&self) -> bool {
+        let finite = |a: &ndarray::Array3<f32>| match a.as_slice_memory_order() {
+            // without branches, so that it runs at memory speed
+            Some(values) => values.iter().fold(true, |all, v| all & v.is_finite()),
+            None => a.iter().all(|v| v.is_finite()),
+        };
+        match self {
+            Pixels::Image(image) => finite(&image.data),
+            Pixels::Volume(volume) => finite(&volume.data),
+            Pixels::Slices(slices) => slices.iter().all(|s| finite(&s.data)),
         }
     }
 
@@ -89,6 +105,17 @@ pub trait Dataset: Send + Sync {
     /// The salted hash of the patient of case `i`, as in [`Sample::patient`].
     fn patient(&self, i: usize) -> Option<String>;
 
+    /// What case `i` is a part of when cases are divided: the volume of a slice, else the case
+    /// itself. The `case` column of a [`SplitTable`](crate::SplitTable).
+    fn case(&self, i: usize) -> String {
+        self.sample_id(i)
+    }
+
+    /// The label of case `i` as its table has it, before any rule for uncertain findings.
+    fn raw_label(&self, _: usize) -> Option<String> {
+        None
+    }
+
     /// The label of case `i`. For classification no pixel is decoded.
     ///
     /// # Errors
@@ -120,6 +147,17 @@ pub trait Dataset: Send + Sync {
     fn warnings(&self) -> &[String] {
         &[]
     }
+
+    /// The cases that could not be used, with their reasons, if the data set was opened with
+    /// [`Bad::Skip`].
+    fn left_out(&self) -> Vec<&Error> {
+        Vec::new()
+    }
+
+    /// In which of its forms the data set lies there, in a few words.
+    fn layout(&self) -> &str {
+        ""
+    }
 }
 
 /// Whether volumes are cases, or their slices.
@@ -144,6 +182,31 @@ pub enum Uncertain {
     Ones,
     /// The case is left out.
     Ignore,
+}
+
+const UNCERTAIN: [(Uncertain, &str); 4] = [
+    (Uncertain::ExtraClass, "extra-class"),
+    (Uncertain::Zeros, "zeros"),
+    (Uncertain::Ones, "ones"),
+    (Uncertain::Ignore, "ignore"),
+];
+
+impl fmt::Display for Uncertain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(UNCERTAIN.iter().find(|(u, _)| u == self).map_or("", |(_, name)| *name))
+    }
+}
+
+impl FromStr for Uncertain {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let known = || Error::Parameter {
+            what: "uncertain findings",
+            why: format!("`{text}` is none of extra-class, zeros, ones, ignore"),
+        };
+        UNCERTAIN.iter().find(|(_, name)| text.eq_ignore_ascii_case(name)).map(|(u, _)| *u).ok_or_else(known)
+    }
 }
 
 /// How to open a data set. The default is the `strict` protocol on canonical axes.
@@ -171,6 +234,14 @@ pub struct OpenOptions {
     pub salt: String,
     /// Upper bounds on memory for one file.
     pub limits: Limits,
+    /// Decoded volumes that are kept for their other slices, in bytes; at least one is.
+    pub cache_bytes: usize,
+    /// What a case that cannot be used does to opening: its error ends it, or the case is left out
+    /// and listed in [`Dataset::left_out`].
+    pub bad: Bad,
+    /// A table of `case,split` in place of the data set's own parts, see
+    /// [`SplitTable`](crate::SplitTable).
+    pub splits: Option<PathBuf>,
 }
 
 impl Default for OpenOptions {
@@ -185,6 +256,9 @@ impl Default for OpenOptions {
             uncertain: Uncertain::ExtraClass,
             salt: "dinorad".to_owned(),
             limits: Limits::default(),
+            cache_bytes: 512 << 20,
+            bad: Bad::Stop,
+            splits: None,
         }
     }
 }
@@ -255,6 +329,27 @@ impl OpenOptions {
     #[must_use]
     pub fn with_limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// The same with another bound on the volumes kept.
+    #[must_use]
+    pub fn with_cache_bytes(mut self, cache_bytes: usize) -> Self {
+        self.cache_bytes = cache_bytes;
+        self
+    }
+
+    /// The same with another rule for cases that cannot be used.
+    #[must_use]
+    pub fn with_bad(mut self, bad: Bad) -> Self {
+        self.bad = bad;
+        self
+    }
+
+    /// The same with the parts of a table.
+    #[must_use]
+    pub fn with_splits(mut self, table: impl Into<PathBuf>) -> Self {
+        self.splits = Some(table.into());
         self
     }
 

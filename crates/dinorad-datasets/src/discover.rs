@@ -90,7 +90,7 @@ impl Input {
             (InputKind::Bad { reason }, _) => return Err(Error::layout(&self.path, reason)),
             (InputKind::MedMnist { .. }, None) => return Err(Error::layout(&self.path, "the file is not open")),
         };
-        if pixels.values().any(|v| !v.is_finite()) {
+        if !pixels.is_finite() {
             return Err(Error::NotFinite { path: self.path.clone() });
         }
         Ok(pixels)

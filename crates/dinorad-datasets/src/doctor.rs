@@ -7,10 +7,12 @@ use std::{
     sync::Arc,
 };
 
-use dinorad_core::{Split, Target, Task};
+use dinorad_core::{Orientation, Protocol, Split, Target, Task};
 use serde::Serialize;
 
-use crate::{Dataset, Error, LoadOptions, OpenOptions, Result, open, ordered, registry};
+use crate::{
+    Bad, Dataset, Error, LoadOptions, OpenOptions, Pixels, Result, Unit, error::some, open, ordered, registry,
+};
 
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -54,10 +56,14 @@ pub struct Range {
 pub struct SplitReport {
     /// Which.
     pub split: Split,
-    /// Cases listed.
+    /// Cases listed, without those that could not even be listed.
     pub count: usize,
-    /// Published number of cases, where one is known.
+    /// Cases that this part has under the study's protocol, for a data set of the study.
+    pub study_count: Option<usize>,
+    /// Published number of cases of the study's part, where one is known.
     pub published: Option<usize>,
+    /// Cases that were left out when the part was opened; each has a finding.
+    pub left_out: usize,
     /// Cases that could not be read, with the reason.
     pub unreadable: Vec<(String, String)>,
     /// Cases per class (multilabel: positives; segmentation: cases that contain the class).
@@ -86,6 +92,8 @@ pub struct Duplicate {
 pub struct DoctorReport {
     /// Registry name.
     pub dataset: String,
+    /// In which of its forms it lies there.
+    pub layout: String,
     /// Task, if a split could be opened.
     pub task: Option<Task>,
     /// The parts that could be opened.
@@ -107,14 +115,30 @@ impl DoctorReport {
 
 impl fmt::Display for DoctorReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}", self.dataset)?;
+        let layout = if self.layout.is_empty() { String::new() } else { format!(", {}", self.layout) };
+        writeln!(f, "{}{layout}", self.dataset)?;
         for s in &self.splits {
-            let published = s.published.map_or_else(String::new, |n| format!(" (published {n})"));
-            writeln!(f, "  {:<6}{:>7} cases{published}, {} unreadable", s.split, s.count, s.unreadable.len())?;
+            let published = match (s.study_count, s.published) {
+                (Some(n), Some(p)) => format!(" (the study's part: {n} here, {p} published)"),
+                (None, Some(p)) => format!(" ({p} published)"),
+                _ => String::new(),
+            };
+            let unreadable = s.unreadable.len() + s.left_out;
+            writeln!(f, "  {:<6}{:>7} cases{published}, {unreadable} unreadable", s.split, s.count)?;
             if let Some(r) = s.values {
                 writeln!(f, "         values {} to {}, mean {:.2}", r.min, r.max, r.mean)?;
             }
-            let classes: Vec<String> = s.class_counts.iter().map(|(c, n)| format!("{c} {n}")).collect();
+            let shapes: Vec<String> =
+                s.shapes.iter().map(|(shape, n)| format!("{} x{n}", shape_text(*shape))).collect();
+            if !shapes.is_empty() {
+                writeln!(f, "         sizes {}", shapes.join(", "))?;
+            }
+            if let Some(n) = s.patients {
+                writeln!(f, "         {n} patients")?;
+            }
+            let total = s.count.max(1) as f64;
+            let class = |name: &String, n: usize| format!("{name} {n} ({:.1} %)", 100.0 * n as f64 / total);
+            let classes: Vec<String> = s.class_counts.iter().map(|(c, n)| class(c, *n)).collect();
             if !classes.is_empty() {
                 writeln!(f, "         {}", classes.join(", "))?;
             }
@@ -130,9 +154,23 @@ impl fmt::Display for DoctorReport {
     }
 }
 
+/// `24 x 3 x 512 x 512` without the axes of one.
+fn shape_text([slices, channels, h, w]: [usize; 4]) -> String {
+    let mut text = format!("{h}x{w}");
+    if channels > 1 {
+        text = format!("{channels}x{text}");
+    }
+    if slices > 1 {
+        text = format!("{slices}x{text}");
+    }
+    text
+}
+
 /// What is kept of one sample.
 struct Seen {
     hash: [u8; 32],
+    /// Bits of a stored value; 0 for volumes.
+    bits: u8,
     min: f32,
     max: f32,
     mean: f64,
@@ -156,8 +194,11 @@ pub fn doctor(name: &str, root: &Path) -> Result<DoctorReport> {
 /// As [`doctor`].
 pub fn doctor_with(name: &str, root: &Path, options: &OpenOptions, load: &LoadOptions) -> Result<DoctorReport> {
     let info = registry::find(name);
+    let published = info.and_then(|i| i.published);
+    let options = &options.clone().with_bad(Bad::Skip);
     let mut report = DoctorReport {
         dataset: name.to_owned(),
+        layout: String::new(),
         task: None,
         splits: Vec::new(),
         duplicates_within: Vec::new(),
@@ -172,21 +213,39 @@ pub fn doctor_with(name: &str, root: &Path, options: &OpenOptions, load: &LoadOp
             Err(e @ Error::Unknown { .. }) => return Err(e),
             Err(e @ Error::NoSplit { .. }) => {
                 // a set with three published parts should have them
-                let whole = info.is_some_and(|i| i.published.is_some());
-                let severity = if whole { Severity::Warning } else { Severity::Note };
+                let severity = if published.is_some() { Severity::Warning } else { Severity::Note };
                 report.find(severity, "no-split", Some(split), e.to_string());
                 continue;
             }
             Err(e) => {
-                report.find(Severity::Error, check_of(&e), Some(split), e.to_string());
+                report.find(Severity::Error, check_of(&e), Some(split), text_of(&e));
                 continue;
             }
         };
         for w in dataset.warnings() {
             report.find(Severity::Warning, "layout", Some(split), w.clone());
         }
-        let published = info.and_then(|i| i.published).map(|p| p[at]);
-        let one = look_through(&mut report, &dataset, published, load, &mut copies);
+        let faults = dataset.left_out();
+        for e in &faults {
+            report.find(Severity::Error, check_of(e), Some(split), text_of(e));
+        }
+        if report.layout.is_empty() {
+            dataset.layout().clone_into(&mut report.layout);
+        }
+        let mut one = look_through(&mut report, &dataset, load, &mut copies);
+        one.left_out = faults.len();
+        one.published = published.map(|p| p[at]);
+        one.study_count = one.published.and_then(|_| {
+            let own = options.clone().with_protocol(Protocol::Paper).with_orientation(Orientation::AsStored);
+            let own = OpenOptions { unit: Unit::Slices, ..own };
+            open(name, root, split, &own).ok().map(|set| set.len())
+        });
+        if let (Some(n), Some(p)) = (one.study_count, one.published)
+            && n != p
+        {
+            let severity = if n < p { Severity::Warning } else { Severity::Note };
+            report.find(severity, "count", Some(split), format!("{n} cases in the study's part, published are {p}"));
+        }
         for i in 0..dataset.len() {
             if let Some(p) = dataset.patient(i) {
                 patients.entry(p).or_default().insert(split);
@@ -211,13 +270,13 @@ pub fn doctor_with(name: &str, root: &Path, options: &OpenOptions, load: &LoadOp
         }
         same
     });
+    report.shorten();
     Ok(report)
 }
 
 fn look_through(
     report: &mut DoctorReport,
     dataset: &Arc<dyn Dataset>,
-    published: Option<usize>,
     load: &LoadOptions,
     copies: &mut BTreeMap<[u8; 32], Vec<(Split, String, [u8; 32])>>,
 ) -> SplitReport {
@@ -225,7 +284,9 @@ fn look_through(
     let mut out = SplitReport {
         split,
         count: dataset.len(),
-        published,
+        study_count: None,
+        published: None,
+        left_out: 0,
         unreadable: Vec::new(),
         class_counts: dataset.task().class_names.iter().map(|c| (c.clone(), 0)).collect(),
         values: None,
@@ -233,6 +294,7 @@ fn look_through(
         patients: None,
     };
     let mut shapes: BTreeMap<[usize; 4], usize> = BTreeMap::new();
+    let mut bits: BTreeMap<u8, Vec<String>> = BTreeMap::new();
     let mut means = (0.0, 0usize);
     let worker = Arc::clone(dataset);
     for (i, result) in ordered(dataset.len(), load.threads, load.ahead, move |i| see(&*worker, i)) {
@@ -240,8 +302,8 @@ fn look_through(
         let seen = match result {
             Ok(seen) => seen,
             Err(e) => {
-                report.find(Severity::Error, check_of(&e), Some(split), format!("{id}: {e}"));
-                out.unreadable.push((id, e.to_string()));
+                report.find(Severity::Error, check_of(&e), Some(split), format!("{id}: {}", text_of(&e)));
+                out.unreadable.push((id, text_of(&e)));
                 continue;
             }
         };
@@ -256,6 +318,7 @@ fn look_through(
         range.max = range.max.max(seen.max);
         means = (means.0 + seen.mean, means.1 + 1);
         *shapes.entry(seen.shape).or_default() += 1;
+        bits.entry(seen.bits).or_default().push(id.clone());
         copies.entry(seen.hash).or_default().push((split, id, seen.label));
     }
     if let Some(range) = &mut out.values {
@@ -266,10 +329,12 @@ fn look_through(
     out.shapes.truncate(8);
     let distinct: BTreeSet<String> = (0..dataset.len()).filter_map(|i| dataset.patient(i)).collect();
     out.patients = (!distinct.is_empty()).then_some(distinct.len());
-    if let Some(n) = published
-        && n != out.count
-    {
-        report.find(Severity::Note, "count", Some(split), format!("{} cases, published are {n}", out.count));
+    if bits.len() > 1 {
+        let most = bits.iter().max_by_key(|(_, ids)| ids.len()).map_or(0, |(b, _)| *b);
+        for (other, ids) in bits.iter().filter(|(b, _)| **b != most) {
+            let message = format!("{other} bits where the rest has {most}: {}", some(ids));
+            report.find(Severity::Warning, "bit-depth", Some(split), message);
+        }
     }
     let empty: Vec<&str> = out.class_counts.iter().filter(|(_, n)| **n == 0).map(|(c, _)| c.as_str()).collect();
     if !empty.is_empty() {
@@ -301,6 +366,11 @@ fn see(dataset: &dyn Dataset, i: usize) -> Result<Seen> {
     };
     Ok(Seen {
         hash: dataset.fingerprint(i)?,
+        bits: match &sample.pixels {
+            Pixels::Image(image) => image.bit_depth,
+            Pixels::Slices(slices) => slices.first().map_or(0, |s| s.bit_depth),
+            Pixels::Volume(_) => 0,
+        },
         min,
         max,
         mean: sum / n.max(1) as f64,
@@ -310,11 +380,25 @@ fn see(dataset: &dyn Dataset, i: usize) -> Result<Seen> {
     })
 }
 
+/// An error with what lies behind it.
+fn text_of(e: &Error) -> String {
+    let mut text = e.to_string();
+    let mut next = std::error::Error::source(e);
+    while let Some(inner) = next {
+        let more = inner.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        next = inner.source();
+    }
+    text
+}
+
 /// The name of the check that an error belongs to.
 fn check_of(e: &Error) -> &'static str {
     match e {
         Error::Absent { .. } => "missing-file",
-        Error::Layout { .. } => "layout",
+        Error::Layout { .. } | Error::NoLayout { .. } => "layout",
         Error::Row { .. } => "table",
         Error::Unpaired { .. } => "unpaired",
         Error::Shape { .. } => "shape",
@@ -345,21 +429,38 @@ impl DoctorReport {
             (self.duplicates_within.clone(), "duplicate", "in one split"),
             (self.duplicates_across.clone(), "duplicate-across-splits", "in several splits"),
         ] {
-            let Some(first) = list.first() else { continue };
-            let ids: Vec<&str> = first.samples.iter().map(|(_, id)| id.as_str()).collect();
+            if list.is_empty() {
+                continue;
+            }
+            let equal = |d: &Duplicate| d.samples.iter().map(|(_, id)| id.as_str()).collect::<Vec<_>>().join(" = ");
+            let groups: Vec<String> = list.iter().map(equal).collect();
             let differ = list.iter().filter(|d| d.labels_differ).count();
             let labels = if differ > 0 { format!(", {differ} with different labels") } else { String::new() };
-            let message =
-                format!("{} images are there more than once {what}{labels}; first {}", list.len(), ids.join(" = "));
+            let message = format!("{} images are there more than once {what}{labels}: {}", list.len(), some(&groups));
             self.find(Severity::Warning, check, None, message);
         }
     }
 
     fn overlap(&mut self, patients: &BTreeMap<String, BTreeSet<Split>>) {
-        let both: Vec<&String> = patients.iter().filter(|(_, s)| s.len() > 1).map(|(p, _)| p).collect();
-        if let Some(first) = both.first() {
-            let message = format!("{} patients are in several splits, among them {first}", both.len());
+        let both: Vec<String> = patients.iter().filter(|(_, s)| s.len() > 1).map(|(p, _)| p.clone()).collect();
+        let told = self.findings.iter().any(|f| f.check == "patient-overlap");
+        if !both.is_empty() && !told {
+            let message = format!("{} patients are in several splits: {}", both.len(), some(&both));
             self.find(Severity::Error, "patient-overlap", None, message);
+        }
+    }
+
+    /// At most 50 findings of a kind in a split; the rest is counted.
+    fn shorten(&mut self) {
+        const SHOWN: usize = 50;
+        let mut seen: BTreeMap<(&'static str, Option<Split>, Severity), usize> = BTreeMap::new();
+        self.findings.retain(|f| {
+            let n = seen.entry((f.check, f.split, f.severity)).or_default();
+            *n += 1;
+            *n <= SHOWN
+        });
+        for ((check, split, severity), n) in seen.into_iter().filter(|(_, n)| *n > SHOWN) {
+            self.find(severity, check, split, format!("… and {} more of this kind", n - SHOWN));
         }
     }
 }

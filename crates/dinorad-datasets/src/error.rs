@@ -93,8 +93,18 @@ pub enum Error {
         /// Why, or what there is.
         why: String,
     },
+    /// A folder in which none of the forms of a data set was found.
+    #[error("{}: no {dataset} here; looked for {}", path.display(), looked_for.join("; or "))]
+    NoLayout {
+        /// The folder.
+        path: PathBuf,
+        /// The data set.
+        dataset: &'static str,
+        /// Its forms on disk.
+        looked_for: Vec<&'static str>,
+    },
     /// The same patients in two parts.
-    #[error("{}: {} patients are both in {a} and {b}", path.display(), patients.len())]
+    #[error("{}: {} patients are both in {a} and {b}: {}", path.display(), patients.len(), some(patients))]
     Overlap {
         /// The root or the table.
         path: PathBuf,
@@ -165,6 +175,16 @@ impl Error {
     pub(crate) fn label(path: &Path, value: impl ToString, allowed: impl Into<String>) -> Self {
         Error::Label { path: path.to_owned(), value: value.to_string(), allowed: allowed.into() }
     }
+}
+
+/// The first few of a list, and how many more there are.
+pub(crate) fn some(list: &[String]) -> String {
+    const SHOWN: usize = 20;
+    let mut text = list.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+    if list.len() > SHOWN {
+        text.push_str(&format!(" and {} more", list.len() - SHOWN));
+    }
+    text
 }
 
 /// Shorthand for this crate's results.

@@ -13,9 +13,6 @@ use crate::{
     files::{content_files, hash_files},
 };
 
-/// How many decoded volumes are kept for their neighbouring slices.
-const KEPT_VOLUMES: usize = 4;
-
 /// Where the pixels of a case are.
 #[derive(Debug, Clone)]
 pub(crate) enum Source {
@@ -139,6 +136,36 @@ pub(crate) struct Entry {
     pub(crate) patient: Option<String>,
     pub(crate) source: Source,
     pub(crate) answer: Answer,
+    /// The volume that a slice is of, where slices are cut here.
+    pub(crate) case: Option<String>,
+    /// The label as its table has it.
+    pub(crate) raw_label: Option<String>,
+}
+
+impl Entry {
+    pub(crate) fn new(id: impl Into<String>, patient: Option<String>, source: Source, answer: Answer) -> Self {
+        Self { id: id.into(), patient, source, answer, case: None, raw_label: None }
+    }
+
+    /// The slices `0..n` of a volume and of its label volume.
+    pub(crate) fn slices(
+        case: &str,
+        patient: Option<String>,
+        image: &Path,
+        channel: Option<usize>,
+        label: Option<&Path>,
+        n: usize,
+    ) -> impl Iterator<Item = Entry> {
+        (0..n).map(move |k| {
+            let source = Source::VolumeSlice { path: image.to_owned(), k, channel };
+            let answer = match label {
+                Some(label) => Answer::Mask(Mask::VolumeSlice { path: label.to_owned(), k }),
+                None => Answer::Known(Target::Unlabelled),
+            };
+            let entry = Entry::new(format!("{case}_{k:03}"), patient.clone(), source, answer);
+            Entry { case: Some(case.to_owned()), ..entry }
+        })
+    }
 }
 
 /// What holds for all cases.
@@ -151,6 +178,9 @@ pub(crate) struct Common {
     pub(crate) prepare: Prepare,
     pub(crate) options: OpenOptions,
     pub(crate) warnings: Vec<String>,
+    pub(crate) left_out: Vec<Error>,
+    /// The form of the data set that was found.
+    pub(crate) layout: &'static str,
 }
 
 /// A list of files behind [`Dataset`].
@@ -177,12 +207,13 @@ pub fn slice_of(volume: &Volume, k: usize, orientation: Orientation) -> Option<A
 
 impl Listed {
     pub(crate) fn new(common: Common, entries: Vec<Entry>) -> Self {
+        let budget = common.options.cache_bytes;
         Self {
             common,
             entries,
-            volumes: Recent::new(KEPT_VOLUMES),
-            masks: Recent::new(KEPT_VOLUMES),
-            digests: Recent::new(64),
+            volumes: Recent::new(budget, |v| v.data.len() * size_of::<f32>()),
+            masks: Recent::new(budget / 4, |m| m.len()),
+            digests: Recent::new(4096, |_| 1),
         }
     }
 
@@ -268,7 +299,7 @@ impl Listed {
                 Pixels::Volume(self.turned(dicom::read_series(folder, &options)?.0))
             }
         };
-        if pixels.values().any(|v| !v.is_finite()) {
+        if !pixels.is_finite() {
             return Err(Error::NotFinite { path: source.path().to_owned() });
         }
         if self.common.options.protocol == Protocol::Paper {
@@ -407,6 +438,14 @@ impl Dataset for Listed {
         self.entries.get(i).and_then(|e| e.patient.clone())
     }
 
+    fn case(&self, i: usize) -> String {
+        self.entries.get(i).map_or_else(String::new, |e| e.case.as_ref().unwrap_or(&e.id).clone())
+    }
+
+    fn raw_label(&self, i: usize) -> Option<String> {
+        self.entries.get(i).and_then(|e| e.raw_label.clone())
+    }
+
     fn target(&self, i: usize) -> Result<Target> {
         self.answer(&self.entry(i)?.answer)
     }
@@ -454,6 +493,14 @@ impl Dataset for Listed {
 
     fn warnings(&self) -> &[String] {
         &self.common.warnings
+    }
+
+    fn left_out(&self) -> Vec<&Error> {
+        self.common.left_out.iter().collect()
+    }
+
+    fn layout(&self) -> &str {
+        self.common.layout
     }
 }
 

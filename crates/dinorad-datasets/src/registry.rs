@@ -11,6 +11,7 @@ use serde::Serialize;
 use crate::{
     Dataset, Error, OpenOptions, Result,
     layouts::{csv_manifest, dicom_folder, image_folder, medmnist, msd, study},
+    split_table,
 };
 
 /// A data set or a general layout that can be opened by name.
@@ -27,6 +28,8 @@ pub struct Info {
     pub modality: &'static str,
     /// What is predicted.
     pub task: &'static str,
+    /// Names of the classes; none where the data name them.
+    pub classes: &'static [&'static str],
     /// Licence or terms of the data.
     pub licence: &'static str,
     /// Where to get it.
@@ -50,6 +53,7 @@ const fn general(
         title,
         modality: "any",
         task,
+        classes: &[],
         licence: "your own",
         source: "your own",
         layout,
@@ -61,7 +65,8 @@ const fn general(
 static INFOS: &[Info] = &[
     Info {
         name: "medmnist", aliases: &["medmnist+"], title: "MedMNIST v2 and MedMNIST+ (name the set itself to pick its file)", modality: "any",
-        task: "classification", licence: "CC BY 4.0 (DermaMNIST: CC BY-NC 4.0)", source: "https://medmnist.com",
+        task: "classification", classes: &[],
+        licence: "CC BY 4.0 (DermaMNIST: CC BY-NC 4.0)", source: "https://medmnist.com",
         layout: "NAME.npz, or a folder with it", published: None,
     },
     general("msd", &["nnunet", "decathlon"], "A folder with dataset.json: Medical Segmentation Decathlon, nnU-Net", "segmentation", "dataset.json, imagesTr/, labelsTr/"),
@@ -70,61 +75,73 @@ static INFOS: &[Info] = &[
     general("dicom", &["dicom-folder"], "A folder of DICOM studies", "none (no labels)", "files at any depth; one case per series"),
     Info {
         name: "nih", aliases: &["nihchestxray", "nih-chest-xray"], title: "NIH ChestX-ray14", modality: "X-ray", task: "multilabel classification",
+        classes: &study::NIH_CLASSES,
         licence: "free for research, attribution to the NIH Clinical Center", source: "https://nihcc.app.box.com/v/ChestXray-NIHCC",
-        layout: "labels.csv, {split}_list.txt, {split}/*.png", published: Some([76_522, 10_002, 25_596]),
+        layout: "Data_Entry_2017*.csv, train_val_list.txt, test_list.txt, images_0NN/images/*.png; or labels.csv, {split}_list.txt, {split}/*.png", published: Some([76_522, 10_002, 25_596]),
     },
     Info {
         name: "chexpert", aliases: &[], title: "CheXpert", modality: "X-ray", task: "multilabel classification",
+        classes: &study::CHEXPERT_CLASSES,
         licence: "Stanford University Dataset Research Use Agreement", source: "https://stanfordmlgroup.github.io/competitions/chexpert",
-        layout: "{split}.csv, {split}/patient*/study*/*.jpg", published: Some([191_027, 202, 518]),
+        layout: "CheXpert-v1.0[-small]/{train,valid}.csv and {train,valid}/; or {split}.csv, {split}/patient*/study*/*.jpg", published: Some([191_027, 202, 518]),
     },
     Info {
         name: "mc", aliases: &["montgomery", "montgomery-county"], title: "Montgomery County lung fields", modality: "X-ray", task: "segmentation",
+        classes: &study::MC_CLASSES,
         licence: "free for research, see its notice", source: "https://lhncbc.nlm.nih.gov",
-        layout: "{split}/*.png, ManualMask/{leftMask,rightMask}/", published: Some([69, 23, 46]),
+        layout: "MontgomerySet/CXR_png, ManualMask/{leftMask,rightMask}; or {split}/*.png, ManualMask/{leftMask,rightMask}/", published: Some([69, 23, 46]),
     },
     Info {
         name: "shenzhen", aliases: &[], title: "Shenzhen lung fields", modality: "X-ray", task: "segmentation",
+        classes: &study::SHENZHEN_CLASSES,
         licence: "free for research, see its notice", source: "https://lhncbc.nlm.nih.gov",
-        layout: "{split}/*.png, masks/*_mask.png", published: Some([361, 91, 114]),
+        layout: "ChinaSet_AllFiles/CXR_png and mask/*_mask.png; or {split}/*.png, masks/*_mask.png", published: Some([361, 91, 114]),
     },
     Info {
         name: "sars-cov-2-ct", aliases: &["sarscov2ct", "sars"], title: "SARS-CoV-2 CT", modality: "CT", task: "binary classification of scans",
-        licence: "see its page", source: "https://www.kaggle.com/datasets/plameneduardo/a-covid-multiclass-dataset-of-ct-scans",
-        layout: "{split}/PATIENT/N.png", published: Some([90, 50, 70]),
+        classes: &study::SARS_CLASSES,
+        licence: "see its page", source: "https://www.kaggle.com/datasets/plameneduardo/a-covid-multiclass-dataset-of-ct-scans, https://www.kaggle.com/datasets/plameneduardo/sarscov2-ctscan-dataset",
+        layout: "Covid, Healthy, Others with folders of patients; or COVID, non-COVID with pictures; or {split}/PATIENT/N.png", published: Some([90, 50, 70]),
     },
     Info {
         name: "brain-tumor", aliases: &["braintumor"], title: "Brain Tumor MRI (figshare)", modality: "MRI", task: "classification",
+        classes: &study::BRAIN_TUMOR_CLASSES,
         licence: "CC BY 4.0", source: "https://doi.org/10.6084/m9.figshare.1512427",
-        layout: "{split}/N.mat", published: Some([1_344, 718, 1_002]),
+        layout: "1.mat to 3064.mat, also in the folders of the archives; or {split}/N.mat", published: Some([1_344, 718, 1_002]),
     },
     Info {
         name: "btcv", aliases: &[], title: "Beyond the Cranial Vault, volumes", modality: "CT", task: "segmentation",
+        classes: &study::BTCV_CLASSES,
         licence: "registration at Synapse", source: "https://www.synapse.org/Synapse:syn3193805",
-        layout: "{split}/img/imgNNNN.nii.gz/FILE, {split}/label/labelNNNN.nii.gz/FILE", published: Some([15, 15, 20]),
+        layout: "RawData/{Training,Testing}/{img,label}; or {split}/img/imgNNNN.nii.gz/FILE, {split}/label/labelNNNN.nii.gz/FILE", published: Some([15, 15, 20]),
     },
     Info {
-        name: "btcv-slice", aliases: &["btcvslice"], title: "Beyond the Cranial Vault, slices cut before", modality: "CT", task: "segmentation",
+        name: "btcv-slice", aliases: &["btcvslice"], title: "Beyond the Cranial Vault, slices", modality: "CT", task: "segmentation",
+        classes: &study::BTCV_CLASSES,
         licence: "registration at Synapse", source: "https://www.synapse.org/Synapse:syn3193805",
-        layout: "{split}/img/*.npy, {split}/label/*.npy", published: None,
+        layout: "RawData/Training/{img,label}; or {split}/img/*.npy, {split}/label/*.npy", published: None,
     },
     Info {
-        name: "amos", aliases: &[], title: "AMOS abdominal organs, slices cut before", modality: "CT and MRI", task: "segmentation",
+        name: "amos", aliases: &[], title: "AMOS abdominal organs", modality: "CT and MRI", task: "segmentation",
+        classes: &study::AMOS_CLASSES,
         licence: "CC BY 4.0", source: "https://amos22.grand-challenge.org",
-        layout: "{split}/*.npy, labels/*.npy", published: Some([11_350, 2_770, 7_004]),
+        layout: "amos22/{imagesTr,labelsTr,imagesVa,labelsVa}; or {split}/*.npy, labels/*.npy", published: Some([11_350, 2_770, 7_004]),
     },
     Info {
         name: "msd-heart", aliases: &["msdheart"], title: "Decathlon Task02, left atrium", modality: "MRI", task: "segmentation",
+        classes: study::HEART_CLASSES,
         licence: "CC BY-SA 4.0", source: "http://medicaldecathlon.com",
         layout: "dataset.json as downloaded, or {split}/*.npy and labels/*.npy", published: Some([1_339, 450, 482]),
     },
     Info {
         name: "msd-hipp", aliases: &["msdhipp", "msd-hippocampus", "hippocampus"], title: "Decathlon Task04, hippocampus", modality: "MRI", task: "segmentation",
+        classes: study::HIPPOCAMPUS_CLASSES,
         licence: "CC BY-SA 4.0", source: "http://medicaldecathlon.com",
         layout: "dataset.json as downloaded, or {split}/*.npy and labels/*.npy", published: Some([4_230, 2_165, 2_875]),
     },
     Info {
         name: "msd-spleen", aliases: &["msdspleen"], title: "Decathlon Task09, spleen", modality: "CT", task: "segmentation",
+        classes: study::SPLEEN_CLASSES,
         licence: "CC BY-SA 4.0", source: "http://medicaldecathlon.com",
         layout: "dataset.json as downloaded, or {split}/*.npy and labels/*.npy", published: Some([1_268, 1_161, 1_221]),
     },
@@ -170,6 +187,9 @@ pub fn open(name: &str, root: &Path, split: Split, options: &OpenOptions) -> Res
         let known: Vec<&str> = INFOS.iter().map(|i| i.name).collect();
         return Err(Error::Unknown { got: name.to_owned(), known: known.join(", ") });
     };
+    if let Some(table) = &options.splits {
+        return split_table::open_part(name, root, split, options, table);
+    }
     let flag = name.trim().to_ascii_lowercase();
     match info.name {
         "medmnist" => medmnist::open(root, is_medmnist_flag(&flag).then_some(flag.as_str()), split, options),

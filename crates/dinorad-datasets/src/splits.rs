@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use dinorad_core::{Split, rng};
+use dinorad_core::{Split, Target, rng};
 use rand::{Rng, seq::SliceRandom};
 use serde::Serialize;
 
-use crate::{Error, Result};
+use crate::{Dataset, Error, Result};
 
 /// `k` positions spread over `0..n`: the first `k` of `numpy.arange(0, n, n/k).round()`, rounded
 /// half to even.
@@ -93,6 +93,8 @@ pub enum Rule {
     Tail {
         /// Units in val.
         val: usize,
+        /// Out of so many; scaled to any other number.
+        of: usize,
     },
     /// [`positions`] for val; test has a list of its own.
     ValPositions {
@@ -103,6 +105,11 @@ pub enum Rule {
     },
     /// Even positions are val, odd ones train; test has a folder of its own.
     EvenIsVal,
+    /// Every `val`-th unit from the first on is val; test has a folder of its own.
+    ValEveryNth {
+        /// Step for val.
+        val: usize,
+    },
 }
 
 impl Rule {
@@ -118,7 +125,7 @@ impl Rule {
             "msd-hipp" => Rule::Positions { test: 80, val: 60, of: 260 },
             "msd-spleen" => Rule::Positions { test: 15, val: 10, of: 41 },
             "btcv" => Rule::EvenIsVal,
-            "nih" => Rule::Tail { val: 10_002 },
+            "nih" => Rule::Tail { val: 10_002, of: 86_524 },
             "chexpert" => Rule::ValPositions { val: 10_000, of: 191_027 },
             _ => return None,
         })
@@ -141,12 +148,13 @@ impl Rule {
                 let test: Vec<usize> = (0..n).step_by(test.max(1)).collect();
                 Parts::cut(n, &test, |left| Ok((0..left).step_by(val.max(1)).collect()))
             }
-            Rule::Tail { val } if val > n => {
-                Err(Error::Parameter { what: "study split", why: format!("{val} of {n} units for val") })
+            Rule::Tail { val, of } => {
+                let val = scaled(val, of).min(n);
+                Parts::cut(n, &[], |left| Ok((left - val..left).collect()))
             }
-            Rule::Tail { val } => Parts::cut(n, &[], |left| Ok((left - val..left).collect())),
             Rule::ValPositions { val, of } => Parts::cut(n, &[], |left| some(left, scaled(val, of))),
-            Rule::EvenIsVal => Parts::cut(n, &[], |left| Ok((0..left).step_by(2).collect())),
+            Rule::EvenIsVal => Rule::ValEveryNth { val: 2 }.apply(n),
+            Rule::ValEveryNth { val } => Parts::cut(n, &[], |left| Ok((0..left).step_by(val.max(1)).collect())),
         }
     }
 }
@@ -225,6 +233,169 @@ pub fn by_patient(
     Ok(Parts::from_assignment(&parts))
 }
 
+/// The class of every case to stratify by: its class, the rarest of its findings, or none.
+pub(crate) fn strata(targets: &[&Target]) -> Vec<Option<usize>> {
+    let mut counts: BTreeMap<usize, usize> = BTreeMap::new();
+    for labels in targets.iter().filter_map(|t| if let Target::Labels(l) = t { Some(l) } else { None }) {
+        for c in (0..labels.len()).filter(|c| labels[*c] != 0) {
+            *counts.entry(c).or_default() += 1;
+        }
+    }
+    let of = |target: &&Target| match target {
+        Target::Class(c) => Some(*c),
+        Target::Labels(l) => (0..l.len()).filter(|c| l[*c] != 0).min_by_key(|c| (counts.get(c), *c)),
+        _ => None,
+    };
+    targets.iter().map(of).collect()
+}
+
+/// How a few cases of the training part are drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Draw {
+    /// [`positions`] over the cases in order: the study's few-shot draw (`n` shots in all) and its
+    /// systematic sample.
+    Positions {
+        /// How many.
+        n: usize,
+    },
+    /// [`few_shot_patients`]: the study's draw on NIH ChestX-ray14.
+    Patients {
+        /// Patients per finding.
+        shots: usize,
+    },
+    /// [`few_shot`], or [`few_shot_findings`] where there are several findings: seeded, the same
+    /// number for every class.
+    Balanced {
+        /// Cases per class.
+        shots: usize,
+        /// Seed of the draw.
+        seed: u64,
+    },
+}
+
+impl Draw {
+    /// The study's few-shot rule for a data set, by its name in the registry.
+    pub fn of_study(dataset: &str, shots: usize) -> Self {
+        match crate::registry::find(dataset).map(|i| i.name) {
+            Some("nih") => Draw::Patients { shots },
+            _ => Draw::Positions { n: shots },
+        }
+    }
+
+    /// The indices of the cases drawn from a part of a data set. Reads labels, not pixels.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] if there are too few cases, or the rule does not fit the task; what
+    /// [`Dataset::target`] says.
+    pub fn indices(self, dataset: &dyn Dataset) -> Result<Vec<usize>> {
+        let n = dataset.len();
+        let targets = || (0..n).map(|i| dataset.target(i)).collect::<Result<Vec<Target>>>();
+        let unfit =
+            |what: &str| Error::Parameter { what: "few-shot rule", why: format!("{} has {what}", dataset.id()) };
+        match self {
+            Draw::Positions { n: k } => positions(n, k),
+            Draw::Patients { shots } => {
+                let mut findings = Vec::with_capacity(n);
+                for target in targets()? {
+                    let Target::Labels(labels) = target else { return Err(unfit("no findings")) };
+                    findings.push(labels);
+                }
+                // The study sorts patients by number, which here is a hash: the first name of each
+                // patient's files sorts the same way.
+                let name = |i: usize| dataset.sample_id(i).rsplit('/').next().unwrap_or_default().to_owned();
+                let key = |i: usize| dataset.patient(i).unwrap_or_else(|| dataset.sample_id(i));
+                let mut first: BTreeMap<String, String> = BTreeMap::new();
+                for i in 0..n {
+                    let name = name(i);
+                    first.entry(key(i)).and_modify(|f| *f = name.clone().min(f.clone())).or_insert(name);
+                }
+                let patients: Vec<(String, String)> =
+                    (0..n).map(|i| (first.get(&key(i)).cloned().unwrap_or_default(), key(i))).collect();
+                few_shot_patients(&patients, &findings, shots)
+            }
+            Draw::Balanced { shots, seed } => {
+                let targets = targets()?;
+                let classes: Option<Vec<usize>> =
+                    targets.iter().map(|t| if let Target::Class(c) = t { Some(*c) } else { None }).collect();
+                if let Some(classes) = classes {
+                    return few_shot(&classes, dataset.task().n_classes(), shots, seed);
+                }
+                let findings: Option<Vec<Vec<u8>>> =
+                    targets.into_iter().map(|t| if let Target::Labels(l) = t { Some(l) } else { None }).collect();
+                few_shot_findings(&findings.ok_or_else(|| unfit("no classes to balance"))?, shots, seed)
+            }
+        }
+    }
+}
+
+/// The study's few-shot draw on NIH ChestX-ray14: `shots` patients per finding, each with all of
+/// their cases.
+///
+/// A patient stands for a finding if every one of their cases has it. For each finding in order the
+/// first `shots` such patients (by `Ord`) are taken; one who was taken for an earlier finding uses
+/// up a place without being taken again, as in the study. Patients whose cases share no finding are
+/// never drawn. In order of findings, patients, cases.
+///
+/// # Errors
+/// [`Error::Parameter`] if `shots` is 0 or the lists differ in length.
+///
+/// # Examples
+/// ```
+/// use dinorad_datasets::splits::few_shot_patients;
+/// let findings = [vec![1, 0], vec![1, 1], vec![0, 1]];
+/// assert_eq!(few_shot_patients(&["b", "b", "a"], &findings, 1)?, [0, 1, 2]);
+/// # Ok::<(), dinorad_datasets::Error>(())
+/// ```
+pub fn few_shot_patients<P: Ord>(patients: &[P], findings: &[Vec<u8>], shots: usize) -> Result<Vec<usize>> {
+    if shots == 0 || patients.len() != findings.len() {
+        let why = format!("{shots} per finding, {} patients, {} labels", patients.len(), findings.len());
+        return Err(Error::Parameter { what: "shots", why });
+    }
+    let mut cases: BTreeMap<&P, Vec<usize>> = BTreeMap::new();
+    for (i, p) in patients.iter().enumerate() {
+        cases.entry(p).or_default().push(i);
+    }
+    let n_findings = findings.iter().map(Vec::len).max().unwrap_or(0);
+    let mut taken = std::collections::BTreeSet::new();
+    let mut out = Vec::new();
+    for finding in 0..n_findings {
+        let always = |own: &Vec<usize>| own.iter().all(|i| findings[*i].get(finding).is_some_and(|v| *v != 0));
+        for (patient, own) in cases.iter().filter(|(_, own)| always(own)).take(shots) {
+            if taken.insert(*patient) {
+                out.extend_from_slice(own);
+            }
+        }
+    }
+    Ok(out)
+}
+
+/// At least `shots` cases with every finding that has so many, seeded, in ascending order; findings
+/// with fewer give all they have. The rarest finding chooses first, and what it chose counts for the
+/// others.
+///
+/// # Errors
+/// [`Error::Parameter`] if `shots` is 0.
+pub fn few_shot_findings(findings: &[Vec<u8>], shots: usize, seed: u64) -> Result<Vec<usize>> {
+    if shots == 0 {
+        return Err(Error::Parameter { what: "shots", why: "0 cases per finding".into() });
+    }
+    let n_findings = findings.iter().map(Vec::len).max().unwrap_or(0);
+    let has = |i: usize, f: usize| findings[i].get(f).is_some_and(|v| *v != 0);
+    let members = |f: usize| (0..findings.len()).filter(|i| has(*i, f)).collect::<Vec<usize>>();
+    let mut order: Vec<usize> = (0..n_findings).collect();
+    order.sort_by_key(|f| members(*f).len());
+    let mut taken = std::collections::BTreeSet::new();
+    for f in order {
+        let mut own = members(f);
+        own.shuffle(&mut rng::named(seed, &format!("few-shot class {f}")));
+        let already = own.iter().filter(|i| taken.contains(*i)).count();
+        own.retain(|i| !taken.contains(i));
+        taken.extend(own.into_iter().take(shots.saturating_sub(already)));
+    }
+    Ok(taken.into_iter().collect())
+}
+
 /// `shots` cases of every class, seeded, in ascending order.
 ///
 /// # Errors
@@ -292,6 +463,26 @@ mod tests {
         let rare = |p: &[usize]| p.iter().filter(|i| *i % 10 == 0).count();
         assert_eq!((rare(&parts.train), rare(&parts.val), rare(&parts.test)), (12, 4, 4));
         assert_ne!(parts, by_patient(&vec![None; 200], &classes, [0.6, 0.2, 0.2], 2).unwrap());
+    }
+
+    #[test]
+    fn patients_stand_for_what_all_their_cases_have() {
+        let findings = [vec![1, 0, 0], vec![1, 1, 0], vec![0, 1, 1], vec![1, 0, 0], vec![0, 0, 1]];
+        let draw = |shots| few_shot_patients(&["p2", "p2", "p1", "p3", "p4"], &findings, shots).unwrap();
+        // p2 has 0 always; p1 has 1 and 2; p3 has 0; p4 has 2, but p1 used up the only place
+        assert_eq!(draw(1), [0, 1, 2]);
+        assert_eq!(draw(2), [0, 1, 3, 2, 4]);
+        assert!(few_shot_patients(&["a"], &[], 1).is_err());
+    }
+
+    #[test]
+    fn findings_get_their_shots() {
+        let findings: Vec<Vec<u8>> = (0..60).map(|i| vec![u8::from(i % 2 == 0), u8::from(i % 20 == 0), 0]).collect();
+        let drawn = few_shot_findings(&findings, 2, 9).unwrap();
+        let of = |f: usize| drawn.iter().filter(|i| findings[**i][f] == 1).count();
+        assert_eq!((of(0), of(1), drawn.len()), (2, 2, 2), "the rare cases have the frequent finding too");
+        assert_eq!(drawn, few_shot_findings(&findings, 2, 9).unwrap());
+        assert_eq!(few_shot_findings(&findings, 5, 9).unwrap().len(), 5);
     }
 
     #[test]

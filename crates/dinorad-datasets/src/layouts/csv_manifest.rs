@@ -10,10 +10,11 @@ use rayon::prelude::*;
 
 use crate::{
     Dataset, Error, OpenOptions, Result,
+    faults::Faults,
     listed::{Answer, Colour, Common, Entry, Listed, Mask, Prepare, Source, Values, holds_volume},
     natural::natural_order,
     splits::{Parts, by_patient},
-    table::Table,
+    table::{Record, Table},
 };
 
 /// One line of the table, checked.
@@ -35,13 +36,14 @@ pub(crate) fn open(path: &Path, split: Split, options: &OpenOptions) -> Result<B
     let masks = table.has("mask") && !table.has("label");
     let answer_column = if masks { "mask" } else { "label" };
     table.need(answer_column)?;
-    let rows = rows(&table, &root, answer_column)?;
+    let mut faults = Faults::new(options);
+    let mut rows = rows(&table, &root, answer_column, &mut faults)?;
     let mut warnings = duplicates(&rows);
     let multilabel = !masks && rows.iter().any(|r| r.label.contains('|'));
     let (class_names, values) = if masks {
-        mask_classes(&rows, &root, options)?
+        mask_classes(&mut rows, &root, options, &mut faults)?
     } else {
-        let names = classes(&path, &rows, multilabel)?;
+        let names = classes(&path, &mut rows, multilabel, &mut faults)?;
         let n = names.len();
         (names, Values::plain(n))
     };
@@ -58,9 +60,10 @@ pub(crate) fn open(path: &Path, split: Split, options: &OpenOptions) -> Result<B
     let answers = rows.iter().map(|row| answer(row, &task, &root)).collect::<Result<Vec<_>>>()?;
     let parts = parts(&table, &rows, &answers, options)?;
     if options.protocol == Protocol::Strict && table.has("patient") {
-        patients_apart(&path, &rows, &parts, options)?;
+        patients_apart(&path, &rows, &parts, options, &mut faults)?;
     }
     let chosen = parts.of(split);
+    let left_out = faults.unless_empty(rows.len())?;
     if chosen.is_empty() {
         let why = format!(
             "{} rows: {} train, {} val, {} test",
@@ -74,11 +77,11 @@ pub(crate) fn open(path: &Path, split: Split, options: &OpenOptions) -> Result<B
     let entries: Vec<Entry> = chosen
         .iter()
         .filter_map(|i| Some((rows.get(*i)?, answers.get(*i)?)))
-        .map(|(row, answer)| Entry {
-            id: format!("{}#{}", row.given, row.line),
-            patient: row.patient.as_deref().map(|p| options.patient_hash(p)),
-            source: Source::File(row.path.clone()),
-            answer: answer.clone(),
+        .map(|(row, answer)| {
+            let id = format!("{}#{}", row.given, row.line);
+            let patient = row.patient.as_deref().map(|p| options.patient_hash(p));
+            let entry = Entry::new(id, patient, Source::File(row.path.clone()), answer.clone());
+            Entry { raw_label: (!masks).then(|| row.label.clone()), ..entry }
         })
         .collect();
     warnings.extend(table.warnings.iter().cloned());
@@ -91,6 +94,8 @@ pub(crate) fn open(path: &Path, split: Split, options: &OpenOptions) -> Result<B
         prepare: Prepare::Nothing,
         options: options.clone(),
         warnings,
+        left_out,
+        layout: "table of files",
     };
     Ok(Box::new(Listed::new(common, unique_ids(entries))))
 }
@@ -124,52 +129,68 @@ fn locate(path: &Path) -> Result<PathBuf> {
     }
 }
 
-fn rows(table: &Table, root: &Path, answer_column: &str) -> Result<Vec<Row>> {
+fn rows(table: &Table, root: &Path, answer_column: &str, faults: &mut Faults) -> Result<Vec<Row>> {
     let mut out = Vec::new();
     for record in &table.rows {
-        let line = record.line;
-        let given = table.get(record, "path").trim();
-        if given.is_empty() {
-            return Err(Error::row(&table.path, line, "empty path"));
-        }
-        let path = root.join(given);
-        if !path.exists() {
-            return Err(Error::row(&table.path, line, format!("{given} does not exist")));
-        }
-        let split = match table.get(record, "split").trim() {
-            _ if !table.has("split") => None,
-            text => {
-                let wrong =
-                    |_| Error::row(&table.path, line, format!("unknown split `{text}`, wanted train, val or test"));
-                Some(text.parse::<Split>().map_err(wrong)?)
-            }
-        };
-        let patient = table.get(record, "patient").trim();
-        out.push(Row {
-            line,
-            given: given.to_owned(),
-            path,
-            label: table.get(record, answer_column).trim().to_owned(),
-            split,
-            patient: (!patient.is_empty()).then(|| patient.to_owned()),
-        });
+        out.extend(faults.keep(row(table, record, root, answer_column))?);
     }
     Ok(out)
 }
 
-/// Sorted distinct names over all splits; whole numbers sort by value.
-fn classes(path: &Path, rows: &[Row], multilabel: bool) -> Result<Vec<String>> {
-    let mut names: BTreeSet<&str> = BTreeSet::new();
-    for row in rows {
-        if multilabel {
-            names.extend(row.label.split('|').map(str::trim).filter(|l| !l.is_empty()));
-        } else if row.label.is_empty() {
-            return Err(Error::row(path, row.line, "empty label"));
-        } else {
-            names.insert(&row.label);
+fn row(table: &Table, record: &Record, root: &Path, answer_column: &str) -> Result<Row> {
+    let line = record.line;
+    let given = table.get(record, "path").trim();
+    if given.is_empty() {
+        return Err(Error::row(&table.path, line, "empty path"));
+    }
+    let path = root.join(given);
+    if !path.exists() {
+        return Err(Error::row(&table.path, line, format!("{given} does not exist")));
+    }
+    let split = match table.get(record, "split").trim() {
+        _ if !table.has("split") => None,
+        text => {
+            let wrong = |_| Error::row(&table.path, line, format!("unknown split `{text}`, wanted train, val or test"));
+            Some(text.parse::<Split>().map_err(wrong)?)
+        }
+    };
+    let patient = table.get(record, "patient").trim();
+    Ok(Row {
+        line,
+        given: given.to_owned(),
+        path,
+        label: table.get(record, answer_column).trim().to_owned(),
+        split,
+        patient: (!patient.is_empty()).then(|| patient.to_owned()),
+    })
+}
+
+/// Keeps the rows that a check lets through, and what it makes of them.
+fn sift<T>(rows: &mut Vec<Row>, checked: Vec<Result<T>>, faults: &mut Faults) -> Result<Vec<T>> {
+    let mut out = Vec::new();
+    let mut kept = Vec::new();
+    for (row, result) in std::mem::take(rows).into_iter().zip(checked) {
+        if let Some(value) = faults.keep(result)? {
+            out.push(value);
+            kept.push(row);
         }
     }
-    let mut out: Vec<String> = names.into_iter().map(str::to_owned).collect();
+    *rows = kept;
+    Ok(out)
+}
+
+/// Sorted distinct names over all splits; whole numbers sort by value.
+fn classes(path: &Path, rows: &mut Vec<Row>, multilabel: bool, faults: &mut Faults) -> Result<Vec<String>> {
+    let names = |row: &Row| -> Result<Vec<String>> {
+        if multilabel {
+            let names = row.label.split('|').map(str::trim).filter(|l| !l.is_empty());
+            return Ok(names.map(str::to_owned).collect());
+        }
+        if row.label.is_empty() { Err(Error::row(path, row.line, "empty label")) } else { Ok(vec![row.label.clone()]) }
+    };
+    let checked = rows.iter().map(names).collect();
+    let names: BTreeSet<String> = sift(rows, checked, faults)?.into_iter().flatten().collect();
+    let mut out: Vec<String> = names.into_iter().collect();
     if out.iter().all(|n| n.parse::<u64>().is_ok()) {
         out.sort_by(|a, b| natural_order(a, b));
     }
@@ -178,7 +199,12 @@ fn classes(path: &Path, rows: &[Row], multilabel: bool) -> Result<Vec<String>> {
 
 /// The classes of the masks: the table has no names for them, so every mask is looked at once.
 /// Values 0 and 255 alone are background and foreground, else every value is its own class.
-fn mask_classes(rows: &[Row], root: &Path, options: &OpenOptions) -> Result<(Vec<String>, Values)> {
+fn mask_classes(
+    rows: &mut Vec<Row>,
+    root: &Path,
+    options: &OpenOptions,
+    faults: &mut Faults,
+) -> Result<(Vec<String>, Values)> {
     let read = dinorad_io::ReadOptions::default().with_limits(options.limits);
     let of_one = |row: &Row| -> Result<BTreeSet<u8>> {
         let path = mask_path(row, root)?;
@@ -191,8 +217,8 @@ fn mask_classes(rows: &[Row], root: &Path, options: &OpenOptions) -> Result<(Vec
         }
         Ok(found)
     };
-    let each = rows.par_iter().map(of_one).collect::<Result<Vec<_>>>()?;
-    let found: BTreeSet<u8> = each.into_iter().flatten().collect();
+    let checked: Vec<Result<BTreeSet<u8>>> = rows.par_iter().map(of_one).collect();
+    let found: BTreeSet<u8> = sift(rows, checked, faults)?.into_iter().flatten().collect();
     if found.contains(&255) && found.iter().all(|v| [0, 255].contains(v)) {
         return Ok((vec!["background".to_owned(), "foreground".to_owned()], Values::new(vec![0, 255])));
     }
@@ -264,12 +290,12 @@ fn duplicates(rows: &[Row]) -> Vec<String> {
         .collect()
 }
 
-fn patients_apart(path: &Path, rows: &[Row], parts: &Parts, options: &OpenOptions) -> Result<()> {
+fn patients_apart(path: &Path, rows: &[Row], parts: &Parts, options: &OpenOptions, faults: &mut Faults) -> Result<()> {
     let of = |s| -> BTreeSet<&str> { parts.of(s).iter().filter_map(|i| rows.get(*i)?.patient.as_deref()).collect() };
     for (a, b) in [(Split::Train, Split::Val), (Split::Train, Split::Test), (Split::Val, Split::Test)] {
         let both: Vec<String> = of(a).intersection(&of(b)).map(|p| options.patient_hash(p)).collect();
         if !both.is_empty() {
-            return Err(Error::Overlap { path: path.to_owned(), a, b, patients: both });
+            faults.keep::<()>(Err(Error::Overlap { path: path.to_owned(), a, b, patients: both }))?;
         }
     }
     Ok(())

@@ -3,22 +3,33 @@
 use std::path::Path;
 
 use dinorad_core::{Split, Target, Task, TaskKind};
+use dinorad_io::{Format, ReadOptions, dicom};
 
 use crate::{
     Dataset, Error, OpenOptions, Result,
     discover::{InputKind, discover},
+    faults::Faults,
     files::relative,
     listed::{Answer, Colour, Common, Entry, Listed, Prepare, Source, Values},
 };
 
-/// Every series below `root`, all in `train`: without labels there is nothing to divide.
+/// Every series below `root`, all in `train`: without labels there is nothing to divide. A DICOM file
+/// that is no part of a series, such as an X-ray, is a case by itself.
 pub(crate) fn open(root: &Path, split: Split, options: &OpenOptions) -> Result<Box<dyn Dataset>> {
+    let mut faults = Faults::new(options);
     let mut entries = Vec::new();
     let mut warnings = Vec::new();
     for input in discover(&[root.to_owned()]) {
-        let source = match &input.kind {
+        let (source, first) = match &input.kind {
             InputKind::Series { folder, uid, files } => {
-                Source::Series { folder: folder.clone(), uid: uid.clone(), files: files.clone() }
+                let source = Source::Series { folder: folder.clone(), uid: uid.clone(), files: files.clone() };
+                (source, files.first().cloned())
+            }
+            InputKind::File(Format::Dicom) => (Source::File(input.path.clone()), Some(input.path.clone())),
+            // text and the like beside the studies is said; a broken DICOM file is a fault
+            InputKind::Bad { reason } if is_dicom(&input.path) => {
+                faults.note(Error::layout(&input.path, reason));
+                continue;
             }
             InputKind::Bad { reason } => {
                 warnings.push(format!("{} left out: {reason}", relative(&input.path, root)));
@@ -29,7 +40,9 @@ pub(crate) fn open(root: &Path, split: Split, options: &OpenOptions) -> Result<B
                 continue;
             }
         };
-        entries.push(Entry { id: input.id, patient: None, source, answer: Answer::Known(Target::Unlabelled) });
+        let read = ReadOptions::default().with_limits(options.limits);
+        let patient = first.and_then(|f| dicom::hash_patient(&f, &read, |id| options.patient_hash(id)).ok().flatten());
+        entries.push(Entry::new(input.id, patient, source, Answer::Known(Target::Unlabelled)));
     }
     if entries.is_empty() {
         return Err(Error::layout(root, "no DICOM series below this folder"));
@@ -47,6 +60,12 @@ pub(crate) fn open(root: &Path, split: Split, options: &OpenOptions) -> Result<B
         prepare: Prepare::Nothing,
         options: options.clone(),
         warnings,
+        left_out: faults.unless_empty(1)?,
+        layout: "folder of DICOM studies",
     };
     Ok(Box::new(Listed::new(common, entries)))
+}
+
+fn is_dicom(path: &Path) -> bool {
+    path.is_dir() || matches!(dinorad_io::sniff(path), Ok(Format::Dicom))
 }

@@ -53,11 +53,9 @@ pub(crate) fn open(root: &Path, split: Split, options: &OpenOptions) -> Result<B
     if chosen.is_empty() {
         return Err(Error::NoSplit { path: root.to_owned(), split, why: format!("{n} files in all") });
     }
-    let entries = chosen.iter().filter_map(|i| cases.get(*i)).map(|(_, class, path)| Entry {
-        id: relative(path, root),
-        patient: None,
-        source: Source::File(path.clone()),
-        answer: Answer::Known(Target::Class(*class)),
+    let entries = chosen.iter().filter_map(|i| cases.get(*i)).map(|(_, class, path)| {
+        let answer = Answer::Known(Target::Class(*class));
+        Entry::new(relative(path, root), None, Source::File(path.clone()), answer)
     });
     let entries: Vec<Entry> = entries.collect();
     let kind = if class_names.len() == 2 { TaskKind::Binary } else { TaskKind::Multiclass };
@@ -71,6 +69,8 @@ pub(crate) fn open(root: &Path, split: Split, options: &OpenOptions) -> Result<B
         prepare: Prepare::Nothing,
         options: options.clone(),
         warnings: Vec::new(),
+        left_out: Vec::new(),
+        layout: if with_splits { "folders of splits and classes" } else { "folders of classes" },
     };
     Ok(Box::new(Listed::new(common, entries)))
 }

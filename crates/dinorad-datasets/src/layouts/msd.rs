@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::{
     Dataset, Error, OpenOptions, Result, Unit,
+    faults::Faults,
     files::{below, file_name, folder_files, stem},
     listed::{Answer, Colour, Common, Entry, Listed, Mask, Prepare, Source, Values, same_shape},
     natural::natural_order,
@@ -64,6 +65,11 @@ impl MsdFolder {
     /// # Errors
     /// [`Error::Absent`], [`Error::Unpaired`] or [`Error::Layout`], naming the file and the key.
     pub fn read(root: &Path) -> Result<Self> {
+        Self::read_with(root, &mut Faults::new(&OpenOptions::default()))
+    }
+
+    /// The same, with faults of single cases where the caller wants them.
+    fn read_with(root: &Path, faults: &mut Faults) -> Result<Self> {
         let path = root.join("dataset.json");
         if !path.is_file() {
             return Err(Error::Absent { path, what: "dataset.json" });
@@ -85,8 +91,8 @@ impl MsdFolder {
             separate: false,
         };
         match (json.get("training"), json["file_ending"].as_str()) {
-            (Some(list), _) => folder.decathlon(&path, list, json.get("test"))?,
-            (None, Some(ending)) => folder.nnunet(ending)?,
+            (Some(list), _) => folder.decathlon(&path, list, json.get("test"), faults)?,
+            (None, Some(ending)) => folder.nnunet(ending, faults)?,
             (None, None) => return Err(Error::layout(&path, "key `training` is missing")),
         }
         if folder.training.is_empty() {
@@ -101,7 +107,7 @@ impl MsdFolder {
         Ok(folder)
     }
 
-    fn decathlon(&mut self, path: &Path, list: &Value, test: Option<&Value>) -> Result<()> {
+    fn decathlon(&mut self, path: &Path, list: &Value, test: Option<&Value>, faults: &mut Faults) -> Result<()> {
         let entries = list.as_array().ok_or_else(|| Error::layout(path, "`training` is not a list"))?;
         for (i, entry) in entries.iter().enumerate() {
             let get = |key: &str| -> Result<PathBuf> {
@@ -110,9 +116,12 @@ impl MsdFolder {
                     .ok_or_else(|| Error::layout(path, format!("training[{i}] has no `{key}` path")))?;
                 below(&self.root, path, given)
             };
-            let (image, label) = (get("image")?, get("label")?);
-            pair(&image, &label)?;
-            self.training.push(MsdCase { name: stem(&image), image, label });
+            let case = || -> Result<MsdCase> {
+                let (image, label) = (get("image")?, get("label")?);
+                pair(&image, &label)?;
+                Ok(MsdCase { name: stem(&image), image, label })
+            };
+            self.training.extend(faults.keep(case())?);
         }
         for (i, entry) in test.and_then(Value::as_array).into_iter().flatten().enumerate() {
             let given = entry.as_str().or_else(|| entry["image"].as_str());
@@ -122,7 +131,7 @@ impl MsdFolder {
         Ok(())
     }
 
-    fn nnunet(&mut self, ending: &str) -> Result<()> {
+    fn nnunet(&mut self, ending: &str, faults: &mut Faults) -> Result<()> {
         self.separate = true;
         let first = format!("_0000{ending}");
         let cases = |folder: &Path| -> Result<Vec<PathBuf>> {
@@ -133,8 +142,9 @@ impl MsdFolder {
         for image in cases(&self.root.join("imagesTr"))? {
             let name = file_name(&image).trim_end_matches(&first).to_owned();
             let label = self.root.join("labelsTr").join(format!("{name}{ending}"));
-            pair(&image, &label)?;
-            self.training.push(MsdCase { name, image, label });
+            if faults.keep(pair(&image, &label))?.is_some() {
+                self.training.push(MsdCase { name, image, label });
+            }
         }
         let test = self.root.join("imagesTs");
         if test.is_dir() {
@@ -236,7 +246,8 @@ fn channels(json: &Value) -> Vec<String> {
 
 /// Opens `root` under the registry name `id`.
 pub(crate) fn open(id: &str, root: &Path, split: Split, options: &OpenOptions) -> Result<Box<dyn Dataset>> {
-    let folder = MsdFolder::read(root)?;
+    let mut faults = Faults::new(options);
+    let folder = MsdFolder::read_with(root, &mut faults)?;
     let (cases, parts) = folder.parts(id, options)?;
     let chosen = parts.of(split);
     if chosen.is_empty() {
@@ -244,30 +255,29 @@ pub(crate) fn open(id: &str, root: &Path, split: Split, options: &OpenOptions) -
         return Err(Error::NoSplit { path: root.to_owned(), split, why });
     }
     let mut entries = Vec::new();
-    for i in chosen {
-        let Some(case) = cases.get(*i) else { continue };
-        let (image, channel) = folder.channel(case, options.channel)?;
-        let slices = check_pair(&image, channel, &case.label, options)?;
+    for case in chosen.iter().filter_map(|i| cases.get(*i)) {
+        let files = || -> Result<(PathBuf, Option<usize>, usize)> {
+            let (image, channel) = folder.channel(case, options.channel)?;
+            let slices = check_pair(&image, channel, &case.label, options)?;
+            Ok((image, channel, slices))
+        };
+        let Some((image, channel, slices)) = faults.keep(files())? else { continue };
         let patient = Some(options.patient_hash(&case.name));
         match options.unit {
-            Unit::Volumes => entries.push(Entry {
-                id: case.name.clone(),
-                patient,
-                source: Source::Volume { path: image, channel },
-                answer: Answer::Mask(Mask::Volume(case.label.clone())),
-            }),
-            Unit::Slices => entries.extend((0..slices).map(|k| Entry {
-                id: format!("{}_{k:03}", case.name),
-                patient: patient.clone(),
-                source: Source::VolumeSlice { path: image.clone(), k, channel },
-                answer: Answer::Mask(Mask::VolumeSlice { path: case.label.clone(), k }),
-            })),
+            Unit::Volumes => {
+                let answer = Answer::Mask(Mask::Volume(case.label.clone()));
+                entries.push(Entry::new(&case.name, patient, Source::Volume { path: image, channel }, answer));
+            }
+            Unit::Slices => {
+                entries.extend(Entry::slices(&case.name, patient, &image, channel, Some(&case.label), slices));
+            }
         }
     }
     if options.protocol == Protocol::Paper {
         // the study cut first and sorted the names of the slices as text
         entries.sort_by(|a, b| a.id.cmp(&b.id));
     }
+    let left_out = faults.unless_empty(entries.len())?;
     let task = Task {
         kind: TaskKind::Segmentation,
         class_names: folder.class_names.clone(),
@@ -286,6 +296,8 @@ pub(crate) fn open(id: &str, root: &Path, split: Split, options: &OpenOptions) -
         },
         options: options.clone(),
         warnings: folder.warnings.clone(),
+        left_out,
+        layout: "dataset.json with volumes",
     };
     Ok(Box::new(Listed::new(common, entries)))
 }
@@ -297,11 +309,10 @@ pub(crate) fn open(id: &str, root: &Path, split: Split, options: &OpenOptions) -
 pub fn open_unlabelled(root: &Path, options: &OpenOptions) -> Result<Box<dyn Dataset>> {
     let folder = MsdFolder::read(root)?;
     let channel = (folder.channels.len() > 1 && !folder.separate).then_some(options.channel);
-    let entries = folder.test.iter().map(|path| Entry {
-        id: stem(path),
-        patient: Some(options.patient_hash(&stem(path))),
-        source: Source::Volume { path: path.clone(), channel },
-        answer: Answer::Known(Target::Unlabelled),
+    let entries = folder.test.iter().map(|path| {
+        let patient = Some(options.patient_hash(&stem(path)));
+        let source = Source::Volume { path: path.clone(), channel };
+        Entry::new(stem(path), patient, source, Answer::Known(Target::Unlabelled))
     });
     let task = Task { kind: TaskKind::Segmentation, class_names: folder.class_names.clone(), is_3d: true };
     let common = Common {
@@ -313,12 +324,14 @@ pub fn open_unlabelled(root: &Path, options: &OpenOptions) -> Result<Box<dyn Dat
         prepare: Prepare::Nothing,
         options: options.clone(),
         warnings: folder.warnings.clone(),
+        left_out: Vec::new(),
+        layout: "dataset.json with volumes",
     };
     Ok(Box::new(Listed::new(common, entries.collect())))
 }
 
 /// Compares the headers of image and label, and returns the number of slices as they will be cut.
-fn check_pair(image: &Path, channel: Option<usize>, label: &Path, options: &OpenOptions) -> Result<usize> {
+pub(crate) fn check_pair(image: &Path, channel: Option<usize>, label: &Path, options: &OpenOptions) -> Result<usize> {
     let (of_image, of_label) = (nifti::read_header(image)?, nifti::read_header(label)?);
     let dhw = |h: &nifti::Header| -> Vec<usize> { h.volume_dims().iter().rev().map(|n| *n as usize).collect() };
     same_shape(label, &dhw(&of_label), &dhw(&of_image))?;

@@ -1,29 +1,107 @@
-//! Brain Tumor MRI: `{split}/<n>.mat` with `cjdata/{image,label,PID}`.
+//! Brain Tumor MRI: MATLAB files `<n>.mat` with `cjdata/{image,label,PID}`.
+//!
+//! As downloaded: 1.mat to 3064.mat in the folders of the four archives, or in one folder, with
+//! `cvind.mat`, which is not needed. Prepared: `{split}/<n>.mat`.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use dinorad_core::{Split, Target, TaskKind};
 use dinorad_io::{ReadOptions, mat::MatFile};
 use dinorad_transforms::PercentileRule;
 use rayon::prelude::*;
 
-use super::{Traits, files};
+use super::{
+    DOWNLOADED, PREPARED, Traits,
+    cut::{Case, cut},
+    files, has_split_folders, has_suffix, no_layout,
+};
 use crate::{
-    Dataset, Error, OpenOptions, Result,
-    files::relative,
+    Dataset, Error, OpenOptions, Result, Rule,
+    faults::Faults,
+    files::{folder_files, relative, stem, sub_folders},
     listed::{Answer, Entry, Prepare, Source},
 };
 
-const CLASSES: [&str; 3] = ["meningioma", "glioma", "pituitary"];
+/// In order of the labels 1, 2, 3.
+pub(crate) const CLASSES: [&str; 3] = ["meningioma", "glioma", "pituitary"];
+
+fn traits(layout: &'static str) -> Traits {
+    Traits {
+        prepare: Prepare::Percentiles(PercentileRule::ZeroBelow),
+        layout,
+        ..Traits::new("brain-tumor", TaskKind::Multiclass, &CLASSES)
+    }
+}
 
 pub(super) fn open(root: &Path, split: Split, options: &OpenOptions) -> Result<Box<dyn Dataset>> {
-    let paths = files(root, &root.join(split.to_string()), "mat", split, options)?;
-    let entries = paths.into_par_iter().map(|path| entry(path, root, options)).collect::<Result<Vec<_>>>()?;
-    let traits = Traits {
-        prepare: Prepare::Percentiles(PercentileRule::ZeroBelow),
-        ..Traits::new("brain-tumor", TaskKind::Multiclass, &CLASSES)
-    };
-    Ok(traits.dataset(split, options, entries, Vec::new()))
+    let mut faults = Faults::new(options);
+    if has_split_folders(root) {
+        let paths = files(root, &root.join(split.to_string()), "mat", split, options)?;
+        let mut entries = Vec::new();
+        for (entry, _) in read_all(paths, root, options, &mut faults)? {
+            entries.push(entry);
+        }
+        return traits(PREPARED).dataset(root, split, options, entries, Vec::new(), faults);
+    }
+    let numbered = numbered(root)?;
+    if numbered.is_empty() {
+        let looked_for = ["1.mat, 2.mat … here or one folder below (the archives of figshare)", "{split}/*.mat"];
+        return Err(no_layout(root, "brain-tumor", &looked_for));
+    }
+    let mut warnings = Vec::new();
+    let last = numbered.keys().next_back().copied().unwrap_or(0);
+    let gaps: Vec<String> = (1..=last).filter(|n| !numbered.contains_key(n)).map(|n| format!("{n}.mat")).collect();
+    if !gaps.is_empty() {
+        warnings.push(format!("{} files are missing below {last}.mat: {}", gaps.len(), crate::error::some(&gaps)));
+    }
+    let read = read_all(numbered.into_values().collect(), root, options, &mut faults)?;
+    // patients in order of first appearance over the numbers
+    let mut ranks: BTreeMap<String, usize> = BTreeMap::new();
+    let mut cases = Vec::new();
+    for (entry, patient) in read {
+        let next = ranks.len();
+        let unit = *ranks.entry(patient).or_insert(next);
+        cases.push(Case::new(entry, unit));
+    }
+    let rule = Rule::of("brain-tumor").unwrap_or(Rule::Positions { test: 70, val: 50, of: 233 });
+    let entries = cut(cases, ranks.len(), rule, split, options)?;
+    traits(DOWNLOADED).dataset(root, split, options, entries, warnings, faults)
+}
+
+/// The files whose names are numbers, here or one folder below.
+fn numbered(root: &Path) -> Result<BTreeMap<u64, PathBuf>> {
+    let mut out = BTreeMap::new();
+    let mut folders = vec![root.to_owned()];
+    folders.extend(sub_folders(root)?);
+    for folder in folders {
+        for file in folder_files(&folder)?.into_iter().filter(|f| has_suffix(f, "mat")) {
+            let Ok(number) = stem(&file).parse::<u64>() else { continue };
+            if let Some(other) = out.insert(number, file.clone()) {
+                return Err(Error::layout(&file, format!("{} has the same number", other.display())));
+            }
+        }
+    }
+    Ok(out)
+}
+
+/// The entries with what tells their patients apart: the hash, or the file where there is none.
+fn read_all(
+    paths: Vec<PathBuf>,
+    root: &Path,
+    options: &OpenOptions,
+    faults: &mut Faults,
+) -> Result<Vec<(Entry, String)>> {
+    let read: Vec<Result<Entry>> = paths.into_par_iter().map(|path| entry(path, root, options)).collect();
+    let mut out = Vec::new();
+    for result in read {
+        let Some(entry) = faults.keep(result)? else { continue };
+        let patient = entry.patient.clone().unwrap_or_else(|| entry.id.clone());
+        out.push((entry, patient));
+    }
+    Ok(out)
 }
 
 /// Reads label and patient, not the pixels.
@@ -33,10 +111,8 @@ fn entry(path: PathBuf, root: &Path, options: &OpenOptions) -> Result<Entry> {
     let class = (1..=CLASSES.len()).find(|c| *c as f64 == label);
     let class = class.ok_or_else(|| Error::label(&path, label, "1, 2, 3"))? - 1;
     let patient = file.text("cjdata/PID").ok().filter(|p| !p.trim().is_empty());
-    Ok(Entry {
-        id: relative(&path, root),
-        patient: patient.map(|p| options.patient_hash(&p)),
-        source: Source::BrainTumor(path),
-        answer: Answer::Known(Target::Class(class)),
-    })
+    let patient = patient.map(|p| options.patient_hash(&p));
+    let id = relative(&path, root);
+    let entry = Entry::new(id, patient, Source::BrainTumor(path), Answer::Known(Target::Class(class)));
+    Ok(Entry { raw_label: Some(label.to_string()), ..entry })
 }

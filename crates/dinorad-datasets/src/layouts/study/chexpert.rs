@@ -1,18 +1,25 @@
-//! CheXpert: `{split}.csv` and `{split}/patient*/study*/*.jpg`.
+//! CheXpert.
+//!
+//! As downloaded: `train.csv`, `valid.csv`, where they were released `test_labels.csv` or `test.csv`,
+//! and `{train,valid,test}/patient*/study*/*.jpg`, in `CheXpert-v1.0` or `CheXpert-v1.0-small`.
+//! Prepared: `{split}.csv` and `{split}/patient*/study*/*.jpg`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use dinorad_core::{Split, Target, TaskKind};
 
-use super::Traits;
+use super::{DOWNLOADED, PREPARED, Traits, has_split_folders, home, no_layout};
 use crate::{
     Dataset, Error, OpenOptions, Result, Uncertain,
+    faults::Faults,
     listed::{Answer, Colour, Entry, Source},
-    table::Table,
+    table::{Record, Table},
 };
 
-/// The five findings of the competition.
-const FINDINGS: [&str; 5] = ["Cardiomegaly", "Edema", "Consolidation", "Atelectasis", "Pleural Effusion"];
+/// The five findings of the competition, and the study's extra class for uncertain ones.
+pub(crate) const CLASSES: [&str; 6] =
+    ["Cardiomegaly", "Edema", "Consolidation", "Atelectasis", "Pleural Effusion", "Uncertain"];
+const FINDINGS: [&str; 5] = [CLASSES[0], CLASSES[1], CLASSES[2], CLASSES[3], CLASSES[4]];
 
 /// What a cell says.
 #[derive(Clone, Copy, PartialEq)]
@@ -22,66 +29,107 @@ enum Cell {
     Unsure,
 }
 
+/// Where the rows of a split are, and the folder that their paths continue in.
+struct Place {
+    table: PathBuf,
+    folder: PathBuf,
+    layout: &'static str,
+}
+
 pub(super) fn open(root: &Path, split: Split, options: &OpenOptions) -> Result<Box<dyn Dataset>> {
-    let table = Table::read(&root.join(format!("{split}.csv")))?;
+    let Place { table, folder, layout } = place(root, split)?;
+    let table = Table::read(&table)?;
     table.need("Path")?;
     for finding in FINDINGS {
         table.need(finding)?;
     }
+    let mut faults = Faults::new(options);
     let mut entries = Vec::new();
     let mut unsure_left_out = 0;
     for record in &table.rows {
-        let given = table.get(record, "Path").trim();
-        if given.contains("lateral") {
+        if table.get(record, "Path").contains("lateral") {
             continue;
         }
-        let mut cells = [Cell::No; 5];
-        for (cell, finding) in cells.iter_mut().zip(FINDINGS) {
-            let text = table.get(record, finding).trim();
-            *cell = match text.parse::<f64>() {
-                _ if text.is_empty() => Cell::No,
-                Ok(0.0) => Cell::No,
-                Ok(1.0) => Cell::Yes,
-                Ok(-1.0) => Cell::Unsure,
-                _ => {
-                    let what = format!("{finding} is `{text}`, wanted 1, 0, -1 or nothing");
-                    return Err(Error::row(&table.path, record.line, what));
-                }
-            };
+        match faults.keep(row(&table, record, &folder, root, options))? {
+            Some(Some(entry)) => entries.push(entry),
+            Some(None) => unsure_left_out += 1,
+            None => {}
         }
-        let Some(labels) = labels(&cells, options.uncertain) else {
-            unsure_left_out += 1;
-            continue;
+    }
+    let classes = if options.uncertain == Uncertain::ExtraClass { &CLASSES[..] } else { &FINDINGS };
+    let mut warnings = table.warnings.clone();
+    if unsure_left_out > 0 {
+        warnings.push(format!("{unsure_left_out} cases with an uncertain finding are left out"));
+    }
+    let traits = Traits { colour: Colour::Gray, layout, ..Traits::new("chexpert", TaskKind::Multilabel, classes) };
+    traits.dataset(root, split, options, entries, warnings, faults)
+}
+
+fn place(root: &Path, split: Split) -> Result<Place> {
+    let downloaded = |f: &Path| f.join("valid.csv").is_file() || f.join("valid").is_dir();
+    if let Some(home) = home(root, downloaded)? {
+        let (tables, folder): (&[&str], _) = match split {
+            Split::Train => (&["train.csv"], "train"),
+            Split::Val => (&["valid.csv"], "valid"),
+            Split::Test => (&["test_labels.csv", "test.csv", "groundtruth.csv"], "test"),
         };
-        // `CheXpert-v1.0/train/patient1/…` or `test/patient1/…`: what follows is below `<root>/<split>/`
-        let Some(at) = given.split('/').position(|part| part.starts_with("patient")) else {
-            return Err(Error::row(&table.path, record.line, "Path has no component `patient…`"));
+        let table = tables.iter().map(|t| home.join(t)).find(|t| t.is_file());
+        let folder = home.join(folder);
+        let layout = DOWNLOADED;
+        return match (table, split) {
+            (Some(table), _) => Ok(Place { table, folder, layout }),
+            (None, Split::Test) => {
+                let why = "no test_labels.csv: the labels of the test part are a release of their own".to_owned();
+                Err(Error::NoSplit { path: root.to_owned(), split, why })
+            }
+            // the error of a table that is not there
+            (None, _) => Ok(Place { table: home.join(tables[0]), folder, layout }),
         };
-        let rest: Vec<&str> = given.split('/').skip(at).collect();
-        let path = crate::files::below(&root.join(split.to_string()), &table.path, &rest.join("/"))?;
-        if !path.is_file() {
-            return Err(Error::Absent { path, what: "the image of a row" });
-        }
-        entries.push(Entry {
-            id: format!("{split}/{}", rest.join("/")),
-            patient: rest.first().map(|p| options.patient_hash(p)),
-            source: Source::File(path),
-            answer: Answer::Known(Target::Labels(labels)),
-        });
     }
-    if entries.is_empty() {
-        return Err(Error::NoSplit { path: root.to_owned(), split, why: "no frontal views".into() });
+    let tables = ["train.csv", "val.csv", "test.csv"];
+    if has_split_folders(root) || tables.iter().any(|t| root.join(t).is_file()) {
+        let name = split.to_string();
+        return Ok(Place { table: root.join(format!("{name}.csv")), folder: root.join(name), layout: PREPARED });
     }
-    let mut classes = FINDINGS.to_vec();
-    if options.uncertain == Uncertain::ExtraClass {
-        classes.push("Uncertain");
+    let looked_for = [
+        "train.csv and valid.csv with train/ and valid/ (CheXpert-v1.0)",
+        "{split}.csv with {split}/patient*/study*/*.jpg",
+    ];
+    Err(no_layout(root, "chexpert", &looked_for))
+}
+
+/// The case of a row; nothing if its uncertain findings leave it out.
+fn row(table: &Table, record: &Record, folder: &Path, root: &Path, options: &OpenOptions) -> Result<Option<Entry>> {
+    let mut cells = [Cell::No; 5];
+    for (cell, finding) in cells.iter_mut().zip(FINDINGS) {
+        let text = table.get(record, finding).trim();
+        *cell = match text.parse::<f64>() {
+            _ if text.is_empty() => Cell::No,
+            Ok(0.0) => Cell::No,
+            Ok(1.0) => Cell::Yes,
+            Ok(-1.0) => Cell::Unsure,
+            _ => {
+                let what = format!("{finding} is `{text}`, wanted 1, 0, -1 or nothing");
+                return Err(Error::row(&table.path, record.line, what));
+            }
+        };
     }
-    let warnings = match unsure_left_out {
-        0 => Vec::new(),
-        n => vec![format!("{n} images with an uncertain finding are left out")],
+    let Some(labels) = labels(&cells, options.uncertain) else { return Ok(None) };
+    // `CheXpert-v1.0/train/patient1/…` or `test/patient1/…`: what follows is below the folder of the split
+    let given = table.get(record, "Path").trim();
+    let Some(at) = given.split('/').position(|part| part.starts_with("patient")) else {
+        return Err(Error::row(&table.path, record.line, "Path has no component `patient…`"));
     };
-    let traits = Traits { colour: Colour::Gray, ..Traits::new("chexpert", TaskKind::Multilabel, &classes) };
-    Ok(traits.dataset(split, options, entries, warnings))
+    let rest: Vec<&str> = given.split('/').skip(at).collect();
+    let path = crate::files::below(folder, &table.path, &rest.join("/"))?;
+    if !path.is_file() {
+        return Err(Error::Absent { path, what: "the image of a row" });
+    }
+    let patient = rest.first().map(|p| options.patient_hash(p));
+    let id = crate::files::relative(&path, root);
+    let entry = Entry::new(id, patient, Source::File(path), Answer::Known(Target::Labels(labels)));
+    let stored = |f: &&str| format!("{f}={}", table.get(record, f).trim());
+    Ok(Some(Entry { raw_label: Some(FINDINGS.iter().map(stored).collect::<Vec<_>>().join("|")), ..entry }))
 }
 
 /// 0 and 1 per class, or nothing if the case is to be left out.
@@ -109,5 +157,13 @@ mod tests {
         assert_eq!(labels(&cells, Uncertain::Zeros).unwrap(), [1, 0, 0, 0, 0]);
         assert_eq!(labels(&cells, Uncertain::Ones).unwrap(), [1, 1, 0, 0, 0]);
         assert_eq!(labels(&cells, Uncertain::Ignore), None);
+    }
+
+    #[test]
+    fn rules_have_names() {
+        for rule in [Uncertain::ExtraClass, Uncertain::Zeros, Uncertain::Ones, Uncertain::Ignore] {
+            assert_eq!(rule.to_string().parse::<Uncertain>().unwrap(), rule);
+        }
+        assert!("maybe".parse::<Uncertain>().is_err());
     }
 }

@@ -1,58 +1,163 @@
 //! Lung fields: Montgomery County and Shenzhen.
+//!
+//! As downloaded: `CXR_png/*.png` with `ManualMask/{leftMask,rightMask}` or `mask/*_mask.png`, in
+//! `MontgomerySet`, `ChinaSet_AllFiles` or any other folder; `ClinicalReadings` is not needed.
+//! Prepared: `{split}/*.png` in place of `CXR_png`, and `masks` for Shenzhen.
 
-use std::path::Path;
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use dinorad_core::{Split, TaskKind};
 
-use super::{Traits, files};
+use super::{
+    DOWNLOADED, PREPARED, Traits,
+    cut::{Case, cut},
+    files, has_split_folders, has_suffix, home, no_layout, orphans,
+};
 use crate::{
-    Dataset, Error, OpenOptions, Result,
-    files::{file_name, relative, stem},
+    Dataset, Error, OpenOptions, Result, Rule,
+    faults::Faults,
+    files::{file_name, folder_files, relative, stem, sub_folders},
     listed::{Answer, Colour, Entry, Mask, Source, Values},
 };
 
-/// `{split}/*.png` with `ManualMask/leftMask` and `ManualMask/rightMask`.
+pub(crate) const MC_CLASSES: [&str; 3] = ["background", "left_lung", "right_lung"];
+pub(crate) const SHENZHEN_CLASSES: [&str; 2] = ["background", "lung"];
+
+/// Where the pictures are downloaded to.
+const PICTURES: &str = "CXR_png";
+
 pub(super) fn open_mc(root: &Path, split: Split, options: &OpenOptions) -> Result<Box<dyn Dataset>> {
-    let mut entries = Vec::new();
-    for path in files(root, &root.join(split.to_string()), "png", split, options)? {
-        let mask = |side: &str| root.join("ManualMask").join(side).join(file_name(&path));
-        let (left, right) = (mask("leftMask"), mask("rightMask"));
+    let (home, layout) = match home(root, |f| f.join(PICTURES).is_dir())? {
+        Some(home) => (home, DOWNLOADED),
+        None if has_split_folders(root) || root.join("ManualMask").is_dir() => (root.to_owned(), PREPARED),
+        None => {
+            let looked_for = [
+                "CXR_png/*.png with ManualMask/leftMask and ManualMask/rightMask (MontgomerySet)",
+                "{split}/*.png with ManualMask/leftMask and ManualMask/rightMask",
+            ];
+            return Err(no_layout(root, "mc", &looked_for));
+        }
+    };
+    let mask = |side: &str, name: &str| home.join("ManualMask").join(side).join(name);
+    let entry = |path: PathBuf| -> Result<Entry> {
+        let name = file_name(&path);
+        let (left, right) = (mask("leftMask", &name), mask("rightMask", &name));
         for (mask, missing) in [(&left, "left mask"), (&right, "right mask")] {
             if !mask.is_file() {
                 return Err(Error::Unpaired { path, missing, expected: mask.clone() });
             }
         }
-        entries.push(Entry {
-            id: relative(&path, root),
-            patient: Some(options.patient_hash(&stem(&path))),
-            source: Source::File(path),
-            answer: Answer::Mask(Mask::TwoPictures(left, right)),
-        });
+        let patient = Some(options.patient_hash(&stem(&path)));
+        Ok(Entry::new(relative(&path, root), patient, Source::File(path), Answer::Mask(Mask::TwoPictures(left, right))))
+    };
+    let traits = Traits { colour: Colour::Gray, layout, ..Traits::new("mc", TaskKind::Segmentation, &MC_CLASSES) };
+    let known = known_pictures(&home)?;
+    let mut warnings = Vec::new();
+    for side in ["leftMask", "rightMask"] {
+        warnings.extend(orphans(&home.join("ManualMask").join(side), ".png", |n| known.contains(n))?);
     }
-    let classes = ["background", "left_lung", "right_lung"];
-    let traits = Traits { colour: Colour::Gray, ..Traits::new("mc", TaskKind::Segmentation, &classes) };
-    Ok(traits.dataset(split, options, entries, Vec::new()))
+    Pictures { root, home: &home, split, options }.open(traits, "mc", &entry, |_| true, warnings)
 }
 
-/// `{split}/*.png` with `masks/*_mask.png`, 0 and 255.
 pub(super) fn open_shenzhen(root: &Path, split: Split, options: &OpenOptions) -> Result<Box<dyn Dataset>> {
-    let mut entries = Vec::new();
-    for path in files(root, &root.join(split.to_string()), "png", split, options)? {
-        let mask = root.join("masks").join(format!("{}_mask.png", stem(&path)));
+    let (home, layout) = match home(root, |f| f.join(PICTURES).is_dir())? {
+        Some(home) => (home, DOWNLOADED),
+        None if has_split_folders(root) || root.join("masks").is_dir() => (root.to_owned(), PREPARED),
+        None => {
+            let looked_for =
+                ["CXR_png/*.png with mask/*_mask.png (ChinaSet_AllFiles)", "{split}/*.png with masks/*_mask.png"];
+            return Err(no_layout(root, "shenzhen", &looked_for));
+        }
+    };
+    // the masks are a release of their own and lie beside the pictures or beside their folder
+    let masks = [&*home, root].into_iter().flat_map(|f| ["masks", "mask"].map(|m| f.join(m))).find(|f| f.is_dir());
+    let Some(masks) = masks else {
+        return Err(Error::Absent { path: home.join("mask"), what: "the folder of the masks" });
+    };
+    let mask = |path: &Path| masks.join(format!("{}_mask.png", stem(path)));
+    let entry = |path: PathBuf| -> Result<Entry> {
+        let mask = mask(&path);
         if !mask.is_file() {
             return Err(Error::Unpaired { path, missing: "mask", expected: mask });
         }
-        entries.push(Entry {
-            id: relative(&path, root),
-            patient: Some(options.patient_hash(&stem(&path))),
-            source: Source::File(path),
-            answer: Answer::Mask(Mask::Picture(mask)),
-        });
-    }
+        let patient = Some(options.patient_hash(&stem(&path)));
+        Ok(Entry::new(relative(&path, root), patient, Source::File(path), Answer::Mask(Mask::Picture(mask))))
+    };
     let traits = Traits {
         colour: Colour::Rgb,
         values: Values::new(vec![0, 255]),
-        ..Traits::new("shenzhen", TaskKind::Segmentation, &["background", "lung"])
+        layout,
+        ..Traits::new("shenzhen", TaskKind::Segmentation, &SHENZHEN_CLASSES)
     };
-    Ok(traits.dataset(split, options, entries, Vec::new()))
+    let known: BTreeSet<String> =
+        known_pictures(&home)?.iter().map(|n| format!("{}_mask.png", stem(Path::new(n)))).collect();
+    let warnings = orphans(&masks, ".png", |n| known.contains(n))?;
+    // 566 of the 662 pictures downloaded have a mask; in a prepared tree every one has
+    let has_mask = |path: &Path| layout == PREPARED || mask(path).is_file();
+    Pictures { root, home: &home, split, options }.open(traits, "shenzhen", &entry, has_mask, warnings)
+}
+
+/// The names of all pictures, of whatever split.
+fn known_pictures(home: &Path) -> Result<BTreeSet<String>> {
+    let mut out = BTreeSet::new();
+    for folder in sub_folders(home)? {
+        let name = file_name(&folder);
+        if name == PICTURES || name.parse::<Split>().is_ok() {
+            out.extend(folder_files(&folder)?.iter().map(|f| file_name(f)));
+        }
+    }
+    Ok(out)
+}
+
+/// One split of a folder of pictures.
+struct Pictures<'a> {
+    root: &'a Path,
+    home: &'a Path,
+    split: Split,
+    options: &'a OpenOptions,
+}
+
+impl Pictures<'_> {
+    fn open(
+        &self,
+        traits: Traits,
+        name: &str,
+        entry: &dyn Fn(PathBuf) -> Result<Entry>,
+        is_case: impl Fn(&Path) -> bool,
+        mut warnings: Vec<String>,
+    ) -> Result<Box<dyn Dataset>> {
+        let Pictures { root, home, split, options } = *self;
+        let mut faults = Faults::new(options);
+        if traits.layout == PREPARED {
+            let mut entries = Vec::new();
+            for path in files(root, &home.join(split.to_string()), "png", split, options)? {
+                entries.extend(faults.keep(entry(path))?);
+            }
+            return traits.dataset(root, split, options, entries, warnings, faults);
+        }
+        let mut paths = folder_files(&home.join(PICTURES))?;
+        paths.retain(|p| has_suffix(p, "png"));
+        let all = paths.len();
+        paths.retain(|p| is_case(p));
+        if paths.len() < all {
+            warnings.push(format!("{} of {all} pictures have no mask and are left out", all - paths.len()));
+        }
+        if paths.is_empty() {
+            return Err(Error::layout(&home.join(PICTURES), format!("{all} pictures, none of them with a mask")));
+        }
+        let units = paths.len();
+        let mut cases = Vec::new();
+        for (unit, path) in paths.into_iter().enumerate() {
+            // the last digit of a name: 0 normal, 1 tuberculosis
+            let class = stem(&path).bytes().last().filter(|b| matches!(b, b'0' | b'1')).map(|b| usize::from(b - b'0'));
+            let Some(entry) = faults.keep(entry(path))? else { continue };
+            cases.push(Case::new(entry, unit).with_class(class));
+        }
+        let rule = Rule::of(name).unwrap_or(Rule::EveryNth { test: 5, val: 5 });
+        let entries = cut(cases, units, rule, split, options)?;
+        traits.dataset(root, split, options, entries, warnings, faults)
+    }
 }

@@ -5,15 +5,16 @@ use std::path::Path;
 use dinorad_core::{Split, TaskKind};
 use dinorad_transforms::PercentileRule;
 
-use super::{Traits, files};
+use super::{Traits, files, has_split_folders, orphans};
 use crate::{
     Dataset, Error, OpenOptions, Result,
-    files::{file_name, relative, stem},
+    faults::Faults,
+    files::{file_name, folder_files, relative, stem},
     listed::{Answer, Entry, Mask, Prepare, Source},
 };
 
 /// The organs of BTCV.
-pub(super) const BTCV: [&str; 14] = [
+pub(crate) const BTCV: [&str; 14] = [
     "background",
     "spleen",
     "rkid",
@@ -31,7 +32,7 @@ pub(super) const BTCV: [&str; 14] = [
 ];
 
 /// The organs of AMOS.
-const AMOS: [&str; 16] = [
+pub(crate) const AMOS: [&str; 16] = [
     "background",
     "spleen",
     "right kidney",
@@ -50,38 +51,54 @@ const AMOS: [&str; 16] = [
     "prostate/uterus",
 ];
 
+/// The classes of the three Decathlon sets, as the study's loaders name them.
+pub(crate) const HEART: &[&str] = &["background", "left atrium"];
+pub(crate) const HIPPOCAMPUS: &[&str] = &["background", "anterior", "posterior"];
+pub(crate) const SPLEEN: &[&str] = &["background", "spleen"];
+
+/// Whether the tree of a slice set lies under `root`.
+pub(super) fn is_prepared(id: &str, root: &Path) -> bool {
+    has_split_folders(root) || (id != "btcv-slice" && root.join("labels").is_dir())
+}
+
 pub(super) fn open(id: &'static str, root: &Path, split: Split, options: &OpenOptions) -> Result<Box<dyn Dataset>> {
     let (classes, prepare): (&[&str], _) = match id {
         "amos" => (&AMOS, Prepare::Clamp(Some(-1024.0), Some(600.0))),
         "btcv-slice" => (&BTCV, Prepare::Clamp(Some(-1024.0), Some(600.0))),
-        "msd-heart" => (&["background", "left atrium"], Prepare::Percentiles(PercentileRule::Clip)),
-        "msd-spleen" => (&["background", "spleen"], Prepare::Percentiles(PercentileRule::Clip)),
-        _ => (&["background", "anterior", "posterior"], Prepare::Percentiles(PercentileRule::Clip)),
+        "msd-heart" => (HEART, Prepare::Percentiles(PercentileRule::Clip)),
+        "msd-spleen" => (SPLEEN, Prepare::Percentiles(PercentileRule::Clip)),
+        _ => (HIPPOCAMPUS, Prepare::Percentiles(PercentileRule::Clip)),
     };
     let part = root.join(split.to_string());
     let (images, labels) = match id {
         "btcv-slice" => (part.join("img"), part.join("label")),
         _ => (part, root.join("labels")),
     };
-    let mut entries = Vec::new();
-    for path in files(root, &images, "npy", split, options)? {
-        let mut name = file_name(&path);
-        if id == "btcv-slice" {
-            name = name.replacen("img", "label", 1);
-        }
-        let label = labels.join(name);
+    let label_of = |image: &str| if id == "btcv-slice" { image.replacen("img", "label", 1) } else { image.to_owned() };
+    let entry = |path: std::path::PathBuf| -> Result<Entry> {
+        let label = labels.join(label_of(&file_name(&path)));
         if !label.is_file() {
             return Err(Error::Unpaired { path, missing: "label", expected: label });
         }
         let slice = stem(&path);
         let volume = slice.rsplit_once('_').map_or(slice.as_str(), |(volume, _)| volume);
-        entries.push(Entry {
-            id: relative(&path, root),
-            patient: Some(options.patient_hash(volume)),
-            source: Source::Array(path),
-            answer: Answer::Mask(Mask::Array(label)),
-        });
+        let patient = Some(options.patient_hash(volume));
+        Ok(Entry::new(relative(&path, root), patient, Source::Array(path), Answer::Mask(Mask::Array(label))))
+    };
+    let mut faults = Faults::new(options);
+    let mut entries = Vec::new();
+    for path in files(root, &images, "npy", split, options)? {
+        entries.extend(faults.keep(entry(path))?);
     }
+    let mut known = std::collections::BTreeSet::new();
+    let folders = match id {
+        "btcv-slice" => vec![images],
+        _ => ["train", "val", "test"].map(|s| root.join(s)).to_vec(),
+    };
+    for folder in folders.iter().filter(|f| f.is_dir()) {
+        known.extend(folder_files(folder)?.iter().map(|f| label_of(&file_name(f))));
+    }
+    let warnings = orphans(&labels, ".npy", |n| known.contains(n))?;
     let traits = Traits { prepare, ..Traits::new(id, TaskKind::Segmentation, classes) };
-    Ok(traits.dataset(split, options, entries, Vec::new()))
+    traits.dataset(root, split, options, entries, warnings, faults)
 }
