@@ -138,8 +138,7 @@ def linear(a):
     classes, dim = int(y.max()) + 1, x.shape[2]
     logits = 1 if classes == 2 else classes
     rng = np.random.default_rng(a.seed)
-    rates = {0.001: "0.001", 0.005: "0.005", 0.01: "0.01", 0.05: "0.05"}
-    grid = [(n, pool, lr) for n in (1, 4) for pool in (False, True) for lr in rates]
+    grid = [(n, pool, lr) for n in (1, 4) for pool in (True, False) for lr in (0.001, 0.005, 0.01, 0.05)]
     name = lambda n, pool, lr: f"linear:blocks={n}:avgpool={pool}:lr={lr:.10f}".replace(".", "_")
     init = {}
     for n, pool, lr in grid:

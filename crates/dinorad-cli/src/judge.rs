@@ -22,6 +22,7 @@ use dinorad::{
 use serde::Serialize;
 
 use crate::{
+    cases,
     encoder::{self, Loaded},
     features::{Data, Features, Made, Recipe, resized},
     progress::Bar,
@@ -67,6 +68,8 @@ pub(crate) struct Done {
     pub(crate) run: ProbeRun,
     pub(crate) made: Made,
     pub(crate) timings: Vec<Timing>,
+    /// Single cases for a report.
+    pub(crate) shown: Vec<Block>,
 }
 
 /// `config.toml`: all that decides the numbers.
@@ -144,7 +147,8 @@ impl Job<'_> {
         }))?;
         let mut timings = made.timings();
         timings.push(Timing::new(format!("{} and bootstrap", self.head.title()), judging));
-        Ok(Done { spec, run, made, timings })
+        let shown = cases::blocks(self.data, &features, &run, self.slice_step)?;
+        Ok(Done { spec, run, made, timings, shown })
     }
 
     /// The head on features made before.
@@ -186,7 +190,7 @@ impl Job<'_> {
         for score in done.run.scores() {
             section = section.with_headline(score);
         }
-        for block in done.run.blocks()? {
+        for block in done.run.blocks()?.into_iter().chain(done.shown.iter().cloned()) {
             section = section.with(block);
         }
         Ok(section.with(Block::Timings(done.timings.clone())))

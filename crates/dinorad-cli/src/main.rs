@@ -1,6 +1,7 @@
 //! The command `dinorad`: radiology files to judged DINOv2 features.
 
 mod args;
+mod cases;
 mod commands;
 mod encoder;
 mod features;

@@ -116,7 +116,8 @@ pub fn precision_recall(curves: &[Series], prevalence: Option<f64>) -> Result<St
         marks: Marks::None,
     };
     let chance = prevalence.map(|p| Series::new(format!("chance {p:.3}"), vec![(0.0, p), (1.0, p)]));
-    let more = Extras { x_range: Some((0.0, 1.0)), dashed: chance.into_iter().collect(), ..Extras::default() };
+    let dashed = chance.into_iter().collect();
+    let more = Extras { x_range: Some((0.0, 1.0)), dashed, legend: Corner::LowerLeft, ..Extras::default() };
     draw((520, 480), &plot, curves, &more)
 }
 
@@ -160,6 +161,7 @@ enum Corner {
     #[default]
     Free,
     UpperLeft,
+    LowerLeft,
 }
 
 /// What some plots have beside their lines.
@@ -267,6 +269,7 @@ fn draw(size: (u32, u32), plot: &LinePlot, series: &[Series], more: &Extras) -> 
         if series.len() + dashed.len() > 1 || x_range.is_some() {
             let corner = match legend {
                 Corner::UpperLeft => SeriesLabelPosition::UpperLeft,
+                Corner::LowerLeft => SeriesLabelPosition::LowerLeft,
                 Corner::Free if rise < 0.0 => SeriesLabelPosition::UpperRight,
                 Corner::Free => SeriesLabelPosition::LowerRight,
             };

@@ -18,13 +18,13 @@ use dinorad::{
         embed::{EmbedOptions, embed},
         picture::{MaskStyle, Picture, Scaling, Window},
         probe::{Head, ProbeOptions},
-        report::{Block, Case, DatasetCard, Figure, Judgement, Report, Section, Table, Timing},
+        report::{Block, DatasetCard, Figure, Report, Section, Table, Timing},
         run::RunFolder,
         segment::{SegmentCase, SegmentOptions, SegmentRun, segment, segment_cases},
         store::Failure,
     },
     heads::{Knn, PixelLoss},
-    io::{Placement, ReadOptions, dicom},
+    io::{ReadOptions, dicom},
     metrics::{ConfusionMatrix, Overlap},
     nn::optim::Algorithm,
     transforms::presets::{after, percentile_5_95},
@@ -181,7 +181,7 @@ impl Quickstart<'_> {
             .with_fact("modality", "X-ray")
             .with_fact("licence", "CC BY 4.0")
             .with_fact("source", "Yang et al., MedMNIST v2, Sci. Data 10:41 (2023)");
-        Ok((classified(section.with_dataset(card), &data, &done)?, done))
+        Ok((classified(section.with_dataset(card), &done)?, done))
     }
 
     fn ct(&self) -> Result<(Section, Done)> {
@@ -198,7 +198,7 @@ impl Quickstart<'_> {
             .with_fact("modality", "CT (shape masks)")
             .with_fact("licence", "CC BY 4.0")
             .with_fact("source", "Yang et al., MedMNIST v2, Sci. Data 10:41 (2023)");
-        Ok((classified(section.with_dataset(card), &data, &done)?, done))
+        Ok((classified(section.with_dataset(card), &done)?, done))
     }
 
     fn mri(&self) -> Result<(Section, SegmentRun, Vec<Failure>)> {
@@ -365,76 +365,15 @@ impl Quickstart<'_> {
     }
 }
 
-/// The blocks of a classification, and test cases as pictures: the surest right ones and the
-/// surest wrong ones.
-fn classified(mut section: Section, data: &Data, done: &Done) -> Result<Section> {
+/// The blocks of a classification, and test cases as pictures.
+fn classified(mut section: Section, done: &Done) -> Result<Section> {
     for score in done.run.scores().into_iter().take(1) {
         section = section.with_headline(score);
     }
-    for block in done.run.blocks()? {
+    for block in done.run.blocks()?.into_iter().chain(done.shown.iter().cloned()) {
         section = section.with(block);
     }
-    let predictions = &done.run.test().predictions;
-    let (task, test) = (data.task(), &data.test.set);
-    let predicted = predictions.classes();
-    let sureness = |i: usize| predictions.probabilities[[i, predicted[i]]];
-    let right = |i: usize| matches!(predictions.targets[i], dinorad::core::Target::Class(t) if t == predicted[i]);
-    let mut order: Vec<usize> = (0..predicted.len()).collect();
-    order.sort_by(|a, b| sureness(*b).total_cmp(&sureness(*a)).then(a.cmp(b)));
-    let mut cases = Vec::new();
-    for wanted in [true, false] {
-        // The surest of each predicted class in turn, so that both classes are seen.
-        let mut of_class = vec![0; task.n_classes()];
-        for &i in order.iter().filter(|i| right(**i) == wanted) {
-            if of_class[predicted[i]] < 3 {
-                of_class[predicted[i]] += 1;
-                cases.push((i, wanted));
-            }
-        }
-    }
-    let mut drawn = Vec::new();
-    for (i, was_right) in cases {
-        let Some(at) = (0..test.len()).find(|j| test.sample_id(*j) == predictions.ids[i]) else { continue };
-        let sample = test.sample(at)?;
-        let name = |class: usize| task.class_names.get(class).cloned().unwrap_or_else(|| class.to_string());
-        let truth = match predictions.targets[i] {
-            dinorad::core::Target::Class(t) => name(t),
-            _ => String::new(),
-        };
-        let judgement = if was_right { Judgement::Right } else { Judgement::Wrong };
-        drawn.push(
-            Case::new(sample.id.clone(), &thumbnail(&sample.pixels)?, judgement)?
-                .with_line("truth", truth)
-                .with_line("predicted", format!("{} ({:.2})", name(predicted[i]), sureness(i))),
-        );
-    }
-    section = section.with(Block::Cases { heading: "Surest right and surest wrong test cases".into(), cases: drawn });
     Ok(section.with(Block::Timings(done.timings.clone())))
-}
-
-/// One picture of a case; four slices of a volume.
-fn thumbnail(pixels: &dinorad::datasets::Pixels) -> Result<Picture> {
-    const SIDE: usize = 168;
-    let slices = match pixels {
-        // Without a known place in the patient, as it lies in the file.
-        dinorad::datasets::Pixels::Volume(v) if matches!(v.placement, Placement::Unknown | Placement::Given) => {
-            let depth = v.data.len_of(ndarray::Axis(0));
-            (0..4)
-                .map(|i| v.data.slice(s![(2 * i + 3) * depth / 12, .., ..]).insert_axis(ndarray::Axis(0)).to_owned())
-                .collect()
-        }
-        other => pictures::slices(other, 4)?,
-    };
-    if let [one] = slices.as_slice() {
-        return Ok(pictures::picture(one)?.fitted(SIDE, Scaling::Nearest)?);
-    }
-    let tiles = slices
-        .iter()
-        .map(|slice| {
-            Ok(Picture::channels(slice.view(), Window::Range(0.0, 255.0))?.fitted(SIDE / 2 - 1, Scaling::Nearest)?)
-        })
-        .collect::<Result<Vec<_>>>()?;
-    Ok(Picture::sheet(&tiles, 2, 2, [120; 3])?)
 }
 
 /// The slice with the most foreground of several test volumes, evenly over the split.

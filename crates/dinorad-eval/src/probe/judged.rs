@@ -14,7 +14,7 @@ use super::Labelled;
 use crate::{Error, Predictions, Result};
 
 /// Bins of the expected calibration error.
-const BINS: usize = 15;
+pub(super) const BINS: usize = 15;
 
 /// One number and, where it has one, its interval.
 #[derive(Debug, Clone, PartialEq)]

@@ -28,6 +28,7 @@
 mod classes;
 mod compare;
 mod controls;
+mod figures;
 mod head;
 mod judged;
 mod labelled;
@@ -46,6 +47,7 @@ use serde::{Deserialize, Serialize};
 pub use classes::SharedClasses;
 pub use compare::{Comparison, compare};
 pub use controls::shuffled_labels;
+pub use figures::{precision_recall, reliability, roc};
 pub use head::{Context, Fitted, Head, LogisticHead, MlKnnHead, Setting};
 pub use judged::{Judged, NamedScore, judge, quick_accuracy, quick_auroc};
 pub use labelled::{Labelled, Place, SliceRows};

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use dinorad_core::{Target, Task, TaskKind};
-use dinorad_metrics::{Interval, roc_curve};
+use dinorad_metrics::Interval;
 
-use super::{Fitted, Head, Judged, Labelled, ProbeOptions, Refit, Setting, judge};
+use super::{Fitted, Head, Judged, Labelled, ProbeOptions, Refit, Setting, figures, judge};
 use crate::{
     Error, Result,
     plot::{self, LinePlot, Marks, Series, XScale},
@@ -228,10 +228,21 @@ impl ProbeRun {
     /// [`Error::Draw`](crate::Error::Draw).
     pub fn plots(&self) -> Result<Vec<(&'static str, String, String)>> {
         let mut plots = Vec::new();
-        let curves = self.roc_curves()?;
-        if !curves.is_empty() {
-            plots.push(("roc", plot::roc(&curves)?, format!("ROC on the test split, {}.", self.best().label)));
-        }
+        let setting = &self.best().label;
+        let mut push = |name, svg: Option<String>, caption: String| {
+            svg.into_iter().for_each(|svg| plots.push((name, svg, caption.clone())));
+        };
+        let (test, task) = (&self.test, &self.task);
+        push("roc", figures::roc(test, task)?, format!("ROC on the test split, {setting}."));
+        let caption = format!("Precision over recall on the test split, {setting}.");
+        push("precision-recall", figures::precision_recall(test, task)?, caption);
+        let of = match (task.kind, test.predictions.probabilities.ncols()) {
+            (TaskKind::Multilabel, _) => "every finding".to_owned(),
+            (_, 2) => task.class_names.get(1).cloned().unwrap_or_else(|| "class 1".into()),
+            _ => "the most probable class".into(),
+        };
+        let caption = format!("Do probabilities of {of} come true? Test split; bars: share of cases.");
+        push("reliability", figures::reliability(test, task)?, caption);
         let (name, x_label, series) = self.search_series();
         if series.iter().any(|s| s.points.len() > 1) {
             let options = LinePlot {
@@ -277,34 +288,6 @@ impl ProbeRun {
         (name, x_label, series)
     }
 
-    /// The curve of class 1, or of every class or finding (the first seven) that occurs.
-    fn roc_curves(&self) -> Result<Vec<Series>> {
-        let p = &self.test.predictions.probabilities;
-        let columns: Vec<usize> =
-            if self.task.kind == TaskKind::Multilabel || p.ncols() != 2 { (0..p.ncols()).collect() } else { vec![1] };
-        let mut curves = Vec::new();
-        for (&c, interval) in columns.iter().zip(&self.test.auroc_by_class).take(plot::PALETTE.len()) {
-            let Some(interval) = interval else { continue };
-            let truth: Vec<u8> = self
-                .test
-                .predictions
-                .targets
-                .iter()
-                .map(|t| match t {
-                    Target::Class(class) => u8::from(*class == c),
-                    Target::Labels(labels) => labels.get(c).copied().unwrap_or(0),
-                    _ => 0,
-                })
-                .collect();
-            let roc = roc_curve(p.column(c), ndarray::ArrayView1::from(&truth))?;
-            let points = roc.false_positive_rate.into_iter().zip(roc.true_positive_rate).collect();
-            let name = self.task.class_names.get(c).map_or_else(|| c.to_string(), String::clone);
-            let label = format!("{name} {:.3} ({:.3}–{:.3})", interval.estimate, interval.low, interval.high);
-            curves.push(Series::new(label, points));
-        }
-        Ok(curves)
-    }
-
     /// The numbers for a report's table.
     pub fn scores(&self) -> Vec<Score> {
         let n = self.test.predictions.ids.len();
@@ -329,7 +312,7 @@ impl ProbeRun {
         let mut scores = self.scores();
         let n = self.test.predictions.ids.len();
         for other in &self.test.others {
-            let mut line = Score::new(other.name.replace('_', " "), other.value.unwrap_or(f64::NAN)).with_n(n);
+            let mut line = Score::new(title(&other.name), other.value.unwrap_or(f64::NAN)).with_n(n);
             if let Some(i) = other.interval {
                 line = line.with_ci95(i.low, i.high);
             }
@@ -358,6 +341,17 @@ impl ProbeRun {
             blocks.push(Block::Note(notice.clone()));
         }
         Ok(blocks)
+    }
+}
+
+/// A score's name in `metrics.json` as people write it.
+fn title(name: &str) -> String {
+    match name {
+        "f1" => "F1".into(),
+        "kappa" => "Cohen's kappa".into(),
+        "brier" => "Brier score".into(),
+        "ece" => "calibration error (ECE)".into(),
+        other => other.replace('_', " "),
     }
 }
 
