@@ -117,7 +117,10 @@ fn nih() {
         cut("train", ".png"),
         missing("train", ".png", &["missing-file"]),
         copied("train", ".png", &["duplicate"]),
-        missing("", "val_list.txt", &["missing-file"]),
+        fault("a list missing", &["missing-file"], |root| {
+            fs::remove_file(root.join("val_list.txt")).unwrap();
+            "val_list.txt".to_owned()
+        }),
         fault("a patient in two splits", &["patient-overlap"], |root| {
             // 00003579 is a patient of val
             edit(

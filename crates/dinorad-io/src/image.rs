@@ -127,6 +127,10 @@ pub fn read_bytes(bytes: &[u8], path: &Path, options: &ReadOptions) -> Result<Im
     if format == Format::Tiff {
         return crate::tiff::read(bytes, path, options);
     }
+    // the decoder would fill what is missing with gray without a word
+    if format == Format::Jpeg && !has_end(bytes) {
+        return Err(Error::damaged(path, format, "the picture has no end: the file is cut short"));
+    }
     // the decoder would turn ink into light without a word
     if format == Format::Jpeg && codec::frame_header(bytes).is_ok_and(|f| f.components == 4) {
         return Err(Error::unsupported(path, format, "CMYK colours"));
@@ -158,6 +162,26 @@ pub fn read_bytes(bytes: &[u8], path: &Path, options: &ReadOptions) -> Result<Im
         .ok_or_else(|| Error::damaged(path, format, "the decoder gave up"))?
         .map_err(wrong)?;
     convert(decoded, bytes, path, format)
+}
+
+/// Whether a JPEG's scan is followed by the marker of its end. Thumbnails, which have ends too, lie in
+/// segments before the scan.
+fn has_end(bytes: &[u8]) -> bool {
+    let mut at = 2;
+    while let Some([0xff, marker, rest @ ..]) = bytes.get(at..) {
+        match marker {
+            // start of scan
+            0xda => return rest.windows(2).any(|w| w == [0xff, 0xd9]),
+            0xff => at += 1,
+            0x01 | 0xd0..=0xd8 => at += 2,
+            _ => match rest {
+                [high, low, ..] => at += 2 + usize::from(u16::from_be_bytes([*high, *low])).max(2),
+                _ => return false,
+            },
+        }
+    }
+    // no scan: the decoder says what is wrong
+    true
 }
 
 /// Bits of one pixel, from IHDR.

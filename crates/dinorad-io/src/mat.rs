@@ -54,6 +54,12 @@ impl MatFile {
         if head.is_empty() {
             return Err(damaged("the file is empty".into()));
         }
+        // a file cut short can read well as far as it goes; its own header tells how long it was
+        if let Some(end) = hdf5_offset(&head).and_then(|at| stored_end(head.get(at..)?))
+            && end > size
+        {
+            return Err(damaged(format!("{size} bytes are left of {end}")));
+        }
         if hdf5_offset(&head).is_none() {
             // a version 5 file says so in its text and by its version number
             if head.starts_with(b"MATLAB 5.0 MAT-file") {
@@ -203,4 +209,16 @@ impl MatFile {
         let units: Vec<u16> = units.iter().copied().collect();
         String::from_utf16(&units).map_err(|_| self.damaged(format!("`{name}` is no text")))
     }
+}
+
+/// The end-of-file address of an HDF5 superblock with 8-byte addresses.
+fn stored_end(superblock: &[u8]) -> Option<u64> {
+    let (at, width) = match superblock.get(8)? {
+        0 => (40, *superblock.get(13)?),
+        1 => (44, *superblock.get(13)?),
+        2 | 3 => (28, *superblock.get(9)?),
+        _ => return None,
+    };
+    let bytes = superblock.get(at..at + 8)?.try_into().ok()?;
+    (width == 8).then_some(u64::from_le_bytes(bytes))
 }

@@ -90,24 +90,24 @@ impl MsdFolder {
             warnings: Vec::new(),
             separate: false,
         };
-        match (json.get("training"), json["file_ending"].as_str()) {
+        let listed = match (json.get("training"), json["file_ending"].as_str()) {
             (Some(list), _) => folder.decathlon(&path, list, json.get("test"), faults)?,
             (None, Some(ending)) => folder.nnunet(ending, faults)?,
             (None, None) => return Err(Error::layout(&path, "key `training` is missing")),
-        }
+        };
         if folder.training.is_empty() {
             return Err(Error::layout(&path, "no training cases"));
         }
         if let Some(declared) = json["numTraining"].as_u64()
-            && declared != folder.training.len() as u64
+            && declared != listed as u64
         {
-            let n = folder.training.len();
-            folder.warnings.push(format!("dataset.json: numTraining is {declared}, {n} cases are listed"));
+            folder.warnings.push(format!("dataset.json: numTraining is {declared}, {listed} cases are listed"));
         }
         Ok(folder)
     }
 
-    fn decathlon(&mut self, path: &Path, list: &Value, test: Option<&Value>, faults: &mut Faults) -> Result<()> {
+    /// The labelled cases that the file lists, and how many they are.
+    fn decathlon(&mut self, path: &Path, list: &Value, test: Option<&Value>, faults: &mut Faults) -> Result<usize> {
         let entries = list.as_array().ok_or_else(|| Error::layout(path, "`training` is not a list"))?;
         for (i, entry) in entries.iter().enumerate() {
             let get = |key: &str| -> Result<PathBuf> {
@@ -128,10 +128,10 @@ impl MsdFolder {
             let given = given.ok_or_else(|| Error::layout(path, format!("test[{i}] is no path")))?;
             self.test.push(below(&self.root, path, given)?);
         }
-        Ok(())
+        Ok(entries.len())
     }
 
-    fn nnunet(&mut self, ending: &str, faults: &mut Faults) -> Result<()> {
+    fn nnunet(&mut self, ending: &str, faults: &mut Faults) -> Result<usize> {
         self.separate = true;
         let first = format!("_0000{ending}");
         let cases = |folder: &Path| -> Result<Vec<PathBuf>> {
@@ -139,7 +139,9 @@ impl MsdFolder {
             files.retain(|f| file_name(f).ends_with(&first));
             Ok(files)
         };
-        for image in cases(&self.root.join("imagesTr"))? {
+        let images = cases(&self.root.join("imagesTr"))?;
+        let listed = images.len();
+        for image in images {
             let name = file_name(&image).trim_end_matches(&first).to_owned();
             let label = self.root.join("labelsTr").join(format!("{name}{ending}"));
             if faults.keep(pair(&image, &label))?.is_some() {
@@ -150,7 +152,7 @@ impl MsdFolder {
         if test.is_dir() {
             self.test = cases(&test)?;
         }
-        Ok(())
+        Ok(listed)
     }
 
     /// The file of one channel of a case, and which volume of it.
