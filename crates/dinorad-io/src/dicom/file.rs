@@ -24,13 +24,19 @@ use crate::{AnyArray, Error, Format, Image, Limits, ReadOptions, Result, array::
 /// let hounsfield = file.modality_frame(0)?;
 /// # Ok(()) }
 /// ```
-#[derive(Debug)]
 pub struct DicomFile {
     path: PathBuf,
     header: Header,
     bytes: Vec<u8>,
     pixels: Pixels,
     limits: Limits,
+}
+
+/// Without the bytes: they hold everything personal that the file does.
+impl std::fmt::Debug for DicomFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DicomFile").field("path", &self.path).field("header", &self.header).finish_non_exhaustive()
+    }
 }
 
 /// Where the pixels lie in `bytes`.

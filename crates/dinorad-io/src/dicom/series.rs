@@ -258,6 +258,21 @@ pub(crate) fn assemble(
         let files = images.iter().filter(|(_, h, _)| differs(h)).map(|(f, _, _)| f.clone()).collect();
         report.problems.push(Problem::Geometry { attribute: "a common FrameOfReferenceUID", files });
     }
+    if let Some((_, first, _)) = images.first() {
+        let usual = first.photometric.converted();
+        let differs = |h: &Header| h.photometric.converted() != usual && h.photometric.converted() != Photometric::Rgb;
+        let files: Vec<PathBuf> = images.iter().filter(|(_, h, _)| differs(h)).map(|(f, _, _)| f.clone()).collect();
+        if usual != Photometric::Rgb && !files.is_empty() {
+            report.problems.push(Problem::Geometry { attribute: "a common PhotometricInterpretation", files });
+        }
+    }
+    // frames without positions of their own are no slices, however many of them a header declares
+    let loose = |h: &Header| h.frames > 1 && h.per_frame.is_empty();
+    let files: Vec<PathBuf> = images.iter().filter(|(_, h, _)| loose(h)).map(|(f, _, _)| f.clone()).collect();
+    if !files.is_empty() {
+        report.problems.push(Problem::Geometry { attribute: "ImagePositionPatient of the frames", files });
+        return Err(fail(report));
+    }
     let mut slices = Vec::new();
     for (n, (file, header, _)) in images.iter().enumerate() {
         for f in 0..header.frames as usize {
