@@ -51,6 +51,7 @@ pub(super) fn plan(family: Family, file: &WeightFile) -> Result<Plan> {
     };
     // Sizes beyond reason must not be multiplied.
     config.check()?;
+    names.check_head(prefix, head, &config)?;
     let old = found.name(OLD_DENSENET_ANCHOR).is_some();
     let wanted = config.parameters().into_iter().map(|(name, shape)| {
         let in_file = match old {
@@ -126,6 +127,21 @@ impl Names<'_> {
     fn bad(&self, tensor: &str, reason: String) -> Error {
         let tensor = format!("{}{tensor}", self.found.prefix);
         Error::BadTensor { path: self.file.path().to_owned(), tensor, reason }
+    }
+
+    /// The last linear layer is not part of the encoder, but it knows how many features there were:
+    /// a network without its last stage is another one, not one that is complete.
+    fn check_head(&self, prefix: &str, head: &[&str], config: &CnnConfig) -> Result<()> {
+        for name in head.iter().flat_map(|h| [format!("{h}weight"), format!("{h}fc.weight")]) {
+            let Some([_, inputs, ..]) = self.file.shape(&format!("{prefix}{name}")) else { continue };
+            if *inputs != config.embed_dim() {
+                let features = config.embed_dim();
+                return Err(
+                    self.bad(&name, format!("takes {inputs} features, where the layers before give {features}"))
+                );
+            }
+        }
+        Ok(())
     }
 
     fn resnet(&self) -> Result<ResNetConfig> {

@@ -9,7 +9,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use candle::{DType, Device, Tensor};
+use candle::{CpuStorage, DType, Device, Storage, Tensor};
 use rayon::prelude::*;
 
 use super::{
@@ -24,7 +24,10 @@ use crate::{
     },
 };
 
-/// Bytes of gathered rows that are multiplied together: about what stays in the second-level cache.
+/// Inputs of a product that are multiplied at a time: a panel of so many stays in the second-level
+/// cache while rows pass over it.
+const SLAB: usize = 768;
+/// Bytes of gathered rows that are multiplied together, which stay there beside it.
 const GATHERED_BYTES: usize = 384 << 10;
 /// Rows that are multiplied together, at least and at most; multiples of the tiles' heights.
 const ROWS: Range<usize> = 18..504;
@@ -84,8 +87,10 @@ impl Map {
 
 /// A convolution with packed weights; inputs are in the order row, column, channel.
 pub(super) struct PackedConv {
-    panels: Panels,
-    inputs: usize,
+    /// Ranges of inputs, the first with the bias.
+    slabs: Vec<(Range<usize>, Panels)>,
+    channels: usize,
+    outputs: usize,
     /// Rows and columns of the window.
     window: (usize, usize),
     stride: usize,
@@ -101,8 +106,9 @@ pub(super) struct PackedNorm {
 }
 
 impl PackedNorm {
-    fn apply(&self, values: &mut [f32]) {
-        for ((v, scale), shift) in values.iter_mut().zip(&self.scale).zip(&self.shift) {
+    /// On the channels from `first` on.
+    fn apply(&self, first: usize, values: &mut [f32]) {
+        for ((v, scale), shift) in values.iter_mut().zip(&self.scale[first..]).zip(&self.shift[first..]) {
             *v = *v * scale + shift;
         }
     }
@@ -145,68 +151,110 @@ impl PackedConv {
         self.window == (1, 1) && self.stride == 1 && self.padding == 0 && self.before.is_none()
     }
 
-    /// Pixels `rows` of the output as rows of inputs, into `to`.
-    fn gather(&self, x: &Map, (height, width): (usize, usize), rows: Range<usize>, to: &mut [f32]) {
-        let (window_rows, window_columns) = self.window;
-        let channels = x.channels;
-        for (row, to) in rows.zip(to.chunks_exact_mut(self.inputs)) {
-            let (image, y, column) = (row / (height * width), row / width % height, row % width);
-            // The part of the window that lies on the map; the rest is zero.
-            let left = column * self.stride;
-            let from = self.padding.saturating_sub(left).min(window_columns);
-            let until = (x.width + self.padding).saturating_sub(left).clamp(from, window_columns);
-            for (line, to) in to.chunks_exact_mut(window_columns * channels).enumerate() {
-                let at = y * self.stride + line;
-                if at < self.padding || at - self.padding >= x.height {
-                    to.fill(0.0);
-                    continue;
-                }
-                to[..from * channels].fill(0.0);
-                to[until * channels..].fill(0.0);
-                let to = &mut to[from * channels..until * channels];
-                if to.is_empty() {
-                    continue;
-                }
-                let first = (image * x.height + at - self.padding) * x.width + left + from - self.padding;
-                if x.stride == channels {
-                    to.copy_from_slice(&x.data[first * channels..][..to.len()]);
-                } else {
-                    for (i, to) in to.chunks_exact_mut(channels).enumerate() {
-                        to.copy_from_slice(&x.data[(first + i) * x.stride..][..channels]);
-                    }
-                }
-                if let Some(norm) = &self.before {
-                    for pixel in to.chunks_exact_mut(channels) {
-                        norm.apply(pixel);
-                    }
-                    relu(to);
-                }
-            }
+    /// Cuts inputs into slabs: of whole pixels of the window, or where a pixel has too many
+    /// channels, of parts of one pixel.
+    pub(super) fn slabs(channels: usize, pixels: usize) -> Vec<Range<usize>> {
+        let even = |total: usize, unit: usize| {
+            let count = (total * unit).div_ceil(SLAB).clamp(1, total.max(1));
+            let per = total.div_ceil(count).min(SLAB / unit.max(1)).max(1);
+            (0..total).step_by(per).map(move |from| from * unit..(from + per).min(total) * unit)
+        };
+        if channels <= SLAB {
+            return even(pixels, channels).collect();
         }
-        debug_assert!(window_rows * window_columns * channels == self.inputs);
+        let pixel = |p: usize| even(channels, 1).map(move |r| p * channels + r.start..p * channels + r.end);
+        (0..pixels).flat_map(pixel).collect()
     }
 
-    /// Pixels `rows` of the output, `channels` apart, on what is there if `epilogue` adds.
+    /// Inputs `slab` of pixels `rows` of the output, into rows of `to`.
+    fn gather(
+        &self,
+        x: &Map,
+        (height, width): (usize, usize),
+        rows: Range<usize>,
+        slab: &Range<usize>,
+        to: &mut [f32],
+    ) {
+        let channels = self.channels;
+        for (row, to) in rows.zip(to.chunks_exact_mut(slab.len())) {
+            let (image, y, column) = (row / (height * width), row / width % height, row % width);
+            let (top, left) = (y * self.stride, column * self.stride);
+            // Pieces of the window that lie side by side on the map: a line of it, or less.
+            let mut at = slab.start;
+            while at < slab.end {
+                let (line, from) = (at / channels / self.window.1, at / channels % self.window.1);
+                let end = ((line + 1) * self.window.1 * channels).min(slab.end);
+                let piece = &mut to[at - slab.start..end - slab.start];
+                let source = (top + line).checked_sub(self.padding).filter(|y| *y < x.height);
+                match source {
+                    Some(y) => {
+                        let first = (image * x.height + y) * x.width;
+                        self.gather_line(x, first, left + from, at % channels, piece);
+                    }
+                    None => piece.fill(0.0),
+                }
+                at = end;
+            }
+        }
+    }
+
+    /// Pixels side by side from `left - padding` on, of the line of the map that starts at pixel
+    /// `first`; what lies beside the map is zero. Begins at channel `channel`, and may end within a pixel.
+    fn gather_line(&self, x: &Map, first: usize, left: usize, channel: usize, to: &mut [f32]) {
+        let channels = self.channels;
+        let pixels = (channel + to.len()).div_ceil(channels);
+        let from = self.padding.saturating_sub(left).min(pixels);
+        let until = (x.width + self.padding).saturating_sub(left).clamp(from, pixels);
+        // A piece that begins or ends within a pixel has one pixel.
+        let (head, tail) = ((from * channels).min(to.len()), (until * channels).min(to.len()));
+        to[..head].fill(0.0);
+        to[tail..].fill(0.0);
+        let to = &mut to[head..tail];
+        if to.is_empty() {
+            return;
+        }
+        let start = (first + left + from - self.padding) * x.stride + channel;
+        if x.stride == channels || pixels == 1 {
+            to.copy_from_slice(&x.data[start..][..to.len()]);
+        } else {
+            for (i, to) in to.chunks_exact_mut(channels).enumerate() {
+                to.copy_from_slice(&x.data[start + i * x.stride..][..channels]);
+            }
+        }
+        if let Some(norm) = &self.before {
+            for pixel in to.chunks_mut(channels) {
+                norm.apply(channel, pixel);
+            }
+            relu(to);
+        }
+    }
+
+    /// Columns `columns` of pixels `rows` of the output, side by side, on what is there if
+    /// `epilogue` adds.
     fn run(
         &self,
         kernels: &Kernels,
         x: &Map,
         size: (usize, usize),
         rows: Range<usize>,
-        columns: Range<usize>,
+        columns: &Range<usize>,
         out: &mut [f32],
         epilogue: Epilogue,
         scratch: &mut Aligned,
     ) {
         let (count, stride) = (rows.len(), columns.len());
-        let input = if self.is_direct() {
-            Rows { data: &x.data[rows.start * x.stride..], stride: x.stride }
-        } else {
-            scratch.reserve(count * self.inputs);
-            self.gather(x, size, rows, scratch);
-            Rows { data: scratch, stride: self.inputs }
-        };
-        gemm::multiply(kernels, count, input, &self.panels, columns, RowsMut { data: out, stride }, epilogue);
+        let mut epilogue = epilogue;
+        for (slab, panels) in &self.slabs {
+            let input = if self.is_direct() {
+                Rows { data: &x.data[rows.start * x.stride + slab.start..], stride: x.stride }
+            } else {
+                scratch.reserve(count * slab.len());
+                self.gather(x, size, rows.clone(), slab, scratch);
+                Rows { data: scratch, stride: slab.len() }
+            };
+            gemm::multiply(kernels, count, input, panels, columns.clone(), RowsMut { data: out, stride }, epilogue);
+            epilogue = Epilogue::Accumulate;
+        }
         if self.relu {
             relu(&mut out[..count * stride]);
         }
@@ -221,20 +269,31 @@ impl Ops for Packed {
     fn conv_layer(&self, layer: ConvLayer) -> Result<PackedConv> {
         let (outputs, channels, rows, columns) = layer.weight.dims4()?;
         let inputs = rows * columns * channels;
-        let weight = values(&layer.weight.permute((0, 2, 3, 1))?.contiguous()?)?;
+        let weight = layer.weight.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.permute((0, 2, 3, 1))?.contiguous()?;
+        // The largest layers are half of a network: nothing is held twice that need not be.
+        drop(layer.weight);
+        let (storage, layout) = weight.storage_and_layout();
+        let Storage::Cpu(CpuStorage::F32(data)) = &*storage else {
+            return Err(Error::Shape { what: "weight", expected: "f32".into(), got: weight.dims().to_vec() });
+        };
+        let weight = &data[layout.start_offset()..][..outputs * inputs];
         let bias = values(&layer.bias)?;
-        let dense = Dense {
-            weight: &weight,
-            bias: Some(&bias),
-            stride: inputs,
-            inputs: 0..inputs,
-            scale: None,
-            outputs: 0..outputs,
-            values: None,
+        let pack = |slab: Range<usize>| {
+            let dense = Dense {
+                weight,
+                bias: (slab.start == 0).then_some(&bias[..]),
+                stride: inputs,
+                inputs: slab.clone(),
+                scale: None,
+                outputs: 0..outputs,
+                values: None,
+            };
+            (slab, Panels::pack(self.kernels, &dense))
         };
         Ok(PackedConv {
-            panels: Panels::pack(self.kernels, &dense),
-            inputs,
+            slabs: PackedConv::slabs(channels, rows * columns).into_iter().map(pack).collect(),
+            channels,
+            outputs,
             window: (rows, columns),
             stride: layer.stride,
             padding: layer.padding,
@@ -263,14 +322,14 @@ impl Ops for Packed {
     }
 
     fn conv(&self, conv: &PackedConv, x: &Map, add: Option<Map>) -> Result<Map> {
-        let outputs = conv.panels.columns();
+        let outputs = conv.outputs;
         let side = |size: usize, window: usize| {
             (size + 2 * conv.padding).checked_sub(window).map(|left| left / conv.stride + 1)
         };
         let (Some(height), Some(width)) = (side(x.height, conv.window.0), side(x.width, conv.window.1)) else {
             return Err(wrong_map(x, "a map at least as large as the window"));
         };
-        if x.channels * conv.window.0 * conv.window.1 != conv.inputs {
+        if x.channels != conv.channels {
             return Err(wrong_map(x, "as many channels as the convolution has inputs"));
         }
         let epilogue = if add.is_some() { Epilogue::Residual } else { Epilogue::Bias };
@@ -286,7 +345,7 @@ impl Ops for Packed {
         };
         let (rows, size) = (out.pixels(), (height, width));
         if rows < FEW_ROWS && rayon::current_num_threads() > 1 {
-            let per = conv.panels.panel_columns() * 4;
+            let per = conv.slabs.first().map_or(outputs, |(_, panels)| 4 * panels.panel_columns());
             let slabs: Vec<(Range<usize>, Vec<f32>)> = (0..outputs.div_ceil(per))
                 .into_par_iter()
                 .map_init(Aligned::default, |scratch, i| {
@@ -295,7 +354,7 @@ impl Ops for Packed {
                     for row in out.data.chunks_exact(outputs) {
                         slab.extend_from_slice(&row[columns.clone()]);
                     }
-                    conv.run(self.kernels, x, size, 0..rows, columns.clone(), &mut slab, epilogue, scratch);
+                    conv.run(self.kernels, x, size, 0..rows, &columns, &mut slab, epilogue, scratch);
                     (columns, slab)
                 })
                 .collect();
@@ -306,12 +365,13 @@ impl Ops for Packed {
             }
             return Ok(out);
         }
-        let chunk = Self::rows_together(rows, conv.inputs);
+        let widest = conv.slabs.iter().map(|(slab, _)| slab.len()).max().unwrap_or(1);
+        let chunk = Self::rows_together(rows, widest);
         out.data.par_chunks_mut(chunk * outputs).enumerate().with_max_len(1).for_each_init(
             Aligned::default,
             |scratch, (i, out)| {
                 let rows = i * chunk..i * chunk + out.len() / outputs;
-                conv.run(self.kernels, x, size, rows, 0..outputs, out, epilogue, scratch);
+                conv.run(self.kernels, x, size, rows, &(0..outputs), out, epilogue, scratch);
             },
         );
         Ok(out)
@@ -321,7 +381,7 @@ impl Ops for Packed {
         let mut out = self.map(x.images, x.height, x.width, x.channels, x.channels);
         for (to, from) in out.data.chunks_exact_mut(x.channels).zip(x.data.chunks_exact(x.stride)) {
             to.copy_from_slice(&from[..x.channels]);
-            norm.apply(to);
+            norm.apply(0, to);
         }
         Ok(out)
     }

@@ -108,14 +108,16 @@ proptest! {
         seed in 0u64..1000,
         batch in 1usize..3,
         (h, w) in (1usize..14, 1usize..14),
-        (channels, out) in (1usize..20, 1usize..70),
+        // Of one slab, of several pixels a slab, of several slabs a pixel.
+        channels in prop_oneof![8 => 1usize..20, 2 => 90usize..130, 1 => 769usize..800],
+        out in 1usize..70,
         (side, stride, padding) in (1usize..6, 1usize..4, 0usize..4),
         (before, add, relu) in any::<(bool, bool, bool)>(),
     ) {
         prop_assume!(h + 2 * padding >= side && w + 2 * padding >= side);
         let x = random(seed, "x", &[batch, channels, h, w]);
         let layer = ConvLayer {
-            weight: random(seed, "w", &[out, channels, side, side]),
+            weight: (random(seed, "w", &[out, channels, side, side]) / ((channels * side * side) as f64).sqrt()).unwrap(),
             bias: random(seed, "b", &[out]),
             stride,
             padding,
@@ -223,6 +225,25 @@ fn halves_are_rounded_results() {
     assert_ne!(full.spec().digest, half.spec().digest);
     let rounded = full_out.to_dtype(DType::BF16).unwrap().to_dtype(DType::F32).unwrap();
     assert_eq!(difference(&rounded, &half_out.to_dtype(DType::F32).unwrap()), 0.0);
+}
+
+#[test]
+fn slabs_cover_all_inputs_once() {
+    for (channels, pixels) in
+        [(3, 49), (64, 9), (128, 9), (512, 9), (512, 49), (768, 1), (769, 1), (1920, 1), (2000, 9)]
+    {
+        let slabs = packed::PackedConv::slabs(channels, pixels);
+        let mut next = 0;
+        for slab in &slabs {
+            assert_eq!(slab.start, next);
+            assert!(!slab.is_empty() && slab.len() <= 768);
+            // Whole pixels, or a part of one.
+            let (first, last) = (slab.start / channels, (slab.end - 1) / channels);
+            assert!(first == last || (slab.start % channels == 0 && slab.end % channels == 0));
+            next = slab.end;
+        }
+        assert_eq!(next, channels * pixels);
+    }
 }
 
 #[test]

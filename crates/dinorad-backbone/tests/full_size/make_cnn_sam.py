@@ -140,11 +140,11 @@ def main(out, names):
         with torch.no_grad():
             for size, x in inputs.items():
                 start = time.time()
-                out = model(x)
+                features = model(x)
                 seconds[size] = round(time.time() - start, 3)
-                expected[f"{size}.cls"] = out.mean((1, 2)) if is_sam else out
+                expected[f"{size}.cls"] = features.mean((1, 2)) if is_sam else features
                 if is_sam:
-                    expected[f"{size}.patches"] = out.flatten(1, 2)
+                    expected[f"{size}.patches"] = features.flatten(1, 2)
         save_file(inputs, folder / "input.safetensors")
         save_file({k: v.contiguous() for k, v in expected.items()}, folder / "expected.safetensors")
         # transformers' folder is a source by itself.
