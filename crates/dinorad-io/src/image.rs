@@ -3,9 +3,9 @@
 //! Values stay as stored. Palettes become colours, gray of 2 and 4 bits is widened to 8 bits (as
 //! scikit-image does), 1-bit gray stays 0 and 1. Gamma chunks and Exif rotation are not applied.
 
-use std::{io::Cursor, path::Path};
+use std::{cell::RefCell, io::Cursor, path::Path, thread::LocalKey};
 
-use ::image::{DynamicImage, ImageDecoder, ImageReader};
+use ::image::{ColorType, ImageDecoder, ImageReader};
 use ndarray::{Array2, Array3, Axis};
 use serde::{Deserialize, Serialize};
 
@@ -112,7 +112,27 @@ pub fn read(path: &Path) -> Result<Image> {
 /// # Errors
 /// As [`read`].
 pub fn read_with(path: &Path, options: &ReadOptions) -> Result<Image> {
-    read_bytes(&options.limits.file(path)?, path, options)
+    // taken, not borrowed: whatever happens below finds an empty buffer, never a locked one
+    let mut bytes = FILE.take();
+    let image = options.limits.file_into(path, &mut bytes).and_then(|()| read_bytes(&bytes, path, options));
+    put_back(&FILE, bytes);
+    image
+}
+
+thread_local! {
+    // The system takes large buffers back as soon as they are free, and hands out cleared pages for
+    // the next ones; threads that do this for every picture wait for each other. These stay.
+    static FILE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    static DECODED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Larger buffers are not kept.
+const KEPT_BYTES: usize = 64 << 20;
+
+fn put_back(place: &'static LocalKey<RefCell<Vec<u8>>>, buffer: Vec<u8>) {
+    if buffer.capacity() <= KEPT_BYTES {
+        place.set(buffer);
+    }
 }
 
 /// The same from memory; `path` only names the file in errors.
@@ -157,11 +177,18 @@ pub fn read_bytes(bytes: &[u8], path: &Path, options: &ReadOptions) -> Result<Im
     let mut limits = ::image::Limits::default();
     limits.max_alloc = Some(options.limits.voxel_bytes);
     decoder.set_limits(limits).map_err(wrong)?;
+    let colour = decoder.color_type();
+    let size = usize::try_from(decoder.total_bytes());
+    let size = size.map_err(|_| Error::damaged(path, format, format!("{w} x {h} pixels declared")))?;
+    let mut values = DECODED.take();
+    values.resize(size, 0);
     // third-party decoders work on hostile bytes: a panic of theirs is an error of the file
-    let decoded = crate::guard::catch(|| DynamicImage::from_decoder(decoder))
-        .ok_or_else(|| Error::damaged(path, format, "the decoder gave up"))?
-        .map_err(wrong)?;
-    convert(decoded, bytes, path, format)
+    let image = crate::guard::catch(|| decoder.read_image(&mut values))
+        .ok_or_else(|| Error::damaged(path, format, "the decoder gave up"))
+        .and_then(|done| done.map_err(wrong))
+        .and_then(|()| convert(&values, colour, (h as usize, w as usize), bytes, path, format));
+    put_back(&DECODED, values);
+    image
 }
 
 /// Whether a JPEG's scan is followed by the marker of its end. Thumbnails, which have ends too, lie in
@@ -171,7 +198,7 @@ fn has_end(bytes: &[u8]) -> bool {
     while let Some([0xff, marker, rest @ ..]) = bytes.get(at..) {
         match marker {
             // start of scan
-            0xda => return rest.windows(2).any(|w| w == [0xff, 0xd9]),
+            0xda => return rest.windows(2).rev().any(|w| w == [0xff, 0xd9]),
             0xff => at += 1,
             0x01 | 0xd0..=0xd8 => at += 2,
             _ => match rest {
@@ -190,35 +217,46 @@ fn png_bits(bytes: &[u8]) -> u8 {
 }
 
 /// The `n` channels of interleaved values, one after the other.
-fn planes<T: Copy + Into<f32>>(values: &[T], n: usize) -> Vec<f32> {
+fn planes<T: Copy>(values: &[T], n: usize, to_f32: impl Fn(T) -> f32) -> Vec<f32> {
     if n == 1 {
-        return values.iter().map(|v| (*v).into()).collect();
+        return values.iter().map(|v| to_f32(*v)).collect();
     }
     let mut out = Vec::with_capacity(values.len());
     for c in 0..n {
-        out.extend(values.iter().skip(c).step_by(n).map(|v| (*v).into()));
+        out.extend(values.iter().skip(c).step_by(n).map(|v| to_f32(*v)));
     }
     out
 }
 
-fn convert(decoded: DynamicImage, bytes: &[u8], path: &Path, format: Format) -> Result<Image> {
-    let (w, h) = (decoded.width() as usize, decoded.height() as usize);
-    let (n, depth, planes) = match &decoded {
-        DynamicImage::ImageLuma8(p) => (1, 8, planes(p, 1)),
-        DynamicImage::ImageLumaA8(p) => (2, 8, planes(p, 2)),
-        DynamicImage::ImageRgb8(p) => (3, 8, planes(p, 3)),
-        DynamicImage::ImageRgba8(p) => (4, 8, planes(p, 4)),
-        DynamicImage::ImageLuma16(p) => (1, 16, planes(p, 1)),
-        DynamicImage::ImageLumaA16(p) => (2, 16, planes(p, 2)),
-        DynamicImage::ImageRgb16(p) => (3, 16, planes(p, 3)),
-        DynamicImage::ImageRgba16(p) => (4, 16, planes(p, 4)),
-        other => return Err(Error::unsupported(path, format, format!("pixels of type {:?}", other.color()))),
+/// Decoded values, 16-bit ones in the machine's own byte order, as an image.
+fn convert(
+    values: &[u8],
+    colour: ColorType,
+    (h, w): (usize, usize),
+    bytes: &[u8],
+    path: &Path,
+    format: Format,
+) -> Result<Image> {
+    let (n, depth) = match colour {
+        ColorType::L8 => (1, 8),
+        ColorType::La8 => (2, 8),
+        ColorType::Rgb8 => (3, 8),
+        ColorType::Rgba8 => (4, 8),
+        ColorType::L16 => (1, 16),
+        ColorType::La16 => (2, 16),
+        ColorType::Rgb16 => (3, 16),
+        ColorType::Rgba16 => (4, 16),
+        other => return Err(Error::unsupported(path, format, format!("pixels of type {other:?}"))),
     };
-    drop(decoded);
+    let planes = match depth {
+        8 => planes(values, n, f32::from),
+        _ => planes(values.as_chunks::<2>().0, n, |v| f32::from(u16::from_ne_bytes(v))),
+    };
     let wrong = |e: ndarray::ShapeError| Error::damaged(path, format, e.to_string());
     let colours = if n >= 3 { 3 } else { 1 };
-    let (data, rest) = planes.split_at(colours * h * w);
-    let alpha = if rest.is_empty() { None } else { Some(Array2::from_shape_vec((h, w), rest.to_vec()).map_err(wrong)?) };
+    let (data, rest) = planes.split_at((colours * h * w).min(planes.len()));
+    let alpha =
+        if rest.is_empty() { None } else { Some(Array2::from_shape_vec((h, w), rest.to_vec()).map_err(wrong)?) };
     let data = match rest.is_empty() {
         true => planes,
         false => data.to_vec(),

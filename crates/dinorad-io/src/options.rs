@@ -1,6 +1,6 @@
 //! What the caller allows and wants.
 
-use std::path::Path;
+use std::{io::Read, path::Path};
 
 use crate::{Error, Result};
 
@@ -33,12 +33,24 @@ impl Limits {
 
     /// The whole file, if its size is within the limit.
     pub(crate) fn file(&self, path: &Path) -> Result<Vec<u8>> {
-        let size = std::fs::metadata(path).map_err(|e| Error::read(path, e))?.len();
+        let mut bytes = Vec::new();
+        self.file_into(path, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// The same into a buffer in place of what it held.
+    pub(crate) fn file_into(&self, path: &Path, bytes: &mut Vec<u8>) -> Result<()> {
+        let failed = |e| Error::read(path, e);
+        bytes.clear();
+        let mut file = std::fs::File::open(path).map_err(failed)?;
+        let size = file.metadata().map_err(failed)?.len();
         if size > self.file_bytes {
             let limit = self.file_bytes;
             return Err(Error::Limit { path: path.to_owned(), what: "the file", needed: size, limit });
         }
-        std::fs::read(path).map_err(|e| Error::read(path, e))
+        bytes.reserve(size as usize);
+        file.read_to_end(bytes).map_err(failed)?;
+        Ok(())
     }
 }
 
