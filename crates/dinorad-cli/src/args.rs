@@ -35,6 +35,10 @@ pub(crate) enum Command {
     Models(ModelsArgs),
     /// Check a data set, or without one this machine and build
     Doctor(DoctorArgs),
+    /// The data sets and layouts that `--dataset` knows by name
+    Datasets(DatasetsArgs),
+    /// Which case of a data set is in which part, as a table; no file is moved
+    Splits(SplitsArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -133,6 +137,9 @@ pub(crate) struct EmbedArgs {
     /// This process's part of the work, such as 3/16 (1-based)
     #[arg(long, value_name = "I/N")]
     pub(crate) shard: Option<String>,
+    /// A file that cannot be read ends the run instead of being left out and listed
+    #[arg(long)]
+    pub(crate) strict_data: bool,
     /// Print the summary as JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -141,7 +148,7 @@ pub(crate) struct EmbedArgs {
 /// What every way of judging features takes.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct JudgeArgs {
-    /// Name of the data set's layout (see `dinorad doctor --help`)
+    /// Name of the data set or of its layout (see `dinorad datasets`)
     #[arg(long, value_name = "NAME")]
     pub(crate) dataset: String,
     /// The data set's file or folder
@@ -179,6 +186,15 @@ pub(crate) struct JudgeArgs {
     /// Draws of the bootstrap
     #[arg(long, value_name = "N", default_value_t = 1000)]
     pub(crate) draws: usize,
+    /// A table of `dinorad splits` in place of the data set's own parts
+    #[arg(long, value_name = "CSV")]
+    pub(crate) splits: Option<PathBuf>,
+    /// What CheXpert's uncertain findings (-1) count as: extra-class, zeros, ones, ignore
+    #[arg(long, value_name = "RULE", default_value = "extra-class")]
+    pub(crate) uncertain: String,
+    /// A case that cannot be read ends the run instead of being left out and listed
+    #[arg(long)]
+    pub(crate) strict_data: bool,
 }
 
 /// Which tokens a head sees that sees one choice of them.
@@ -343,4 +359,57 @@ pub(crate) struct DoctorArgs {
     /// Machine-readable
     #[arg(long)]
     pub(crate) json: bool,
+    /// Also a picture of samples of every class with their labels
+    #[arg(long, value_name = "PNG", requires = "dataset")]
+    pub(crate) sheet: Option<PathBuf>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct DatasetsArgs {
+    /// Machine-readable
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// How the few shots of `--few-shot` are chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DrawRule {
+    /// As the study did: evenly spaced cases; for NIH so many patients for every finding
+    Study,
+    /// So many cases of every class, drawn by seed
+    Balanced,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct SplitsArgs {
+    /// Name of the data set's layout (see `dinorad datasets`)
+    #[arg(value_name = "NAME")]
+    pub(crate) dataset: String,
+    /// The data set's file or folder
+    #[arg(value_name = "ROOT")]
+    pub(crate) root: PathBuf,
+    /// strict: by patient and class where the publisher did not divide; paper: the study's arithmetic
+    #[arg(long, value_name = "paper|strict", default_value = "strict")]
+    pub(crate) protocol: String,
+    /// Cut everything anew by patient and class in these shares, whatever parts there are
+    #[arg(long, value_name = "TRAIN,VAL,TEST", value_delimiter = ',')]
+    pub(crate) shares: Option<Vec<f64>>,
+    /// Seed of what is drawn
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Keep only a few training cases
+    #[arg(long, value_name = "N")]
+    pub(crate) few_shot: Option<usize>,
+    /// Rule of --few-shot
+    #[arg(long, value_enum, default_value = "study", requires = "few_shot")]
+    pub(crate) draw: DrawRule,
+    /// Keep this many training cases, evenly spaced
+    #[arg(long, value_name = "N", conflicts_with = "few_shot")]
+    pub(crate) sample: Option<usize>,
+    /// Write K tables FILE-fold1.csv … for cross-validation; the test part stays
+    #[arg(long, value_name = "K", requires = "out")]
+    pub(crate) folds: Option<usize>,
+    /// The table to write (default: stdout)
+    #[arg(long, value_name = "CSV")]
+    pub(crate) out: Option<PathBuf>,
 }

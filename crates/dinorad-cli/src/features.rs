@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use dinorad::{
     backbone::{Backbone, candle::Device},
     core::{Protocol, Split, Target, Task, TaskKind, resample::Filter},
-    datasets::{Dataset, Error as DatasetError, OpenOptions, Unit, open},
+    datasets::{Bad, Dataset, Error as DatasetError, OpenOptions, Unit, open},
     eval::{
         Cases, DatasetCases,
         assembly::Assembly,
@@ -40,6 +40,16 @@ pub(crate) fn resized(backbone: &dyn Backbone, resize: usize, crop: usize, filte
 pub(crate) struct Part {
     pub(crate) set: Arc<dyn Dataset>,
     pub(crate) root: PathBuf,
+    /// What a case that cannot be used does.
+    pub(crate) bad: Bad,
+}
+
+/// How a protocol opens a data set.
+pub(crate) fn options_of(protocol: Protocol) -> OpenOptions {
+    match protocol {
+        Protocol::Paper => OpenOptions::paper(),
+        Protocol::Strict => OpenOptions::default(),
+    }
 }
 
 /// What heads learn from and are judged on.
@@ -52,14 +62,15 @@ pub(crate) struct Data {
 impl Data {
     /// Train and validation of one data set, test of the same one or another.
     pub(crate) fn open(train: (&str, &Path), test: (&str, &Path), protocol: Protocol) -> Result<Data> {
-        let options = match protocol {
-            Protocol::Paper => OpenOptions::paper(),
-            Protocol::Strict => OpenOptions::default(),
-        }
-        .with_unit(Unit::Volumes);
+        Self::open_with(train, test, options_of(protocol).with_bad(Bad::Skip))
+    }
+
+    /// The same with options of the caller's; volumes are cases.
+    pub(crate) fn open_with(train: (&str, &Path), test: (&str, &Path), options: OpenOptions) -> Result<Data> {
+        let options = options.with_unit(Unit::Volumes);
         let part = |(name, root): (&str, &Path), split| -> Result<Option<Part>> {
             match open(name, root, split, &options) {
-                Ok(set) => Ok(Some(Part { set: set.into(), root: root.to_owned() })),
+                Ok(set) => Ok(Some(Part { set: set.into(), root: root.to_owned(), bad: options.bad })),
                 Err(DatasetError::NoSplit { .. }) if split == Split::Val => Ok(None),
                 Err(error) => Err(error).with_context(|| format!("could not open the {split} split of {name}")),
             }
@@ -130,6 +141,15 @@ pub(crate) struct Made {
 }
 
 impl Made {
+    /// Notes failures, each of them once: a case may be embedded in several ways.
+    fn fail(&mut self, failures: impl Iterator<Item = Failure>) {
+        for failure in failures {
+            if !self.failures.contains(&failure) {
+                self.failures.push(failure);
+            }
+        }
+    }
+
     pub(crate) fn timings(&self) -> Vec<Timing> {
         vec![Timing::new("encoding", self.encoding), Timing::new("reading ahead of the encoder (waited)", self.waiting)]
     }
@@ -178,13 +198,18 @@ impl Recipe<'_> {
             // Volumes fill a batch by themselves; small images want larger shards.
             shard_size: if set.task().is_3d { 64 } else { 1024 },
             device: self.device.clone(),
+            bad: part.bad,
             ..EmbedOptions::default()
         });
         options.request.norm = self.backbone.spec().study_norm();
         let bar = Bar::new(format!("{} {}{what}", set.id(), set.split()));
         let report = embed(cases, self.backbone, settings, self.features, &options, &bar)?;
         drop(bar);
-        made.failures.extend(report.failures.iter().cloned());
+        made.fail(report.failures.iter().cloned());
+        // cases that could not even be listed have no id: their reason names the file
+        let root = format!("{}{}", part.root.display(), std::path::MAIN_SEPARATOR);
+        let left_out = |e: &DatasetError| Failure { id: set.split().to_string(), reason: e.to_string().replace(&root, "") };
+        made.fail(set.left_out().into_iter().map(left_out));
         made.notices.extend(report.notices.iter().cloned());
         made.images += report.images;
         made.encoding += report.seconds.encoding;

@@ -6,10 +6,12 @@ mod commands;
 mod encoder;
 mod features;
 mod judge;
+mod lettering;
 mod listing;
 mod output;
 mod pictures;
 mod progress;
+mod sheet;
 mod summary;
 mod table;
 

@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, path::Path, path::PathBuf, sync::Arc, time::Ins
 use candle::{DType, Device, Tensor};
 use dinorad_aggregate::{Aggregate, MeanPool};
 use dinorad_backbone::{Backbone, Features, Patches, Request};
-use dinorad_datasets::ordered;
+use dinorad_datasets::{Bad, ordered};
 use ndarray::{Array1, Array2, Array3};
 use rayon::prelude::*;
 
@@ -64,6 +64,8 @@ pub struct EmbedOptions {
     pub part: Part,
     /// Where the encoder is.
     pub device: Device,
+    /// What a case without features does: it is recorded and left out, or it ends the run.
+    pub bad: Bad,
 }
 
 impl Default for EmbedOptions {
@@ -81,6 +83,7 @@ impl Default for EmbedOptions {
             ahead: 2 * threads,
             part: Part::WHOLE,
             device: Device::Cpu,
+            bad: Bad::Skip,
         }
     }
 }
@@ -133,9 +136,10 @@ impl EmbedReport {
 ///
 /// `preprocessing` is the stable text of what [`Cases::load`] does (such as `Compose::hash`), part of
 /// the key. A case that cannot be read or whose features are not finite is recorded with its reason
-/// and ends nothing.
+/// and ends nothing, unless [`EmbedOptions::bad`] says so.
 ///
 /// # Errors
+/// [`Error::BadCase`] for the first such case under [`Bad::Stop`]; what was embedded before it stays.
 /// [`Error::Encoder`] for images that the encoder cannot take (a size that is no multiple of the
 /// patch) and requests it cannot meet; [`Error::Parameter`] for options out of range and patch maps;
 /// those of [`Store`].
@@ -185,7 +189,10 @@ pub fn embed(
             let waited = Instant::now();
             let loaded = prepared.next();
             seconds.waiting += waited.elapsed().as_secs_f64();
+            let strict = options.bad == Bad::Stop;
             match loaded {
+                Some((_, Ok(Err(reason)))) if strict => return Err(bad_case(&store, shard, place, reason)),
+                Some((_, Err(panic))) if strict => return Err(bad_case(&store, shard, place, panic.to_string())),
                 Some((_, Ok(Ok(slices)))) => packer.push(place, slices)?,
                 Some((_, Ok(Err(reason)))) => packer.fail(place, reason),
                 Some((_, Err(panic))) => packer.fail(place, format!("could not be read: {panic}")),
@@ -194,6 +201,11 @@ pub fn embed(
             progress.advance(1);
         }
         let packed = packer.finish()?;
+        if options.bad == Bad::Stop
+            && let Some((place, reason)) = packed.outcomes.iter().enumerate().find_map(|(i, o)| Some((i, failed(o)?)))
+        {
+            return Err(bad_case(&store, shard, place, reason.to_owned()));
+        }
         seconds.encoding += packed.seconds;
         images += packed.images;
         embedded += packed.outcomes.iter().filter(|o| matches!(o, Outcome::Embedded(_))).count();
@@ -206,6 +218,12 @@ pub fn embed(
         Some(manifest) if options.part.is_whole() => manifest.failures.clone(),
         _ => store.part_failures(),
     };
+    // a lenient run before this one may have recorded some
+    if options.bad == Bad::Stop
+        && let Some(failure) = failures.first()
+    {
+        return Err(Error::BadCase { id: failure.id.clone(), reason: failure.reason.clone() });
+    }
     seconds.total = start.elapsed().as_secs_f64();
     Ok(EmbedReport {
         folder: store.folder().to_owned(),
@@ -217,6 +235,16 @@ pub fn embed(
         images,
         seconds,
     })
+}
+
+fn failed(outcome: &Outcome) -> Option<&str> {
+    if let Outcome::Failed(reason) = outcome { Some(reason) } else { None }
+}
+
+/// The case at a place of a shard as an error.
+fn bad_case(store: &Store, shard: usize, place: usize, reason: String) -> Error {
+    let id = store.plan().items_of(shard).get(place).map_or_else(String::new, |item| item.id.clone());
+    Error::BadCase { id, reason }
 }
 
 /// A text that is the same for the same request in every version.

@@ -78,6 +78,14 @@ pub enum Error {
         /// Which part.
         split: &'static str,
     },
+    /// A case that has no features, where such a case ends the run.
+    #[error("case `{id}`: {reason}")]
+    BadCase {
+        /// Which case.
+        id: String,
+        /// Why.
+        reason: String,
+    },
     /// Features with NaN or an infinity in them.
     #[error("{split} split: the features of case `{id}` are not finite")]
     NotFinite {

@@ -4,6 +4,7 @@ use anyhow::Result;
 use dinorad::{
     backbone::hub::HubOptions,
     datasets::{DoctorReport, Severity, doctor, infos},
+    eval::write_atomic,
 };
 use serde_json::json;
 
@@ -16,6 +17,10 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<usize> {
                 let _bar = Bar::spinner(format!("reading every case of {name}"));
                 doctor(name, root)?
             };
+            if let Some(path) = &args.sheet {
+                let _bar = Bar::spinner("drawing the sheet");
+                write_atomic(path, &crate::sheet::sheet(name, root)?.to_png()?, "doctor")?;
+            }
             dataset(&report, args.json)
         }
         _ => machine(args.json),

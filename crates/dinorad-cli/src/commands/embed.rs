@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use dinorad::{
     backbone::Request,
     core::Orientation,
-    datasets::discover,
+    datasets::{Bad, discover},
     eval::{
         InputCases,
         embed::{EmbedOptions, embed},
@@ -44,6 +44,7 @@ pub(crate) fn run(args: &EmbedArgs) -> Result<usize> {
         shard_size: args.shard_size,
         part,
         device: encoder.device.clone(),
+        bad: if args.strict_data { Bad::Stop } else { Bad::Skip },
         ..EmbedOptions::default()
     };
     let report = {

@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, bail};
 use dinorad::{
     core::{Protocol, resample::Filter},
+    datasets::Bad,
     eval::{
         assembly::Assembly,
         probe::{Head, LinearHead, LogisticHead, MlKnnHead, ProbeOptions, Refit},
@@ -13,7 +14,7 @@ use dinorad::{
 use crate::{
     args::{Avgpool, EvalCommand, EvalKnnArgs, EvalLinearArgs, EvalLogregArgs, EvalMlknnArgs, JudgeArgs},
     encoder,
-    features::Data,
+    features::{Data, options_of},
     judge::{self, Job, PixelOptions},
     listing,
     output::say,
@@ -173,7 +174,10 @@ fn judge(
         filter: if protocol == Protocol::Paper { Filter::Bicubic } else { Filter::BicubicAntialias },
     };
     let at = (args.dataset.as_str(), args.root.as_path());
-    let data = Data::open(at, at, protocol)?;
+    let mut open = options_of(protocol).with_bad(if args.strict_data { Bad::Stop } else { Bad::Skip });
+    open.uncertain = args.uncertain.parse()?;
+    open.splits = args.splits.clone();
+    let data = Data::open_with(at, at, open)?;
     judge::check_aggregation(&data, &assembly)?;
     let several = args.encoder.backbone.len() > 1;
     let (mut done, mut job_data) = (Vec::new(), None);

@@ -1,5 +1,6 @@
 //! One file per command.
 
+mod datasets;
 mod doctor;
 mod embed;
 mod eval;
@@ -7,6 +8,7 @@ mod inspect;
 mod models;
 mod pca;
 mod quickstart;
+mod splits;
 
 use anyhow::{Context, Result};
 
@@ -25,5 +27,7 @@ pub(crate) fn run(args: &Args) -> Result<usize> {
         Command::Inspect(a) => inspect::run(a),
         Command::Models(a) => models::run(a),
         Command::Doctor(a) => doctor::run(a),
+        Command::Datasets(a) => datasets::run(a),
+        Command::Splits(a) => splits::run(a),
     }
 }

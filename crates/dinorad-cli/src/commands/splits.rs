@@ -1,0 +1,83 @@
+//! `dinorad splits`: which case is in which part, as a table.
+
+use anyhow::{Context, Result, bail};
+use dinorad::{
+    core::{Protocol, Split},
+    datasets::{Draw, OpenOptions, SplitTable, Unit, find, fold_paths},
+};
+
+use crate::{
+    args::{DrawRule, SplitsArgs},
+    output::say,
+    table::table,
+};
+
+pub(crate) fn run(args: &SplitsArgs) -> Result<usize> {
+    let protocol: Protocol = args.protocol.parse()?;
+    let base = match protocol {
+        Protocol::Paper => OpenOptions::paper(),
+        Protocol::Strict => OpenOptions::default(),
+    };
+    // parts are made of volumes; only the study's draw counts slices
+    let options = base.with_seed(args.seed).with_unit(Unit::Volumes);
+    let (name, root) = (args.dataset.as_str(), args.root.as_path());
+    let mut splits = match args.shares.as_deref() {
+        None => SplitTable::of(name, root, &options)?,
+        Some([train, val, test]) => SplitTable::recut(name, root, &options, [*train, *val, *test])?,
+        Some(other) => bail!("--shares wants three numbers, got {}", other.len()),
+    };
+    match protocol {
+        Protocol::Strict => splits.check_patients(root)?,
+        Protocol::Paper => {
+            for (a, b, patients) in splits.overlaps() {
+                eprintln!("note: {} patients are both in {a} and {b}: {}", patients.len(), patients.join(", "));
+            }
+        }
+    }
+    let draw = match (args.few_shot, args.sample) {
+        (Some(shots), _) => Some(match args.draw {
+            DrawRule::Study => Draw::of_study(name, shots),
+            DrawRule::Balanced => Draw::Balanced { shots, seed: args.seed },
+        }),
+        (None, Some(n)) => Some(Draw::Positions { n }),
+        (None, None) => None,
+    };
+    if let Some(draw) = draw {
+        let unit = if matches!(draw, Draw::Positions { .. }) { Unit::Slices } else { Unit::Volumes };
+        splits = splits.with_train_drawn(name, root, &options.with_unit(unit), draw)?;
+    }
+    if let Some(k) = args.folds {
+        let out = args.out.as_deref().context("--folds writes several tables: name them with --out")?;
+        let folds = splits.folds(k, args.seed)?;
+        for (path, fold) in fold_paths(out, k).iter().zip(&folds) {
+            fold.write(path)?;
+            summary(fold, &path.display().to_string())?;
+        }
+        return Ok(0);
+    }
+    match &args.out {
+        Some(out) => {
+            splits.write(out)?;
+            summary(&splits, &out.display().to_string())?;
+        }
+        None => say!("{}", splits.to_csv().trim_end()),
+    }
+    if let Some(info) = find(name)
+        && let (Some(published), Protocol::Paper, None, None) = (info.published, protocol, &args.shares, draw)
+    {
+        eprintln!("note: published are {} / {} / {}", published[0], published[1], published[2]);
+    }
+    Ok(0)
+}
+
+fn summary(splits: &SplitTable, title: &str) -> Result<()> {
+    let mut counts = table(&[title, "cases", "patients"], 1);
+    for split in [Split::Train, Split::Val, Split::Test] {
+        let patients: std::collections::BTreeSet<_> =
+            splits.rows.iter().filter(|r| r.split == split).filter_map(|r| r.patient.as_ref()).collect();
+        let patients = if patients.is_empty() { "–".to_owned() } else { patients.len().to_string() };
+        counts.add_row([split.to_string(), splits.count(split).to_string(), patients]);
+    }
+    say!("{counts}");
+    Ok(())
+}
