@@ -208,7 +208,8 @@ impl Recipe<'_> {
         made.fail(report.failures.iter().cloned());
         // cases that could not even be listed have no id: their reason names the file
         let root = format!("{}{}", part.root.display(), std::path::MAIN_SEPARATOR);
-        let left_out = |e: &DatasetError| Failure { id: set.split().to_string(), reason: e.to_string().replace(&root, "") };
+        let left_out =
+            |e: &DatasetError| Failure { id: set.split().to_string(), reason: e.to_string().replace(&root, "") };
         made.fail(set.left_out().into_iter().map(left_out));
         made.notices.extend(report.notices.iter().cloned());
         made.images += report.images;

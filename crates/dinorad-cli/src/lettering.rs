@@ -107,7 +107,7 @@ pub(crate) const LINE: usize = 9;
 pub(crate) fn ink(text: &str, y: usize, x: usize) -> bool {
     let Some(letter) = text.chars().nth(x / ADVANCE) else { return false };
     let at = (letter as usize).checked_sub(0x20).filter(|i| *i < FONT.len()).unwrap_or(0x3f - 0x20);
-    y < 7 && FONT[at].get(x % ADVANCE).is_some_and(|column| column >> y & 1 == 1)
+    y < 7 && FONT[at].get(x % ADVANCE).is_some_and(|column| (column >> y) & 1 == 1)
 }
 
 /// The text in so many letters at most; what is cut is cut at the front if `tail`, and marked.

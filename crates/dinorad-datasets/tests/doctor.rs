@@ -1,6 +1,7 @@
 //! `doctor` on a healthy and on deliberately broken copies of every layout: each fault is found and
 //! named, none is invented.
 
+#[allow(dead_code, reason = "each test crate uses its part")]
 mod common;
 
 use std::{collections::BTreeSet, fs, path::Path};

@@ -1,5 +1,6 @@
 //! Parts of data sets: as published, as the study cut them, by patient, from tables.
 
+#[allow(dead_code, reason = "each test crate uses its part")]
 mod common;
 
 use std::{collections::BTreeSet, fs, path::Path};

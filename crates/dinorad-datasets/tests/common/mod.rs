@@ -10,11 +10,11 @@ use dinorad_io::{Volume, nifti};
 use dinorad_testkit::{data, golden};
 use ndarray::Array3;
 
-pub fn fixture(path: &str) -> PathBuf {
+pub(crate) fn fixture(path: &str) -> PathBuf {
     golden().join("datasets").join(path)
 }
 
-pub fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     if from.is_dir() {
         fs::create_dir_all(to).unwrap();
         for entry in fs::read_dir(from).unwrap() {
@@ -28,7 +28,7 @@ pub fn copy(from: &Path, to: &Path) {
 }
 
 /// Every file below a folder with this ending, in order, hidden ones left out.
-pub fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
+pub(crate) fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
     let mut out = Vec::new();
     let mut todo = vec![folder.to_owned()];
     while let Some(folder) = todo.pop() {
@@ -47,25 +47,25 @@ pub fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
     out
 }
 
-pub fn name(path: &Path) -> String {
+pub(crate) fn name(path: &Path) -> String {
     path.file_name().unwrap().to_string_lossy().into_owned()
 }
 
 /// Replaces text in a file, which must have been there.
-pub fn edit(path: &Path, from: &str, to: &str) {
+pub(crate) fn edit(path: &Path, from: &str, to: &str) {
     let text = fs::read_to_string(path).unwrap();
     assert!(text.contains(from), "{from} is not in {}", path.display());
     fs::write(path, text.replacen(from, to, 1)).unwrap();
 }
 
 /// Leaves the first half of a file.
-pub fn halve(path: &Path) {
+pub(crate) fn halve(path: &Path) {
     let bytes = fs::read(path).unwrap();
     fs::write(path, &bytes[..bytes.len() / 2]).unwrap();
 }
 
 /// A 2-D npy file of bytes.
-pub fn npy(path: &Path, (h, w): (usize, usize), value: impl Fn(usize, usize) -> u8) {
+pub(crate) fn npy(path: &Path, (h, w): (usize, usize), value: impl Fn(usize, usize) -> u8) {
     let mut header = format!("{{'descr': '|u1', 'fortran_order': False, 'shape': ({h}, {w}), }}");
     header.push_str(&" ".repeat(63 - (10 + header.len()) % 64));
     header.push('\n');
@@ -77,7 +77,7 @@ pub fn npy(path: &Path, (h, w): (usize, usize), value: impl Fn(usize, usize) -> 
 }
 
 /// A made volume with a mask of `classes` classes, as NIfTI files.
-pub fn volume_pair(image: &Path, label: &Path, seed: usize, classes: u8) {
+pub(crate) fn volume_pair(image: &Path, label: &Path, seed: usize, classes: u8) {
     let shape = (6 + seed % 3, 14, 12);
     let value = |(z, y, x): (usize, usize, usize)| ((z * 31 + y * 17 + x * 7 + seed * 13) % 97) as f32 * 10.0 - 300.0;
     let volume = Volume::new(Array3::from_shape_fn(shape, value), Affine::from_spacing_mm([1.0, 1.0, 3.0]));
@@ -88,13 +88,13 @@ pub fn volume_pair(image: &Path, label: &Path, seed: usize, classes: u8) {
     write_mask(label, &volume, |z, y, x| if y > 3 && x > 3 { ((z + y + x) % usize::from(classes)) as u8 } else { 0 });
 }
 
-pub fn write_mask(path: &Path, like: &Volume, value: impl Fn(usize, usize, usize) -> u8) {
+pub(crate) fn write_mask(path: &Path, like: &Volume, value: impl Fn(usize, usize, usize) -> u8) {
     let mask = Array3::from_shape_fn(like.data.dim(), |(z, y, x)| value(z, y, x));
     nifti::write_mask(path, &mask, like).unwrap();
 }
 
 /// The fixture of a prepared set without its oddities: labels without image, names without label.
-pub fn prepared(folder: &str, to: &Path) {
+pub(crate) fn prepared(folder: &str, to: &Path) {
     copy(&fixture(folder).join("tree"), to);
     for stray in [
         "masks/CHNCXR_0999_1_mask.png",
@@ -119,7 +119,7 @@ pub fn prepared(folder: &str, to: &Path) {
     }
 }
 
-pub fn nih(to: &Path) {
+pub(crate) fn nih(to: &Path) {
     let tree = tempfile::tempdir().unwrap();
     prepared("nih", tree.path());
     for (i, picture) in files(tree.path(), ".png").iter().enumerate() {
@@ -131,7 +131,7 @@ pub fn nih(to: &Path) {
     }
 }
 
-pub fn chexpert(to: &Path) {
+pub(crate) fn chexpert(to: &Path) {
     let home = to.join("CheXpert-v1.0-small");
     copy(&fixture("chexpert/tree"), &home);
     fs::rename(home.join("val"), home.join("valid")).unwrap();
@@ -139,7 +139,7 @@ pub fn chexpert(to: &Path) {
     fs::rename(home.join("test.csv"), home.join("test_labels.csv")).unwrap();
 }
 
-pub fn mc(to: &Path) {
+pub(crate) fn mc(to: &Path) {
     copy(&fixture("mc/tree/ManualMask"), &to.join("MontgomerySet/ManualMask"));
     for split in ["train", "val", "test"] {
         for picture in files(&fixture("mc/tree").join(split), ".png") {
@@ -151,7 +151,7 @@ pub fn mc(to: &Path) {
     }
 }
 
-pub fn shenzhen(to: &Path) {
+pub(crate) fn shenzhen(to: &Path) {
     let tree = tempfile::tempdir().unwrap();
     prepared("shenzhen", tree.path());
     copy(&tree.path().join("masks"), &to.join("mask"));
@@ -163,7 +163,7 @@ pub fn shenzhen(to: &Path) {
 }
 
 /// The multiclass release: a folder for every patient.
-pub fn sars(to: &Path) {
+pub(crate) fn sars(to: &Path) {
     for (n, patient) in ["test/0", "test/9", "train/21", "train/3"].iter().enumerate() {
         copy(&fixture("sars_cov_2_ct/tree").join(patient), &to.join(format!("Covid/Patient ({})", n + 1)));
     }
@@ -176,7 +176,7 @@ pub fn sars(to: &Path) {
 }
 
 /// The older release: single pictures.
-pub fn sars_pictures(to: &Path) {
+pub(crate) fn sars_pictures(to: &Path) {
     let tree = fixture("sars_cov_2_ct/tree");
     for (i, picture) in files(&tree.join("train/3"), ".png").iter().enumerate() {
         copy(picture, &to.join(format!("COVID/Covid ({}).png", i + 1)));
@@ -188,7 +188,7 @@ pub fn sars_pictures(to: &Path) {
     }
 }
 
-pub fn brain_tumor(to: &Path) {
+pub(crate) fn brain_tumor(to: &Path) {
     for (i, file) in files(&fixture("brain_tumor/tree"), ".mat").iter().enumerate() {
         let archive = if i < 5 { "brainTumorDataPublic_1-5" } else { "brainTumorDataPublic_6-10" };
         copy(file, &to.join(archive).join(format!("{}.mat", i + 1)));
@@ -196,7 +196,7 @@ pub fn brain_tumor(to: &Path) {
     fs::write(to.join("cvind.mat"), "not needed").unwrap();
 }
 
-pub fn btcv(to: &Path) {
+pub(crate) fn btcv(to: &Path) {
     for file in files(&fixture("btcv/tree"), ".nii.gz") {
         let testing = file.components().any(|c| c.as_os_str() == "test");
         let kind = if name(&file).starts_with("img") { "img" } else { "label" };
@@ -205,7 +205,7 @@ pub fn btcv(to: &Path) {
     }
 }
 
-pub fn amos(to: &Path) {
+pub(crate) fn amos(to: &Path) {
     let home = to.join("amos22");
     let mut lists = [Vec::new(), Vec::new()];
     for (p, (part, n)) in [("Tr", 6), ("Va", 2)].into_iter().enumerate() {
@@ -222,7 +222,7 @@ pub fn amos(to: &Path) {
 }
 
 /// A Decathlon folder with its classes.
-pub fn decathlon(to: &Path, title: &str, classes: &[&str]) {
+pub(crate) fn decathlon(to: &Path, title: &str, classes: &[&str]) {
     let mut list = Vec::new();
     for i in 0..6 {
         let file = format!("case_{:02}.nii.gz", i + 1);
@@ -239,7 +239,7 @@ pub fn decathlon(to: &Path, title: &str, classes: &[&str]) {
 }
 
 /// A table of six pictures of six patients in three parts.
-pub fn csv(to: &Path) {
+pub(crate) fn csv(to: &Path) {
     let mut text = "path,label,split,patient\n".to_owned();
     let tree = fixture("mc/tree");
     for (i, picture) in files(&tree.join("train"), ".png").iter().chain(&files(&tree.join("val"), ".png")).enumerate() {
@@ -251,7 +251,7 @@ pub fn csv(to: &Path) {
 }
 
 /// Two classes in three parts.
-pub fn folder(to: &Path) {
+pub(crate) fn folder(to: &Path) {
     let pictures: Vec<PathBuf> =
         files(&fixture("mc/tree"), ".png").into_iter().filter(|p| !p.to_string_lossy().contains("Mask")).collect();
     for (i, picture) in pictures.iter().take(6).enumerate() {
@@ -260,7 +260,7 @@ pub fn folder(to: &Path) {
     }
 }
 
-pub fn dicom(to: &Path) {
+pub(crate) fn dicom(to: &Path) {
     copy(&data().join("dicom/phantom-mr-t1post"), &to.join("study 1/t1"));
     copy(&data().join("dicom/phantom-mr-flairreg"), &to.join("study 1/flair"));
 }
