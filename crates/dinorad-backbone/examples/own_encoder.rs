@@ -16,13 +16,13 @@ use dinorad_backbone::{
 
 /// Means and standard deviations of the patches of an image.
 #[derive(Debug)]
-pub struct PatchMoments {
+pub(crate) struct PatchMoments {
     spec: BackboneSpec,
 }
 
 impl PatchMoments {
     /// For patches of `patch` x `patch` pixels.
-    pub fn new(patch: usize) -> Self {
+    pub(crate) fn new(patch: usize) -> Self {
         // The digest is the name under which features are kept: it changes when they can.
         let digest = format!("patch-moments-1-{patch}");
         let mut spec = BackboneSpec::new("patch-moments", Origin::Weights, digest);
@@ -67,7 +67,7 @@ impl Backbone for PatchMoments {
 }
 
 /// What the example prints, line by line.
-pub fn run() -> Result<Vec<String>> {
+pub(crate) fn run() -> Result<Vec<String>> {
     let encoder: Box<dyn Backbone> = Box::new(PatchMoments::new(16));
     let ramp =
         Tensor::arange(0f32, (3 * 32 * 48) as f32, &Device::Cpu)?.reshape((1, 3, 32, 48))?.to_dtype(DType::F32)?;

@@ -89,6 +89,7 @@ fn every_layout_goes_out_and_comes_back() {
                 (Layout::Timm, _) | (_, 1..) => PositionResampling::ANTIALIASED,
                 (Layout::HuggingFace, _) => PositionResampling::EXACT,
                 (Layout::Official, _) => PositionResampling::OFFICIAL,
+                (other, _) => unreachable!("{other:?} is no layout of DINOv2"),
             };
             assert_eq!(loaded.config().positions, expected);
             assert_eq!(loaded.has_mask_token(), layout != Layout::Timm);
