@@ -15,6 +15,8 @@ use ndarray::{Array2, Axis, s};
 /// Slices in the picture, and how many of them in a row.
 const SLICES: usize = 20;
 const COLUMNS: usize = 5;
+/// Pixels between slices.
+const GAP: usize = 4;
 
 /// Values that become black and white: the abdominal window for CT, else the range without its
 /// brightest two percent.
@@ -64,10 +66,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         let Some(slice) = upright(&volume, axis, index) else { continue };
         let (h, w) = slice.dim();
         let rows = shown.div_ceil(COLUMNS);
-        let sheet = sheet.get_or_insert_with(|| GrayImage::new((COLUMNS * w) as u32, (rows * h) as u32));
+        let (across, down) = (COLUMNS * (w + GAP) - GAP, rows * (h + GAP) - GAP);
+        let sheet = sheet.get_or_insert_with(|| GrayImage::from_pixel(across as u32, down as u32, Luma([96])));
         for ((y, x), v) in slice.indexed_iter() {
             let gray = ((v - black) / (white - black).max(f32::MIN_POSITIVE) * 255.0).clamp(0.0, 255.0);
-            sheet.put_pixel((n % COLUMNS * w + x) as u32, (n / COLUMNS * h + y) as u32, Luma([gray as u8]));
+            let (left, top) = (n % COLUMNS * (w + GAP), n / COLUMNS * (h + GAP));
+            sheet.put_pixel((left + x) as u32, (top + y) as u32, Luma([gray as u8]));
         }
     }
     let sheet = sheet.ok_or("the volume is empty")?;

@@ -24,6 +24,8 @@ const COLOURS: [[f32; 3]; 6] = [
 const OPACITY: f32 = 0.45;
 /// Pixels for the finest voxel.
 const ZOOM: usize = 4;
+/// Pixels between the planes.
+const GAP: usize = 8;
 
 /// Both must place their voxels alike, or the overlay would lie.
 fn same_place(a: &Affine, b: &Affine) -> bool {
@@ -62,9 +64,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         let (Some(gray), Some(label)) = (turn(&volume), turn(&labels)) else { continue };
         panels.push((gray, label));
     }
-    let width: usize = panels.iter().map(|(g, _)| g.dim().1 * ZOOM).sum();
+    let width: usize = panels.iter().map(|(g, _)| g.dim().1 * ZOOM + GAP).sum::<usize>().saturating_sub(GAP);
     let height = panels.iter().map(|(g, _)| g.dim().0 * ZOOM).max().unwrap_or(1);
-    let mut picture = RgbImage::new(width as u32, height as u32);
+    let mut picture = RgbImage::from_pixel(width as u32, height as u32, Rgb([96; 3]));
     let mut left = 0;
     for (gray, label) in &panels {
         let (h, w) = gray.dim();
@@ -79,7 +81,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 picture.put_pixel((left + x) as u32, y as u32, Rgb(pixel));
             }
         }
-        left += w * ZOOM;
+        left += w * ZOOM + GAP;
     }
     picture.save(&out)?;
     println!("axial, coronal and sagittal, {width} x {height} pixels: {}", out.display());
