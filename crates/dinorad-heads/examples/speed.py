@@ -4,6 +4,7 @@
 
 Needs torch, numpy and, for the class that the study used, scikit-learn and scikit-multilearn.
 """
+import os
 import sys
 import time
 
@@ -112,5 +113,6 @@ def ml_knn(n=20_000, dim=384, labels=14, small=2_000):
 
 
 if __name__ == "__main__":
+    torch.set_num_threads(os.cpu_count() or 1)
     for task in sys.argv[1:]:
         {"sweep": sweep, "mlknn": ml_knn}[task]()

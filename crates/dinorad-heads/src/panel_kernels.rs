@@ -222,7 +222,7 @@ mod tests {
     use rand::Rng;
 
     use super::*;
-    use crate::panels::{Panel, pack, strip_len};
+    use crate::panels::{Gradients, Move, Panel, pack, strip_len};
 
     /// Plain Rust and every kind of vectors that this processor has.
     fn every_arch() -> Vec<Arch> {
@@ -253,7 +253,7 @@ mod tests {
         let mut all_bias = vec![0f32; stride];
         all_bias[offset..offset + outputs].copy_from_slice(&bias);
         let rates: Vec<f32> = (0..stride).map(|c| 0.1 + c as f32 * 0.01).collect();
-        let mut panels = Panel::split(offset, outputs, features);
+        let mut panels = Panel::split(offset, outputs, 1, false, features, 2);
         let mut wanted = Vec::new();
         for panel in &mut panels {
             for column in panel.columns.clone().filter(|c| *c < offset + outputs) {
@@ -273,31 +273,13 @@ mod tests {
         let mut out = Vec::new();
         for panel in &mut panels {
             let (column, columns) = (panel.columns.start, panel.columns.clone());
+            panel.bias.copy_from_slice(&all_bias[columns.clone()]);
             for (x, out) in x.chunks_exact(strip).zip(logits.chunks_exact_mut(STRIP * stride)) {
-                let (x, bias) = (&x[panel.place()..], &all_bias[columns.clone()]);
-                arch.dispatch(Forward { x, weights: &panel.weights, bias, out, stride, column });
+                panel.forward(arch, x, out, stride, column);
             }
-            let (live, place, piece) = (panel.live(), panel.place(), 2 * STRIP);
-            let pieces = panel.velocity.chunks_mut(piece * columns.len());
-            for (at, (velocity, weights)) in pieces.zip(panel.weights.chunks_mut(piece * columns.len())).enumerate() {
-                let first = at * piece;
-                let live = live.start.saturating_sub(first)..live.end.saturating_sub(first);
-                let (x, gradients, rates, place) = (&x, &gradients, &rates[columns.clone()], place + first * STRIP);
-                let momentum = 0.9;
-                arch.dispatch(Descent {
-                    x,
-                    strip,
-                    place,
-                    gradients,
-                    stride,
-                    column,
-                    momentum,
-                    rates,
-                    velocity,
-                    weights,
-                    live,
-                });
-            }
+            let gradients = Gradients { values: &gradients, stride, column };
+            let step = Move { momentum: 0.9, rates: &rates[columns] };
+            panel.descents(&x, strip, gradients, step, 2 * STRIP).for_each(|piece| arch.dispatch(piece));
         }
         let at = |row: usize, feature: usize| f64::from(data[row * dim + features.start + feature]);
         for (output, (weights, velocity)) in wanted.iter().enumerate() {

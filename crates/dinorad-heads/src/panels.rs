@@ -2,37 +2,69 @@
 
 use std::ops::Range;
 
-use crate::panel_kernels::{BLOCK, LANES, PANEL, STRIP};
+use pulp::Arch;
 
-/// Weights of up to [`PANEL`] columns that read the same features, feature after feature.
+use crate::panel_kernels::{BLOCK, Descent, Forward, LANES, PANEL, STRIP};
+
+/// Weights of some neighbouring columns that read the same features, feature after feature.
 ///
 /// Features are kept from the last multiple of eight before the first to the next after the last;
 /// those that the panel does not read have zeros, and so have columns past the last head.
 pub(crate) struct Panel {
-    /// Where its columns are in a row of logits.
+    /// Where its columns are in a row of all logits, whole vectors.
     pub(crate) columns: Range<usize>,
+    /// Those that belong to a head.
+    pub(crate) used: Range<usize>,
+    /// The place of the first column within its head.
+    pub(crate) phase: usize,
     /// Which columns of a feature row it reads.
     pub(crate) features: Range<usize>,
     /// `(features, columns)`.
     pub(crate) weights: Vec<f32>,
     /// `(features, columns)`.
     pub(crate) velocity: Vec<f32>,
+    pub(crate) bias: Vec<f32>,
+    pub(crate) bias_velocity: Vec<f32>,
+    /// Unscaled losses of the columns.
+    pub(crate) losses: Vec<f64>,
 }
 
 impl Panel {
-    /// Panels for `outputs` columns from `column`, a multiple of [`LANES`]; the last is padded.
-    pub(crate) fn split(column: usize, outputs: usize, features: &Range<usize>) -> Vec<Panel> {
-        let end = column + outputs.next_multiple_of(LANES);
+    /// Panels of at most [`PANEL`] columns for `heads` heads of `k` logits, from a `column` that is
+    /// a multiple of [`LANES`]; as many for each of `threads` where that is possible. A head lies in
+    /// one panel if it has to stay `whole`.
+    pub(crate) fn split(
+        column: usize,
+        heads: usize,
+        k: usize,
+        whole: bool,
+        features: &Range<usize>,
+        threads: usize,
+    ) -> Vec<Panel> {
+        // what is not cut: a head, or a vector of columns
+        let (unit, units) = if whole { (k, heads) } else { (LANES, (heads * k).div_ceil(LANES)) };
+        let fewest = units.div_ceil((PANEL / unit).max(1));
+        let n = fewest.next_multiple_of(threads.max(1)).min(units);
         let blocks = features.end.div_ceil(STRIP) - features.start / STRIP;
-        let starts = (column..end).step_by(PANEL);
-        starts
-            .map(|start| {
-                let columns = start..(start + PANEL).min(end);
-                let len = blocks * STRIP * columns.len();
-                let (weights, velocity) = (vec![0.0; len], vec![0.0; len]);
-                Panel { columns, features: features.clone(), weights, velocity }
-            })
-            .collect()
+        let mut start = column;
+        let panels = (0..n).map(|i| {
+            let (first, last) = (units * i / n * unit, (units * (i + 1) / n * unit).min(heads * k));
+            let width = (last - first).next_multiple_of(LANES);
+            let columns = start..start + width;
+            start += width;
+            Panel {
+                used: columns.start..columns.start + last - first,
+                columns,
+                phase: first % k,
+                features: features.clone(),
+                weights: vec![0.0; blocks * STRIP * width],
+                velocity: vec![0.0; blocks * STRIP * width],
+                bias: vec![0.0; width],
+                bias_velocity: vec![0.0; width],
+                losses: vec![f64::NAN; width],
+            }
+        });
+        panels.collect()
     }
 
     /// Where the features start in a packed strip.
@@ -44,6 +76,52 @@ impl Panel {
     pub(crate) fn live(&self) -> Range<usize> {
         let first = self.features.start / STRIP * STRIP;
         self.features.start - first..self.features.end - first
+    }
+
+    /// Logits of one strip of rows into `out`, eight rows of `stride` values.
+    pub(crate) fn forward(&self, arch: Arch, x: &[f32], out: &mut [f32], stride: usize, column: usize) {
+        let x = &x[self.place()..];
+        arch.dispatch(Forward { x, weights: &self.weights, bias: &self.bias, out, stride, column });
+    }
+
+    /// The move of the biases.
+    pub(crate) fn descend_bias(&mut self, gradients: Gradients<'_>, step: Move<'_>) {
+        self.bias_velocity.iter_mut().for_each(|v| *v *= step.momentum);
+        for row in gradients.values.chunks_exact(gradients.stride) {
+            self.bias_velocity.iter_mut().zip(&row[gradients.column..]).for_each(|(v, g)| *v += g);
+        }
+        for ((b, v), rate) in self.bias.iter_mut().zip(&self.bias_velocity).zip(step.rates) {
+            *b -= rate * v;
+        }
+    }
+
+    /// The move of the weights, in pieces of `piece` features that do not depend on each other.
+    pub(crate) fn descents<'a>(
+        &'a mut self,
+        x: &'a [f32],
+        strip: usize,
+        gradients: Gradients<'a>,
+        step: Move<'a>,
+        piece: usize,
+    ) -> impl Iterator<Item = Descent<'a>> {
+        let (live, place, size) = (self.live(), self.place(), piece.saturating_mul(self.columns.len()));
+        let pieces = self.velocity.chunks_mut(size).zip(self.weights.chunks_mut(size)).enumerate();
+        pieces.map(move |(at, (velocity, weights))| {
+            let first = at * piece;
+            Descent {
+                x,
+                strip,
+                place: place + first * STRIP,
+                gradients: gradients.values,
+                stride: gradients.stride,
+                column: gradients.column,
+                momentum: step.momentum,
+                rates: step.rates,
+                velocity,
+                weights,
+                live: live.start.saturating_sub(first)..live.end.saturating_sub(first),
+            }
+        })
     }
 
     /// The weights of one column.
@@ -61,6 +139,22 @@ impl Panel {
         let (at, live) = (column - self.columns.start, self.live());
         self.weights.chunks_exact_mut(self.columns.len()).map(move |row| &mut row[at]).skip(live.start).take(live.len())
     }
+}
+
+/// Gradients of a batch, the rows of some strips `stride` apart, a panel's from `column`.
+#[derive(Clone, Copy)]
+pub(crate) struct Gradients<'a> {
+    pub(crate) values: &'a [f32],
+    pub(crate) stride: usize,
+    pub(crate) column: usize,
+}
+
+/// What a step does with a gradient.
+#[derive(Clone, Copy)]
+pub(crate) struct Move<'a> {
+    pub(crate) momentum: f32,
+    /// Learning rates of the panel's columns.
+    pub(crate) rates: &'a [f32],
 }
 
 /// Values of a packed strip of rows of `dim` features.

@@ -63,26 +63,37 @@ impl Answers {
         Ok(Answers { rows, k, scale })
     }
 
+    /// Number of rows.
+    pub(crate) fn len(&self) -> usize {
+        match &self.rows {
+            Kind::Findings(y) => y.nrows(),
+            Kind::Classes(y) => y.len(),
+        }
+    }
+
     /// Weight of one value in the loss.
     pub(crate) fn scale(&self) -> f64 {
         f64::from(self.scale)
     }
 }
 
-/// Replaces the logits of a strip by the loss's gradient and sums up the losses.
+/// Replaces the logits of a panel's strip by the loss's gradient and adds up the losses.
 pub(crate) struct StripLoss<'a> {
     pub(crate) answers: &'a Answers,
     /// The first row of the strip in the batch.
     pub(crate) first: usize,
-    /// The columns that heads fill, one head after the other. Logits elsewhere are 0 and stay so.
-    pub(crate) heads: &'a [Range<usize>],
     /// Eight rows of `stride` values.
     pub(crate) logits: &'a mut [f32],
     pub(crate) stride: usize,
-    /// `stride` sums over the rows, not yet scaled; a head's loss is the sum over its columns.
+    /// The columns that belong to heads. Those after them are 0 and stay so.
+    pub(crate) used: Range<usize>,
+    /// The place of the first of them within its head.
+    pub(crate) phase: usize,
+    /// A sum over the rows for every used column, not yet scaled; a head's loss is that of its
+    /// columns. Empty where nobody asks for the loss.
     pub(crate) losses: &'a mut [f64],
-    /// Room for `stride` values.
-    pub(crate) scratch: &'a mut [f32],
+    /// Room for the answers of the used columns.
+    pub(crate) scratch: &'a mut Vec<f32>,
 }
 
 impl WithSimd for StripLoss<'_> {
@@ -92,21 +103,22 @@ impl WithSimd for StripLoss<'_> {
     fn with_simd<S: Simd>(self, _: S) {
         let (k, scale) = (self.answers.k, self.answers.scale);
         self.losses.fill(0.0);
+        self.scratch.resize(self.used.len(), 0.0);
         for (row, logits) in self.logits.chunks_exact_mut(self.stride).take(STRIP).enumerate() {
-            let row = self.first + row;
-            for heads in self.heads {
-                let (z, losses, scratch) =
-                    (&mut logits[heads.clone()], &mut self.losses[heads.clone()], &mut self.scratch[heads.clone()]);
-                match &self.answers.rows {
-                    Kind::Findings(y) if row < y.nrows() => {
-                        for head in scratch.chunks_exact_mut(k) {
-                            head.iter_mut().zip(y.row(row)).for_each(|(to, y)| *to = *y);
-                        }
-                        binary(z, scratch, losses, scale);
+            let (row, z) = (self.first + row, &mut logits[self.used.clone()]);
+            match &self.answers.rows {
+                Kind::Findings(y) if row < y.nrows() => {
+                    let y = y.row(row);
+                    let started = ((k - self.phase) % k).min(z.len());
+                    let (started, whole) = self.scratch.split_at_mut(started);
+                    started.iter_mut().zip(y.iter().skip(self.phase)).for_each(|(to, y)| *to = *y);
+                    for head in whole.chunks_mut(k) {
+                        head.iter_mut().zip(y).for_each(|(to, y)| *to = *y);
                     }
-                    Kind::Classes(y) if row < y.len() => softmax(z, k, y[row], losses, scale),
-                    _ => z.fill(0.0),
+                    binary(z, self.scratch, self.losses, scale);
                 }
+                Kind::Classes(y) if row < y.len() => softmax(z, k, y[row], self.losses, scale),
+                _ => z.fill(0.0),
             }
         }
     }
@@ -115,10 +127,12 @@ impl WithSimd for StripLoss<'_> {
 /// Binary cross-entropy of every logit.
 #[inline(always)]
 fn binary(logits: &mut [f32], y: &[f32], losses: &mut [f64], scale: f32) {
-    for ((z, y), loss) in logits.iter_mut().zip(y).zip(losses) {
+    for (loss, (z, y)) in losses.iter_mut().zip(logits.iter().zip(y)) {
+        *loss += f64::from(z.max(0.0) - z * y + ln_1p(exp(-z.abs())));
+    }
+    for (z, y) in logits.iter_mut().zip(y) {
         let e = exp(-z.abs());
         let p = 1.0 / (1.0 + e);
-        *loss += f64::from(z.max(0.0) - *z * y + ln_1p(e));
         *z = (if *z >= 0.0 { p } else { e * p } - y) * scale;
     }
 }
@@ -126,16 +140,20 @@ fn binary(logits: &mut [f32], y: &[f32], losses: &mut [f64], scale: f32) {
 /// Cross-entropy of every head's `k` logits.
 #[inline(always)]
 fn softmax(logits: &mut [f32], k: usize, label: usize, losses: &mut [f64], scale: f32) {
-    for (head, losses) in logits.chunks_exact_mut(k).zip(losses.chunks_exact_mut(k)) {
+    for (at, head) in logits.chunks_exact_mut(k).enumerate() {
         let top = head.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         head.iter_mut().for_each(|z| *z -= top);
-        losses[label] -= f64::from(head[label]);
+        if let Some(loss) = losses.get_mut(at * k) {
+            *loss -= f64::from(head[label]);
+        }
     }
     // all heads at once: heads are short, vectors are not
     logits.iter_mut().for_each(|z| *z = exp(*z));
-    for (head, losses) in logits.chunks_exact_mut(k).zip(losses.chunks_exact_mut(k)) {
+    for (at, head) in logits.chunks_exact_mut(k).enumerate() {
         let sum: f32 = head.iter().sum();
-        losses[label] += f64::from(sum).ln();
+        if let Some(loss) = losses.get_mut(at * k) {
+            *loss += f64::from(sum).ln();
+        }
         head.iter_mut().for_each(|z| *z *= scale / sum);
         head[label] -= scale;
     }

@@ -9,8 +9,8 @@ use rayon::prelude::*;
 
 use crate::{
     Error, ProbePoint, ProbeTask, Result, Targets,
-    panel_kernels::{Descent, Forward, LANES, STRIP},
-    panels::{Panel, pack, strip_len},
+    panel_kernels::STRIP,
+    panels::{Gradients, Move, Panel, pack, strip_len},
     probe_loss::{Answers, StripLoss},
     rows::Rows,
 };
@@ -21,6 +21,10 @@ const INITIAL_STD: f64 = 0.01;
 /// Features whose weights are one piece of work.
 const PIECE: usize = 16 * STRIP;
 
+/// Packed rows of the batches that every panel runs through before the next one does, in values:
+/// they stay in a cache that all cores share.
+const AHEAD: usize = 1 << 20;
+
 /// Where a point's logits are.
 struct Head {
     columns: Range<usize>,
@@ -30,32 +34,21 @@ struct Head {
 pub(crate) struct Trainer {
     /// In the order of the points.
     heads: Vec<Head>,
-    /// Columns with heads; those of one range of features are one run, padded to whole vectors.
-    used: Vec<Range<usize>>,
     panels: Vec<Panel>,
-    bias: Vec<f32>,
-    bias_velocity: Vec<f32>,
-    losses: Vec<f64>,
-    batch: Batch,
+    /// Columns of all panels.
+    stride: usize,
+    /// Weight of one value in the loss of the last step.
+    scale: f64,
+    /// Packed strips of rows; kept, as are the logits, so that no step asks for fresh memory.
+    x: Vec<f32>,
+    /// `(strips·8, stride)`.
+    logits: Vec<f32>,
     dim: usize,
     task: ProbeTask,
     taken: usize,
     steps: usize,
     momentum: f32,
     reduction: Reduction,
-}
-
-/// Memory of one step, used again by the next.
-struct Batch {
-    /// Logits of a row, then the loss's gradient at them; an odd number of cache lines, so that
-    /// the rows of a panel do not meet in a few places of the cache.
-    stride: usize,
-    /// Packed strips of rows.
-    x: Vec<f32>,
-    /// `(strips·8, stride)`.
-    logits: Vec<f32>,
-    /// `(strips, stride)`.
-    losses: Vec<f64>,
 }
 
 impl Trainer {
@@ -81,33 +74,23 @@ impl Trainer {
                 None => groups.push((features, vec![point])),
             }
         }
+        let (threads, whole) = (rayon::current_num_threads(), matches!(task, ProbeTask::Multiclass(_)));
         let mut heads: Vec<Head> =
             points.iter().map(|p| Head { columns: 0..0, learning_rate: p.learning_rate }).collect();
-        let (mut used, mut panels, mut column) = (Vec::new(), Vec::new(), 0);
+        let (mut panels, mut stride) = (Vec::new(), 0);
         for (features, members) in &groups {
-            used.push(column..column + members.len() * k);
-            panels.extend(Panel::split(column, members.len() * k, features));
-            for (place, point) in members.iter().enumerate() {
-                heads[*point].columns = column + place * k..column + (place + 1) * k;
+            let own = Panel::split(stride, members.len(), k, whole, features, threads);
+            let used: Vec<usize> = own.iter().flat_map(|p| p.used.clone()).collect();
+            for (point, columns) in members.iter().zip(used.chunks_exact(k)) {
+                heads[*point].columns = columns[0]..columns[0] + k;
             }
-            column += (members.len() * k).next_multiple_of(LANES);
+            stride = own.last().map_or(stride, |p| p.columns.end);
+            panels.extend(own);
         }
-        let stride = (column / LANES | 1) * LANES;
-        let mut trainer = Trainer {
-            heads,
-            used,
-            panels,
-            bias: vec![0.0; stride],
-            bias_velocity: vec![0.0; stride],
-            losses: vec![f64::NAN; points.len()],
-            batch: Batch { stride, x: Vec::new(), logits: Vec::new(), losses: Vec::new() },
-            dim,
-            task,
-            taken: 0,
-            steps,
-            momentum,
-            reduction,
-        };
+        let (x, logits) = (Vec::new(), Vec::new());
+        let (taken, scale) = (0, f64::NAN);
+        let mut trainer =
+            Trainer { heads, panels, stride, scale, x, logits, dim, task, taken, steps, momentum, reduction };
         for (point, features) in columns.iter().enumerate() {
             let (name, shape) = (format!("{}.weight", points[point]), (k, features.len()));
             let start = init::trunc_normal(seed, &name, shape, INITIAL_STD, &Device::Cpu)?;
@@ -120,122 +103,147 @@ impl Trainer {
         self.taken
     }
 
+    /// The losses of the last batch, before its step.
     pub(crate) fn losses(&self) -> Vec<f64> {
-        self.losses.clone()
+        let loss = |column| self.panel_of(column).map_or(f64::NAN, |p| p.losses[column - p.columns.start]);
+        self.heads.iter().map(|head| head.columns.clone().map(loss).sum::<f64>() * self.scale).collect()
+    }
+
+    fn panel_of(&self, column: usize) -> Option<&Panel> {
+        self.panels.iter().find(|p| p.columns.contains(&column))
     }
 
     /// Weights `(logits, width)` and biases of a point.
     pub(crate) fn weights(&self, point: usize) -> (Vec<f32>, Vec<f32>) {
-        let columns = self.heads[point].columns.clone();
-        let mut weights = Vec::new();
-        for column in columns.clone() {
-            let panel = self.panels.iter().filter(|p| p.columns.contains(&column));
-            weights.extend(panel.flat_map(|p| p.column(column)));
+        let (mut weights, mut bias) = (Vec::new(), Vec::new());
+        for column in self.heads[point].columns.clone() {
+            if let Some(panel) = self.panel_of(column) {
+                weights.extend(panel.column(column));
+                bias.push(panel.bias[column - panel.columns.start]);
+            }
         }
-        (weights, self.bias[columns].to_vec())
+        (weights, bias)
     }
 
     pub(crate) fn set_weights(&mut self, point: usize, weights: &[f32], bias: &[f32]) {
-        let columns = self.heads[point].columns.clone();
         let mut weights = weights.iter();
-        for column in columns.clone() {
-            for panel in self.panels.iter_mut().filter(|p| p.columns.contains(&column)) {
+        for (column, bias) in self.heads[point].columns.clone().zip(bias) {
+            if let Some(panel) = self.panels.iter_mut().find(|p| p.columns.contains(&column)) {
                 panel.column_mut(column).zip(weights.by_ref()).for_each(|(to, from)| *to = *from);
+                panel.bias[column - panel.columns.start] = *bias;
             }
         }
-        self.bias[columns].copy_from_slice(bias);
     }
 
     /// A step of all heads on the rows of each batch, which are within `rows` and `y`.
+    ///
+    /// No value depends on the schedule: panels on their own where there are enough of them, else
+    /// all threads at every step.
     pub(crate) fn run(&mut self, rows: &Rows, y: &Targets, batches: &[Vec<usize>]) -> Result<()> {
         let arch = Arch::new();
+        let longest = batches.iter().map(Vec::len).max().unwrap_or(0).max(1);
+        let together = self.panels.len() < rayon::current_num_threads();
+        let steps = if together { 1 } else { (AHEAD / (longest.div_ceil(STRIP) * strip_len(self.dim))).max(1) };
         // from within the pool: a thread outside would be woken twice a step
         rayon::scope(|_| {
-            for batch in batches {
-                let answers = Answers::new(self.task, y, batch, self.reduction)?;
-                self.forward(arch, rows, batch, &answers);
-                self.descend(arch);
-                self.taken += 1;
+            for batches in batches.chunks(steps) {
+                let answers = batches.iter().map(|batch| Answers::new(self.task, y, batch, self.reduction));
+                let answers = answers.collect::<Result<Vec<_>>>()?;
+                self.pack(rows, batches);
+                let rates: Vec<Vec<f32>> = (0..batches.len()).map(|i| self.rates(self.taken + i)).collect();
+                match (&answers[..], &rates[..]) {
+                    ([answers], [rates]) if together => self.step_together(arch, answers, rates),
+                    _ => self.step_apart(arch, &answers, &rates),
+                }
+                self.scale = answers.last().map_or(f64::NAN, Answers::scale);
+                self.taken += batches.len();
             }
             Ok(())
         })
     }
 
-    /// Packs the rows; logits, then the loss's gradients at them.
-    fn forward(&mut self, arch: Arch, rows: &Rows, batch: &[usize], answers: &Answers) {
-        let (stride, strip, strips) = (self.batch.stride, strip_len(self.dim), batch.len().div_ceil(STRIP));
-        self.batch.x.resize(strips * strip, 0.0);
-        self.batch.logits.resize(strips * STRIP * stride, 0.0);
-        self.batch.losses.resize(strips * stride, 0.0);
-        // a panel stays in a core's cache for the strips of a piece; no value depends on the pieces
-        let piece = strips.div_ceil(2 * rayon::current_num_threads()).max(1);
-        let x = self.batch.x.par_chunks_mut(piece * strip);
-        let logits = self.batch.logits.par_chunks_mut(piece * STRIP * stride);
-        let losses = self.batch.losses.par_chunks_mut(piece * stride);
-        let pieces = x.zip(logits).zip(losses).zip(batch.par_chunks(piece * STRIP)).enumerate();
-        pieces.for_each_init(
-            || vec![0f32; stride],
-            |scratch, (at, (((x, logits), losses), batch))| {
-                for (x, batch) in x.chunks_exact_mut(strip).zip(batch.chunks(STRIP)) {
-                    pack(x, batch.iter().map(|row| &rows.data[row * self.dim..(row + 1) * self.dim]));
-                }
-                for panel in &self.panels {
-                    for (x, out) in x.chunks_exact(strip).zip(logits.chunks_exact_mut(STRIP * stride)) {
-                        let (x, bias) = (&x[panel.place()..], &self.bias[panel.columns.clone()]);
-                        let column = panel.columns.start;
-                        arch.dispatch(Forward { x, weights: &panel.weights, bias, out, stride, column });
-                    }
-                }
-                let strips = logits.chunks_exact_mut(STRIP * stride).zip(losses.chunks_exact_mut(stride));
-                for (i, (logits, losses)) in strips.enumerate() {
-                    let (first, heads) = ((at * piece + i) * STRIP, &self.used[..]);
-                    arch.dispatch(StripLoss { answers, first, heads, logits, stride, losses, scratch });
-                }
-            },
-        );
-        for (loss, head) in self.losses.iter_mut().zip(&self.heads) {
-            let strips = self.batch.losses.chunks_exact(stride);
-            *loss = strips.flat_map(|s| &s[head.columns.clone()]).sum::<f64>() * answers.scale();
+    /// Learning rates of all columns.
+    fn rates(&self, step: usize) -> Vec<f32> {
+        let mut rates = vec![0f32; self.stride];
+        for head in &self.heads {
+            rates[head.columns.clone()].fill(cosine_lr(head.learning_rate, 0.0, step, self.steps) as f32);
         }
+        rates
     }
 
-    /// Moves weights and biases.
-    fn descend(&mut self, arch: Arch) {
-        let Batch { stride, x, logits, .. } = &self.batch;
-        let (stride, strip, momentum) = (*stride, strip_len(self.dim), self.momentum);
-        let mut rates = vec![0f32; stride];
-        for head in &self.heads {
-            rates[head.columns.clone()].fill(cosine_lr(head.learning_rate, 0.0, self.taken, self.steps) as f32);
-        }
-        self.bias_velocity.iter_mut().for_each(|v| *v *= momentum);
-        for row in logits.chunks_exact(stride) {
-            self.bias_velocity.iter_mut().zip(row).for_each(|(v, g)| *v += g);
-        }
-        for ((b, v), rate) in self.bias.iter_mut().zip(&self.bias_velocity).zip(&rates) {
-            *b -= rate * v;
-        }
-        // backwards: the last weights of the forward pass are still in the cache
-        self.panels.par_iter_mut().rev().for_each(|panel| {
-            let (live, place, columns) = (panel.live(), panel.place(), panel.columns.clone());
-            let pieces = panel.velocity.par_chunks_mut(PIECE * columns.len());
-            pieces.zip(panel.weights.par_chunks_mut(PIECE * columns.len())).enumerate().with_max_len(2).for_each(
-                |(at, (velocity, weights))| {
-                    let first = at * PIECE;
-                    arch.dispatch(Descent {
-                        x,
-                        strip,
-                        place: place + first * STRIP,
-                        gradients: logits,
-                        stride,
-                        column: columns.start,
-                        momentum,
-                        rates: &rates[columns.clone()],
-                        velocity,
-                        weights,
-                        live: live.start.saturating_sub(first)..live.end.saturating_sub(first),
-                    });
-                },
-            );
+    /// Packs the rows of all batches, each from a strip of its own.
+    fn pack(&mut self, rows: &Rows, batches: &[Vec<usize>]) {
+        let strips: Vec<&[usize]> = batches.iter().flat_map(|batch| batch.chunks(STRIP)).collect();
+        let strip = strip_len(self.dim);
+        self.x.resize(strips.len() * strip, 0.0);
+        self.x.par_chunks_exact_mut(strip).zip(&strips).for_each(|(x, batch)| {
+            pack(x, batch.iter().map(|row| &rows.data[row * self.dim..(row + 1) * self.dim]));
+        });
+    }
+
+    /// Every panel takes all steps by itself; its weights stay in a core's cache.
+    fn step_apart(&mut self, arch: Arch, answers: &[Answers], rates: &[Vec<f32>]) {
+        let (strip, momentum, x, steps) = (strip_len(self.dim), self.momentum, &self.x, answers.len());
+        let buffers = || (Vec::new(), Vec::new(), Vec::new());
+        self.panels.par_iter_mut().with_max_len(1).for_each_init(buffers, |(logits, losses, scratch), panel| {
+            let stride = panel.columns.len();
+            let used = 0..panel.used.len();
+            let mut x = &x[..];
+            for (i, (answers, rates)) in answers.iter().zip(rates).enumerate() {
+                let batch;
+                (batch, x) = x.split_at(answers.len().div_ceil(STRIP) * strip);
+                let last = i + 1 == steps;
+                logits.resize(batch.len() / strip * STRIP * stride, 0f32);
+                losses.resize(if last { used.len() } else { 0 }, 0f64);
+                panel.losses.fill(0.0);
+                for (i, (x, logits)) in
+                    batch.chunks_exact(strip).zip(logits.chunks_exact_mut(STRIP * stride)).enumerate()
+                {
+                    panel.forward(arch, x, logits, stride, 0);
+                    let (first, used, phase) = (i * STRIP, used.clone(), panel.phase);
+                    arch.dispatch(StripLoss { answers, first, logits, stride, used, phase, losses, scratch });
+                    panel.losses.iter_mut().zip(&*losses).for_each(|(sum, loss)| *sum += loss);
+                }
+                let gradients = Gradients { values: logits, stride, column: 0 };
+                let step = Move { momentum, rates: &rates[panel.columns.clone()] };
+                panel.descend_bias(gradients, step);
+                panel.descents(batch, strip, gradients, step, usize::MAX).for_each(|all| arch.dispatch(all));
+            }
+        });
+    }
+
+    /// One step: all threads share the rows, then the features.
+    fn step_together(&mut self, arch: Arch, answers: &Answers, rates: &[f32]) {
+        let (strip, stride, momentum, x) = (strip_len(self.dim), self.stride, self.momentum, &self.x);
+        self.logits.resize(x.len() / strip * STRIP * stride, 0.0);
+        let panels = &self.panels;
+        let strips = x.par_chunks_exact(strip).zip(self.logits.par_chunks_exact_mut(STRIP * stride)).enumerate();
+        let losses: Vec<Vec<Vec<f64>>> = strips
+            .map_init(Vec::new, |scratch, (i, (x, logits))| {
+                let one = |panel: &Panel| {
+                    let (first, used, phase) = (i * STRIP, panel.used.clone(), panel.phase);
+                    let mut losses = vec![0f64; used.len()];
+                    panel.forward(arch, x, logits, stride, panel.columns.start);
+                    let losses_of =
+                        StripLoss { answers, first, logits, stride, used, phase, losses: &mut losses, scratch };
+                    arch.dispatch(losses_of);
+                    losses
+                };
+                panels.iter().map(one).collect()
+            })
+            .collect();
+        let values = &self.logits;
+        self.panels.par_iter_mut().enumerate().for_each(|(i, panel)| {
+            panel.losses.fill(0.0);
+            for strip in &losses {
+                panel.losses.iter_mut().zip(&strip[i]).for_each(|(sum, loss)| *sum += loss);
+            }
+            let columns = panel.columns.clone();
+            let gradients = Gradients { values, stride, column: columns.start };
+            let step = Move { momentum, rates: &rates[columns] };
+            panel.descend_bias(gradients, step);
+            let pieces: Vec<_> = panel.descents(x, strip, gradients, step, PIECE).collect();
+            pieces.into_par_iter().for_each(|piece| arch.dispatch(piece));
         });
     }
 }
