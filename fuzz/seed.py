@@ -35,7 +35,7 @@ def regressions(target):
 
 sources = {
     "nifti": files(io / "nifti/files"),
-    "dicom_file": files(io / "dicom/files") + files(io / "dicom_series/files")[::8],
+    "dicom_file": files(io / "dicom/files") + files(io / "dicom_series/files")[::8] + sorted((tests / "data/codecs").glob("*.dcm")),
     "image": files(io / "image/files") + [p for p in files(tests / "data/image") if p.suffix != ".npy"],
     "npy_npz": files(io / "npy/files"),
     "mat": files(io / "mat/files"),
