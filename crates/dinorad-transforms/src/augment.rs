@@ -91,6 +91,10 @@ pub(crate) fn draw(step: &Step, rng: &mut impl Rng, size: (usize, usize)) -> Res
             let angle = degrees * (2.0 * rng.random::<f64>() - 1.0);
             vec![Step::Rotate { degrees: angle, fill: *fill }]
         }
+        Step::RandomNoise { sigma } => {
+            // TOML has no integers beyond i64
+            vec![Step::Noise { sigma: *sigma, seed: rng.random::<u64>() >> 1 }]
+        }
         fixed => vec![fixed.clone()],
     })
 }

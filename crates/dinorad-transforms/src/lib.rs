@@ -2,15 +2,18 @@
 
 mod augment;
 mod compose;
+mod degrade;
 mod error;
 mod geometry;
 mod intensity;
 pub mod presets;
+mod shift;
 mod step;
 mod window;
 
 pub use augment::{CropBox, random_crop_box};
 pub use compose::{Compose, StreamKey};
+pub use degrade::{add_noise, blur, coarsen, contrast};
 pub use dinorad_core::resample::Filter;
 pub use error::{Error, Result};
 pub use geometry::{
@@ -20,6 +23,7 @@ pub use geometry::{
 pub use intensity::{
     Constant, PercentileRule, clamp, min_max, normalize, percentile_clip, percentiles, scale, to_rgb, window, z_score,
 };
+pub use shift::Shift;
 pub use window::{NamedWindow, WINDOWS, Window};
 
 pub use step::Step;

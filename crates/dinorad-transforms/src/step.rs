@@ -7,7 +7,7 @@ use ndarray::{Array2, Array3};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Constant, Error, Fill, PercentileRule, Result, Window, augment, geometry,
+    Constant, Error, Fill, PercentileRule, Result, Window, augment, degrade, geometry,
     intensity::{self, parameter},
 };
 
@@ -118,6 +118,28 @@ pub enum Step {
         /// One per channel.
         std: Vec<f64>,
     },
+    /// Adds normal noise, the same for the same seed.
+    Noise {
+        /// Standard deviation, in the unit the image has by then.
+        sigma: f64,
+        /// Which noise.
+        seed: u64,
+    },
+    /// Blurs with a Gaussian.
+    Blur {
+        /// Standard deviation in pixels.
+        sigma: f64,
+    },
+    /// Draws values towards the mean of the image.
+    Contrast {
+        /// What is left of the distance.
+        factor: f64,
+    },
+    /// Shrinks and enlarges again.
+    Coarsen {
+        /// By how much, 1 or more.
+        factor: f64,
+    },
     /// Crops a random box and resizes it.
     RandomResizedCrop {
         /// Rows afterwards.
@@ -140,6 +162,11 @@ pub enum Step {
     RandomVerticalFlip {
         /// How often, 0..1.
         probability: f64,
+    },
+    /// Adds normal noise, another for every sample.
+    RandomNoise {
+        /// Standard deviation, in the unit the image has by then.
+        sigma: f64,
     },
     /// Turns by a random angle.
     RandomRotation {
@@ -178,6 +205,11 @@ impl Step {
             Step::RandomHorizontalFlip { .. } => "random-horizontal-flip",
             Step::RandomVerticalFlip { .. } => "random-vertical-flip",
             Step::RandomRotation { .. } => "random-rotation",
+            Step::Noise { .. } => "noise",
+            Step::RandomNoise { .. } => "random-noise",
+            Step::Blur { .. } => "blur",
+            Step::Contrast { .. } => "contrast",
+            Step::Coarsen { .. } => "coarsen",
         }
     }
 
@@ -189,6 +221,7 @@ impl Step {
                 | Step::RandomHorizontalFlip { .. }
                 | Step::RandomVerticalFlip { .. }
                 | Step::RandomRotation { .. }
+                | Step::RandomNoise { .. }
         )
     }
 
@@ -237,6 +270,16 @@ impl Step {
             Step::RandomHorizontalFlip { probability } | Step::RandomVerticalFlip { probability } => {
                 let ok = (0.0..=1.0).contains(probability);
                 if ok { Ok(()) } else { Err(parameter(step, "probability", probability, "0 to 1")) }
+            }
+            Step::Noise { sigma, .. } | Step::RandomNoise { sigma } | Step::Blur { sigma } => {
+                // a kernel of four deviations to each side
+                let ok = (0.0..=1e4).contains(sigma);
+                if ok { Ok(()) } else { Err(parameter(step, "sigma", sigma, "0 to 10000")) }
+            }
+            Step::Contrast { factor } => finite("factor", *factor),
+            Step::Coarsen { factor } => {
+                let ok = factor.is_finite() && *factor >= 1.0;
+                if ok { Ok(()) } else { Err(parameter(step, "factor", factor, "1 or more")) }
             }
             Step::HorizontalFlip | Step::VerticalFlip | Step::MinMax { .. } | Step::ZScore | Step::ToRgb => Ok(()),
         }
@@ -299,10 +342,21 @@ impl Step {
                 intensity::normalize(&mut image, mean, std)?;
                 Ok((image, mask))
             }
+            Step::Noise { sigma, seed } => {
+                degrade::add_noise(&mut image, *sigma, *seed);
+                Ok((image, mask))
+            }
+            Step::Blur { sigma } => Ok((degrade::blur(&image, *sigma), mask)),
+            Step::Contrast { factor } => {
+                degrade::contrast(&mut image, *factor);
+                Ok((image, mask))
+            }
+            Step::Coarsen { factor } => Ok((degrade::coarsen(&image, *factor)?, mask)),
             random @ (Step::RandomResizedCrop { .. }
             | Step::RandomHorizontalFlip { .. }
             | Step::RandomVerticalFlip { .. }
-            | Step::RandomRotation { .. }) => Err(Error::Random { step: random.name() }),
+            | Step::RandomRotation { .. }
+            | Step::RandomNoise { .. }) => Err(Error::Random { step: random.name() }),
         }
     }
 }
@@ -370,6 +424,9 @@ impl fmt::Display for Step {
             Step::RandomHorizontalFlip { probability } | Step::RandomVerticalFlip { probability } => {
                 write!(f, "{name}(probability={probability})")
             }
+            Step::Noise { sigma, seed } => write!(f, "{name}(sigma={sigma},seed={seed})"),
+            Step::RandomNoise { sigma } | Step::Blur { sigma } => write!(f, "{name}(sigma={sigma})"),
+            Step::Contrast { factor } | Step::Coarsen { factor } => write!(f, "{name}(factor={factor})"),
             Step::HorizontalFlip | Step::VerticalFlip | Step::ZScore | Step::ToRgb => f.write_str(name),
         }
     }

@@ -31,6 +31,11 @@ fn every_step() -> Vec<Step> {
         Step::VerticalFlip,
         Step::Rotate { degrees: -12.25, fill: Default::default() },
         Step::ZScore,
+        Step::Noise { sigma: 0.5, seed: 3 },
+        Step::RandomNoise { sigma: 0.25 },
+        Step::Blur { sigma: 1.5 },
+        Step::Contrast { factor: 0.5 },
+        Step::Coarsen { factor: 2.0 },
     ];
     steps.extend(presets::classification_train(24, Filter::BilinearAntialias, mean, std).steps);
     steps.extend(presets::segmentation_train(20, 45.0, Protocol::Paper, Filter::NearestExact, mean, std).steps);
