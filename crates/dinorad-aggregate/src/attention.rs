@@ -78,6 +78,56 @@ impl GatedAttentionPool {
         Ok(GatedAttentionPool { tanh, gate, score })
     }
 
+    /// Several scans at once, for training: all their slices below each other.
+    ///
+    /// # Shapes
+    /// - `slices`: `(sum of counts, dim)`, scan after scan;
+    /// - returns embeddings `(scans, dim)` and weights `(scans, sum of counts)`, zero outside a scan.
+    ///
+    /// # Errors
+    /// As [`Aggregate::aggregate_weighted`], and [`Error::Shape`] unless the counts add up.
+    pub fn aggregate_many(&self, slices: &Tensor, counts: &[usize]) -> Result<(Tensor, Tensor)> {
+        let (n, _) = self.check(slices)?;
+        if let Some(scan) = counts.iter().position(|c| *c == 0) {
+            return Err(Error::NoSlices { scan });
+        }
+        if counts.iter().sum::<usize>() != n {
+            let expected = format!("{} slices in all", counts.iter().sum::<usize>());
+            return Err(Error::Shape { what: "slices of several scans", expected, got: slices.dims().to_vec() });
+        }
+        let (x, scores) = self.scores(slices)?;
+        // One row a scan; what is no slice of it gets a score that the softmax turns into zero.
+        let mut outside = vec![f32::MIN / 2.0; counts.len() * n];
+        let mut start = 0;
+        for (scan, count) in counts.iter().enumerate() {
+            outside[scan * n + start..scan * n + start + count].fill(0.0);
+            start += count;
+        }
+        let outside = Tensor::from_vec(outside, (counts.len(), n), slices.device())?;
+        let weights = softmax(&scores.broadcast_add(&outside)?)?.to_dtype(x.dtype())?;
+        let embeddings = weights.matmul(&x)?.to_dtype(slices.dtype())?;
+        Ok((embeddings, weights.to_dtype(slices.dtype())?))
+    }
+
+    fn check(&self, slices: &Tensor) -> Result<(usize, usize)> {
+        let (n, dim) = check_slices(slices)?;
+        if dim == self.dim() {
+            return Ok((n, dim));
+        }
+        let expected = format!("(slices, {})", self.dim());
+        Err(Error::Shape { what: "slice embeddings", expected, got: slices.dims().to_vec() })
+    }
+
+    /// The slices in the dtype of the weights, and a score `(1, slices)` for each.
+    fn scores(&self, slices: &Tensor) -> Result<(Tensor, Tensor)> {
+        let n = slices.dim(0)?;
+        let x = slices.to_dtype(self.tanh.weight().dtype())?;
+        let gate = (self.gate.forward(&x, Mode::Training)?.neg()?.exp()? + 1.0)?.recip()?;
+        let hidden = (self.tanh.forward(&x, Mode::Training)?.tanh()? * gate)?;
+        let scores = self.score.forward(&hidden, Mode::Training)?.reshape((1, n))?.to_dtype(DType::F32)?;
+        Ok((x, scores))
+    }
+
     /// Width of the embeddings it takes.
     pub fn dim(&self) -> usize {
         self.tanh.weight().dims().get(1).copied().unwrap_or(0)
@@ -86,23 +136,17 @@ impl GatedAttentionPool {
 
 impl Aggregate for GatedAttentionPool {
     fn aggregate_weighted(&self, slices: &Tensor) -> Result<Pooled> {
-        let (n, dim) = check_slices(slices)?;
-        if dim != self.dim() {
-            return Err(Error::Shape {
-                what: "slice embeddings",
-                expected: format!("(slices, {})", self.dim()),
-                got: slices.dims().to_vec(),
-            });
-        }
+        let (n, dim) = self.check(slices)?;
         let dtype = slices.dtype();
-        let x = slices.to_dtype(self.tanh.weight().dtype())?;
-        let gate = (self.gate.forward(&x, Mode::Training)?.neg()?.exp()? + 1.0)?.recip()?;
-        let hidden = (self.tanh.forward(&x, Mode::Training)?.tanh()? * gate)?;
-        let scores = self.score.forward(&hidden, Mode::Training)?.reshape((1, n))?.to_dtype(DType::F32)?;
-        // written out: candle's fused softmax has no backward pass
-        let shifted = scores.broadcast_sub(&scores.max_keepdim(1)?.detach())?.exp()?;
-        let weights = shifted.broadcast_div(&shifted.sum_keepdim(1)?)?.to_dtype(x.dtype())?;
+        let (x, scores) = self.scores(slices)?;
+        let weights = softmax(&scores)?.to_dtype(x.dtype())?;
         let embedding = weights.matmul(&x)?.reshape(dim)?.to_dtype(dtype)?;
         Ok(Pooled { embedding, weights: weights.reshape(n)?.to_dtype(dtype)? })
     }
+}
+
+/// Over the second axis; written out, as candle's fused softmax has no backward pass.
+fn softmax(scores: &Tensor) -> Result<Tensor> {
+    let shifted = scores.broadcast_sub(&scores.max_keepdim(1)?.detach())?.exp()?;
+    Ok(shifted.broadcast_div(&shifted.sum_keepdim(1)?)?)
 }

@@ -179,3 +179,23 @@ fn padding_never_enters() -> Result {
     assert_eq!(padded_slices(&volume, -100.0)?, [[true, false]]);
     Ok(())
 }
+
+#[test]
+fn several_scans_at_once_are_the_scans_one_by_one() -> Result {
+    let pool = GatedAttentionPool::new(3, 5, 1, &Device::Cpu)?;
+    let all = Tensor::cat(&[slices()?, (slices()?.narrow(0, 1, 2)? * 2.0)?, slices()?.narrow(0, 0, 3)?], 0)?;
+    let counts = [4, 2, 3];
+    let (embeddings, weights) = pool.aggregate_many(&all, &counts)?;
+    assert_eq!(weights.dims(), [3, 9]);
+    let mut start = 0;
+    for (scan, count) in counts.into_iter().enumerate() {
+        let one = pool.aggregate_weighted(&all.narrow(0, start, count)?)?;
+        let close = |a: Vec<f32>, b: Vec<f32>| a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 1e-5);
+        assert!(close(embeddings.get(scan)?.to_vec1()?, one.embedding.to_vec1()?));
+        assert!(close(weights.get(scan)?.narrow(0, start, count)?.to_vec1()?, one.weights.to_vec1()?));
+        assert!((weights.get(scan)?.sum_all()?.to_scalar::<f32>()? - 1.0).abs() < 1e-5);
+        start += count;
+    }
+    assert!(pool.aggregate_many(&all, &[4, 4]).is_err() && pool.aggregate_many(&all, &[9, 0]).is_err());
+    Ok(())
+}

@@ -2,6 +2,7 @@
 
 pub use candle;
 
+mod attention;
 mod cholesky;
 mod error;
 mod fast_math;
@@ -28,6 +29,7 @@ mod targets;
 mod top_k;
 mod traits;
 
+pub use attention::AttentionTraining;
 pub use dinorad_nn::loss::Reduction;
 pub use error::{Error, Result};
 pub use features::{InputLayout, linear_input};
