@@ -27,6 +27,8 @@ pub(crate) enum Command {
     /// Judge an encoder on a data set
     #[command(subcommand)]
     Eval(EvalCommand),
+    /// Features of a store as Parquet, npy or CSV
+    Export(ExportArgs),
     /// The study's patch-feature pictures of an image or a scan
     Pca(PcaArgs),
     /// What is in a file or folder, without personal data
@@ -149,11 +151,17 @@ pub(crate) struct EmbedArgs {
 #[derive(Debug, ClapArgs)]
 pub(crate) struct JudgeArgs {
     /// Name of the data set or of its layout (see `dinorad datasets`)
-    #[arg(long, value_name = "NAME")]
-    pub(crate) dataset: String,
+    #[arg(long, value_name = "NAME", requires = "root")]
+    pub(crate) dataset: Option<String>,
     /// The data set's file or folder
-    #[arg(long, value_name = "FILE|DIR")]
-    pub(crate) root: PathBuf,
+    #[arg(long, value_name = "FILE|DIR", requires = "dataset")]
+    pub(crate) root: Option<PathBuf>,
+    /// The data set whose train and validation splits are used, in place of --dataset and --root
+    #[arg(long, value_name = "NAME:root=PATH")]
+    pub(crate) train: Option<String>,
+    /// Another data set whose test split is judged; the labels that both have, by name, count
+    #[arg(long, value_name = "NAME:root=PATH")]
+    pub(crate) test: Option<String>,
     #[command(flatten)]
     pub(crate) encoder: EncoderArgs,
     /// Side in pixels of the square that the encoder sees; a multiple of the patch size (default:
@@ -167,6 +175,9 @@ pub(crate) struct JudgeArgs {
     /// How the slices of a scan become one vector: mean, max, top-k (or top-8 and so on), attention
     #[arg(long, value_name = "HOW", default_value = "mean")]
     pub(crate) aggregate: String,
+    /// Passes over the training scans that the attention is learned in (default: 50)
+    #[arg(long, value_name = "N")]
+    pub(crate) attention_epochs: Option<usize>,
     /// paper: the study's method; strict: what we recommend
     #[arg(long, value_name = "paper|strict", default_value = "strict")]
     pub(crate) protocol: String,
@@ -183,9 +194,32 @@ pub(crate) struct JudgeArgs {
     /// Seed of everything that is drawn
     #[arg(long, default_value_t = 0)]
     pub(crate) seed: u64,
-    /// Draws of the bootstrap
-    #[arg(long, value_name = "N", default_value_t = 1000)]
-    pub(crate) draws: usize,
+    /// Draws of the bootstrap behind every interval
+    #[arg(long = "draws", visible_alias = "bootstrap", value_name = "N", default_value_t = 1000)]
+    pub(crate) bootstrap: usize,
+    /// Also train on so many cases of every class alone, and draw the curve
+    #[arg(long, value_name = "N,N,…", value_delimiter = ',')]
+    pub(crate) shots: Vec<usize>,
+    /// Also train on these shares of the training cases, and draw the curve
+    #[arg(long, value_name = "F,F,…", value_delimiter = ',')]
+    pub(crate) fraction: Vec<f64>,
+    /// Seeded draws of every --shots and --fraction
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub(crate) tries: usize,
+    /// How shots are chosen (default: per-class; under paper patients, for findings whose patients are
+    /// known)
+    #[arg(long, value_name = "per-class|patients|evenly-spaced")]
+    pub(crate) shot_rule: Option<String>,
+    /// Also judge the test split under graded shifts of its images: noise, blur, contrast, resolution
+    #[arg(long, value_name = "SHIFT,…", value_delimiter = ',')]
+    pub(crate) shift: Vec<String>,
+    /// Leave out the controls: the same head on shuffled labels, and on an untrained encoder of the
+    /// same shape
+    #[arg(long)]
+    pub(crate) no_controls: bool,
+    /// Seeds of the shuffled labels (default: 3; 1 with --augment)
+    #[arg(long, value_name = "N")]
+    pub(crate) control_seeds: Option<usize>,
     /// A table of `dinorad splits` in place of the data set's own parts
     #[arg(long, value_name = "CSV")]
     pub(crate) splits: Option<PathBuf>,
@@ -308,6 +342,28 @@ pub(crate) struct EvalLinearArgs {
     /// split
     #[arg(long, value_name = "FILE")]
     pub(crate) init: Option<PathBuf>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ExportArgs {
+    /// The store's folder: the one with manifest.json, or a folder that holds one store
+    #[arg(value_name = "STORE")]
+    pub(crate) store: PathBuf,
+    /// parquet: lists of numbers; npy: a folder of arrays with ids.json; csv: a column for every number
+    #[arg(long, value_name = "parquet|npy|csv", default_value = "parquet")]
+    pub(crate) format: String,
+    /// The file to write; a folder for npy and with --per-shard
+    #[arg(long, value_name = "PATH")]
+    pub(crate) out: PathBuf,
+    /// Which features (default: all vectors; a sequence such as `slices` by itself)
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
+    pub(crate) features: Vec<String>,
+    /// The data set whose labels are written beside the features, matched by id
+    #[arg(long, value_name = "NAME:root=PATH")]
+    pub(crate) labels: Option<String>,
+    /// One file for every shard of the store
+    #[arg(long)]
+    pub(crate) per_shard: bool,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -3,10 +3,11 @@
 use anyhow::{Context, Result, bail};
 use dinorad::{
     backbone::{
-        Backbone, LoadOptions, LoadReport, Normalization, Protocol, Source,
+        Backbone, Dinov2, Encoder, Family, LoadOptions, LoadReport, Normalization, Protocol, Source,
         candle::{DType, Device},
+        engine::{CpuEngine, EngineOptions},
         hub::HubOptions,
-        load_with,
+        load_dinov2, load_with, registry,
     },
     eval::report::{EncoderCard, Training},
 };
@@ -37,11 +38,7 @@ pub(crate) fn load_one(backbone: &str, args: &EncoderArgs, protocol: Protocol) -
         bail!("--batch must be at least 1");
     }
     let device = device(args.device)?;
-    let dtype = match args.precision {
-        Precision::F32 => DType::F32,
-        Precision::F16 => DType::F16,
-        Precision::Bf16 => DType::BF16,
-    };
+    let dtype = dtype(args.precision);
     let source: Source = backbone.parse()?;
     let mut options = LoadOptions::default().with_device(device.clone()).with_dtype(dtype).with_protocol(protocol);
     options.normalization = normalization(args)?;
@@ -63,6 +60,42 @@ fn normalization(args: &EncoderArgs) -> Result<Option<Normalization>> {
     Ok(Some(Normalization { mean: three("--mean", mean)?, std: three("--std", std)? }))
 }
 
+/// An encoder of the same shape with random weights.
+pub(crate) fn untrained_twin(
+    name: &str,
+    encoder: &dyn Backbone,
+    args: &EncoderArgs,
+    protocol: Protocol,
+) -> Result<Loaded> {
+    let source: Source = name.parse()?;
+    let spec = encoder.spec();
+    if let Source::Untrained { name, seed } = &source {
+        // another draw of the same
+        return load_one(&format!("untrained:{name}?seed={}", seed.wrapping_add(1)), args, protocol);
+    }
+    if let Some(known) = source.encoder() {
+        return load_one(&format!("untrained:{}?seed=1", known.id), args, protocol);
+    }
+    if spec.family == Family::Dinov2 {
+        let device = device(args.device)?;
+        let options = LoadOptions::default().with_device(device.clone()).with_dtype(dtype(args.precision));
+        let (trained, _) = load_dinov2(&source, &options, &HubOptions::from_env(), &mut Download::new())?;
+        let twin = Dinov2::untrained(trained.config(), 1, &device)?;
+        let backbone: Box<dyn Backbone> = match device {
+            Device::Cpu => Box::new(CpuEngine::new(&twin, &EngineOptions::default())?),
+            _ => Box::new(twin),
+        };
+        return Ok(Loaded { backbone, device, report: LoadReport::default() });
+    }
+    let same = |e: &&Encoder| {
+        (e.family, e.patch, e.embed_dim, e.depth) == (spec.family, spec.patch, spec.embed_dim, spec.depth)
+    };
+    match registry().iter().find(same) {
+        Some(known) => load_one(&format!("untrained:{}?seed=1", known.id), args, protocol),
+        None => bail!("no encoder of the registry has the shape of {}", spec.id),
+    }
+}
+
 /// The card of an encoder in a report.
 pub(crate) fn card(encoder: &Loaded) -> EncoderCard {
     let spec = encoder.backbone.spec();
@@ -77,6 +110,14 @@ pub(crate) fn card(encoder: &Loaded) -> EncoderCard {
         card = card.with_fact("tensors loaded", encoder.report.loaded.len());
     }
     card
+}
+
+fn dtype(precision: Precision) -> DType {
+    match precision {
+        Precision::F32 => DType::F32,
+        Precision::F16 => DType::F16,
+        Precision::Bf16 => DType::BF16,
+    }
 }
 
 fn device(kind: DeviceKind) -> Result<Device> {

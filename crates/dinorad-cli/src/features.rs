@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use dinorad::{
     backbone::{Backbone, candle::Device},
     core::{Protocol, Split, Target, Task, TaskKind, resample::Filter},
@@ -14,11 +14,11 @@ use dinorad::{
         Cases, DatasetCases,
         assembly::Assembly,
         embed::{EmbedOptions, embed},
-        probe::Labelled,
+        probe::{Labelled, SharedClasses, Splits},
         report::{DatasetCard, Timing},
         store::{Failure, ItemKey},
     },
-    transforms::{Compose, presets::classification_eval},
+    transforms::{Compose, Shift, Step, presets::classification_eval},
 };
 
 use crate::progress::Bar;
@@ -57,10 +57,18 @@ pub(crate) struct Data {
     pub(crate) train: Part,
     pub(crate) val: Option<Part>,
     pub(crate) test: Part,
+    /// The labels in common where the test split is another data set's, and the test split of the
+    /// one that heads learn from.
+    across: Option<Across>,
+}
+
+struct Across {
+    shared: SharedClasses,
+    own_test: Option<Part>,
 }
 
 impl Data {
-    /// Train and validation of one data set, test of the same one or another.
+    /// Train and validation of one data set, test of the same one or another that shares labels.
     pub(crate) fn open(train: (&str, &Path), test: (&str, &Path), protocol: Protocol) -> Result<Data> {
         Self::open_with(train, test, options_of(protocol).with_bad(Bad::Skip))
     }
@@ -75,13 +83,37 @@ impl Data {
                 Err(error) => Err(error).with_context(|| format!("could not open the {split} split of {name}")),
             }
         };
-        let [first, val] = [part(train, Split::Train)?, part(train, Split::Val)?];
-        let train = first.context("no train split")?;
-        Ok(Data { train, val, test: part(test, Split::Test)?.context("no test split")? })
+        let [first, val, judged] = [part(train, Split::Train)?, part(train, Split::Val)?, part(test, Split::Test)?];
+        let (first, judged) = (first.context("no train split")?, judged.context("no test split")?);
+        let mut across = None;
+        if train != test {
+            if first.set.task().is_3d != judged.set.task().is_3d {
+                bail!("{} and {} do not go together: one has scans, the other single images", train.0, test.0);
+            }
+            let shared = SharedClasses::between(first.set.task(), judged.set.task())?;
+            // A data set without a test split of its own has nothing to compare with.
+            let own_test = part(train, Split::Test).unwrap_or(None);
+            across = Some(Across { shared, own_test });
+        }
+        Ok(Data { train: first, val, test: judged, across })
     }
 
+    /// The task; of two data sets, that of the labels they share.
     pub(crate) fn task(&self) -> &Task {
-        self.train.set.task()
+        self.across.as_ref().map_or_else(|| self.train.set.task(), |across| across.shared.task())
+    }
+
+    /// Whose cases are judged, after learning from whose.
+    pub(crate) fn title(&self) -> String {
+        match &self.across {
+            Some(_) => format!("{} → {}", self.train.set.id(), self.test.set.id()),
+            None => self.train.set.id().to_owned(),
+        }
+    }
+
+    /// What a reader of the numbers should know.
+    pub(crate) fn notices(&self) -> Vec<String> {
+        self.across.as_ref().map_or_else(Vec::new, |across| across.shared.notices())
     }
 
     fn parts(&self) -> impl Iterator<Item = &Part> {
@@ -90,13 +122,22 @@ impl Data {
 
     /// What the data are, for a report.
     pub(crate) fn card(&self, image_size: usize) -> DatasetCard {
-        let task = self.task();
+        let task = self.train.set.task();
         let mut card = DatasetCard::new(self.train.set.id())
             .with_fact("task", format!("{:?}, {}", task.kind, if task.is_3d { "3D" } else { "2D" }).to_lowercase())
             .with_fact("image size", format!("{image_size} x {image_size} pixels for the encoder"));
-        card = card.with_splits(self.parts().map(|p| p.set.split().to_string()));
+        card = card.with_splits(self.parts().map(|p| match &self.across {
+            Some(_) => format!("{} {}", p.set.id(), p.set.split()),
+            None => p.set.split().to_string(),
+        }));
         for (class, name) in task.class_names.iter().enumerate() {
-            card = card.with_class(name.clone(), self.parts().map(|p| count(&*p.set, class, task)).collect::<Vec<_>>());
+            // another data set counts its own classes
+            let of = |p: &Part| {
+                let its = p.set.task();
+                let at = if its == task { Some(class) } else { its.class_names.iter().position(|n| n == name) };
+                at.map_or(0, |class| count(&*p.set, class, its))
+            };
+            card = card.with_class(name.clone(), self.parts().map(of).collect::<Vec<_>>());
         }
         for warning in self.train.set.warnings() {
             card = card.with_note(warning.clone());
@@ -160,27 +201,79 @@ pub(crate) struct Features {
     pub(crate) train: Labelled,
     pub(crate) val: Option<Labelled>,
     pub(crate) test: Labelled,
+    /// The test split of the data set that heads learn from, where another one is the test.
+    pub(crate) own_test: Option<Labelled>,
+}
+
+impl Features {
+    pub(crate) fn splits(&self) -> Splits<'_> {
+        Splits { train: &self.train, val: self.val.as_ref(), test: &self.test }
+    }
 }
 
 impl Recipe<'_> {
-    /// The features of all splits.
+    /// The features of all splits, with the labels that are judged.
     pub(crate) fn all(&self, data: &Data, made: &mut Made) -> Result<Features> {
+        let mut of = |part: &Part| self.of(part, made);
+        let (train, val, test) = (of(&data.train)?, data.val.as_ref().map(&mut of).transpose()?, of(&data.test)?);
+        let Some(Across { shared, own_test }) = &data.across else {
+            return Ok(Features { train, val, test, own_test: None });
+        };
+        let own_test = own_test.as_ref().map(of).transpose()?;
+        let source = |cases: Option<Labelled>| cases.map(|cases| shared.of_source(&cases)).transpose();
         Ok(Features {
-            train: self.of(&data.train, made)?,
-            val: data.val.as_ref().map(|val| self.of(val, made)).transpose()?,
-            test: self.of(&data.test, made)?,
+            train: shared.of_source(&train)?,
+            val: source(val)?,
+            test: shared.of_target(&test)?,
+            own_test: source(own_test)?,
         })
+    }
+
+    /// The encoder's mean and standard deviation, as the preprocessing has them.
+    pub(crate) fn mean_std(&self) -> ([f64; 3], [f64; 3]) {
+        let n = self.backbone.spec().normalization;
+        let given = self.preprocessing.steps.iter().find_map(|step| match step {
+            Step::Normalize { mean, std } => {
+                Some((<[f64; 3]>::try_from(mean.as_slice()).ok()?, <[f64; 3]>::try_from(std.as_slice()).ok()?))
+            }
+            _ => None,
+        });
+        given.unwrap_or((n.mean.map(f64::from), n.std.map(f64::from)))
+    }
+
+    /// The features of the test split under a shift of its images.
+    pub(crate) fn shifted(
+        &self,
+        data: &Data,
+        shift: Shift,
+        severity: usize,
+        seed: u64,
+        made: &mut Made,
+    ) -> Result<Labelled> {
+        let preprocessing = shift.applied(severity, &self.preprocessing)?;
+        let settings = format!("{} slice-step={} seed={seed}", preprocessing.hash(), self.slice_step.max(1));
+        let part = &data.test;
+        let cases = DatasetCases::new(Arc::clone(&part.set), preprocessing).with_root(&part.root).with_seed(seed);
+        let cases = self.stepped(cases);
+        let cases = self.embedded(cases, &settings, &format!(", {shift} {severity}"), part, made)?;
+        match &data.across {
+            Some(across) => Ok(across.shared.of_target(&cases)?),
+            None => Ok(cases),
+        }
+    }
+
+    fn stepped(&self, cases: DatasetCases) -> Arc<dyn Cases> {
+        match self.slice_step {
+            0 | 1 => Arc::new(cases),
+            step => Arc::new(EveryNth { cases, step }),
+        }
     }
 
     /// The features of one part, from the store where they are there already.
     pub(crate) fn of(&self, part: &Part, made: &mut Made) -> Result<Labelled> {
         let cases = DatasetCases::new(Arc::clone(&part.set), self.preprocessing.clone()).with_root(&part.root);
-        let cases: Arc<dyn Cases> = match self.slice_step {
-            0 | 1 => Arc::new(cases),
-            step => Arc::new(EveryNth { cases, step }),
-        };
         let settings = format!("{} slice-step={}", self.preprocessing.hash(), self.slice_step.max(1));
-        self.embedded(cases, &settings, "", part, made)
+        self.embedded(self.stepped(cases), &settings, "", part, made)
     }
 
     /// The features of other pixels of the same cases; `settings` say what pixels.
@@ -216,7 +309,11 @@ impl Recipe<'_> {
         made.encoding += report.seconds.encoding;
         made.waiting += report.seconds.waiting + report.seconds.hashing;
         made.stores.push(report.folder.clone());
-        Ok(self.assembly.labelled(&report.store()?, self.backbone.spec(), set)?)
+        let cases = self.assembly.labelled(&report.store()?, self.backbone.spec(), set)?;
+        if let (true, Some(first)) = (cases.is_empty(), report.failures.first()) {
+            bail!("no case of the {} split has features; the first: {}: {}", set.split(), first.id, first.reason);
+        }
+        Ok(cases)
     }
 }
 

@@ -1,5 +1,5 @@
-//! The one job behind every `dinorad eval HEAD`: features of the splits, the head on top, a run
-//! folder.
+//! The one job behind every `dinorad eval HEAD`: features of the splits, the head on top, what the
+//! score is worth, a run folder.
 
 use std::{
     path::{Path, PathBuf},
@@ -13,17 +13,20 @@ use dinorad::{
     eval::{
         AugmentedViews,
         assembly::{Aggregation, Assembly},
-        probe::{Context, Head, ProbeOptions, ProbeRun, Splits, Views, probe},
-        report::{Block, Report, Section, Timing},
-        run::RunFolder,
+        probe::{
+            Comparison, Context, Draw, Head, Judged, ProbeOptions, ProbeRun, SubsetCurve, SubsetOptions, Tested, Views,
+            probe, shuffled_labels, subset_curves,
+        },
+        report::{Block, Section, Timing},
+        run::{CurvePoint, MetricValue, MetricsFile, RunFolder},
     },
-    transforms::{Compose, presets::classification_train},
+    transforms::{Compose, Shift, presets::classification_train},
 };
 use serde::Serialize;
 
 use crate::{
-    cases,
-    encoder::{self, Loaded},
+    cases, curves,
+    encoder::Loaded,
     features::{Data, Features, Made, Recipe, resized},
     progress::Bar,
 };
@@ -43,6 +46,20 @@ pub(crate) struct Job<'a> {
     pub(crate) batch: usize,
     pub(crate) seed: u64,
     pub(crate) features: PathBuf,
+    pub(crate) subsets: Subsets,
+    pub(crate) shifts: Vec<Shift>,
+    /// Seeds of the shuffled-label control; none for no controls at all.
+    pub(crate) control_seeds: usize,
+}
+
+/// Small training sets to try.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Subsets {
+    pub(crate) shots: Vec<usize>,
+    pub(crate) fractions: Vec<f64>,
+    pub(crate) tries: usize,
+    /// The protocol's own unless given.
+    pub(crate) draw: Option<Draw>,
 }
 
 /// Sizes of the images that the encoder sees.
@@ -70,6 +87,27 @@ pub(crate) struct Done {
     pub(crate) timings: Vec<Timing>,
     /// Single cases for a report.
     pub(crate) shown: Vec<Block>,
+    pub(crate) controls: Option<Controls>,
+    pub(crate) subsets: Vec<SubsetCurve>,
+    pub(crate) shifts: Vec<ShiftCurve>,
+    /// The test split of the data set it was trained on, where another one is the test.
+    pub(crate) own_test: Option<Judged>,
+    /// This encoder minus the first, where there are several.
+    pub(crate) comparison: Option<Comparison>,
+    pub(crate) out: PathBuf,
+}
+
+/// What the score is worth.
+pub(crate) struct Controls {
+    pub(crate) shuffled: Vec<Tested>,
+    /// The same head on an encoder of the same shape with random weights, or why there is none.
+    pub(crate) untrained: Result<ProbeRun, String>,
+}
+
+/// Scores under a shift of the test images, from severity 0.
+pub(crate) struct ShiftCurve {
+    pub(crate) shift: Shift,
+    pub(crate) points: Vec<Judged>,
 }
 
 /// `config.toml`: all that decides the numbers.
@@ -84,11 +122,15 @@ struct Config<'a> {
     augment: bool,
     slice_step: usize,
     seed: u64,
+    control_seeds: usize,
+    shifts: &'a [Shift],
     features: &'a [PathBuf],
     protocol: Protocol,
     pixels: PixelOptions,
     assembly: Assembly,
     probe: &'a ProbeOptions,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subsets: Option<&'a SubsetOptions>,
     head: &'a Head,
     encoder: &'a BackboneSpec,
     preprocessing: &'a Compose,
@@ -108,18 +150,45 @@ impl Job<'_> {
         }
     }
 
-    /// Features and the head of one encoder, and the run folder `out`.
-    pub(crate) fn run(&self, encoder: &Loaded, out: &Path) -> Result<Done> {
+    /// Features and the head of one encoder, and the run folder `out`. `twin` makes the encoder of
+    /// the same shape with random weights, for the control.
+    pub(crate) fn run(&self, encoder: &Loaded, twin: &dyn Fn() -> Result<Loaded>, out: &Path) -> Result<Done> {
         let recipe = self.recipe(encoder);
         let mut made = Made::default();
-        let run_folder = RunFolder::create(out)?;
+        let folder = RunFolder::create(out)?;
         let features = recipe.all(self.data, &mut made)?;
-        let judging = Instant::now();
-        let run = self.probe(encoder, &features)?;
-        let judging = judging.elapsed().as_secs_f64();
+        let started = Instant::now();
+        let run = self.probe(encoder, &recipe, &features)?;
+        let judging = started.elapsed().as_secs_f64();
+        let own_test = features.own_test.as_ref().map(|cases| run.judge(cases)).transpose()?;
+
+        let mut timings = vec![Timing::new(format!("{} and bootstrap", self.head.title()), judging)];
+        let started = Instant::now();
+        let subset_options = self.subset_options(&features);
+        let subsets = match &subset_options {
+            Some(options) => self.with_context("small training sets", encoder, &recipe, |context| {
+                let splits = features.splits();
+                Ok(subset_curves(&self.head, &splits, self.data.task(), &self.options, options, context)?)
+            })?,
+            None => Vec::new(),
+        };
+        if !subsets.is_empty() {
+            timings.push(Timing::new("small training sets", started.elapsed().as_secs_f64()));
+        }
+        let started = Instant::now();
+        let shifts = self.shifts(&recipe, &run, &mut made)?;
+        if !shifts.is_empty() {
+            timings.push(Timing::new("shifts of the test images", started.elapsed().as_secs_f64()));
+        }
+        let started = Instant::now();
+        let controls = self.controls(encoder, &recipe, &features, twin, &mut made)?;
+        if controls.is_some() {
+            timings.push(Timing::new("controls", started.elapsed().as_secs_f64()));
+        }
+        timings.splice(0..0, made.timings());
 
         let spec = encoder.backbone.spec().clone();
-        run_folder.write_config(&Config {
+        folder.write_config(&Config {
             command: self.command,
             version: env!("CARGO_PKG_VERSION"),
             dataset: self.data.train.set.id(),
@@ -129,41 +198,59 @@ impl Job<'_> {
             augment: self.augment,
             slice_step: self.slice_step,
             seed: self.seed,
+            control_seeds: self.control_seeds,
+            shifts: &self.shifts,
             features: &made.stores,
             protocol: self.options.protocol,
             pixels: self.pixels,
             assembly: self.assembly,
             probe: &self.options,
+            subsets: subset_options.as_ref(),
             head: run.head(),
             encoder: &spec,
             preprocessing: &recipe.preprocessing,
         })?;
-        run.write(&run_folder)?;
-        run_folder.log(&serde_json::json!({
+        run.write_parts(&folder)?;
+        folder.log(&serde_json::json!({
             "event": self.command, "dataset": self.data.train.set.id(), "encoder": spec.id,
             "images": made.images, "setting": run.best().label,
             "seconds": { "encoding": made.encoding, "waiting": made.waiting, "judging": judging },
             "failures": made.failures,
         }))?;
-        let mut timings = made.timings();
-        timings.push(Timing::new(format!("{} and bootstrap", self.head.title()), judging));
         let shown = cases::blocks(self.data, &features, &run, self.slice_step)?;
-        Ok(Done { spec, run, made, timings, shown })
+        let out = out.to_owned();
+        let done = Done { spec, run, made, timings, shown, controls, subsets, shifts, own_test, comparison: None, out };
+        for (name, svg, _) in curves::plots(&done)? {
+            folder.write_plot(&name, &svg)?;
+        }
+        folder.write_metrics(&self.metrics(&done))?;
+        Ok(done)
     }
 
     /// The head on features made before.
-    fn probe(&self, encoder: &Loaded, features: &Features) -> Result<ProbeRun> {
-        let views = if self.augment { Some(self.views(encoder)?) } else { None };
-        let bar = Bar::new(self.head.title());
-        let context = Context { views: views.as_ref().map(|v| v as &dyn Views), progress: &bar };
-        let splits = Splits { train: &features.train, val: features.val.as_ref(), test: &features.test };
-        probe(&self.head, &splits, self.data.task(), &self.options, &context)
-            .with_context(|| format!("could not judge by {}", self.head.title()))
+    fn probe(&self, encoder: &Loaded, recipe: &Recipe<'_>, features: &Features) -> Result<ProbeRun> {
+        self.with_context(self.head.title(), encoder, recipe, |context| {
+            probe(&self.head, &features.splits(), self.data.task(), &self.options, context)
+                .with_context(|| format!("could not judge by {}", self.head.title()))
+        })
     }
 
-    fn views<'a>(&self, encoder: &'a Loaded) -> Result<AugmentedViews<'a>> {
-        let n = encoder.backbone.spec().normalization;
-        let (mean, std) = (n.mean.map(f64::from), n.std.map(f64::from));
+    /// With a progress bar, and views of the training images where they are wanted.
+    fn with_context<T>(
+        &self,
+        what: &str,
+        encoder: &Loaded,
+        recipe: &Recipe<'_>,
+        f: impl FnOnce(&Context<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let views = if self.augment { Some(self.views(encoder, recipe)?) } else { None };
+        let bar = Bar::new(what);
+        f(&Context { views: views.as_ref().map(|v| v as &dyn Views), progress: &bar })
+    }
+
+    fn views<'a>(&self, encoder: &'a Loaded, recipe: &Recipe<'_>) -> Result<AugmentedViews<'a>> {
+        // The pixels of the features, but for the crop and the flip.
+        let (mean, std) = recipe.mean_std();
         let random = classification_train(self.pixels.crop, self.pixels.filter, mean, std);
         let sets = [Some(&self.data.train), self.data.val.as_ref()].into_iter().flatten();
         let views = AugmentedViews::new(
@@ -176,6 +263,123 @@ impl Job<'_> {
         Ok(views.on(&encoder.device, self.batch))
     }
 
+    fn subset_options(&self, features: &Features) -> Option<SubsetOptions> {
+        let Subsets { shots, fractions, tries, draw } = &self.subsets;
+        (!(shots.is_empty() && fractions.is_empty())).then(|| SubsetOptions {
+            shots: shots.clone(),
+            fractions: fractions.clone(),
+            tries: *tries,
+            seed: self.seed,
+            draw: draw.unwrap_or_else(|| Draw::of(self.options.protocol, &features.train)),
+        })
+    }
+
+    /// The model that was tested, on ever worse images of the test split.
+    fn shifts(&self, recipe: &Recipe<'_>, run: &ProbeRun, made: &mut Made) -> Result<Vec<ShiftCurve>> {
+        let mut curves = Vec::new();
+        for &shift in &self.shifts {
+            let mut points = vec![run.test().clone()];
+            for severity in 1..=Shift::SEVERITIES {
+                let cases = recipe.shifted(self.data, shift, severity, self.seed, made)?;
+                points.push(run.judge(&cases)?);
+            }
+            curves.push(ShiftCurve { shift, points });
+        }
+        Ok(curves)
+    }
+
+    /// The same head on labels without meaning, and on features without training.
+    fn controls(
+        &self,
+        encoder: &Loaded,
+        recipe: &Recipe<'_>,
+        features: &Features,
+        twin: &dyn Fn() -> Result<Loaded>,
+        made: &mut Made,
+    ) -> Result<Option<Controls>> {
+        if self.control_seeds == 0 {
+            return Ok(None);
+        }
+        let seeds: Vec<u64> = (0..self.control_seeds as u64).map(|i| self.seed.wrapping_add(i)).collect();
+        let shuffled = {
+            self.with_context("shuffled labels", encoder, recipe, |context| {
+                let splits = features.splits();
+                Ok(shuffled_labels(&self.head, &splits, self.data.task(), &self.options, &seeds, context)?)
+            })?
+        };
+        let untrained = match twin() {
+            Ok(twin) => {
+                // The pixels stay those of the encoder that is judged.
+                let recipe = Recipe { preprocessing: recipe.preprocessing.clone(), ..self.recipe(&twin) };
+                let mut own = Made::default();
+                let features = recipe.all(self.data, &mut own)?;
+                made.images += own.images;
+                made.encoding += own.encoding;
+                made.waiting += own.waiting;
+                made.stores.extend(own.stores);
+                Ok(self.probe(&twin, &recipe, &features)?)
+            }
+            Err(why) => Err(format!("{why:#}")),
+        };
+        Ok(Some(Controls { shuffled, untrained }))
+    }
+
+    /// `metrics.json`.
+    fn metrics(&self, done: &Done) -> MetricsFile {
+        let mut file = done.run.metrics();
+        if let Some(controls) = &done.controls {
+            let over = |of: fn(&Tested) -> Option<f64>| {
+                let values: Vec<f64> = controls.shuffled.iter().map(|t| of(t).unwrap_or(f64::NAN)).collect();
+                MetricValue::over_runs(&values)
+            };
+            file.set("test_shuffled_labels", "auroc", over(|t| t.auroc));
+            file.set("test_shuffled_labels", "accuracy", over(|t| t.accuracy));
+            match &controls.untrained {
+                Ok(run) => done.run.set_all(&mut file, "test_untrained_encoder", run.test()),
+                Err(why) => file.notices.push(format!("no untrained encoder of the same shape: {why}")),
+            }
+        }
+        if let Some(own) = &done.own_test {
+            done.run.set_all(&mut file, "test_own_data_set", own);
+        }
+        file.notices.extend(self.data.notices());
+        for curve in &done.subsets {
+            let points = curve.points.iter().map(|p| p.to_curve_point()).collect();
+            file.curves.insert(curve.name.to_owned(), points);
+        }
+        for curve in &done.shifts {
+            let points = curve.points.iter().enumerate().map(|(severity, judged)| {
+                let mut of = MetricsFile::default();
+                done.run.set_all(&mut of, "test", judged);
+                let metrics = of.metrics.remove("test").unwrap_or_default();
+                CurvePoint { x: severity as f64, metrics, ..CurvePoint::default() }
+            });
+            file.curves.insert(format!("shift_{}", curve.shift), points.collect());
+        }
+        file
+    }
+
+    /// Tells every run how it differs from the first.
+    pub(crate) fn compare(&self, done: &mut [Done]) -> Result<()> {
+        let Some((first, others)) = done.split_first_mut() else { return Ok(()) };
+        for other in others {
+            let compared = dinorad::eval::probe::compare(
+                other.run.test(),
+                first.run.test(),
+                self.data.task(),
+                &self.options.bootstrap,
+            )?;
+            if let Some(comparison) = compared {
+                let folder = RunFolder::open(&other.out)?;
+                let mut metrics = folder.read_metrics()?;
+                metrics.comparisons.insert(format!("auroc minus that of {}", first.spec.id), comparison.clone());
+                folder.write_metrics(&metrics)?;
+                other.comparison = Some(comparison);
+            }
+        }
+        Ok(())
+    }
+
     /// The section of a report about one encoder.
     pub(crate) fn section(&self, done: &Done) -> Result<Section> {
         let aggregation = match (self.data.task().is_3d, self.assembly.aggregate) {
@@ -183,28 +387,18 @@ impl Job<'_> {
             (true, Aggregation::Mean) => " on the mean of slices".into(),
             (true, other) => format!(" on slices pooled by {other}"),
         };
-        let mut section = Section::new(format!("{}: {}", self.data.train.set.id(), done.spec.id))
+        let mut section = Section::new(format!("{}: {}", self.data.title(), done.spec.id))
             .with_method(format!("{}{aggregation}, {}", self.head.title(), done.run.best().label))
             .with_intro(done.run.convention())
             .with_dataset(self.data.card(self.pixels.crop));
         for score in done.run.scores() {
             section = section.with_headline(score);
         }
-        for block in done.run.blocks()?.into_iter().chain(done.shown.iter().cloned()) {
+        let shown = done.shown.iter().cloned();
+        for block in done.run.blocks()?.into_iter().chain(shown).chain(curves::blocks(done)?) {
             section = section.with(block);
         }
-        Ok(section.with(Block::Timings(done.timings.clone())))
-    }
-
-    /// A page about all encoders.
-    pub(crate) fn report(&self, encoder: &Loaded, done: &[Done]) -> Result<Report> {
-        let mut report = Report::new(format!("dinorad {}", self.command), encoder::card(encoder))
-            .with_fact("command", format!("dinorad {}", self.command))
-            .with_fact("protocol", self.options.protocol.to_string());
-        for one in done {
-            report = report.with_section(self.section(one)?).with_failures(one.made.failures.clone());
-        }
-        Ok(report)
+        Ok(section)
     }
 }
 

@@ -3,6 +3,7 @@
 mod args;
 mod cases;
 mod commands;
+mod curves;
 mod encoder;
 mod features;
 mod judge;

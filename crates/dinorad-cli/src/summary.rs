@@ -3,7 +3,7 @@
 use comfy_table::Table;
 use dinorad::{eval::probe::ProbeRun, metrics::Interval};
 
-use crate::{judge::Done, table::table};
+use crate::table::table;
 
 /// Rows of a table of settings; more are in `metrics.json`.
 const SETTINGS: usize = 16;
@@ -46,22 +46,6 @@ pub(crate) fn by_setting(run: &ProbeRun) -> Table {
     if run.of_setting().len() > SETTINGS {
         let more = format!("… {} more in metrics.json", run.of_setting().len() - BEST);
         table.add_row([more, String::new(), String::new(), String::new(), String::new()]);
-    }
-    table
-}
-
-/// One line an encoder.
-pub(crate) fn by_encoder(done: &[Done]) -> Table {
-    let mut table = table(&["encoder", "setting", "AUROC (95 % CI)", "accuracy (95 % CI)", "average precision"], 2);
-    for one in done {
-        let precision = one.run.test().others.iter().find(|s| s.name == "average_precision").and_then(|s| s.interval);
-        table.add_row([
-            one.spec.id.clone(),
-            one.run.best().label.clone(),
-            interval(one.run.test().auroc),
-            interval(one.run.test().accuracy),
-            interval(precision),
-        ]);
     }
     table
 }

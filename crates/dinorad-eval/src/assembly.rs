@@ -136,6 +136,11 @@ impl Assembly {
     /// # Errors
     /// [`Error::NoSuchTensor`] for a store made otherwise, [`Error::Damaged`], [`Error::Dataset`].
     pub fn labelled(&self, store: &FeatureStore, spec: &BackboneSpec, dataset: &dyn Dataset) -> Result<Labelled> {
+        // A store whose cases all failed knows no feature.
+        if store.manifest().features.is_empty() {
+            let none = Array2::zeros((0, self.layout(spec.embed_dim).width()));
+            return Labelled::new(Vec::new(), Vec::new(), none);
+        }
         let wide = |parts: &[Array2<f32>]| {
             let views: Vec<_> = parts.iter().map(|p| p.view()).collect();
             concatenate(Axis(1), &views).map_err(|e| Error::shape("parts of a row", e.to_string(), &[]))

@@ -38,17 +38,25 @@ pub struct DatasetCases {
     dataset: Arc<dyn Dataset>,
     preprocessing: Compose,
     root: Option<String>,
+    seed: Option<u64>,
 }
 
 impl DatasetCases {
     /// Every case of `dataset`; a volume's slices run along its first axis.
     pub fn new(dataset: Arc<dyn Dataset>, preprocessing: Compose) -> Self {
-        Self { dataset, preprocessing, root: None }
+        Self { dataset, preprocessing, root: None, seed: None }
     }
 
     /// Takes the data set's root out of the reasons of failures.
     pub fn with_root(mut self, root: &std::path::Path) -> Self {
         self.root = Some(root.display().to_string());
+        self
+    }
+
+    /// Lets a preprocessing be random: every slice of every case has its own draws from `seed`, the
+    /// same each time. The seed then belongs into the settings of the store.
+    pub fn with_seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
         self
     }
 
@@ -87,7 +95,14 @@ impl Cases for DatasetCases {
         };
         let sample = self.dataset.sample(i).map_err(|e| in_words(&e))?;
         // The data set has turned its volumes already.
-        prepare(&sample.pixels, None, &self.preprocessing).map_err(|e| in_words(&*e))
+        let prepared = match self.seed {
+            None => prepare(&sample.pixels, None, &self.preprocessing),
+            Some(seed) => each_slice(&sample.pixels, None, |slice, pixels| {
+                let key = StreamKey { seed, epoch: slice as u64, sample: i as u64 };
+                self.preprocessing.augment(pixels, key)
+            }),
+        };
+        prepared.map_err(|e| in_words(&*e))
     }
 }
 

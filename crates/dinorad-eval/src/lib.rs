@@ -5,6 +5,7 @@ mod atomic;
 mod cases;
 pub mod embed;
 mod error;
+pub mod export;
 pub mod pca;
 pub mod picture;
 pub mod plot;

@@ -1,21 +1,25 @@
 //! `dinorad eval HEAD`: a data set and encoders to a run.
 
+use std::path::PathBuf;
+
 use anyhow::{Context, Result, bail};
 use dinorad::{
     core::{Protocol, resample::Filter},
-    datasets::Bad,
+    datasets::{Bad, DatasetSpec},
     eval::{
-        assembly::Assembly,
+        assembly::{Aggregation, Assembly},
         probe::{Head, LinearHead, LogisticHead, MlKnnHead, ProbeOptions, Refit},
+        report::{EncoderCard, Report, Section, Training},
     },
-    heads::{Knn, ProbePoint, Reduction, TrainingNeighbours},
+    heads::{AttentionTraining, Knn, ProbePoint, Reduction, TrainingNeighbours},
+    transforms::Shift,
 };
 
 use crate::{
     args::{Avgpool, EvalCommand, EvalKnnArgs, EvalLinearArgs, EvalLogregArgs, EvalMlknnArgs, JudgeArgs},
-    encoder,
+    curves, encoder,
     features::{Data, options_of},
-    judge::{self, Job, PixelOptions},
+    judge::{self, Done, Job, PixelOptions, Subsets},
     listing,
     output::say,
     summary,
@@ -155,16 +159,9 @@ fn judge(
     augment: bool,
 ) -> Result<usize> {
     let protocol: Protocol = args.protocol.parse()?;
-    let mut options = ProbeOptions::new(protocol);
-    options.refit = match args.refit.as_deref() {
-        None => options.refit,
-        Some("train") => Refit::Train,
-        Some("train-val") => Refit::TrainVal,
-        Some(other) => bail!("--refit is train or train-val, not `{other}`"),
-    };
-    options.bootstrap.seed = args.seed;
-    options.bootstrap.draws = args.draws;
-    let assembly = Assembly { aggregate: args.aggregate.parse()?, ..assembly };
+    let aggregate: Aggregation = args.aggregate.parse()?;
+    let assembly = Assembly { aggregate, ..assembly };
+    let options = options(args, protocol, aggregate)?;
     let pixels = |crop: usize| PixelOptions {
         resize: args.resize.unwrap_or_else(|| match resize {
             Resize::None => crop,
@@ -173,16 +170,16 @@ fn judge(
         crop,
         filter: if protocol == Protocol::Paper { Filter::Bicubic } else { Filter::BicubicAntialias },
     };
-    let at = (args.dataset.as_str(), args.root.as_path());
-    let mut open = options_of(protocol).with_bad(if args.strict_data { Bad::Stop } else { Bad::Skip });
-    open.uncertain = args.uncertain.parse()?;
-    open.splits = args.splits.clone();
-    let data = Data::open_with(at, at, open)?;
+    let subsets = subsets(args)?;
+    let shifts = args.shift.iter().map(|s| s.parse()).collect::<Result<Vec<Shift>, _>>()?;
+    let data = data(args, protocol)?;
     judge::check_aggregation(&data, &assembly)?;
-    let several = args.encoder.backbone.len() > 1;
-    let (mut done, mut job_data) = (Vec::new(), None);
-    let mut first = None;
-    for (i, name) in args.encoder.backbone.iter().enumerate() {
+    // With views encoded anew in every epoch a control costs as much as the run.
+    let control_seeds = args.control_seeds.unwrap_or(if augment { 1 } else { 3 });
+    let backbones = &args.encoder.backbone;
+    let (mut done, mut cards) = (Vec::new(), Vec::new());
+    let mut last_job = None;
+    for (i, name) in backbones.iter().enumerate() {
         let encoder = encoder::load_one(name, &args.encoder, protocol)?;
         let pixels = pixels(encoder::image_size(&*encoder.backbone, args.image_size)?);
         let request = assembly.request();
@@ -200,25 +197,141 @@ fn judge(
             batch: args.encoder.batch,
             seed: args.seed,
             features: args.features.clone().unwrap_or_else(|| "features".into()),
+            subsets: subsets.clone(),
+            shifts: shifts.clone(),
+            control_seeds: if args.no_controls { 0 } else { control_seeds },
         };
-        let out = if several { args.out.join(folder_of(i, &encoder.backbone.spec().id)) } else { args.out.clone() };
-        done.push(job.run(&encoder, &out)?);
-        first.get_or_insert(encoder);
-        job_data = Some(job);
+        let out = match backbones.len() {
+            1 => args.out.clone(),
+            _ => args.out.join(folder_of(i, &encoder.backbone.spec().id)),
+        };
+        let twin = || encoder::untrained_twin(name, &*encoder.backbone, &args.encoder, protocol);
+        done.push(job.run(&encoder, &twin, &out)?);
+        cards.push(encoder::card(&encoder));
+        last_job = Some(job);
     }
-    let (Some(job), Some(first)) = (job_data, first) else { bail!("no --backbone was given") };
-    job.report(&first, &done)?.write(&args.out.join("report.html"))?;
-    match done.as_slice() {
-        [one] => say!("{}", summary::by_setting(&one.run)),
-        several => say!("{}", summary::by_encoder(several)),
+    let Some(job) = last_job else { bail!("no --backbone was given") };
+    job.compare(&mut done)?;
+    report(&job, &done, cards)?.write(&args.out.join("report.html"))?;
+    tell(args, &job, &done)
+}
+
+/// The rules of a protocol, and what the command line says otherwise.
+fn options(args: &JudgeArgs, protocol: Protocol, aggregate: Aggregation) -> Result<ProbeOptions> {
+    let mut options = ProbeOptions::new(protocol);
+    options.refit = match args.refit.as_deref() {
+        None => options.refit,
+        Some("train") => Refit::Train,
+        Some("train-val") => Refit::TrainVal,
+        Some(other) => bail!("--refit is train or train-val, not `{other}`"),
+    };
+    options.bootstrap.seed = args.seed;
+    options.bootstrap.draws = args.bootstrap;
+    if aggregate == Aggregation::Attention {
+        let default = AttentionTraining::default();
+        let epochs = args.attention_epochs.unwrap_or(default.epochs);
+        options.attention = Some(AttentionTraining { epochs, seed: args.seed, ..default });
     }
-    let mut failed = 0;
+    Ok(options)
+}
+
+fn subsets(args: &JudgeArgs) -> Result<Subsets> {
+    if args.tries == 0 || args.shots.contains(&0) {
+        bail!("--shots and --tries need numbers of at least 1");
+    }
+    if let Some(f) = args.fraction.iter().find(|f| !(**f > 0.0 && **f <= 1.0)) {
+        bail!("--fraction {f} is not above 0 and at most 1");
+    }
+    Ok(Subsets {
+        shots: args.shots.clone(),
+        fractions: args.fraction.clone(),
+        tries: args.tries,
+        draw: args.shot_rule.as_deref().map(str::parse).transpose()?,
+    })
+}
+
+/// The data set of --dataset and --root, or those of --train and --test.
+fn data(args: &JudgeArgs, protocol: Protocol) -> Result<Data> {
+    let named = |option: &str, text: &str| -> Result<(String, PathBuf)> {
+        let spec: DatasetSpec = text.parse()?;
+        let root = spec.root.with_context(|| format!("{option} {text}: say where, as in {}:root=PATH", spec.name))?;
+        if spec.split.is_some() {
+            bail!("{option} {text}: heads learn from train and validation and are judged on test; leave split= out");
+        }
+        Ok((spec.name, root))
+    };
+    let train = match (&args.train, &args.dataset, &args.root) {
+        (Some(train), None, None) => named("--train", train)?,
+        (None, Some(name), Some(root)) => (name.clone(), root.clone()),
+        (None, ..) => bail!("name a data set: --dataset NAME --root PATH, or --train NAME:root=PATH"),
+        _ => bail!("--train stands for --dataset and --root: give one or the other"),
+    };
+    let test = match &args.test {
+        Some(test) => named("--test", test)?,
+        None => train.clone(),
+    };
+    let mut open = options_of(protocol).with_bad(if args.strict_data { Bad::Stop } else { Bad::Skip });
+    open.uncertain = args.uncertain.parse()?;
+    open.splits = args.splits.clone();
+    Data::open_with((&train.0, &train.1), (&test.0, &test.1), open)
+}
+
+/// A page about all encoders.
+fn report(job: &Job<'_>, done: &[Done], cards: Vec<EncoderCard>) -> Result<Report> {
+    let mut cards = cards.into_iter();
+    let card = match done {
+        [_] => cards.next(),
+        _ => {
+            let trained = done.iter().any(|d| !d.spec.is_untrained());
+            let training = if trained { Training::Pretrained } else { Training::Untrained };
+            let card = EncoderCard::new(format!("{} encoders", done.len()), training);
+            Some(done.iter().fold(card, |card, d| {
+                let s = &d.spec;
+                card.with_fact(s.id.clone(), format!("patch {}, width {}, {} blocks", s.patch, s.embed_dim, s.depth))
+            }))
+        }
+    };
+    let card = card.context("no encoder was judged")?;
+    let mut report = Report::new(format!("dinorad {}", job.command), card)
+        .with_fact("command", format!("dinorad {}", job.command))
+        .with_fact("protocol", job.options.protocol.to_string());
+    if done.len() > 1 {
+        let section = Section::new("All encoders").with_method(job.head.title()).with(curves::encoder_block(done));
+        report = report.with_section(section);
+    }
+    for one in done {
+        report = report.with_section(job.section(one)?).with_failures(one.made.failures.clone());
+    }
+    Ok(report)
+}
+
+/// Tables on stdout, notes on stderr; how many cases failed.
+fn tell(args: &JudgeArgs, job: &Job<'_>, done: &[Done]) -> Result<usize> {
+    match done {
+        [one] => {
+            say!("{}", summary::by_setting(&one.run));
+            for table in curves::tables(one) {
+                say!("{table}");
+            }
+        }
+        several => {
+            say!("{}", curves::by_encoder(several));
+            for one in several.iter().filter(|one| !(one.subsets.is_empty() && one.shifts.is_empty())) {
+                say!("{}", one.spec.id);
+                for table in curves::tables(one) {
+                    say!("{table}");
+                }
+            }
+        }
+    }
     if let Some(one) = done.first() {
         say!("{}", one.run.convention());
     }
     let images: usize = done.iter().map(|d| d.made.images).sum();
     say!("{images} images encoded; written to {}", args.out.display());
-    for one in &done {
+    listing::notices(&job.data.notices());
+    let mut failed = 0;
+    for one in done {
         listing::notices(one.run.notices());
         listing::notices(&one.made.notices);
         listing::failures(&one.made.failures);

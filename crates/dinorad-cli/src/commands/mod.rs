@@ -4,6 +4,7 @@ mod datasets;
 mod doctor;
 mod embed;
 mod eval;
+mod export;
 mod inspect;
 mod models;
 mod pca;
@@ -23,6 +24,7 @@ pub(crate) fn run(args: &Args) -> Result<usize> {
         Command::Quickstart(a) => quickstart::run(a),
         Command::Embed(a) => embed::run(a),
         Command::Eval(a) => eval::run(a),
+        Command::Export(a) => export::run(a),
         Command::Pca(a) => pca::run(a),
         Command::Inspect(a) => inspect::run(a),
         Command::Models(a) => models::run(a),

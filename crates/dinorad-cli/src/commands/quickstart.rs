@@ -35,7 +35,7 @@ use crate::{
     args::QuickstartArgs,
     encoder::{self, Loaded},
     features::{Data, preprocessing},
-    judge::{Done, Job, PixelOptions},
+    judge::{Done, Job, PixelOptions, Subsets},
     listing,
     output::say,
     pictures,
@@ -163,8 +163,11 @@ impl Quickstart<'_> {
             batch: self.batch.max(32),
             seed: self.seed,
             features: self.out.join("features"),
+            subsets: Subsets::default(),
+            shifts: Vec::new(),
+            control_seeds: 0,
         };
-        let done = job.run(self.encoder, &self.out.join(dataset))?;
+        let done = job.run(self.encoder, &|| bail!("no control"), &self.out.join(dataset))?;
         Ok((data, done))
     }
 

@@ -3,13 +3,14 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use candle::{Device, Tensor};
+use dinorad_aggregate::Aggregate;
 use dinorad_core::{Split, Target};
 use dinorad_datasets::Dataset;
 use dinorad_heads::{InputLayout, Targets};
 use dinorad_metrics::Resampling;
 use ndarray::{Array2, ArrayView2, Axis, concatenate, s};
 
-use crate::{Error, Result, store::FeatureTable};
+use crate::{Error, Result, assembly::pooled, store::FeatureTable};
 
 /// Where a case stands in its data set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -189,6 +190,19 @@ impl Labelled {
             return Err(Error::shape("targets", format!("({})", self.len()), &[targets.len()]));
         }
         Ok(Self { targets, ..self.clone() })
+    }
+
+    /// The same cases, their slices pooled anew.
+    ///
+    /// # Errors
+    /// [`Error::Protocol`] for cases whose slices are not kept, [`Error::Aggregate`].
+    pub fn pooled_by(&self, pool: &dyn Aggregate) -> Result<Self> {
+        let slices = self.slices.as_ref().ok_or_else(|| Error::Protocol {
+            protocol: "pooling of slices",
+            why: "the features of the single slices were not kept".into(),
+        })?;
+        let (features, weights) = pooled(pool, slices)?;
+        Ok(Self { features, slice_weights: Some(Arc::new(weights)), ..self.clone() })
     }
 
     /// The truths as heads take them.

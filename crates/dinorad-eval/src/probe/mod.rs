@@ -38,8 +38,9 @@ mod subsets;
 
 use std::sync::Arc;
 
+use dinorad_aggregate::GatedAttentionPool;
 use dinorad_core::{Protocol, Task, TaskKind};
-use dinorad_heads::first_best;
+use dinorad_heads::{AttentionTraining, first_best};
 use dinorad_metrics::BootstrapOptions;
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
@@ -109,6 +110,9 @@ pub struct ProbeOptions {
     pub refit: Refit,
     /// How intervals are drawn.
     pub bootstrap: BootstrapOptions,
+    /// How the pooling of slices is learned, where it is: on the train split, before the head.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attention: Option<AttentionTraining>,
 }
 
 impl Default for ProbeOptions {
@@ -121,7 +125,7 @@ impl Default for ProbeOptions {
 impl ProbeOptions {
     /// The rules of a protocol, 1000 draws.
     pub fn new(protocol: Protocol) -> Self {
-        Self { protocol, refit: Refit::of(protocol), bootstrap: BootstrapOptions::default() }
+        Self { protocol, refit: Refit::of(protocol), bootstrap: BootstrapOptions::default(), attention: None }
     }
 }
 
@@ -142,6 +146,8 @@ pub fn probe(
     options: &ProbeOptions,
     context: &Context<'_>,
 ) -> Result<ProbeRun> {
+    let pooled = Pooled::learn(splits, task, options)?;
+    let splits = &pooled.as_ref().map_or(*splits, Pooled::splits);
     let chosen = search(head, splits.train, splits.val, task, context)?;
     let val = match (splits.val, &chosen.val_predictions) {
         (Some(val), Some(p)) => Some(judge(val, p.clone(), task, &options.bootstrap)?),
@@ -186,7 +192,40 @@ pub fn probe(
         model_digest: fitted.digest()?,
         model: Arc::new(fitted),
         model_at: at,
+        pool: pooled.map(|p| p.pool),
     })
+}
+
+/// Splits whose slices a learned attention has pooled. Only the train split teaches it.
+struct Pooled {
+    pool: GatedAttentionPool,
+    train: Labelled,
+    val: Option<Labelled>,
+    test: Labelled,
+}
+
+impl Pooled {
+    fn learn(splits: &Splits<'_>, task: &Task, options: &ProbeOptions) -> Result<Option<Self>> {
+        let Some(training) = &options.attention else { return Ok(None) };
+        for (cases, what) in [(Some(splits.train), "train"), (splits.val, "val"), (Some(splits.test), "test")] {
+            let Some(cases) = cases else { continue };
+            if what != "val" || !cases.is_empty() {
+                cases.check(what)?;
+            }
+        }
+        let slices = splits.train.slices.as_ref().ok_or_else(|| Error::Protocol {
+            protocol: "attention over slices",
+            why: "the features of the single slices were not kept".into(),
+        })?;
+        let views: Vec<_> = (0..splits.train.len()).map(|i| slices.of(i)).collect();
+        let (pool, _) = training.fit(&views, &splits.train.answers(task.n_classes())?)?;
+        let val = splits.val.filter(|v| !v.is_empty()).map(|v| v.pooled_by(&pool)).transpose()?;
+        Ok(Some(Self { train: splits.train.pooled_by(&pool)?, val, test: splits.test.pooled_by(&pool)?, pool }))
+    }
+
+    fn splits(&self) -> Splits<'_> {
+        Splits { train: &self.train, val: self.val.as_ref(), test: &self.test }
+    }
 }
 
 /// What a run is judged by in a hurry: one of many draws or a control.
@@ -211,6 +250,8 @@ pub fn quick(
     options: &ProbeOptions,
     context: &Context<'_>,
 ) -> Result<Tested> {
+    let pooled = Pooled::learn(splits, task, options)?;
+    let splits = &pooled.as_ref().map_or(*splits, Pooled::splits);
     let Chosen { head, fitted, settings, best, .. } = search(head, splits.train, splits.val, task, context)?;
     check_test(splits)?;
     let (fitted, _) = refit(&head, fitted, best, splits, task, options.refit, context)?;

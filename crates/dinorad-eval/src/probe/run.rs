@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use dinorad_aggregate::GatedAttentionPool;
 use dinorad_core::{Target, Task, TaskKind};
 use dinorad_metrics::Interval;
 
@@ -43,6 +44,7 @@ pub struct ProbeRun {
     pub(super) model_digest: String,
     pub(super) model: Arc<Fitted>,
     pub(super) model_at: usize,
+    pub(super) pool: Option<GatedAttentionPool>,
 }
 
 impl ProbeRun {
@@ -113,6 +115,8 @@ impl ProbeRun {
     /// [`Error::Heads`](crate::Error::Heads) for features of another width.
     pub fn judge(&self, cases: &Labelled) -> Result<Judged> {
         cases.check("other")?;
+        let pooled = self.pool.as_ref().map(|pool| cases.pooled_by(pool)).transpose()?;
+        let cases = pooled.as_ref().unwrap_or(cases);
         let p = self.model.predict(cases)?.into_iter().nth(self.model_at);
         let p = p.ok_or_else(|| Error::shape("predictions", "one for each setting", &[0]))?;
         judge(cases, p, &self.task, &self.options.bootstrap)
@@ -170,7 +174,7 @@ impl ProbeRun {
     }
 
     /// Every number of one judgement under the name of a split.
-    pub(crate) fn set_all(&self, file: &mut MetricsFile, split: &str, judged: &Judged) {
+    pub fn set_all(&self, file: &mut MetricsFile, split: &str, judged: &Judged) {
         file.set(split, "auroc", metric(judged.auroc));
         file.set(split, "accuracy", metric(judged.accuracy));
         if judged.auroc_by_class.len() > 1 {
@@ -203,7 +207,10 @@ impl ProbeRun {
     }
 
     /// Everything but `metrics.json`, to which others may add.
-    pub(crate) fn write_parts(&self, run: &RunFolder) -> Result<()> {
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn write_parts(&self, run: &RunFolder) -> Result<()> {
         if self.head.tables_every_setting() {
             for of in &self.of_setting {
                 if let Some(test) = &of.test {

@@ -1,0 +1,478 @@
+//! The protocol on made features: nothing of the test split reaches a search, bad input is named, and
+//! what stands beside a score is what it says.
+
+use std::{fs, sync::Arc};
+
+use dinorad_core::{Protocol, Target, Task, TaskKind, rng};
+use dinorad_eval::{
+    Error,
+    probe::{
+        Context, Draw, Head, Labelled, LinearHead, LogisticHead, MlKnnHead, Order, ProbeOptions, ProbeRun, Refit,
+        SliceRows, Splits, SubsetOptions, compare, probe, shuffled_labels, subset_curves,
+    },
+    run::RunFolder,
+};
+use dinorad_heads::{AttentionTraining, InputLayout, Knn, ProbePoint};
+use dinorad_metrics::BootstrapOptions;
+use ndarray::{Array2, s};
+use rand::Rng;
+
+const WIDTH: usize = 6;
+
+fn task(kind: TaskKind, classes: usize) -> Task {
+    Task { kind, class_names: (0..classes).map(|c| format!("class {c}")).collect(), is_3d: false }
+}
+
+/// Features that tell classes apart with some error.
+fn cases(name: &str, n: usize, task: &Task, seed: u64) -> Labelled {
+    let mut rng = rng::stream(seed, 0, 0);
+    let classes = task.n_classes();
+    let targets: Vec<Target> = (0..n)
+        .map(|i| match task.kind {
+            TaskKind::Multilabel => Target::Labels((0..classes).map(|_| u8::from(rng.random_bool(0.4))).collect()),
+            _ => Target::Class(i % classes),
+        })
+        .collect();
+    let x = Array2::from_shape_fn((n, WIDTH), |(i, c)| {
+        let signal = match &targets[i] {
+            Target::Class(class) => f32::from(u8::from(*class == c)),
+            Target::Labels(labels) => f32::from(labels.get(c).copied().unwrap_or(0)),
+            _ => 0.0,
+        };
+        signal + rng.random_range(-0.8f32..0.8)
+    });
+    let mut out = Labelled::new((0..n).map(|i| format!("{name}-{i}")).collect(), targets, x).unwrap();
+    out.layout = Some(InputLayout { dim: WIDTH / 2, blocks: 2, avgpool: false });
+    out
+}
+
+fn linear(protocol: Protocol) -> Head {
+    let mut head = LinearHead::new(protocol);
+    head.sweep.points = ProbePoint::grid(&[1, 2], &[false], &[0.01, 0.1]);
+    head.sweep.epochs = 5;
+    head.sweep.batch_size = 16;
+    Head::Linear(head)
+}
+
+fn heads(kind: TaskKind, protocol: Protocol) -> Vec<Head> {
+    let mut heads = vec![
+        Head::Knn(Knn::new(&[1, 5, 20])),
+        Head::Logreg(LogisticHead { strengths: vec![1e-3, 1e-1, 10.0], ..LogisticHead::default() }),
+        linear(protocol),
+    ];
+    if kind == TaskKind::Multilabel {
+        let ml = MlKnnHead { ks: vec![3, 10], smoothings: vec![1.0, 0.1], ..MlKnnHead::new(protocol) };
+        heads.push(Head::MlKnn(ml));
+    }
+    heads
+}
+
+fn options(protocol: Protocol) -> ProbeOptions {
+    ProbeOptions { bootstrap: BootstrapOptions { draws: 50, ..Default::default() }, ..ProbeOptions::new(protocol) }
+}
+
+/// Everything a run knows before it has looked at the test split, to the last bit.
+fn before_test(run: &ProbeRun) -> String {
+    let val = run.val().unwrap();
+    let settings: Vec<_> = run
+        .of_setting()
+        .iter()
+        .map(|s| (s.setting.clone(), s.val_auroc.map(f64::to_bits), s.val_accuracy.map(f64::to_bits)))
+        .collect();
+    let p: Vec<u32> = val.predictions.probabilities.iter().map(|v| v.to_bits()).collect();
+    format!(
+        "{:?} {settings:?} {p:?} {:?} {:?} {} {}",
+        run.best(),
+        val.auroc,
+        val.others,
+        run.search_digest(),
+        run.model_digest()
+    )
+}
+
+#[test]
+fn nothing_of_the_test_split_reaches_a_search() {
+    for (kind, classes) in [(TaskKind::Binary, 2), (TaskKind::Multiclass, 3), (TaskKind::Multilabel, 3)] {
+        let task = task(kind, classes);
+        let (train, val, test) = (cases("a", 90, &task, 1), cases("b", 40, &task, 2), cases("c", 40, &task, 3));
+        // other cases, other labels, other numbers of both, values far from any of train
+        let mut garbage = cases("g", 27, &task, 9);
+        garbage.features.mapv_inplace(|v| v * 1e6 - 3e7);
+        if let Target::Labels(_) = garbage.targets[0] {
+            garbage.targets.iter_mut().for_each(|t| *t = Target::Labels(vec![1, 0, 1]));
+        } else {
+            garbage.targets.iter_mut().for_each(|t| *t = Target::Class(1));
+        }
+        for protocol in [Protocol::Strict, Protocol::Paper] {
+            for head in heads(kind, protocol) {
+                let run = |test: &Labelled| {
+                    let splits = Splits { train: &train, val: Some(&val), test };
+                    probe(&head, &splits, &task, &options(protocol), &Context::PLAIN).unwrap()
+                };
+                let (real, other) = (run(&test), run(&garbage));
+                assert!(before_test(&real) == before_test(&other), "{} under {protocol}", head.name());
+                assert_ne!(real.test().predictions, other.test().predictions);
+                // the numbers do depend on what they may depend on
+                let splits = Splits { train: &val, val: Some(&train), test: &test };
+                let swapped = probe(&head, &splits, &task, &options(protocol), &Context::PLAIN).unwrap();
+                assert_ne!(swapped.search_digest(), real.search_digest());
+            }
+        }
+    }
+}
+
+/// Scans whose third slice holds the answer.
+fn scans(name: &str, n: usize, seed: u64) -> Labelled {
+    let mut rng = rng::stream(seed, 1, 0);
+    let mut offsets = vec![0];
+    let mut values = Vec::new();
+    for i in 0..n {
+        let slices = 4 + i % 3;
+        for slice in 0..slices {
+            let at = slice == 2;
+            values.push(f32::from(u8::from(at)));
+            values.push(if at { (i % 2) as f32 } else { rng.random_range(0.0..1.0) });
+            values.push(rng.random_range(-1.0..1.0));
+        }
+        offsets.push(offsets[i] + slices);
+    }
+    let rows = Array2::from_shape_vec((values.len() / 3, 3), values).unwrap();
+    let means: Vec<f32> =
+        offsets.windows(2).flat_map(|w| rows.slice(s![w[0]..w[1], ..]).mean_axis(ndarray::Axis(0)).unwrap()).collect();
+    let features = Array2::from_shape_vec((n, 3), means).unwrap();
+    let targets = (0..n).map(|i| Target::Class(i % 2)).collect();
+    let mut out = Labelled::new((0..n).map(|i| format!("{name}-{i}")).collect(), targets, features).unwrap();
+    out.slices = Some(Arc::new(SliceRows { rows, offsets }));
+    out
+}
+
+#[test]
+fn attention_is_learned_on_train_and_tells_its_weights() {
+    let task = Task { is_3d: true, ..task(TaskKind::Binary, 2) };
+    let (train, val, test) = (scans("a", 80, 1), scans("b", 30, 2), scans("c", 41, 3));
+    let mut garbage = scans("g", 12, 7);
+    let rows = Arc::get_mut(garbage.slices.as_mut().unwrap()).unwrap();
+    rows.rows.mapv_inplace(|v| 1e4 - v);
+    let training = AttentionTraining { epochs: 60, learning_rate: 1e-2, ..AttentionTraining::default() };
+    let head = Head::Logreg(LogisticHead { strengths: vec![0.1, 10.0, 100.0], ..LogisticHead::default() });
+    let run = |test: &Labelled, attention| {
+        let options = ProbeOptions { attention, ..options(Protocol::Strict) };
+        probe(&head, &Splits { train: &train, val: Some(&val), test }, &task, &options, &Context::PLAIN).unwrap()
+    };
+    let learned = run(&test, Some(training.clone()));
+    assert!(before_test(&learned) == before_test(&run(&garbage, Some(training))));
+    let auroc = |run: &ProbeRun| run.test().auroc.unwrap().estimate;
+    let mean = run(&test, None);
+    assert!(auroc(&learned) > 0.95 && auroc(&learned) > auroc(&mean), "{} {}", auroc(&learned), auroc(&mean));
+    let weights = learned.test().slice_weights.as_ref().unwrap();
+    assert_eq!(weights.len(), 41);
+    for (i, of_scan) in weights.iter().enumerate() {
+        assert_eq!(of_scan.len(), 4 + i % 3);
+        assert!((of_scan.iter().sum::<f32>() - 1.0).abs() < 1e-4);
+        let best = (0..of_scan.len()).max_by(|a, b| of_scan[*a].total_cmp(&of_scan[*b])).unwrap();
+        assert_eq!(best, 2, "scan {i}: {of_scan:?}");
+    }
+    assert!(mean.test().slice_weights.is_none());
+    // the same model on the same cases again
+    let again = learned.judge(&test).unwrap();
+    assert_eq!(again.predictions, learned.test().predictions);
+}
+
+#[test]
+fn what_cannot_be_judged_is_named() {
+    let binary = task(TaskKind::Binary, 2);
+    let findings = task(TaskKind::Multilabel, 3);
+    let (train, val, test) = (cases("a", 60, &binary, 1), cases("b", 30, &binary, 2), cases("c", 30, &binary, 3));
+    let run = |head: &Head, train: &Labelled, val: Option<&Labelled>, test: &Labelled, task: &Task| {
+        probe(head, &Splits { train, val, test }, task, &options(Protocol::Strict), &Context::PLAIN)
+    };
+    let with_nan = |cases: &Labelled, row: usize| {
+        let mut cases = cases.clone();
+        cases.features[[row, 2]] = f32::NAN;
+        cases
+    };
+    let none = train.select(&[]).unwrap();
+    let one_class = train.with_targets(vec![Target::Class(1); 60]).unwrap();
+    for head in heads(TaskKind::Binary, Protocol::Strict) {
+        let name = head.name();
+        let fails = |train: &Labelled, val: Option<&Labelled>, test: &Labelled| {
+            run(&head, train, val, test, &binary).map(|_| ()).unwrap_err()
+        };
+        for (error, split, id) in [
+            (fails(&with_nan(&train, 7), Some(&val), &test), "train", "a-7"),
+            (fails(&train, Some(&with_nan(&val, 3)), &test), "val", "b-3"),
+            (fails(&train, Some(&val), &with_nan(&test, 29)), "test", "c-29"),
+        ] {
+            let text = error.to_string();
+            assert!(matches!(error, Error::NotFinite { .. }), "{name}: {text}");
+            assert!(text.contains(split) && text.contains(id), "{name}: {text}");
+        }
+        assert!(matches!(fails(&none, Some(&val), &test), Error::EmptySplit { split: "train" }), "{name}");
+        assert!(matches!(fails(&train, Some(&val), &none), Error::EmptySplit { split: "test" }), "{name}");
+        assert!(matches!(fails(&train, None, &test), Error::Protocol { .. }), "{name}");
+        assert!(matches!(fails(&train, Some(&none), &test), Error::Protocol { .. }), "{name}");
+        let error = fails(&one_class, Some(&val), &test).to_string();
+        assert!(error.contains("all 60 training rows are of class 1"), "{name}: {error}");
+        let narrow = Labelled::new(test.ids.clone(), test.targets.clone(), Array2::zeros((30, 2))).unwrap();
+        assert!(matches!(fails(&train, Some(&val), &narrow), Error::Shape { .. }), "{name}");
+        let unlabelled = train.with_targets(vec![Target::Unlabelled; 60]).unwrap();
+        assert!(matches!(fails(&unlabelled, Some(&val), &test), Error::Heads(_)), "{name}");
+
+        // a test split of one class has no AUROC, and that is said; the rest is there
+        let sick = test.with_targets(vec![Target::Class(1); 30]).unwrap();
+        let judged = run(&head, &train, Some(&val), &sick, &binary).unwrap();
+        assert!(judged.test().auroc.is_none() && judged.test().accuracy.is_some(), "{name}");
+        assert_eq!(judged.test().absent, [0], "{name}");
+        assert!(judged.notices().iter().any(|n| n.contains("class 0")), "{name}: {:?}", judged.notices());
+        assert_eq!(judged.metrics().get("test", "auroc").unwrap().mean, None);
+        // and so has a validation split of one class: chosen by accuracy
+        let well = val.with_targets(vec![Target::Class(0); 30]).unwrap();
+        let judged = run(&head, &train, Some(&well), &test, &binary).unwrap();
+        assert!(judged.notices().iter().any(|n| n.contains("chosen by accuracy")), "{name}: {:?}", judged.notices());
+        assert!(judged.test().auroc.is_some());
+    }
+    let error = run(&Head::Knn(Knn::new(&[5, 61])), &train, Some(&val), &test, &binary).unwrap_err().to_string();
+    assert!(error.contains("k = 61") && error.contains("60"), "{error}");
+    let segmentation = task_of(TaskKind::Segmentation);
+    assert!(run(&Head::Knn(Knn::new(&[5])), &train, Some(&val), &test, &segmentation).is_err());
+    assert!(run(&Head::MlKnn(MlKnnHead::new(Protocol::Strict)), &train, Some(&val), &test, &binary).is_err());
+
+    // findings: unequal numbers of labels, and one that nobody has
+    let (train, val, test) = (cases("a", 60, &findings, 1), cases("b", 30, &findings, 2), cases("c", 30, &findings, 3));
+    for head in heads(TaskKind::Multilabel, Protocol::Strict) {
+        let name = head.name();
+        let mut unequal = train.clone();
+        unequal.targets[13] = Target::Labels(vec![1, 0]);
+        let error = run(&head, &unequal, Some(&val), &test, &findings).map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains("row 13") && error.contains("2 labels") && error.contains('3'), "{name}: {error}");
+        let narrow: Vec<Target> = (0..30).map(|i| Target::Labels(vec![u8::from(i % 2 == 0); 2])).collect();
+        let narrow = val.with_targets(narrow).unwrap();
+        assert!(run(&head, &train, Some(&narrow), &test, &findings).is_err(), "{name}");
+
+        let without = |cases: &Labelled| {
+            let targets = cases.targets.iter().map(|t| match t {
+                Target::Labels(labels) => Target::Labels(vec![labels[0], 0, labels[2]]),
+                other => other.clone(),
+            });
+            cases.with_targets(targets.collect()).unwrap()
+        };
+        let judged = run(&head, &without(&train), Some(&without(&val)), &without(&test), &findings).unwrap();
+        assert_eq!(judged.test().absent, [1], "{name}");
+        assert!(judged.test().auroc_by_class[1].is_none() && judged.test().auroc.is_some(), "{name}");
+        assert!(judged.notices().iter().any(|n| n.contains("class 1")), "{name}: {:?}", judged.notices());
+        let mean = [0, 2].map(|c| judged.test().auroc_by_class[c].unwrap().estimate).iter().sum::<f64>() / 2.0;
+        assert!((judged.test().auroc.unwrap().estimate - mean).abs() < 1e-12, "{name}");
+    }
+}
+
+fn task_of(kind: TaskKind) -> Task {
+    task(kind, 2)
+}
+
+#[test]
+fn few_shots_are_balanced_seeded_and_their_own() {
+    let task = task(TaskKind::Binary, 2);
+    let (train, val, test) = (cases("a", 120, &task, 1), cases("b", 40, &task, 2), cases("c", 60, &task, 3));
+    let splits = Splits { train: &train, val: Some(&val), test: &test };
+    let subsets =
+        SubsetOptions { shots: vec![1, 2, 8, 61], fractions: vec![0.1, 1.0], tries: 4, seed: 7, draw: Draw::PerClass };
+    for head in heads(TaskKind::Binary, Protocol::Paper) {
+        let curves = |subsets: &SubsetOptions| {
+            subset_curves(&head, &splits, &task, &options(Protocol::Paper), subsets, &Context::PLAIN).unwrap()
+        };
+        let all = curves(&subsets);
+        assert_eq!(all, curves(&subsets), "{}", head.name());
+        assert_ne!(all, curves(&SubsetOptions { seed: 8, ..subsets.clone() }));
+        let [shots, fraction] = all.as_slice() else { panic!("{all:?}") };
+        let sizes: Vec<usize> = shots.points.iter().map(|p| p.draws[0].cases).collect();
+        assert_eq!(sizes, [2, 4, 16, 0]);
+        assert!(shots.points.iter().all(|p| p.draws.len() == 4));
+        // 60 cases of a class are all there is
+        assert!(shots.points[3].draws.iter().all(|d| d.auroc.is_none() && d.notice.as_ref().unwrap().contains("61")));
+        assert_eq!(shots.points[3].auroc().mean, None);
+        let curve = shots.points[2].to_curve_point();
+        assert_eq!((curve.x, curve.cases, curve.metrics["auroc"].values.len()), (8.0, Some(16.0), 4));
+        assert!(shots.points[2].auroc().mean.unwrap() > 0.6, "{}: {:?}", head.name(), shots.points[2]);
+        assert_eq!((fraction.points[0].draws[0].cases, fraction.points[1].draws.len()), (12, 1));
+        if let Head::Knn(_) = head {
+            assert!(shots.points[0].draws[0].notice.as_ref().unwrap().contains("became 2"), "{:?}", shots.points[0]);
+        }
+        // all cases are the run itself, where it is not trained on validation too
+        let strict = ProbeOptions { refit: Refit::Train, ..options(Protocol::Paper) };
+        let head = head.clone().with_seed(7);
+        let whole = probe(&head, &splits, &task, &strict, &Context::PLAIN).unwrap();
+        assert_eq!(fraction.points[1].draws[0].auroc, whole.test().auroc.map(|i| i.estimate));
+    }
+    let wrong = |subsets: SubsetOptions| {
+        subset_curves(&linear(Protocol::Strict), &splits, &task, &options(Protocol::Strict), &subsets, &Context::PLAIN)
+            .unwrap_err()
+    };
+    for bad in [
+        SubsetOptions { tries: 0, ..subsets.clone() },
+        SubsetOptions { shots: vec![0], ..subsets.clone() },
+        SubsetOptions { fractions: vec![1.5], ..subsets.clone() },
+    ] {
+        assert!(matches!(wrong(bad), Error::Parameter { .. }));
+    }
+
+    // the study's draw: so many patients of a class, all their images, nothing random
+    let mut named = train.clone();
+    named.ids = (0..120).map(|i| format!("{:08}_{:03}.png", i / 2, i % 2)).collect();
+    named.patients = (0..120).map(|i| Some(format!("hash {}", 997 * (i / 2) % 60))).collect();
+    named.targets = (0..120).map(|i| Target::Class(usize::from(i / 2 % 2 == 1))).collect();
+    let splits = Splits { train: &named, ..splits };
+    let study = SubsetOptions { shots: vec![3], fractions: vec![], draw: Draw::Patients, ..subsets };
+    let curves =
+        subset_curves(&Head::Knn(Knn::new(&[1])), &splits, &task, &options(Protocol::Paper), &study, &Context::PLAIN);
+    let point = &curves.unwrap()[0].points[0];
+    assert_eq!((point.draws.len(), point.draws[0].cases), (1, 12));
+}
+
+#[test]
+fn shuffled_labels_score_as_chance_does() {
+    let task = task(TaskKind::Binary, 2);
+    let (train, val, test) = (cases("a", 400, &task, 1), cases("b", 200, &task, 2), cases("c", 400, &task, 3));
+    let splits = Splits { train: &train, val: Some(&val), test: &test };
+    for head in heads(TaskKind::Binary, Protocol::Strict) {
+        let options = options(Protocol::Strict);
+        let seeds: Vec<u64> = (0..8).collect();
+        let control = shuffled_labels(&head, &splits, &task, &options, &seeds, &Context::PLAIN).unwrap();
+        let mean = control.iter().map(|t| t.auroc.unwrap()).sum::<f64>() / 8.0;
+        let real = probe(&head, &splits, &task, &options, &Context::PLAIN).unwrap().test().auroc.unwrap().estimate;
+        assert!((mean - 0.5).abs() < 0.2 && real > mean + 0.15, "{}: {mean} beside {real}", head.name());
+        assert_eq!(control, shuffled_labels(&head, &splits, &task, &options, &seeds, &Context::PLAIN).unwrap());
+    }
+}
+
+#[test]
+fn models_are_compared_on_the_cases_they_share() {
+    for (kind, classes, method) in
+        [(TaskKind::Binary, 2, "DeLong"), (TaskKind::Multiclass, 3, "paired bootstrap over cases")]
+    {
+        let task = task(kind, classes);
+        let (train, val, test) = (cases("a", 200, &task, 1), cases("b", 60, &task, 2), cases("c", 150, &task, 3));
+        let options = options(Protocol::Strict);
+        let head = Head::Logreg(LogisticHead { strengths: vec![1.0], ..LogisticHead::default() });
+        let run = |train: &Labelled, test: &Labelled| {
+            probe(&head, &Splits { train, val: Some(&val), test }, &task, &options, &Context::PLAIN).unwrap()
+        };
+        let good = run(&train, &test);
+        let same = compare(good.test(), good.test(), &task, &options.bootstrap).unwrap().unwrap();
+        assert_eq!((same.difference, same.p_value, same.method.as_str()), (0.0, 1.0, method));
+        // a model that learned from labels without meaning
+        let mut noise = train.clone();
+        noise.features.mapv_inplace(|v| (v * 1e3).fract());
+        let bad = run(&noise, &test);
+        let worse = compare(good.test(), bad.test(), &task, &options.bootstrap).unwrap().unwrap();
+        let difference = good.test().auroc.unwrap().estimate - bad.test().auroc.unwrap().estimate;
+        assert!((worse.difference - difference).abs() < 1e-12 && difference > 0.1);
+        assert!(worse.p_value < 0.05 && worse.ci95[0] > 0.0 && worse.cases == 150, "{worse:?}");
+        // one of the two lacks cases
+        let half = run(&train, &test.select(&(0..70).collect::<Vec<_>>()).unwrap());
+        assert_eq!(compare(good.test(), half.test(), &task, &options.bootstrap).unwrap().unwrap().cases, 70);
+        // patients are drawn where they are known
+        let mut grouped = test.clone();
+        grouped.patients = (0..150).map(|i| Some((i / 3).to_string())).collect();
+        let by_patient = run(&train, &grouped);
+        let compared = compare(by_patient.test(), bad.test(), &task, &options.bootstrap).unwrap().unwrap();
+        assert_eq!(compared.method, "paired bootstrap over patients");
+    }
+}
+
+#[test]
+fn a_start_from_a_file_is_followed() {
+    let task = task(TaskKind::Binary, 2);
+    let (train, val, test) = (cases("a", 40, &task, 1), cases("b", 20, &task, 2), cases("c", 20, &task, 3));
+    let splits = Splits { train: &train, val: Some(&val), test: &test };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("start.safetensors");
+    let write = |weight: &[f32], batches: &[u32], width: usize| {
+        use candle::{Device, Tensor};
+        let tensors = [
+            ("weight".to_owned(), Tensor::from_slice(weight, (1, weight.len()), &Device::Cpu).unwrap()),
+            ("bias".to_owned(), Tensor::new(&[0.25f32], &Device::Cpu).unwrap()),
+            ("batches".to_owned(), Tensor::from_slice(batches, (batches.len() / width, width), &Device::Cpu).unwrap()),
+        ];
+        candle::safetensors::save(&tensors.into_iter().collect(), &path).unwrap();
+    };
+    let head = |iterations| {
+        let Head::Linear(mut head) = linear(Protocol::Strict) else { unreachable!() };
+        head.sweep.points = ProbePoint::grid(&[2], &[false], &[0.1]);
+        head.sweep.batch_size = 4;
+        head.iterations = Some(iterations);
+        head.init = Some(path.clone());
+        head.order = Order::Epochs;
+        Head::Linear(head)
+    };
+    let run = |iterations| probe(&head(iterations), &splits, &task, &options(Protocol::Strict), &Context::PLAIN);
+    let start = [0.1f32, -0.2, 0.3, 0.0, 0.5, -0.1];
+    write(&start, &[0, 1, 2, 3, 7, 7, 5, 39], 4);
+    // two steps of SGD by hand
+    let (mut w, mut b) = (start.map(f64::from), 0.25f64);
+    let (mut vw, mut vb) = ([0f64; 6], 0f64);
+    for (step, batch) in [[0usize, 1, 2, 3], [7, 7, 5, 39]].iter().enumerate() {
+        let (mut gw, mut gb) = ([0f64; 6], 0f64);
+        for &i in batch {
+            let x: Vec<f64> = train.features.row(i).iter().map(|v| f64::from(*v)).collect();
+            let z = b + x.iter().zip(&w).map(|(x, w)| x * w).sum::<f64>();
+            let error = (1.0 / (1.0 + (-z).exp()) - (i % 2) as f64) / 4.0;
+            gb += error;
+            gw.iter_mut().zip(&x).for_each(|(g, x)| *g += error * x);
+        }
+        let rate = 0.1 * 0.5 * (1.0 + (std::f64::consts::PI * step as f64 / 2.0).cos());
+        vb = 0.9 * vb + gb;
+        b -= rate * vb;
+        for k in 0..6 {
+            vw[k] = 0.9 * vw[k] + gw[k];
+            w[k] -= rate * vw[k];
+        }
+    }
+    let done = run(2).unwrap();
+    for (row, p) in test.features.outer_iter().zip(done.test().predictions.probabilities.outer_iter()) {
+        let z = b + row.iter().zip(&w).map(|(x, w)| f64::from(*x) * w).sum::<f64>();
+        assert!((f64::from(p[1]) - 1.0 / (1.0 + (-z).exp())).abs() < 1e-6);
+    }
+    // what does not fit is named
+    assert!(run(3).unwrap_err().to_string().contains("2 for 3 steps"));
+    write(&start, &[0, 1, 2, 40], 4);
+    assert!(run(1).unwrap_err().to_string().contains("row 40 of 40"));
+    write(&start[..3], &[0, 1], 2);
+    assert!(run(1).is_err());
+    fs::write(&path, b"nothing").unwrap();
+    assert!(matches!(run(1), Err(Error::Damaged { .. })));
+}
+
+#[test]
+fn a_run_is_written_with_everything_it_knows() {
+    let task = task(TaskKind::Multilabel, 3);
+    let (train, val, test) = (cases("a", 80, &task, 1), cases("b", 40, &task, 2), cases("c", 40, &task, 3));
+    let splits = Splits { train: &train, val: Some(&val), test: &test };
+    let root = tempfile::tempdir().unwrap();
+    for head in heads(TaskKind::Multilabel, Protocol::Paper) {
+        let run = probe(&head, &splits, &task, &options(Protocol::Paper), &Context::PLAIN).unwrap();
+        let folder = RunFolder::create(&root.path().join(head.name())).unwrap();
+        run.write(&folder).unwrap();
+        folder.write_config(run.head()).unwrap();
+        let metrics = folder.read_metrics().unwrap();
+        assert_eq!(metrics.setting.as_deref(), Some(run.best().label.as_str()));
+        assert_eq!(metrics.model.as_deref(), Some(run.model_digest()));
+        for name in ["auroc", "accuracy", "average_precision", "f1", "sensitivity", "specificity", "brier", "ece"] {
+            assert!(metrics.get("test", name).unwrap().mean.is_some(), "{} {name}", head.name());
+            assert!(metrics.get("val", name).is_some());
+        }
+        for c in 0..3 {
+            assert!(metrics.get("test", &format!("auroc_class_{c}")).unwrap().ci95.is_some());
+        }
+        for of in run.of_setting() {
+            assert!(metrics.get("val", &format!("auroc_{}", of.setting.slug)).is_some());
+            assert_eq!(of.test.is_some(), head.tables_every_setting() || of.setting == *run.best());
+        }
+        assert_eq!(folder.read_predictions("predictions").unwrap(), run.test().predictions);
+        assert_eq!(folder.read_predictions("predictions-val").unwrap(), run.val().unwrap().predictions);
+        let learned = matches!(head, Head::Logreg(_) | Head::Linear(_));
+        assert_eq!(folder.path().join("model.safetensors").exists(), learned);
+        assert_eq!(run.trained_on(), 120);
+        let config = fs::read_to_string(folder.path().join("config.toml")).unwrap();
+        assert!(config.contains(head.name()) || matches!(head, Head::MlKnn(_)), "{config}");
+    }
+}
