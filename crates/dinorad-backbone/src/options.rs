@@ -22,7 +22,7 @@ impl Normalization {
     pub const HALF: Self = Self { mean: [0.5; 3], std: [0.5; 3] };
     /// OpenAI's, of CLIP and its descendants.
     pub const CLIP: Self =
-        Self { mean: [0.481_454_66, 0.457_827_5, 0.408_210_73], std: [0.268_629_54, 0.261_302_58, 0.275_777_11] };
+        Self { mean: [0.481_454_66, 0.457_827_5, 0.408_210_73], std: [0.268_629_54, 0.261_302_6, 0.275_777_1] };
 }
 
 /// Part of a digest: text where an encoder's features are not those under [`Protocol::Strict`].
