@@ -1,6 +1,6 @@
 """The tasks of speed.rs in PyTorch, NumPy and scikit-multilearn, on the same machine.
 
-    python speed.py sweep mlknn
+    python speed.py sweep mlknn mlknn-whole
 
 Needs torch, numpy and, for the class that the study used, scikit-learn and scikit-multilearn.
 """
@@ -92,27 +92,49 @@ def ml_knn_numpy(x, y, k=10, s=1.0):
     return z, prior, with_, without
 
 
-def ml_knn(n=20_000, dim=384, labels=14, small=2_000):
+def ml_knn_data(n, dim=384, labels=14):
     rng = np.random.default_rng(0)
     x = rng.uniform(-1, 1, (n, dim)).astype(np.float32)
-    y = (rng.random((n, labels)) < 0.1).astype(np.int64)
+    return x, (rng.random((n, labels)) < 0.1).astype(np.int64)
+
+
+def ml_knn(n=20_000):
+    x, y = ml_knn_data(n)
     best = Time()
     for _ in range(2):
         best.measure(lambda: ml_knn_numpy(x, y))
     print(f"ML-kNN in NumPy, fit {n} rows: {best}")
-    try:
-        from sklearn.neighbors import NearestNeighbors
-        from skmultilearn.adapt import MLkNN
-        import skmultilearn.adapt.mlknn as module
-    except ImportError as error:
-        print(f"scikit-multilearn: not measured ({error})")
-        return
+    # a part that grows with the rows, and the search that grows with their square
+    sizes = [1_000, 2_000, 4_000]
+    times = [ml_knn_class(size, x, y) for size in sizes]
+    powers = np.array([[size, size**2] for size in sizes], dtype=float)
+    for name, at in ("fit", 0), ("predict_proba", 1):
+        for unit in "wall", "cpu":
+            seconds = np.array([getattr(time[at], unit) for time in times])
+            (a, b), *_ = np.linalg.lstsq(powers / seconds[:, None], np.ones(len(sizes)), rcond=None)
+            print(f"  {name} of {n}, extrapolated, {unit}: {a * n + b * n * n:.1f} s ({a * n:.1f} linear)")
+
+
+def ml_knn_class(size, x, y):
+    """Fit and prediction of scikit-multilearn's class, by cosine as the study has it."""
+    from sklearn.neighbors import NearestNeighbors
+    from skmultilearn.adapt import MLkNN
+    import skmultilearn.adapt.mlknn as module
+
+    # the released class passes k by position, which scikit-learn no longer takes, and knows one metric
     module.NearestNeighbors = lambda k: NearestNeighbors(n_neighbors=k, metric="cosine")
-    took = Time().measure(lambda: MLkNN(k=10, s=1.0, ignore_first_neighbours=0).fit(x[:small], y[:small]))
-    print(f"ML-kNN of scikit-multilearn, fit {small} rows: {took}; at least {n // small} times that for {n}")
+    head = MLkNN(k=10, s=1.0, ignore_first_neighbours=0)
+    fit = Time().measure(lambda: head.fit(x[:size], y[:size]))
+    predict = Time().measure(lambda: head.predict_proba(x[:size]))
+    print(f"ML-kNN of scikit-multilearn, {size} rows: fit {fit}, predict_proba {predict}", flush=True)
+    return fit, predict
+
+
+def ml_knn_whole(n=20_000):
+    ml_knn_class(n, *ml_knn_data(n))
 
 
 if __name__ == "__main__":
     torch.set_num_threads(os.cpu_count() or 1)
     for task in sys.argv[1:]:
-        {"sweep": sweep, "mlknn": ml_knn}[task]()
+        {"sweep": sweep, "mlknn": ml_knn, "mlknn-whole": ml_knn_whole}[task]()
