@@ -189,8 +189,8 @@ impl Descent<'_> {
 fn load<S: Simd, const N: usize>(simd: S, values: &[f32]) -> [S::f32s; N] {
     let (vectors, _) = S::as_simd_f32s(&values[..N * S::F32_LANES]);
     let mut out = [simd.splat_f32s(0.0); N];
-    for n in 0..N {
-        out[n] = vectors[n];
+    for (to, from) in out.iter_mut().zip(vectors) {
+        *to = *from;
     }
     out
 }
@@ -198,8 +198,8 @@ fn load<S: Simd, const N: usize>(simd: S, values: &[f32]) -> [S::f32s; N] {
 #[inline(always)]
 fn store<S: Simd, const N: usize>(values: &mut [f32], from: [S::f32s; N]) {
     let (vectors, _) = S::as_mut_simd_f32s(&mut values[..N * S::F32_LANES]);
-    for n in 0..N {
-        vectors[n] = from[n];
+    for (to, from) in vectors.iter_mut().zip(from) {
+        *to = from;
     }
 }
 

@@ -140,9 +140,16 @@ fn a_head_has_the_same_bits_alone_in_a_sweep_and_on_any_number_of_threads() -> O
             let alone = LinearSweep { points: vec![*point], ..sweep.clone() };
             assert_eq!(bits(&alone.fit_all(&x, &y)?), std::slice::from_ref(want), "{task:?} {point}");
         }
+        let mut seen = None;
         for threads in [1, 2, 5] {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
             assert!(pool.install(|| sweep.fit_all(&x, &y)).is_ok_and(|m| bits(&m) == together), "{threads} threads");
+            let losses = pool.install(|| -> std::result::Result<_, Error> {
+                let mut trainer = sweep.trainer(layout.width(), task, 2)?;
+                trainer.step(&x, &y)?;
+                Ok(trainer.losses().into_iter().map(f64::to_bits).collect::<Vec<_>>())
+            })?;
+            assert_eq!(*seen.get_or_insert_with(|| losses.clone()), losses, "{threads} threads");
         }
     }
     Ok(())
