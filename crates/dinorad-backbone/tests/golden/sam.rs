@@ -41,10 +41,10 @@ pub(crate) fn run(case: &Case) {
         // heads, windows and the blocks without are read from the shapes.
         let stored = safetensors::load(case.folder.join(copy), &Device::Cpu).unwrap();
         for (layout, rename) in [(Layout::Official, official as fn(&str) -> String), (Layout::Timm, timm)] {
-            let mut renamed: HashMap<String, Tensor> =
-                stored.iter().map(|(name, t)| (rename(name), t.clone())).collect();
             // timm has the image encoder alone.
-            renamed.retain(|name, _| layout == Layout::Official || !name.contains("coder."));
+            let here = |name: &str| layout == Layout::Official || name.starts_with("vision_encoder.");
+            let renamed: HashMap<String, Tensor> =
+                stored.iter().filter(|(name, _)| here(name)).map(|(name, t)| (rename(name), t.clone())).collect();
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("sam.safetensors");
             safetensors::save(&renamed, &path).unwrap();
