@@ -1,6 +1,7 @@
 //! Reading, decoding and preparing pictures for a classifier, as fast as the machine can.
 //!
 //! ```console
+//! python crates/dinorad-datasets/examples/loader_pictures.py 1000 FOLDER
 //! cargo run --release -p dinorad-datasets --example loader_speed -- FOLDER 4000 2
 //! python crates/dinorad-datasets/examples/loader_speed.py FOLDER 4000 2
 //! ```
