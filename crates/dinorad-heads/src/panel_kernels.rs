@@ -14,9 +14,9 @@ pub(crate) const STRIP: usize = 8;
 pub(crate) const BLOCK: usize = STRIP * STRIP;
 /// Columns come in whole vectors of the widest kind.
 pub(crate) const LANES: usize = 16;
-/// Columns of a panel at most: eight rows of them, three vectors of weights and a broadcast value
-/// are what 32 registers hold.
-pub(crate) const PANEL: usize = 3 * LANES;
+/// Columns of a panel at most, unless a head has more. Eight rows of three vectors are what 32
+/// registers hold; two are as fast, and more panels are shared more evenly.
+pub(crate) const PANEL: usize = 2 * LANES;
 
 /// Logits of one strip of rows: `out = bias + x·weights`.
 pub(crate) struct Forward<'a> {

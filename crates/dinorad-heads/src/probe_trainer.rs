@@ -23,7 +23,7 @@ const PIECE: usize = 16 * STRIP;
 
 /// Packed rows of the batches that every panel runs through before the next one does, in values:
 /// they stay in a cache that all cores share.
-const AHEAD: usize = 1 << 20;
+const AHEAD: usize = 3 << 18;
 
 /// Where a point's logits are.
 struct Head {
