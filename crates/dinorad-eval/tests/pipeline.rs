@@ -41,12 +41,12 @@ fn preprocessing(encoder: &dyn Backbone, size: usize) -> Compose {
 }
 
 /// The first cases of a data set.
-struct Head {
+struct First {
     cases: DatasetCases,
     n: usize,
 }
 
-impl Cases for Head {
+impl Cases for First {
     fn len(&self) -> usize {
         self.n
     }
@@ -62,9 +62,9 @@ fn xray(split: Split) -> Arc<dyn Dataset> {
     open("medmnist", &data().join("medmnist/pneumoniamnist.npz"), split, &OpenOptions::default()).unwrap().into()
 }
 
-fn head(dataset: &Arc<dyn Dataset>, encoder: &dyn Backbone, size: usize, n: usize) -> Arc<Head> {
+fn head(dataset: &Arc<dyn Dataset>, encoder: &dyn Backbone, size: usize, n: usize) -> Arc<First> {
     let cases = DatasetCases::new(Arc::clone(dataset), preprocessing(encoder, size)).with_root(&data());
-    Arc::new(Head { cases, n })
+    Arc::new(First { cases, n })
 }
 
 fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
