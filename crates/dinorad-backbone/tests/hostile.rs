@@ -72,7 +72,9 @@ fn refused_file(folder: &Path, name: &str, bytes: &[u8]) -> String {
     let error = inspect(&path, &LoadOptions::default().with_heads(4)).unwrap_err();
     let (grown, took) = (peak_mib() - before, start.elapsed());
     println!("{name:<28} {:>5} KiB, peak +{grown} MiB, {took:.1?}: {error}", bytes.len() >> 10);
-    assert!(grown < 64 + 160 * (bytes.len() >> 20), "{name}: {grown} MiB");
+    // A thread's first allocation alone reserves 64 MiB of addresses, and three tests and their workers
+    // run side by side; the attacks are after gigabytes.
+    assert!(grown < 320 + 160 * (bytes.len() >> 20), "{name}: {grown} MiB");
     assert!(took < Duration::from_secs(20), "{name}: {took:?}");
     error.to_string()
 }

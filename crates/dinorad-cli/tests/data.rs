@@ -34,7 +34,7 @@ fn every_data_set_is_listed() {
     let text = desk.run("datasets", &[], 0).stdout;
     let list = desk.run("datasets --json", &[], 0).json();
     let list = list.as_array().unwrap();
-    assert!(list.len() >= 18, "{}", list.len());
+    assert!(list.len() >= 17, "{}", list.len());
     for set in list {
         for field in ["name", "modality", "task", "licence", "source", "layout"] {
             assert!(!set[field].as_str().unwrap().is_empty(), "{field} of {set}");

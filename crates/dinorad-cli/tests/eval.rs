@@ -1,5 +1,6 @@
 //! `dinorad eval` and `dinorad export` from outside: every head on small made data sets.
 
+#[allow(dead_code, reason = "each test crate uses its part")]
 mod common;
 
 use std::{fs, path::Path};
@@ -368,7 +369,7 @@ fn features_are_exported_with_their_labels() {
         0,
     );
     let stores: Vec<_> = fs::read_dir(desk.path("features")).unwrap().map(|e| e.unwrap().path()).collect();
-    assert_eq!(stores.len(), 3);
+    assert_eq!(stores.len(), 3, "{stores:?}");
     desk.run("export features --out all.parquet", &[], 2).names(&["several stores"]);
     let config = fs::read_to_string(desk.path("run/config.toml")).unwrap();
     let train = config.lines().find(|l| l.trim().starts_with("\"features/")).unwrap().trim().trim_matches(['"', ',']);

@@ -131,7 +131,8 @@ fn scans(name: &str, n: usize, seed: u64) -> Labelled {
         for slice in 0..slices {
             let at = slice == 2;
             values.push(f32::from(u8::from(at)));
-            values.push(if at { (i % 2) as f32 } else { rng.random_range(0.0..1.0) });
+            // what other slices say is a coin: only the marked one can be trusted
+            values.push(if at { (i % 2) as f32 } else { rng.random_range(0..2) as f32 });
             values.push(rng.random_range(-1.0..1.0));
         }
         offsets.push(offsets[i] + slices);
@@ -170,7 +171,8 @@ fn attention_is_learned_on_train_and_tells_its_weights() {
         assert_eq!(of_scan.len(), 4 + i % 3);
         assert!((of_scan.iter().sum::<f32>() - 1.0).abs() < 1e-4);
         let best = (0..of_scan.len()).max_by(|a, b| of_scan[*a].total_cmp(&of_scan[*b])).unwrap();
-        assert_eq!(best, 2, "scan {i}: {of_scan:?}");
+        // a positive scan rests on the slice that makes it so; a negative one may rest on any
+        assert!(best == 2 || i % 2 == 0, "scan {i}: {of_scan:?}");
     }
     assert!(mean.test().slice_weights.is_none());
     // the same model on the same cases again
@@ -361,11 +363,12 @@ fn models_are_compared_on_the_cases_they_share() {
         assert_eq!((same.difference, same.p_value, same.method.as_str()), (0.0, 1.0, method));
         // a model that learned from labels without meaning
         let mut noise = train.clone();
-        noise.features.mapv_inplace(|v| (v * 1e3).fract());
+        noise.features.mapv_inplace(|v| (v * 1e3).rem_euclid(1.0));
         let bad = run(&noise, &test);
         let worse = compare(good.test(), bad.test(), &task, &options.bootstrap).unwrap().unwrap();
         let difference = good.test().auroc.unwrap().estimate - bad.test().auroc.unwrap().estimate;
-        assert!((worse.difference - difference).abs() < 1e-12 && difference > 0.1);
+        assert!((worse.difference - difference).abs() < 1e-12, "{} {difference}", worse.difference);
+        assert!(difference > 0.1, "{kind:?}: {difference}");
         assert!(worse.p_value < 0.05 && worse.ci95[0] > 0.0 && worse.cases == 150, "{worse:?}");
         // one of the two lacks cases
         let half = run(&train, &test.select(&(0..70).collect::<Vec<_>>()).unwrap());

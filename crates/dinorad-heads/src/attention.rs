@@ -34,9 +34,9 @@ use crate::{BatchOrder, EpochSampler, Error, Result, Targets};
 /// let scans: Vec<_> = (0..20).map(|i| scan(i % 2)).collect();
 /// let views: Vec<_> = scans.iter().map(|s| s.view()).collect();
 /// let y = Targets::classes((0..20).map(|i| i % 2).collect(), 2)?;
-/// let training = AttentionTraining { epochs: 40, learning_rate: 1e-2, ..AttentionTraining::default() };
+/// let training = AttentionTraining { epochs: 200, learning_rate: 1e-2, ..AttentionTraining::default() };
 /// let (pool, losses) = training.fit(&views, &y)?;
-/// assert!(losses[39] < 0.5 * losses[0]);
+/// assert!(losses[199] < 0.5 * losses[0]);
 /// assert_eq!(pool.dim(), 2);
 /// # Ok::<(), dinorad_heads::Error>(())
 /// ```
@@ -215,7 +215,8 @@ mod tests {
                 Array2::from_shape_fn((slices, 8), |(s, c)| match c {
                     // far from zero and of very different scales
                     0 => 500.0 + if s == at { 40.0 } else { 0.0 },
-                    1 => 0.01 * if s == at { (i % 2) as f32 } else { rng.random_range(0.0..1.0) },
+                    // what other slices say is a coin: only the marked one can be trusted
+                    1 => 0.01 * if s == at { (i % 2) as f32 } else { rng.random_range(0..2) as f32 },
                     _ => rng.random_range(-1.0..1.0),
                 })
             })
@@ -226,13 +227,14 @@ mod tests {
         let (pool, losses) = training.fit(&views, &y).unwrap();
         assert!(losses[59] < 0.3 * losses[0], "{losses:?}");
         let mut found = 0;
-        for (scan, at) in scans.iter().zip(&place) {
+        // A positive scan rests on the slice that makes it so; a negative one may rest on any.
+        for (scan, at) in scans.iter().zip(&place).skip(1).step_by(2) {
             let x = Tensor::from_vec(scan.iter().copied().collect::<Vec<f32>>(), scan.dim(), &Device::Cpu).unwrap();
             let weights = pool.aggregate_weighted(&x).unwrap().weights.to_vec1::<f32>().unwrap();
             let best = (0..weights.len()).max_by(|a, b| weights[*a].total_cmp(&weights[*b])).unwrap();
             found += usize::from(best == *at);
         }
-        assert!(found > 50, "{found} of 60");
+        assert!(found > 27, "{found} of 30");
         let again = training.fit(&views, &y).unwrap();
         assert_eq!(again.1, losses);
     }

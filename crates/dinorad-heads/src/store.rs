@@ -1,16 +1,27 @@
 //! Heads on disk: safetensors files whose metadata say what they hold.
 
-use std::{collections::HashMap, fs, path::Path, path::PathBuf};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs,
+    path::{Path, PathBuf},
+};
 
 use candle::{Device, Tensor};
 use safetensors::SafeTensors;
 
 use crate::{Error, Result};
 
+/// The one entry of a file's metadata: a JSON object of texts.
+const HEADER: &str = "dinorad";
+
 /// Writes to a neighbouring temporary name, then renames: a reader never sees half a file.
 pub(crate) fn save(path: &Path, tensors: &[(&str, &Tensor)], metadata: &[(&str, String)]) -> Result<()> {
     let write = |source| Error::File { action: "write", path: path.to_owned(), source };
-    let metadata: HashMap<String, String> = metadata.iter().map(|(k, v)| ((*k).to_owned(), v.clone())).collect();
+    // One entry: the file lists several in no fixed order, and the same head is to be the same file.
+    let entries: BTreeMap<&str, &String> = metadata.iter().map(|(k, v)| (*k, v)).collect();
+    let header =
+        serde_json::to_string(&entries).map_err(|e| Error::Format { path: path.to_owned(), reason: e.to_string() })?;
+    let metadata = HashMap::from([(HEADER.to_owned(), header)]);
     let tensors = tensors.iter().map(|(name, t)| Ok((*name, t.contiguous()?))).collect::<Result<Vec<_>>>()?;
     let bytes = safetensors::serialize(tensors.iter().map(|(n, t)| (*n, t)), Some(metadata))
         .map_err(|e| Error::Format { path: path.to_owned(), reason: e.to_string() })?;
@@ -42,11 +53,11 @@ pub(crate) fn load(path: &Path) -> Result<Stored> {
     let bad = |e: safetensors::SafeTensorError| Error::Format { path: path.to_owned(), reason: e.to_string() };
     let (_, header) = SafeTensors::read_metadata(&bytes).map_err(bad)?;
     SafeTensors::deserialize(&bytes).map_err(bad)?;
-    Ok(Stored {
-        path: path.to_owned(),
-        metadata: header.metadata().clone().unwrap_or_default(),
-        tensors: candle::safetensors::load_buffer(&bytes, &Device::Cpu)?,
-    })
+    let not_ours = |reason: String| Error::Format { path: path.to_owned(), reason };
+    let entry = header.metadata().as_ref().and_then(|m| m.get(HEADER));
+    let entry = entry.ok_or_else(|| not_ours(format!("no `{HEADER}` in its metadata")))?;
+    let metadata = serde_json::from_str(entry).map_err(|e| not_ours(format!("its metadata: {e}")))?;
+    Ok(Stored { path: path.to_owned(), metadata, tensors: candle::safetensors::load_buffer(&bytes, &Device::Cpu)? })
 }
 
 impl Stored {

@@ -93,7 +93,7 @@ impl Wrapped<'_> {
         let Wrapped { paper, strict, encoder } = self;
         let pixels = case.input(call);
         let outputs = &call["outputs"];
-        let forward = |encoder: &Box<dyn Backbone>, request: Request| {
+        let forward = |encoder: &dyn Backbone, request: Request| {
             encoder.forward(pixels, &request.with_mode(mode)).unwrap_or_else(|e| panic!("{}: {e}", case.name)).layers
         };
         match call["fn"].as_str().expect("fn") {

@@ -108,7 +108,7 @@ impl<'a> Rows<'a> {
     }
 
     /// Accuracy, mean sensitivity, mean specificity, mean F1, kappa, Brier score.
-    fn from_weights(&self, weights: &[u32], present: &[bool]) -> Vec<Option<f64>> {
+    fn weighted(&self, weights: &[u32], present: &[bool]) -> Vec<Option<f64>> {
         let counts = self.counts(weights);
         let total: f64 = weights.iter().map(|w| f64::from(*w)).sum();
         let ratio = |a: f64, b: f64| (b > 0.0).then(|| a / b);
@@ -196,7 +196,7 @@ pub fn quick_accuracy(cases: &Labelled, p: ArrayView2<'_, f32>, task: &Task) -> 
     let predicted = Predictions::new(cases.ids.clone(), cases.targets.clone(), p.to_owned())?.classes();
     let rows = Rows::new(p, &truth, predicted);
     let present = vec![true; rows.truth.ncols()];
-    Ok(rows.from_weights(&vec![1; cases.len()], &present).swap_remove(0))
+    Ok(rows.weighted(&vec![1; cases.len()], &present).swap_remove(0))
 }
 
 /// Probabilities beside their truths, with all scores that the task has and their bootstrap
@@ -225,7 +225,7 @@ pub fn judge(cases: &Labelled, probabilities: Array2<f32>, task: &Task, draws: &
         _ => (0..positives.len()).filter(|c| positives[*c] == 0 || positives[*c] == cases.len()).collect(),
     };
     let present: Vec<bool> = positives.iter().map(|n| *n > 0 && *n < cases.len()).collect();
-    let mut intervals = resampling.bootstrap_many(draws, |weights| rows.from_weights(weights, &present))?.into_iter();
+    let mut intervals = resampling.bootstrap_many(draws, |weights| rows.weighted(weights, &present))?.into_iter();
     let accuracy = intervals.next().flatten();
     let mut others = Vec::new();
     let ranked = rows
