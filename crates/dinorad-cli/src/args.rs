@@ -19,6 +19,7 @@ pub(crate) struct Args {
 }
 
 #[derive(Debug, Subcommand)]
+#[allow(clippy::large_enum_variant, reason = "there is one in a run")]
 pub(crate) enum Command {
     /// The whole flow on the data in the repository: X-ray, CT and MRI to scores, pictures, report
     Quickstart(QuickstartArgs),

@@ -91,6 +91,7 @@ struct Wrapped<'a> {
 impl Wrapped<'_> {
     fn call(&self, case: &Case, call: &Value, mode: Mode) {
         let Wrapped { paper, strict, encoder } = self;
+        let (paper, strict) = (&**paper, &**strict);
         let pixels = case.input(call);
         let outputs = &call["outputs"];
         let forward = |encoder: &dyn Backbone, request: Request| {
