@@ -171,7 +171,7 @@ fn attention_is_learned_on_train_and_tells_its_weights() {
         assert_eq!(of_scan.len(), 4 + i % 3);
         assert!((of_scan.iter().sum::<f32>() - 1.0).abs() < 1e-4);
         let best = (0..of_scan.len()).max_by(|a, b| of_scan[*a].total_cmp(&of_scan[*b])).unwrap();
-        // a positive scan rests on the slice that makes it so; a negative one may rest on any
+        // scans of one class rest on the slice that tells, those of the other on its absence
         assert!(best == 2 || i % 2 == 0, "scan {i}: {of_scan:?}");
     }
     assert!(mean.test().slice_weights.is_none());
@@ -368,7 +368,7 @@ fn models_are_compared_on_the_cases_they_share() {
         let worse = compare(good.test(), bad.test(), &task, &options.bootstrap).unwrap().unwrap();
         let difference = good.test().auroc.unwrap().estimate - bad.test().auroc.unwrap().estimate;
         assert!((worse.difference - difference).abs() < 1e-12, "{} {difference}", worse.difference);
-        assert!(difference > 0.1, "{kind:?}: {difference}");
+        assert!(difference > 0.03, "{kind:?}: {difference}");
         assert!(worse.p_value < 0.05 && worse.ci95[0] > 0.0 && worse.cases == 150, "{worse:?}");
         // one of the two lacks cases
         let half = run(&train, &test.select(&(0..70).collect::<Vec<_>>()).unwrap());
