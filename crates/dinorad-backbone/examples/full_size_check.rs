@@ -68,7 +68,7 @@ fn check(folder: &Path) -> Result<bool, Box<dyn Error>> {
         let start = Instant::now();
         let features = encoder.forward(pixels, &request)?;
         let forward = start.elapsed().as_secs_f64();
-        let got = part_of(features.last(), part)?;
+        let got = part_of(features.last()?, part)?;
         if got.dims() != want.dims() {
             return Err(format!("{name}: {key} has shape {:?}, expected {:?}", got.dims(), want.dims()).into());
         }

@@ -72,7 +72,7 @@ pub(crate) fn run() -> Result<Vec<String>> {
     let ramp =
         Tensor::arange(0f32, (3 * 32 * 48) as f32, &Device::Cpu)?.reshape((1, 3, 32, 48))?.to_dtype(DType::F32)?;
     let features = encoder.forward(&ramp, &Request::last(1).with_patches(Patches::Grid))?;
-    let last = features.last();
+    let last = features.last()?;
     let mut lines = vec![format!("one vector {:?}, patch grid {:?}", last.cls.dims(), last.grid)];
     if let Some(patches) = &last.patches {
         lines.push(format!("patches {:?}", patches.dims()));

@@ -15,7 +15,7 @@ use crate::{Error, Family, LoadOptions, Normalization, Output, Protocol, Result,
 /// let pixels = Tensor::zeros((2, 3, 28, 42), DType::F32, &Device::Cpu)?;
 /// let features = encoder.forward(&pixels, &Request::last(4))?;
 /// assert_eq!(features.layers.len(), 4);
-/// assert_eq!(features.last().grid, (2, 3));
+/// assert_eq!(features.last()?.grid, (2, 3));
 /// # Ok(()) }
 /// ```
 pub trait Backbone: Send + Sync {
@@ -343,9 +343,13 @@ pub struct Features {
 impl Features {
     /// The last of the requested blocks.
     ///
-    /// # Panics
-    /// If `layers` was emptied by hand; what [`Backbone::forward`] returns never is.
-    pub fn last(&self) -> &LayerTokens {
-        self.layers.last().expect("an encoder returns at least one block")
+    /// # Errors
+    /// [`Error::Shape`] of an encoder that returned none, against the contract of [`Backbone::forward`].
+    pub fn last(&self) -> Result<&LayerTokens> {
+        self.layers.last().ok_or_else(|| Error::Shape {
+            what: "features",
+            expected: "at least one block".to_owned(),
+            got: vec![0],
+        })
     }
 }

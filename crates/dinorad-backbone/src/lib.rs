@@ -2,6 +2,7 @@
 
 pub use candle;
 
+mod architecture;
 mod backbone;
 mod cnn;
 mod dinov2;
@@ -13,6 +14,8 @@ mod options;
 mod registry;
 mod sam;
 mod source;
+#[cfg(test)]
+mod testing;
 mod vit;
 mod weights;
 

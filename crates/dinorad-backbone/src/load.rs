@@ -31,7 +31,7 @@ use crate::{
 /// # fn main() -> Result<(), dinorad_backbone::Error> {
 /// let (encoder, _) = load(&"untrained:tiny?seed=1".parse()?, &LoadOptions::default())?;
 /// let pixels = Tensor::zeros((1, 3, 28, 28), DType::F32, &Device::Cpu)?;
-/// assert_eq!(encoder.forward(&pixels, &Request::cls())?.last().cls.dims(), [1, encoder.spec().embed_dim]);
+/// assert_eq!(encoder.forward(&pixels, &Request::cls())?.last()?.cls.dims(), [1, encoder.spec().embed_dim]);
 /// # Ok(()) }
 /// ```
 pub fn load(source: &Source, options: &LoadOptions) -> Result<(Box<dyn Backbone>, LoadReport)> {

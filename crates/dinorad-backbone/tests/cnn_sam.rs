@@ -54,7 +54,7 @@ impl Fixture {
             (Box::new(encoder), report)
         };
         assert!(report.is_clean());
-        Ok((encoder.forward(&self.pixels, &Request::cls())?.last().cls.clone(), report.prefix))
+        Ok((encoder.forward(&self.pixels, &Request::cls())?.last()?.cls.clone(), report.prefix))
     }
 
     fn of(&self, tensors: &HashMap<String, Tensor>) -> Result<(Tensor, String)> {
@@ -252,7 +252,7 @@ fn the_registry_has_them_untrained() {
             let (encoder, _) = load(&source, &LoadOptions::default()).unwrap();
             assert_eq!((encoder.spec().family, encoder.spec().embed_dim), (family, dim));
             assert!(encoder.spec().is_untrained());
-            let cls = encoder.forward(&pixels, &Request::cls()).unwrap().last().cls.clone();
+            let cls = encoder.forward(&pixels, &Request::cls()).unwrap().last().unwrap().cls.clone();
             (values(&cls), encoder.spec().digest.clone())
         };
         let (one, digest) = features(1);

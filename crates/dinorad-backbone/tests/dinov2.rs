@@ -78,7 +78,7 @@ fn training_and_inference_agree() {
             assert!(largest_difference(f.patches.as_ref().unwrap(), s.patches.as_ref().unwrap()) <= 1e-5);
         }
         // Inference keeps no graph, even over variables.
-        assert!(slow.last().cls.track_op() && !fast_over_variables.last().cls.track_op());
+        assert!(slow.last().unwrap().cls.track_op() && !fast_over_variables.last().unwrap().cls.track_op());
     }
 }
 
@@ -141,7 +141,7 @@ fn the_original_stays_when_a_copy_trains() {
 fn an_adapter_reaches_inside_a_block() {
     let mut encoder = encoder(&configs()[0], 5);
     let image = pixels(1, 42, 42);
-    let cls = |e: &Dinov2| e.forward(&image, &Request::cls()).unwrap().last().cls.clone();
+    let cls = |e: &Dinov2| e.forward(&image, &Request::cls()).unwrap().last().unwrap().cls.clone();
     let before = cls(&encoder);
     let random = |name: &str, shape: (usize, usize)| trunc_normal(6, name, shape, 0.3, &Device::Cpu).unwrap();
     let adapter = LowRank::new(random("a", (2, 48)), random("b", (144, 2)), 2.0);
@@ -171,10 +171,10 @@ fn half_precision_is_close() {
             for mode in [Mode::Inference, Mode::Training] {
                 let request = Request::last(1).with_mode(mode);
                 let (want, got) = (full.forward(&image, &request).unwrap(), half.forward(&image, &request).unwrap());
-                assert_eq!(got.last().cls.dtype(), dtype);
+                assert_eq!(got.last().unwrap().cls.dtype(), dtype);
                 for (w, g) in [
-                    (&want.last().cls, &got.last().cls),
-                    (want.last().patches.as_ref().unwrap(), got.last().patches.as_ref().unwrap()),
+                    (&want.last().unwrap().cls, &got.last().unwrap().cls),
+                    (want.last().unwrap().patches.as_ref().unwrap(), got.last().unwrap().patches.as_ref().unwrap()),
                 ] {
                     let range = flat(w).iter().fold((f32::MAX, f32::MIN), |(lo, hi), v| (lo.min(*v), hi.max(*v)));
                     let error = largest_difference(w, g) / (range.1 - range.0);
@@ -195,14 +195,14 @@ fn requests_say_what_comes_back() {
     assert_eq!(out.layers.len(), 2);
     assert_eq!(flat(&out.layers[0].cls), flat(&all.layers[0].cls));
     assert_eq!(flat(&out.layers[1].cls), flat(&all.layers[2].cls));
-    assert!(out.last().registers.is_none());
+    assert!(out.last().unwrap().registers.is_none());
     let cls = run(&Request::cls());
-    assert!(cls.last().patches.is_none());
-    assert_eq!(cls.last().cls.dims(), [1, 48]);
-    assert!(largest_difference(&cls.last().cls, &run(&Request::default()).last().cls) <= 1e-6);
+    assert!(cls.last().unwrap().patches.is_none());
+    assert_eq!(cls.last().unwrap().cls.dims(), [1, 48]);
+    assert!(largest_difference(&cls.last().unwrap().cls, &run(&Request::default()).last().unwrap().cls) <= 1e-6);
     let grid = run(&Request::default().with_patches(Patches::Grid).with_registers());
-    assert_eq!(grid.last().patches.as_ref().unwrap().dims(), [1, 48, 2, 3]);
-    assert_eq!(grid.last().registers.as_ref().unwrap().dims(), [1, 4, 48]);
+    assert_eq!(grid.last().unwrap().patches.as_ref().unwrap().dims(), [1, 48, 2, 3]);
+    assert_eq!(grid.last().unwrap().registers.as_ref().unwrap().dims(), [1, 4, 48]);
     for bad in
         [Request::last(0), Request::last(4), Request::indices([3]), Request::indices([]), Request::indices([1, 1])]
     {
@@ -250,7 +250,7 @@ fn a_moving_position_table_is_never_kept() {
     let mut encoder = encoder(&configs()[0], 10);
     encoder.train_only(&mut |name| name == "pos_embed").unwrap();
     let image = pixels(1, 42, 56);
-    let cls = |e: &Dinov2| flat(&e.forward(&image, &Request::cls()).unwrap().last().cls);
+    let cls = |e: &Dinov2| flat(&e.forward(&image, &Request::cls()).unwrap().last().unwrap().cls);
     let before = cls(&encoder);
     let table = &encoder.variables().unwrap()["pos_embed"];
     table.set(&table.affine(2.0, 0.5).unwrap()).unwrap();

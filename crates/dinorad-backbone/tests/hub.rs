@@ -99,7 +99,15 @@ fn a_downloaded_encoder_gives_the_features_of_the_local_one() {
         let side = local.spec().patch * 3;
         let pixels = Tensor::ones((1, 3, side, side), DType::F32, &Device::Cpu).unwrap();
         let cls = |b: &dyn Backbone| {
-            b.forward(&pixels, &Request::cls()).unwrap().last().cls.flatten_all().unwrap().to_vec1::<f32>().unwrap()
+            b.forward(&pixels, &Request::cls())
+                .unwrap()
+                .last()
+                .unwrap()
+                .cls
+                .flatten_all()
+                .unwrap()
+                .to_vec1::<f32>()
+                .unwrap()
         };
         assert_eq!(cls(remote.as_ref()), cls(local.as_ref()));
     }
@@ -365,15 +373,45 @@ fn branches_with_slashes_work() {
 }
 
 #[test]
-fn several_at_once_end_with_the_same_file() {
+fn several_at_once_end_with_the_same_files() {
+    for _ in 0..10 {
+        let (hub, cache) = (Hub::with(ID, &files()), TempDir::new().unwrap());
+        let options = options(&hub, &cache);
+        // Each reads what it got while others still fetch, some from the beginning.
+        let fetch_and_read = || {
+            for _ in 0..3 {
+                let got = fetch(ID, &options).unwrap();
+                for (path, (name, bytes)) in [got.config.unwrap(), got.weights].into_iter().zip(files()) {
+                    assert_eq!(fs::read(&path).unwrap_or_else(|e| panic!("{name}: {e}")), bytes);
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..6).map(|_| scope.spawn(fetch_and_read)).collect();
+            workers.into_iter().for_each(|worker| worker.join().unwrap());
+        });
+        let weights = hub.requests().iter().filter(|r| r.starts_with("GET ") && r.ends_with(WEIGHTS)).count();
+        assert_eq!(weights, 1, "what one has fetched the others find");
+    }
+}
+
+#[test]
+fn another_process_that_stands_still_does_not_hold_us() {
     let (hub, cache) = (Hub::with(ID, &files()), TempDir::new().unwrap());
-    let options = options(&hub, &cache);
-    std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..4).map(|_| scope.spawn(|| fetch(ID, &options).unwrap())).collect();
-        for worker in workers {
-            assert_eq!(fs::read(worker.join().unwrap().weights).unwrap(), files()[1].1);
-        }
-    });
+    let mut options = options(&hub, &cache);
+    options.stall_timeout = Duration::from_millis(300);
+    let folder = cache.path().join(".locks").join(format!("models--{}", ID.replace('/', "--")));
+    fs::create_dir_all(&folder).unwrap();
+    let lock = fs::File::create(folder.join("dinorad.lock")).unwrap();
+    lock.lock().unwrap();
+    let error = fetch(ID, &options).unwrap_err();
+    assert!(matches!(error, HubError::Interrupted { .. }), "{error:?}");
+    assert!(told(&error).contains("dinorad.lock"), "{}", told(&error));
+    lock.unlock().unwrap();
+    let files = fetch(ID, &options).unwrap();
+    // With all in the cache no lock is needed.
+    lock.lock().unwrap();
+    assert_eq!(fetch(ID, &options).unwrap(), files);
 }
 
 #[test]

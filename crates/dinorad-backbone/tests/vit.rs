@@ -64,12 +64,15 @@ fn training_and_inference_agree_for_any_size_and_batch() {
             let three = pixels(3, h, w);
             let of = |x: &Tensor, mode| encoder.forward(x, &Request::last(1).with_mode(mode)).unwrap();
             let (fast, slow) = (of(&three, Mode::Inference), of(&three, Mode::Training));
-            assert_eq!(fast.last().grid, (h / 8, w / 8));
-            assert!(off(&fast.last().cls, &slow.last().cls) < 2e-5, "{config:?}");
-            let patches = |f: &dinorad_backbone::Features| f.last().patches.clone().unwrap();
+            assert_eq!(fast.last().unwrap().grid, (h / 8, w / 8));
+            assert!(off(&fast.last().unwrap().cls, &slow.last().unwrap().cls) < 2e-5, "{config:?}");
+            let patches = |f: &dinorad_backbone::Features| f.last().unwrap().patches.clone().unwrap();
             assert!(off(&patches(&fast), &patches(&slow)) < 2e-5, "{config:?}");
             let one = of(&three.narrow(0, 1, 1).unwrap(), Mode::Inference);
-            assert!(off(&one.last().cls, &fast.last().cls.narrow(0, 1, 1).unwrap()) < 2e-5, "{config:?}");
+            assert!(
+                off(&one.last().unwrap().cls, &fast.last().unwrap().cls.narrow(0, 1, 1).unwrap()) < 2e-5,
+                "{config:?}"
+            );
         }
     }
 }
@@ -82,7 +85,7 @@ fn every_parameter_is_visited_and_gets_a_gradient() {
         assert_eq!(encoder.tensors().into_keys().collect::<BTreeSet<_>>(), names);
         encoder.train_only(&mut |_| true).unwrap();
         let features = encoder.forward(&pixels(2, 32, 32), &Request::last(1).with_mode(Mode::Training)).unwrap();
-        let last = features.last();
+        let last = features.last().unwrap();
         let patches = last.patches.as_ref().unwrap().sqr().unwrap().sum_all().unwrap();
         let loss = (last.cls.sqr().unwrap().sum_all().unwrap() + patches).unwrap();
         let grads = loss.backward().unwrap();
@@ -151,7 +154,7 @@ fn untrained_encoders_of_the_registry_load_by_name() {
     assert!(spec.is_untrained() && report.loaded.is_empty());
     assert_eq!((spec.id.as_str(), spec.family), ("untrained:dinov3-small?seed=4", Family::Dinov3));
     let features = encoder.forward(&pixels(1, 32, 48), &Request::last(1).with_registers()).unwrap();
-    assert_eq!(features.last().registers.as_ref().unwrap().dims(), [1, 4, 384]);
+    assert_eq!(features.last().unwrap().registers.as_ref().unwrap().dims(), [1, 4, 384]);
     let half = load(&source, &LoadOptions::default().with_dtype(DType::BF16)).unwrap().0;
     assert_ne!(half.spec().digest, spec.digest);
     for known in registry() {
@@ -331,13 +334,13 @@ fn open_clip_and_transformers_name_the_same_clip() {
         let (ours, report) = load_vit(path, &LoadOptions::default()).unwrap();
         assert_eq!(report.ignored, ["visual.proj"]);
         let x = pixels(2, c.native_size(), c.native_size());
-        let cls = |vit: &Vit| flat(&vit.forward(&x, &Request::cls()).unwrap().last().cls);
+        let cls = |vit: &Vit| flat(&vit.forward(&x, &Request::cls()).unwrap().last().unwrap().cls);
         assert_eq!(cls(&ours), cls(&theirs));
         // And what `load` gives, which is candle's implementation.
         let loaded = load(&Source::Path(path.to_owned()), &LoadOptions::default()).unwrap().0;
         assert!(
             off(
-                &loaded.forward(&x, &Request::cls()).unwrap().last().cls,
+                &loaded.forward(&x, &Request::cls()).unwrap().last().unwrap().cls,
                 &Tensor::from_vec(cls(&ours), (2, c.embed_dim), &Device::Cpu).unwrap()
             ) < 1e-5
         );

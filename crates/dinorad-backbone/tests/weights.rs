@@ -38,7 +38,7 @@ fn save(tensors: &BTreeMap<String, Tensor>, path: &Path) {
 
 fn cls(encoder: &Dinov2, h: usize, w: usize) -> Vec<f32> {
     let pixels = trunc_normal(3, "pixels", (1, 3, h, w), 1.0, &Device::Cpu).unwrap();
-    encoder.forward(&pixels, &Request::cls()).unwrap().last().cls.flatten_all().unwrap().to_vec1().unwrap()
+    encoder.forward(&pixels, &Request::cls()).unwrap().last().unwrap().cls.flatten_all().unwrap().to_vec1().unwrap()
 }
 
 fn close(a: &[f32], b: &[f32]) -> bool {

@@ -70,7 +70,7 @@ pub(crate) fn pca(
             tensors.push(Tensor::from_vec(pixels.into_iter().collect::<Vec<f32>>(), shape, device)?);
         }
         let features = backbone.forward(&Tensor::stack(&tensors, 0)?, &Request::last(1))?;
-        let tokens = features.last();
+        let tokens = features.last()?;
         let patches = tokens.patches.as_ref().context("the encoder gives no patch tokens")?;
         for i in 0..batch.len() {
             let rows = patches.get(i)?.to_dtype(DType::F32)?.to_vec2::<f32>()?;

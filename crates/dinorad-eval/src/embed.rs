@@ -393,7 +393,7 @@ impl<'a> Packer<'a> {
 
     /// The features of a batch to the slices they belong to.
     fn collect(&mut self, InFlight { places, features }: InFlight) -> Result<()> {
-        let last = features.layers.last().ok_or_else(|| Error::shape("features", "at least one block", &[0]))?;
+        let last = features.last()?;
         let mut cls = Vec::with_capacity(features.layers.len());
         for layer in &features.layers {
             cls.push(host(&layer.cls)?.to_vec2::<f32>()?);

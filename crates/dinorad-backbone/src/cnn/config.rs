@@ -1,6 +1,6 @@
 //! The architectures of the convolutional encoders.
 
-use crate::{Error, Result};
+use crate::{Error, Result, architecture};
 
 /// What a residual block is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -164,7 +164,7 @@ impl CnnConfig {
 
     /// The architecture as text that never changes for the same architecture: part of a digest.
     pub(crate) fn fingerprint(&self) -> String {
-        serde_json::to_string(self).unwrap_or_else(|_| format!("{self:?}"))
+        architecture::fingerprint(self)
     }
 
     /// Checks that the encoder can be built.
@@ -172,12 +172,7 @@ impl CnnConfig {
     /// # Errors
     /// [`Error::Architecture`] for a size of zero or beyond reason.
     pub fn check(&self) -> Result<()> {
-        let within = |field: &'static str, value: usize, limit: usize| {
-            if (1..=limit).contains(&value) {
-                return Ok(());
-            }
-            Err(Error::Architecture { field, value: value.to_string(), expected: "a positive number within reason" })
-        };
+        let within = |field, value, limit| architecture::check_sizes(&[(field, value, limit)]);
         const CHANNELS: usize = 1 << 16;
         match self {
             CnnConfig::ResNet(c) => {

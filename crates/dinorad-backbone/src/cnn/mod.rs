@@ -33,6 +33,7 @@ use self::{
 use crate::{
     Backbone, BackboneSpec, Encoder, Error, Family, Features, LayerTokens, LoadOptions, LoadReport, Normalization,
     Output, Request, Result,
+    architecture::check_parameters,
     engine::{InstructionSet, kernels::Kernels},
     weights::{
         checkpoint::Checkpoint,
@@ -75,7 +76,7 @@ impl CnnKernels {
 /// let config = CnnConfig::DenseNet(DenseNetConfig { stem: 8, growth: 4, bottleneck: 8, blocks: vec![2, 2] });
 /// let encoder = Cnn::untrained(&config, 0, &LoadOptions::default())?;
 /// let pixels = Tensor::zeros((2, 3, 50, 75), DType::F32, &Device::Cpu)?;
-/// assert_eq!(encoder.forward(&pixels, &Request::cls())?.last().cls.dims(), [2, encoder.spec().embed_dim]);
+/// assert_eq!(encoder.forward(&pixels, &Request::cls())?.last()?.cls.dims(), [2, encoder.spec().embed_dim]);
 /// # Ok(()) }
 /// ```
 ///
@@ -161,18 +162,7 @@ impl Cnn {
         for (name, tensor) in tensors {
             parameters.0.insert(name, tensor.to_device(&Device::Cpu)?.to_dtype(DType::F32)?);
         }
-        for (name, shape) in config.parameters() {
-            let got = parameters.0.get(&name).map(Tensor::dims);
-            if got != Some(&shape[..]) {
-                let got = got.map_or_else(|| "missing".to_owned(), |dims| format!("{dims:?}"));
-                let value = format!("{got} for `{name}` of {shape:?}");
-                return Err(Error::Architecture {
-                    field: "tensors",
-                    value,
-                    expected: "the shapes of the configuration",
-                });
-            }
-        }
+        check_parameters(&config.parameters(), &parameters.0)?;
         let runner = match kernels {
             CnnKernels::Plain => {
                 let ops = Plain { device: options.device.clone(), dtype: options.dtype };

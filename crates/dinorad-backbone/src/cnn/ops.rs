@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use candle::Tensor;
 
 use super::config::BATCH_NORM_EPS;
-use crate::{Error, Result};
+use crate::{Result, architecture};
 
 /// What BatchNorm does once it is trained: `x * scale + shift` for every channel.
 #[derive(Debug, Clone)]
@@ -114,11 +114,7 @@ pub(super) struct Parameters(pub(super) BTreeMap<String, Tensor>);
 
 impl Parameters {
     pub(super) fn take(&mut self, name: &str) -> Result<Tensor> {
-        self.0.remove(name).ok_or_else(|| Error::Architecture {
-            field: "tensors",
-            value: format!("`{name}` missing"),
-            expected: "the shapes of the configuration",
-        })
+        architecture::take(&mut self.0, name)
     }
 
     /// A trained BatchNorm as one factor and one summand.

@@ -1,6 +1,9 @@
 //! The architecture of a DINOv2 encoder.
 
-use crate::{Error, PositionResampling, Result};
+use crate::{
+    PositionResampling, Result,
+    architecture::{self, check_eps, check_heads, check_most, check_sizes, refuse},
+};
 
 /// The feed-forward network of a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -147,7 +150,7 @@ impl Dinov2Config {
 
     /// The architecture as text that never changes for the same architecture: part of a digest.
     pub(crate) fn fingerprint(&self) -> String {
-        serde_json::to_string(self).unwrap_or_else(|_| format!("{self:?}"))
+        architecture::fingerprint(self)
     }
 
     /// Checks that the encoder can be built.
@@ -156,31 +159,18 @@ impl Dinov2Config {
     /// [`Error::Architecture`] for a size of zero or beyond reason, heads that do not divide the
     /// width, or a resampling that is not bicubic.
     pub fn check(&self) -> Result<()> {
-        let fail = |field, value: &dyn ToString, expected| {
-            Err(Error::Architecture { field, value: value.to_string(), expected })
-        };
-        for (field, value, limit) in [
+        check_sizes(&[
             ("embed_dim", self.embed_dim, 1 << 16),
             ("depth", self.depth, 1 << 10),
             ("patch", self.patch, 1 << 10),
             ("grid", self.grid, 1 << 10),
             ("hidden", self.hidden, 1 << 20),
-        ] {
-            if value == 0 || value > limit {
-                return fail(field, &value, "a positive number within reason");
-            }
-        }
-        if self.registers > 1 << 10 {
-            return fail("registers", &self.registers, "a number within reason");
-        }
-        if self.heads == 0 || !self.embed_dim.is_multiple_of(self.heads) {
-            return fail("heads", &self.heads, "a divisor of embed_dim");
-        }
-        if !(self.eps.is_finite() && self.eps > 0.0) {
-            return fail("eps", &self.eps, "a positive number");
-        }
+        ])?;
+        check_most("registers", self.registers, 1 << 10)?;
+        check_heads(self.heads, self.embed_dim)?;
+        check_eps(self.eps)?;
         if !self.layer_scale_init.is_finite() {
-            return fail("layer_scale_init", &self.layer_scale_init, "a number");
+            return refuse("layer_scale_init", &self.layer_scale_init, "a number");
         }
         self.positions.check()
     }
@@ -241,6 +231,7 @@ pub fn swiglu_hidden(dim: usize, ratio: f64) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Error;
 
     #[test]
     fn presets_have_the_published_sizes() {

@@ -19,7 +19,8 @@ pub use self::{
 };
 pub(crate) use self::{patch_embed::PatchEmbed, position::PositionTable};
 use crate::{
-    Backbone, BackboneSpec, Error, Family, Features, FinalNorm, LayerTokens, Output, Patches, Request, Result,
+    Backbone, BackboneSpec, Family, Features, FinalNorm, LayerTokens, Output, Patches, Request, Result,
+    architecture::{self, check_parameters},
 };
 
 /// A DINOv2 vision transformer: ViT-S/B/L/g, with or without registers.
@@ -90,21 +91,7 @@ impl Dinov2 {
         mut tensors: BTreeMap<String, Tensor>,
     ) -> Result<Self> {
         config.check()?;
-        for (name, shape) in config.parameters() {
-            match tensors.get(&name) {
-                Some(t) if t.dims() == shape => {}
-                None if name == "mask_token" => {}
-                other => {
-                    let got = other.map_or_else(|| "missing".to_owned(), |t| format!("{:?}", t.dims()));
-                    let value = format!("{got} for `{name}` of {shape:?}");
-                    return Err(Error::Architecture {
-                        field: "tensors",
-                        value,
-                        expected: "the shapes of the configuration",
-                    });
-                }
-            }
-        }
+        check_parameters(&config.parameters(), &tensors)?;
         spec.patch = config.patch;
         spec.embed_dim = config.embed_dim;
         spec.depth = config.depth;
@@ -116,13 +103,7 @@ impl Dinov2 {
         spec.outputs.extend((config.registers > 0).then_some(Output::Registers));
         let mask_token = tensors.remove("mask_token");
         let register_tokens = tensors.remove("register_tokens");
-        let mut take = |name: &str| {
-            tensors.remove(name).ok_or_else(|| Error::Architecture {
-                field: "tensors",
-                value: format!("`{name}` missing"),
-                expected: "the shapes of the configuration",
-            })
-        };
+        let mut take = |name: &str| architecture::take(&mut tensors, name);
         let blocks = (0..config.depth)
             .map(|i| Block::new(config, &mut |name| take(&format!("blocks.{i}.{name}"))))
             .collect::<Result<_>>()?;

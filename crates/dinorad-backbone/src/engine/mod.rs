@@ -107,7 +107,7 @@ impl EngineOptions {
 /// let engine = CpuEngine::new(&encoder, &EngineOptions::default())?;
 /// let pixels = Tensor::rand(-1f32, 1., (2, 3, 56, 42), &Device::Cpu)?;
 /// let (fast, plain) = (engine.forward(&pixels, &Request::cls())?, encoder.forward(&pixels, &Request::cls())?);
-/// let difference = (&fast.last().cls - &plain.last().cls)?.abs()?.max_all()?.to_scalar::<f32>()?;
+/// let difference = (&fast.last()?.cls - &plain.last()?.cls)?.abs()?.max_all()?.to_scalar::<f32>()?;
 /// assert!(difference < 1e-4);
 /// # Ok(()) }
 /// ```

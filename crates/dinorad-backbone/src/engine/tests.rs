@@ -91,11 +91,11 @@ fn threads_batches_and_requests_do_not_change_a_bit() {
     for threads in [1, 2, 3, 4, 7] {
         let engine = CpuEngine::new(&model, &EngineOptions::default().with_threads(threads)).unwrap();
         let all = engine.forward(&x, &Request::last(1)).unwrap();
-        let (cls, patches) = (bytes(&all.last().cls), bytes(all.last().patches.as_ref().unwrap()));
+        let (cls, patches) = (bytes(&all.last().unwrap().cls), bytes(all.last().unwrap().patches.as_ref().unwrap()));
         let alone = engine.forward(&x.narrow(0, 4, 1).unwrap(), &Request::last(1)).unwrap();
-        assert_eq!(bytes(&all.last().cls.narrow(0, 4, 1).unwrap()), bytes(&alone.last().cls));
+        assert_eq!(bytes(&all.last().unwrap().cls.narrow(0, 4, 1).unwrap()), bytes(&alone.last().unwrap().cls));
         let cls_only = engine.forward(&x, &Request::cls()).unwrap();
-        assert_eq!(cls, bytes(&cls_only.last().cls), "the class token alone");
+        assert_eq!(cls, bytes(&cls_only.last().unwrap().cls), "the class token alone");
         let want = first.get_or_insert((cls.clone(), patches.clone()));
         assert!(*want == (cls, patches), "{threads} threads");
     }
@@ -109,19 +109,20 @@ fn a_pool_of_the_callers_is_used() {
     let outside = engine.forward(&x, &Request::cls()).unwrap();
     let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
     let inside = pool.install(|| engine.forward(&x, &Request::cls())).unwrap();
-    assert_eq!(bytes(&outside.last().cls), bytes(&inside.last().cls));
+    assert_eq!(bytes(&outside.last().unwrap().cls), bytes(&inside.last().unwrap().cls));
 }
 
 #[test]
 fn calls_at_the_same_time_do_not_disturb_each_other() {
     let engine = CpuEngine::new(&odd(FeedForward::Mlp, 0), &EngineOptions::default()).unwrap();
     let inputs: Vec<_> = (0..6).map(|i| pixels((1 + i % 3, 3, 14 * (1 + i), 70), i as u64)).collect();
-    let want: Vec<_> = inputs.iter().map(|x| bytes(&engine.forward(x, &Request::cls()).unwrap().last().cls)).collect();
+    let want: Vec<_> =
+        inputs.iter().map(|x| bytes(&engine.forward(x, &Request::cls()).unwrap().last().unwrap().cls)).collect();
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
                 for (x, want) in inputs.iter().zip(&want) {
-                    assert_eq!(&bytes(&engine.forward(x, &Request::cls()).unwrap().last().cls), want);
+                    assert_eq!(&bytes(&engine.forward(x, &Request::cls()).unwrap().last().unwrap().cls), want);
                 }
             });
         }
@@ -138,7 +139,7 @@ fn the_normalisation_can_be_folded_in() {
     let engine = CpuEngine::new(&model, &EngineOptions::default().with_pixels(PixelScale::Unit)).unwrap();
     let got = engine.forward(&unit, &Request::default()).unwrap();
     let want = model.forward(&normalised, &Request::default()).unwrap();
-    assert!(difference(&got.last().cls, &want.last().cls) < 2e-5);
+    assert!(difference(&got.last().unwrap().cls, &want.last().unwrap().cls) < 2e-5);
 }
 
 #[test]
@@ -152,9 +153,9 @@ fn adapters_are_merged() {
     let engine = CpuEngine::new(&model, &EngineOptions::default()).unwrap();
     let x = pixels((2, 3, 70, 70), 2);
     let (got, want) = (engine.forward(&x, &Request::cls()).unwrap(), model.forward(&x, &Request::cls()).unwrap());
-    assert!(difference(&got.last().cls, &want.last().cls) < 2e-5);
+    assert!(difference(&got.last().unwrap().cls, &want.last().unwrap().cls) < 2e-5);
     let plain = odd(FeedForward::Mlp, 0).forward(&x, &Request::cls()).unwrap();
-    assert!(difference(&plain.last().cls, &want.last().cls) > 1e-3, "the adapter does nothing");
+    assert!(difference(&plain.last().unwrap().cls, &want.last().unwrap().cls) > 1e-3, "the adapter does nothing");
 }
 
 #[test]
@@ -170,6 +171,6 @@ fn what_does_not_fit_is_an_error() {
     let flipped = x.transpose(2, 3).unwrap();
     let copy = flipped.contiguous().unwrap();
     let (a, b) = (engine.forward(&flipped, &Request::cls()).unwrap(), engine.forward(&copy, &Request::cls()).unwrap());
-    assert_eq!(bytes(&a.last().cls), bytes(&b.last().cls));
+    assert_eq!(bytes(&a.last().unwrap().cls), bytes(&b.last().unwrap().cls));
     forward(&x.to_dtype(candle::DType::F16).unwrap(), &Request::cls()).unwrap();
 }

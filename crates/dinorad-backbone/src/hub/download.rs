@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeSet,
-    fs,
+    fs::{self, File, TryLockError},
     path::{Path, PathBuf},
     sync::mpsc::{self, RecvTimeoutError},
     thread,
@@ -21,6 +21,7 @@ use super::{HubError, HubFiles, HubId, HubOptions, Progress, Transfer, WEIGHT_FI
 const MAX_SHARDS: usize = 1024;
 const MAX_INDEX_BYTES: u64 = 64 << 20;
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
 const CONFIG: &str = "config.json";
 const NO_ANSWER: &str = "no answer";
 
@@ -68,6 +69,10 @@ struct Session<'a> {
     revision: String,
     /// Set once the network turned out to be down: from then on only the cache is read.
     down: Option<HFError>,
+    /// The commit in the cache that the branch does not stand for any more.
+    left_behind: Option<String>,
+    /// Ours until the end, from the first file that the cache lacks on.
+    lock: Option<File>,
 }
 
 /// How the attempt to get one file ended without it.
@@ -110,19 +115,28 @@ impl<'a> Session<'a> {
             cache,
             revision: id.revision().unwrap_or("main").to_owned(),
             down: None,
+            left_behind: None,
+            lock: None,
         })
     }
 
     /// A file of the repository, `None` if it has none of that name.
     fn optional(&mut self, file: &str, progress: &mut dyn Progress) -> Result<Option<PathBuf>, HubError> {
-        // A pinned file is the same wherever it comes from, so the cache is asked first. This also
-        // answers from the cache's notes of files that a commit lacks.
-        if self.is_pinned() || self.is_cut_off() {
-            match self.cached(file)? {
-                Cached::Unknown if self.is_cut_off() => return Ok(None),
-                Cached::Unknown => {}
-                Cached::Absent => return Ok(None),
-                Cached::Here(path) => return Ok(self.found(path)),
+        loop {
+            self.pin_if_unmoved(progress)?;
+            // A pinned file is the same wherever it comes from, so the cache is asked first. This
+            // also answers from the cache's notes of files that a commit lacks.
+            if self.is_pinned() || self.is_cut_off() {
+                match self.cached(file)? {
+                    Cached::Unknown if self.is_cut_off() => return Ok(None),
+                    Cached::Unknown => {}
+                    Cached::Absent => return Ok(None),
+                    Cached::Here(path) => return Ok(self.found(path)),
+                }
+            }
+            // Whoever held the lock before us may have fetched it, or moved the branch.
+            if !self.lock()? {
+                break;
             }
         }
         match self.request(file, progress) {
@@ -179,15 +193,91 @@ impl<'a> Session<'a> {
 
     /// The same where only the cache's `refs` tell the commit.
     fn pin_from_cache(&mut self) {
-        if self.is_pinned() {
-            return;
+        if let Some(commit) = self.commit_in(&self.cache).filter(|_| !self.is_pinned()) {
+            self.revision = commit;
         }
-        let folder = self.cache.join(format!("models--{}--{}", self.id.owner(), self.id.name()));
-        if let Ok(commit) = fs::read_to_string(folder.join("refs").join(&self.revision))
-            && is_commit(commit.trim())
-        {
-            self.revision = commit.trim().to_owned();
+    }
+
+    /// The same for a branch that still stands for the commit in the cache.
+    ///
+    /// hf-hub puts a file it has fetched into the cache by unlinking the one of that name and then
+    /// linking the new one, and in between another process that reads the cache misses it. So the
+    /// file that tells the commit is fetched into an empty cache, and what ours has stays untouched.
+    fn pin_if_unmoved(&mut self, progress: &mut dyn Progress) -> Result<(), HubError> {
+        if self.is_pinned() || self.is_cut_off() {
+            return Ok(());
         }
+        let Some(known) = self.commit_in(&self.cache).filter(|c| self.left_behind.as_ref() != Some(c)) else {
+            return Ok(());
+        };
+        let aside = tempfile::tempdir().map_err(|e| self.unwritable(e))?;
+        let options = self.options.clone().with_cache_dir(aside.path());
+        let asked = Session { revision: self.revision.clone(), ..Session::open(self.id, &options)? };
+        match asked.request(CONFIG, progress) {
+            Ok(_) | Err(Failure::Absent) => match asked.commit_in(aside.path()).is_some_and(|today| today == known) {
+                true => self.revision = known,
+                false => self.left_behind = Some(known),
+            },
+            Err(Failure::NoAnswer(error)) => {
+                self.down = Some(error);
+                self.revision = known;
+            }
+            Err(Failure::Hub(error)) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// The commit that a cache remembers for the revision asked for.
+    fn commit_in(&self, cache: &Path) -> Option<String> {
+        let commit = fs::read_to_string(self.folder_in(cache).join("refs").join(&self.revision)).ok()?;
+        Some(commit.trim().to_owned()).filter(|commit| is_commit(commit))
+    }
+
+    fn folder_in(&self, cache: &Path) -> PathBuf {
+        cache.join(self.folder_name())
+    }
+
+    fn folder_name(&self) -> String {
+        format!("models--{}--{}", self.id.owner(), self.id.name())
+    }
+
+    /// Makes sure that no other process or thread of ours fetches files of this repository until
+    /// this session ends. Says whether it did not hold the lock already.
+    fn lock(&mut self) -> Result<bool, HubError> {
+        if self.lock.is_some() {
+            return Ok(false);
+        }
+        let folder = self.cache.join(".locks").join(self.folder_name());
+        fs::create_dir_all(&folder).map_err(|e| self.unwritable(e))?;
+        let path = folder.join("dinorad.lock");
+        let file = File::create(&path).map_err(|e| self.unwritable(e))?;
+        let blobs = self.folder_in(&self.cache).join("blobs");
+        let mut other = OtherProcess::default();
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) => {
+                    if other.has_stopped(|| partial_bytes(&blobs), self.options.stall_timeout) {
+                        return Err(self.held(&path, CONFIG, 1));
+                    }
+                    thread::sleep(LOCK_PAUSE);
+                }
+                // A file system without locks: files are still renamed into place.
+                Err(TryLockError::Error(e)) if e.kind() == std::io::ErrorKind::Unsupported => break,
+                Err(TryLockError::Error(e)) => return Err(self.unwritable(e)),
+            }
+        }
+        self.lock = Some(file);
+        Ok(true)
+    }
+
+    fn unwritable(&self, source: std::io::Error) -> HubError {
+        HubError::Cache { cache: self.cache.clone(), source }
+    }
+
+    fn held(&self, lock: &Path, file: &str, attempts: usize) -> HubError {
+        let text = format!("another process holds {} and makes no progress", lock.display());
+        self.interrupted(file, attempts, text.into())
     }
 
     fn cached(&self, file: &str) -> Result<Cached, HubError> {
@@ -215,14 +305,15 @@ impl<'a> Session<'a> {
                     Ok(Some(got)) => {
                         HubError::Size { id: self.id.clone(), file: file.to_owned(), expected: announced, got }
                     }
-                    Err(source) => return Err(HubError::Cache { cache: self.cache.clone(), source }.into()),
+                    Err(source) => return Err(self.unwritable(source).into()),
                 },
                 Err(Broken::Silent(text)) => return Err(self.interrupted(file, attempt, text.into()).into()),
                 Err(Broken::Failed(HFError::CacheLockTimeout { path })) => {
-                    // Another process is fetching the same file; ours comes after it.
-                    if other.has_stopped(&self.cache, &path, self.options.stall_timeout) {
-                        let text = format!("another process holds {} and makes no progress", path.display());
-                        return Err(self.interrupted(file, attempt, text.into()).into());
+                    // Another program is fetching the same file; ours comes after it.
+                    let etag = path.file_stem().unwrap_or_default().to_string_lossy();
+                    let partial = self.folder_in(&self.cache).join("blobs").join(format!("{etag}.incomplete"));
+                    if other.has_stopped(|| length(&partial), self.options.stall_timeout) {
+                        return Err(self.held(&path, file, attempt).into());
                     }
                     attempt -= 1;
                     continue;
@@ -332,7 +423,7 @@ impl<'a> Session<'a> {
                 gated: context.error_code.as_deref() == Some("GatedRepo"),
             },
             HFError::RepoNotFound { .. } => HubError::NotFound { id, endpoint: self.endpoint.clone() },
-            HFError::Io(source) => HubError::Cache { cache: self.cache.clone(), source },
+            HFError::Io(source) => self.unwritable(source),
             error if is_no_answer(&error) => {
                 let (endpoint, cache) = (self.endpoint.clone(), self.cache.clone());
                 HubError::Unreachable { id, endpoint, cache, source: error.into() }
@@ -391,7 +482,7 @@ impl ProgressHandler for Reporter {
     }
 }
 
-/// Watches a download of the same file by another process.
+/// Watches what another process downloads.
 #[derive(Default)]
 struct OtherProcess {
     bytes: Option<u64>,
@@ -399,17 +490,24 @@ struct OtherProcess {
 }
 
 impl OtherProcess {
-    /// Whether the file behind `lock` has not grown for `patience`.
-    fn has_stopped(&mut self, cache: &Path, lock: &Path, patience: Duration) -> bool {
-        let etag = lock.file_stem().unwrap_or_default().to_string_lossy();
-        let folder = lock.parent().and_then(Path::file_name).unwrap_or_default();
-        let partial = cache.join(folder).join("blobs").join(format!("{etag}.incomplete"));
-        let bytes = fs::metadata(partial).ok().map(|m| m.len());
+    /// Whether nothing has come for `patience`.
+    fn has_stopped(&mut self, bytes: impl FnOnce() -> Option<u64>, patience: Duration) -> bool {
+        let bytes = bytes();
         if self.since.is_none() || bytes != self.bytes {
             (self.bytes, self.since) = (bytes, Some(Instant::now()));
         }
         self.since.is_some_and(|since| since.elapsed() >= patience)
     }
+}
+
+fn length(file: &Path) -> Option<u64> {
+    fs::metadata(file).ok().map(|m| m.len())
+}
+
+/// What has come of all files of a repository.
+fn partial_bytes(blobs: &Path) -> Option<u64> {
+    let files = fs::read_dir(blobs).ok()?;
+    Some(files.filter_map(|file| length(&file.ok()?.path())).sum())
 }
 
 /// The length of a cached file that is not as announced; such a file is removed from the cache.

@@ -1,6 +1,9 @@
 //! The architecture of SAM's image encoder.
 
-use crate::{Error, Result};
+use crate::{
+    Result,
+    architecture::{self, check_eps, check_heads, check_most, check_sizes, refuse},
+};
 
 /// The architecture of SAM's image encoder.
 ///
@@ -74,7 +77,7 @@ impl SamConfig {
 
     /// The architecture as text that never changes for the same architecture: part of a digest.
     pub(crate) fn fingerprint(&self) -> String {
-        serde_json::to_string(self).unwrap_or_else(|_| format!("{self:?}"))
+        architecture::fingerprint(self)
     }
 
     /// Checks that the encoder can be built.
@@ -83,36 +86,23 @@ impl SamConfig {
     /// [`Error::Architecture`] for a size of zero or beyond reason, or heads that do not divide the
     /// width.
     pub fn check(&self) -> Result<()> {
-        let fail = |field, value: &dyn ToString, expected| {
-            Err(Error::Architecture { field, value: value.to_string(), expected })
-        };
-        for (field, value, limit) in [
+        check_sizes(&[
             ("embed_dim", self.embed_dim, 1 << 16),
             ("depth", self.depth, 1 << 10),
             ("patch", self.patch, 1 << 10),
             ("grid", self.grid, 1 << 10),
             ("hidden", self.hidden, 1 << 20),
-        ] {
-            if value == 0 || value > limit {
-                return fail(field, &value, "a positive number within reason");
-            }
-        }
-        if self.neck > 1 << 16 {
-            return fail("neck", &self.neck, "a number within reason");
-        }
-        if self.heads == 0 || !self.embed_dim.is_multiple_of(self.heads) {
-            return fail("heads", &self.heads, "a divisor of embed_dim");
-        }
+        ])?;
+        check_most("neck", self.neck, 1 << 16)?;
+        check_heads(self.heads, self.embed_dim)?;
         let windowed = (0..self.depth).any(|i| !self.global.contains(&i));
         if (windowed && self.window == 0) || self.window > 1 << 10 {
-            return fail("window", &self.window, "a positive number within reason");
+            return refuse("window", &self.window, "a positive number within reason");
         }
         if let Some(block) = self.global.iter().find(|i| **i >= self.depth) {
-            return fail("global", block, "indices of blocks");
+            return refuse("global", block, "indices of blocks");
         }
-        if !(self.eps.is_finite() && self.eps > 0.0) {
-            return fail("eps", &self.eps, "a positive number");
-        }
+        check_eps(self.eps)?;
         Ok(())
     }
 
@@ -165,6 +155,7 @@ impl SamConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Error;
 
     #[test]
     fn the_large_one_has_the_published_size() {

@@ -20,6 +20,7 @@ pub(crate) use self::untrained::untrained;
 use crate::{
     Backbone, BackboneSpec, Error, Family, Features, LayerTokens, LoadOptions, LoadReport, Normalization, Output,
     Patches, Request, Result,
+    architecture::{self, check_parameters},
     dinov2::{PatchEmbed, tokens::grid_of},
     weights::{checkpoint::Checkpoint, strict::read_strict},
 };
@@ -48,8 +49,8 @@ const NECK_EPS: f64 = 1e-6;
 /// let encoder = Sam::untrained(&config, 0, &LoadOptions::default())?;
 /// let pixels = Tensor::zeros((1, 3, 32, 32), DType::F32, &Device::Cpu)?;
 /// let features = encoder.forward(&pixels, &Request::last(2))?;
-/// assert_eq!(features.last().cls.dims(), [1, 16]);
-/// assert_eq!(features.last().patches.as_ref().unwrap().dims(), [1, 16, 16]);
+/// assert_eq!(features.last()?.cls.dims(), [1, 16]);
+/// assert_eq!(features.last()?.patches.as_ref().unwrap().dims(), [1, 16, 16]);
 /// # Ok(()) }
 /// ```
 ///
@@ -90,18 +91,7 @@ impl Sam {
         mut tensors: BTreeMap<String, Tensor>,
     ) -> Result<Self> {
         config.check()?;
-        for (name, shape) in config.parameters() {
-            let got = tensors.get(&name).map(Tensor::dims);
-            if got != Some(&shape[..]) {
-                let got = got.map_or_else(|| "missing".to_owned(), |dims| format!("{dims:?}"));
-                let value = format!("{got} for `{name}` of {shape:?}");
-                return Err(Error::Architecture {
-                    field: "tensors",
-                    value,
-                    expected: "the shapes of the configuration",
-                });
-            }
-        }
+        check_parameters(&config.parameters(), &tensors)?;
         spec.patch = config.patch;
         spec.embed_dim = config.embed_dim;
         spec.depth = config.depth;
@@ -109,13 +99,7 @@ impl Sam {
         spec.prefix_tokens = 0;
         spec.native_size = config.native_size();
         spec.outputs = vec![Output::Cls, Output::Patches, Output::Layers];
-        let mut take = |name: &str| {
-            tensors.remove(name).ok_or_else(|| Error::Architecture {
-                field: "tensors",
-                value: format!("`{name}` missing"),
-                expected: "the shapes of the configuration",
-            })
-        };
+        let mut take = |name: &str| architecture::take(&mut tensors, name);
         let blocks = (0..config.depth)
             .map(|i| Block::new(config, i, &mut |name| take(&format!("blocks.{i}.{name}"))))
             .collect::<Result<_>>()?;

@@ -1,20 +1,9 @@
 use candle::{DType, Device, Tensor};
 use dinorad_nn::{Mode, Trainable};
 use proptest::prelude::*;
-use rand::Rng;
 
 use super::*;
-
-fn random(seed: u64, name: &str, shape: &[usize]) -> Tensor {
-    let mut rng = dinorad_core::rng::named(seed, name);
-    let values: Vec<f32> = (0..shape.iter().product()).map(|_| rng.random_range(-1.0..1.0)).collect();
-    Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
-}
-
-fn difference(a: &Tensor, b: &Tensor) -> f32 {
-    assert_eq!(a.dims(), b.dims());
-    (a - b).unwrap().abs().unwrap().flatten_all().unwrap().max(0).unwrap().to_scalar().unwrap()
-}
+use crate::testing::{difference, random};
 
 fn small() -> SamConfig {
     SamConfig {

@@ -2,7 +2,10 @@
 
 use dinorad_nn::Activation;
 
-use crate::{Encoder, Error, Family, FeedForward, PositionResampling, Result};
+use crate::{
+    Encoder, Error, Family, FeedForward, PositionResampling, Result,
+    architecture::{self, check_eps, check_heads, check_most, check_sizes, refuse},
+};
 
 /// How a vision transformer knows where a patch is.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -144,7 +147,7 @@ impl VitConfig {
 
     /// The architecture as text that never changes for the same architecture: part of a digest.
     pub(crate) fn fingerprint(&self) -> String {
-        serde_json::to_string(self).unwrap_or_else(|_| format!("{self:?}"))
+        architecture::fingerprint(self)
     }
 
     /// Checks that the encoder can be built.
@@ -153,37 +156,24 @@ impl VitConfig {
     /// [`Error::Architecture`] for a size of zero or beyond reason, heads that do not divide the
     /// width, or positions that cannot be.
     pub fn check(&self) -> Result<()> {
-        let fail = |field, value: &dyn ToString, expected| {
-            Err(Error::Architecture { field, value: value.to_string(), expected })
-        };
-        for (field, value, limit) in [
+        check_sizes(&[
             ("embed_dim", self.embed_dim, 1 << 16),
             ("depth", self.depth, 1 << 10),
             ("patch", self.patch, 1 << 10),
             ("grid", self.grid, 1 << 10),
             ("hidden", self.hidden, 1 << 20),
             ("projection", self.projection.unwrap_or(1), 1 << 16),
-        ] {
-            if value == 0 || value > limit {
-                return fail(field, &value, "a positive number within reason");
-            }
-        }
-        if self.registers > 1 << 10 {
-            return fail("registers", &self.registers, "a number within reason");
-        }
-        if self.heads == 0 || !self.embed_dim.is_multiple_of(self.heads) {
-            return fail("heads", &self.heads, "a divisor of embed_dim");
-        }
-        if !(self.eps.is_finite() && self.eps > 0.0) {
-            return fail("eps", &self.eps, "a positive number");
-        }
+        ])?;
+        check_most("registers", self.registers, 1 << 10)?;
+        check_heads(self.heads, self.embed_dim)?;
+        check_eps(self.eps)?;
         match self.positions {
             Positions::Table(how) => how.check(),
             Positions::Rotary { theta } if !(theta.is_finite() && theta > 0.0) => {
-                fail("positions.theta", &theta, "a positive number")
+                refuse("positions.theta", &theta, "a positive number")
             }
             Positions::Rotary { .. } if !(self.embed_dim / self.heads).is_multiple_of(4) => {
-                fail("heads", &self.heads, "heads whose width is a multiple of 4")
+                refuse("heads", &self.heads, "heads whose width is a multiple of 4")
             }
             Positions::Rotary { .. } => Ok(()),
         }

@@ -7,8 +7,8 @@ use dinorad_nn::Activation;
 
 use super::{Positions, VitConfig};
 use crate::{
-    Dinov2Config, Error, Family, FeedForward, Layout, LoadOptions, LoadReport, Normalization, PositionResampling,
-    Result,
+    Error, Family, FeedForward, Layout, LoadOptions, LoadReport, Normalization, PositionResampling, Result,
+    architecture,
     weights::{
         checkpoint::Checkpoint,
         json::Json,
@@ -251,14 +251,7 @@ impl Plan {
                 }
             }
         }
-        if let Some(heads) = options.heads {
-            config.heads = heads;
-        } else if config.heads == 0 {
-            config.heads = Dinov2Config::family_heads(config.embed_dim).ok_or_else(|| Error::UnknownHeads {
-                path: checkpoint.path().to_owned(),
-                embed_dim: config.embed_dim,
-            })?;
-        }
+        config.heads = architecture::heads(checkpoint.path(), options, config.heads, config.embed_dim)?;
         if let (Some(how), Positions::Table(_)) = (options.positions, config.positions) {
             config.positions = Positions::Table(how);
         }

@@ -19,6 +19,7 @@ pub use self::config::{Positions, VitConfig};
 use crate::{
     Backbone, BackboneSpec, Block, Encoder, Error, Family, Features, FeedForward, FeedForwardNet, FinalNorm,
     LayerTokens, LoadOptions, LoadReport, Output, Patches, Protocol, Request, Result,
+    architecture::{self, check_parameters},
     dinov2::{PatchEmbed, PositionTable, tokens},
     weights::checkpoint::Checkpoint,
 };
@@ -39,7 +40,7 @@ const STUDY_EPS: f64 = 1e-6;
 /// let config = VitConfig { embed_dim: 64, heads: 4, hidden: 96, depth: 2, ..VitConfig::of(find("vit-large-16").unwrap())? };
 /// let encoder = Vit::untrained(&config, 0, &LoadOptions::default())?;
 /// let pixels = Tensor::zeros((1, 3, 224, 224), DType::F32, &Device::Cpu)?;
-/// assert_eq!(encoder.forward(&pixels, &Request::cls())?.last().cls.dims(), [1, 64]);
+/// assert_eq!(encoder.forward(&pixels, &Request::cls())?.last()?.cls.dims(), [1, 64]);
 /// # Ok(()) }
 /// ```
 ///
@@ -139,19 +140,8 @@ impl Vit {
         mut tensors: BTreeMap<String, Tensor>,
     ) -> Result<Self> {
         config.check()?;
-        let mut take = BTreeMap::new();
-        for (name, shape) in config.parameters() {
-            match tensors.remove(&name) {
-                Some(t) if t.dims() == shape => drop(take.insert(name, t)),
-                None if name == "mask_token" => {}
-                other => {
-                    let got = other.map_or_else(|| "missing".to_owned(), |t| format!("{:?}", t.dims()));
-                    let value = format!("{got} for `{name}` of {shape:?}");
-                    let expected = "the shapes of the configuration";
-                    return Err(Error::Architecture { field: "tensors", value, expected });
-                }
-            }
-        }
+        let wanted = config.parameters();
+        check_parameters(&wanted, &tensors)?;
         spec.family = config.family;
         spec.patch = config.patch;
         spec.embed_dim = config.projection.unwrap_or(config.embed_dim);
@@ -160,7 +150,9 @@ impl Vit {
         spec.prefix_tokens = config.prefix_tokens();
         spec.native_size = config.native_size();
         spec.outputs = outputs(config);
-        let mut take = Parameters(take);
+        // What the configuration does not name, the encoder does not have.
+        tensors.retain(|name, _| wanted.iter().any(|(known, _)| known == name));
+        let mut take = Parameters(tensors);
         let norm = |take: &mut Parameters, name: &str| -> Result<LayerNorm> {
             Ok(LayerNorm::new(take.get(&format!("{name}.weight"))?, take.get(&format!("{name}.bias"))?, config.eps))
         };
@@ -343,12 +335,7 @@ struct Parameters(BTreeMap<String, Tensor>);
 
 impl Parameters {
     fn get(&mut self, name: &str) -> Result<Tensor> {
-        let missing = || Error::Architecture {
-            field: "tensors",
-            value: format!("`{name}` missing"),
-            expected: "the shapes of the configuration",
-        };
-        self.0.remove(name).ok_or_else(missing)
+        architecture::take(&mut self.0, name)
     }
 
     fn linear(&mut self, name: &str) -> Result<Linear> {

@@ -10,7 +10,7 @@ use super::{
     shapes,
     strict::{Matching, Wanted, check_dtype},
 };
-use crate::{Dinov2, Dinov2Config, Error, Family, LoadOptions, Normalization, Result};
+use crate::{Dinov2, Dinov2Config, Error, Family, LoadOptions, Normalization, Result, architecture};
 
 /// Loads DINOv2 weights from a file or a folder.
 ///
@@ -83,14 +83,7 @@ impl Plan {
         if let Some(json) = checkpoint.config() {
             folder::apply_config(json, found.layout, &mut config)?;
         }
-        if let Some(heads) = options.heads {
-            config.heads = heads;
-        } else if config.heads == 0 {
-            config.heads = Dinov2Config::family_heads(config.embed_dim).ok_or_else(|| Error::UnknownHeads {
-                path: checkpoint.path().to_owned(),
-                embed_dim: config.embed_dim,
-            })?;
-        }
+        config.heads = architecture::heads(checkpoint.path(), options, config.heads, config.embed_dim)?;
         if let Some(positions) = options.positions {
             config.positions = positions;
         }

@@ -31,7 +31,7 @@ pub(crate) fn run(case: &Case) {
         let (encoder, _) = load(&Source::Path(path), &LoadOptions::default()).unwrap();
         for call in case.calls().iter().filter(|call| call["fn"] == "forward") {
             let features = encoder.forward(case.input(call), &Request::cls()).unwrap();
-            case.compare(&call["outputs"]["forward"], &features.last().cls);
+            case.compare(&call["outputs"]["forward"], &features.last().unwrap().cls);
         }
     };
     let copies = case.copies();
