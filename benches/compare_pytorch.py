@@ -26,6 +26,10 @@ TIMM = {
     "vits14": "vit_small_patch14_dinov2",
     "vitb14": "vit_base_patch14_dinov2",
     "vitl14": "vit_large_patch14_dinov2",
+    "vit-large-16": "vit_large_patch16_224",
+    "clip-vit-large-14": "vit_large_patch14_clip_quickgelu_224",
+    "dinov3-small": "vit_small_patch16_dinov3",
+    "dinov3-base": "vit_base_patch16_dinov3",
 }
 CASES = "vits14:1:224,vits14:8:224,vitb14:1:224,vitb14:8:224,vits14:1:518,vitb14:1:518"
 THEIRS = r"""

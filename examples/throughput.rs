@@ -18,9 +18,10 @@ use std::{
 
 use clap::{Parser, ValueEnum};
 use dinorad_backbone::{
-    Backbone, Dinov2Config, FeedForward, LoadOptions, Request,
+    Backbone, BackboneSpec, Family, FeedForward, LoadOptions, Request, Vit, VitConfig,
     candle::{DType, Device, Tensor},
     engine::{CpuEngine, EngineOptions},
+    find,
     hub::{HubOptions, Silent},
     load_dinov2,
 };
@@ -28,7 +29,8 @@ use dinorad_backbone::{
 /// Measures how fast an encoder runs.
 #[derive(Parser)]
 struct Arguments {
-    /// Encoder: vits14, vitb14, vitl14, vitg14, with or without `_reg`, or tiny.
+    /// Encoder: vits14, vitb14, vitl14, vitg14, with or without `_reg`, tiny, or another vision
+    /// transformer of `dinorad models` (dinov3-small, vit-large-16, clip-vit-large-14, ...).
     #[arg(long, default_value = "vits14")]
     arch: String,
     /// Images in a batch.
@@ -100,13 +102,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Place::Cuda => Device::new_cuda(0)?,
     };
     let options = LoadOptions::default().with_dtype(a.precision.dtype()).with_device(device.clone());
-    let source = format!("untrained:{}", a.arch).parse()?;
-    let (model, _) = load_dinov2(&source, &options, &HubOptions::default(), &mut Silent)?;
-    let config = model.config().clone();
-    let encoder: Box<dyn Backbone> = match a.engine {
-        Engine::Cpu if device.is_cpu() => Box::new(CpuEngine::new(&model, &EngineOptions::default())?),
-        _ => Box::new(model),
-    };
+    let packed = a.engine == Engine::Cpu && device.is_cpu();
+    let (encoder, sizes) = encoder(&a.arch, &options, packed)?;
 
     let wave = |i: usize| (i as f32 * 0.37).sin() + (i as f32 * 0.011).cos();
     let values: Vec<f32> = (0..a.batch * 3 * a.size * a.size).map(wave).collect();
@@ -130,7 +127,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     // before the large matrices below
     let peak_rss_mb = peak_rss_mb();
-    let gflop_per_image = gflop_per_image(&config, a.size);
+    let gflop_per_image = sizes.gflop_per_image(a.size);
     let peak_gflops = match device.is_cpu() {
         true => peak_gflops(threads),
         false => peak_gflops_of(&device, a.precision.dtype())?,
@@ -165,18 +162,58 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Operations of one image in 10^9: matrix products and attention, which are all but a percent.
-fn gflop_per_image(config: &Dinov2Config, size: usize) -> f64 {
-    let patches = ((size / config.patch) as f64).powi(2);
-    let tokens = patches + config.prefix_tokens() as f64;
-    let (dim, hidden) = (config.embed_dim as f64, config.hidden as f64);
-    let embed = 2.0 * patches * 3.0 * (config.patch * config.patch) as f64 * dim;
-    let maps = match config.feed_forward {
-        FeedForward::Mlp => 4.0 * dim * dim + 2.0 * dim * hidden,
-        FeedForward::SwiGlu => 4.0 * dim * dim + 3.0 * dim * hidden,
-    };
-    let block = 2.0 * tokens * maps + 4.0 * tokens * tokens * dim;
-    (embed + config.depth as f64 * block) / 1e9
+/// An encoder with random weights, packed for the CPU or along the candle path.
+fn encoder(
+    arch: &str,
+    options: &LoadOptions,
+    packed: bool,
+) -> Result<(Box<dyn Backbone>, Sizes), Box<dyn std::error::Error>> {
+    let engine = EngineOptions::default();
+    let other = find(arch).filter(|e| matches!(e.family, Family::Vit | Family::Clip | Family::Dinov3));
+    if let Some(known) = other {
+        let config = VitConfig::of(known)?;
+        let model = Vit::untrained(&config, 0, options)?;
+        let sizes = Sizes::new(model.spec(), config.embed_dim, config.hidden, config.feed_forward);
+        let encoder = if packed { Box::new(CpuEngine::of_vit(&model, &engine)?) } else { model.through_candle()? };
+        return Ok((encoder, sizes));
+    }
+    let source = format!("untrained:{arch}").parse()?;
+    let (model, _) = load_dinov2(&source, options, &HubOptions::default(), &mut Silent)?;
+    let config = model.config();
+    let sizes = Sizes::new(model.spec(), config.embed_dim, config.hidden, config.feed_forward);
+    let encoder: Box<dyn Backbone> = if packed { Box::new(CpuEngine::new(&model, &engine)?) } else { Box::new(model) };
+    Ok((encoder, sizes))
+}
+
+/// What the operations of a vision transformer are counted from.
+struct Sizes {
+    patch: usize,
+    prefix_tokens: usize,
+    embed_dim: usize,
+    depth: usize,
+    hidden: usize,
+    feed_forward: FeedForward,
+}
+
+impl Sizes {
+    fn new(spec: &BackboneSpec, embed_dim: usize, hidden: usize, feed_forward: FeedForward) -> Self {
+        let &BackboneSpec { patch, prefix_tokens, depth, .. } = spec;
+        Sizes { patch, prefix_tokens, embed_dim, depth, hidden, feed_forward }
+    }
+
+    /// Operations of one image in 10^9: matrix products and attention, which are all but a percent.
+    fn gflop_per_image(&self, size: usize) -> f64 {
+        let patches = ((size / self.patch) as f64).powi(2);
+        let tokens = patches + self.prefix_tokens as f64;
+        let (dim, hidden) = (self.embed_dim as f64, self.hidden as f64);
+        let embed = 2.0 * patches * 3.0 * (self.patch * self.patch) as f64 * dim;
+        let maps = match self.feed_forward {
+            FeedForward::Mlp => 4.0 * dim * dim + 2.0 * dim * hidden,
+            FeedForward::SwiGlu => 4.0 * dim * dim + 3.0 * dim * hidden,
+        };
+        let block = 2.0 * tokens * maps + 4.0 * tokens * tokens * dim;
+        (embed + self.depth as f64 * block) / 1e9
+    }
 }
 
 /// The best of five products of 4096 x 4096 matrices.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use candle::{DType, Device};
 
 use crate::{
-    Backbone, Dinov2, Dinov2Config, Encoder, Error, Family, Layout, LoadOptions, LoadReport, Result, Source, cnn,
+    Backbone, Dinov2, Dinov2Config, Encoder, Error, Family, Layout, LoadOptions, LoadReport, Result, Source, Vit, cnn,
     engine::{CpuEngine, EngineOptions},
     find,
     hub::{self, HubOptions, Progress, Silent},
@@ -19,8 +19,9 @@ use crate::{
 /// [`load_with`] for both. Random weights give an empty report. The family of weight files is told
 /// from the names of their tensors.
 ///
-/// The encoder is for inference: a DINOv2 on the CPU is a [`CpuEngine`], which is several times faster
-/// than the differentiable path. What is to be trained or looked into comes from [`load_dinov2`].
+/// The encoder is for inference: a vision transformer on the CPU is a [`CpuEngine`], which is several
+/// times faster than the differentiable path. What is to be trained or looked into comes from
+/// [`load_dinov2`] or [`load_vit`](crate::load_vit).
 ///
 /// # Errors
 /// [`Error::Hub`] on the way from the Hub; then as [`load_path`].
@@ -70,7 +71,7 @@ fn load_checkpoint(checkpoint: Checkpoint, options: &LoadOptions) -> Result<(Box
         }
         Family::Vit | Family::Clip | Family::Dinov3 => {
             let (encoder, report) = vit::load(family, &checkpoint, options)?;
-            Ok((vit::for_inference(encoder)?, report))
+            Ok((vit_for_inference(encoder, options)?, report))
         }
         Family::Sam => boxed(sam::load(&checkpoint, options)?),
         Family::Resnet | Family::Densenet | Family::Vgg => boxed(cnn::load(family, &checkpoint, options)?),
@@ -83,7 +84,9 @@ fn untrained(encoder: Option<&Encoder>, seed: u64, options: &LoadOptions) -> Res
     let Some(encoder) = encoder else { return for_inference(untrained_dinov2(None, seed, options)?, options) };
     Ok(match encoder.family {
         Family::Dinov2 => for_inference(untrained_dinov2(Some(encoder), seed, options)?, options)?,
-        Family::Vit | Family::Clip | Family::Dinov3 => vit::for_inference(vit::untrained(encoder, seed, options)?)?,
+        Family::Vit | Family::Clip | Family::Dinov3 => {
+            vit_for_inference(vit::untrained(encoder, seed, options)?, options)?
+        }
         Family::Sam => Box::new(sam::untrained(encoder, seed, options)?),
         Family::Resnet | Family::Densenet | Family::Vgg => Box::new(cnn::untrained(encoder, seed, options)?),
         Family::Other => return Err(foreign(encoder.id)),
@@ -104,6 +107,14 @@ fn for_inference(encoder: Dinov2, options: &LoadOptions) -> Result<Box<dyn Backb
         Device::Cpu => Box::new(CpuEngine::new(&encoder, &EngineOptions::default())?),
         _ => Box::new(encoder),
     })
+}
+
+/// The same for a vision transformer of another family.
+fn vit_for_inference(encoder: Vit, options: &LoadOptions) -> Result<Box<dyn Backbone>> {
+    match &options.device {
+        Device::Cpu => Ok(Box::new(CpuEngine::of_vit(&encoder, &EngineOptions::default())?)),
+        _ => encoder.through_candle(),
+    }
 }
 
 /// [`load_with`] for the family of DINOv2, with the type that trains and can be looked into.

@@ -1,5 +1,5 @@
-//! What the reference implementations computed, through the trait that every engine serves: the
-//! candle path and the CPU engine with each instruction set of this processor, in f32, f16 and bf16.
+//! What the reference implementations of DINOv2 computed, through the trait that every engine serves:
+//! the candle path and the CPU engine with each instruction set of this processor, in f32, f16 and bf16.
 //!
 //! Masked forwards, the embedding before the first block and gradients exist on the candle path
 //! alone; `tests/golden.rs` compares them.
@@ -19,9 +19,9 @@ use dinorad_backbone::{
 use dinorad_testkit as testkit;
 use serde_json::Value;
 
-/// Encoders that have the candle path alone, by what `origin.implementation` says: `tests/golden`
-/// compares them.
-const WITHOUT_ENGINE: &[&str] = &["DINOv2ForRadiology", "DINOv3ViTModel"];
+/// Other encoders, by what `origin.implementation` says: `tests/golden` compares them, on every engine
+/// that they have.
+const OTHERS: &[&str] = &["DINOv2ForRadiology", "DINOv3ViTModel"];
 
 /// Share of an output's range that half precision may be off.
 const HALF: f64 = 2e-2;
@@ -32,8 +32,8 @@ fn every_engine_reproduces_the_references() {
     for folder in testkit::folders(&testkit::golden().join("backbone")) {
         let case = Case::read(&folder);
         let copies = case.copies();
-        if WITHOUT_ENGINE.iter().any(|l| case.implementation().contains(l)) {
-            line(&format!("{:<20} candle path alone: tests/golden", case.name));
+        if OTHERS.iter().any(|l| case.implementation().contains(l)) {
+            line(&format!("{:<20} no DINOv2: tests/golden", case.name));
             continue;
         }
         // A case without weights is about the position table alone, which engines do not own.

@@ -11,9 +11,10 @@ use dinorad_backbone::{
     Backbone, Error, Family, FeedForward, FinalNorm, LoadOptions, Output, Patches, Positions, Protocol, Request,
     Source, Vit, VitConfig,
     candle::{DType, Device, Tensor, safetensors},
+    engine::{CpuEngine, EngineOptions},
     find, load, load_vit, registry,
 };
-use dinorad_nn::{Activation, Mode, Trainable, init::trunc_normal};
+use dinorad_nn::{Activation, LowRank, Mode, Trainable, init::trunc_normal};
 use dinorad_testkit as testkit;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -36,12 +37,17 @@ fn every_kind() -> Vec<VitConfig> {
 
 fn encoder(config: &VitConfig) -> Vit {
     let mut encoder = Vit::untrained(config, 1, &LoadOptions::default()).unwrap();
+    grow(&mut encoder);
+    encoder
+}
+
+/// Moves all parameters away from zeros and ones.
+fn grow(encoder: &mut Vit) {
     let mut grow = |name: &str, t: &mut Tensor| {
         *t = (&*t + trunc_normal(2, name, t.shape().clone(), 0.2, &Device::Cpu)?)?;
         Ok(())
     };
     encoder.visit_mut("", &mut grow).unwrap();
-    encoder
 }
 
 fn pixels(b: usize, h: usize, w: usize) -> Tensor {
@@ -74,6 +80,91 @@ fn training_and_inference_agree_for_any_size_and_batch() {
                 "{config:?}"
             );
         }
+    }
+}
+
+#[test]
+fn the_engine_agrees_with_the_candle_path() {
+    let requests = |config: &VitConfig| {
+        let last = [
+            Request::last(1),
+            Request::cls(),
+            Request::last(1).with_patches(Patches::Grid).with_registers(),
+            Request::last(1).with_norm(FinalNorm::Raw),
+        ];
+        let inner = [
+            Request::last(3).with_registers(),
+            Request::indices([2, 0]).with_patches(Patches::None),
+            Request::last(2).with_patches(Patches::None).with_registers().with_norm(FinalNorm::Raw),
+        ];
+        let has_layers = config.projection.is_none();
+        last.into_iter().chain(inner.into_iter().filter(move |_| has_layers))
+    };
+    for config in every_kind() {
+        for protocol in [Protocol::Paper, Protocol::Strict] {
+            let mut encoder = Vit::untrained(&config, 1, &LoadOptions::default().with_protocol(protocol)).unwrap();
+            grow(&mut encoder);
+            let engine = CpuEngine::of_vit(&encoder, &EngineOptions::default()).unwrap();
+            assert_eq!(engine.spec(), encoder.spec());
+            for (b, h, w) in [(1, 32, 32), (3, 16, 40), (2, 48, 24)] {
+                let x = pixels(b, h, w);
+                for request in requests(&config) {
+                    let of = |e: &dyn Backbone| e.forward(&x, &request).unwrap().layers;
+                    let (got, want) = (of(&engine), of(&encoder));
+                    assert_eq!(got.len(), want.len());
+                    for (g, w) in got.iter().zip(&want) {
+                        let what = || format!("{:?} {protocol:?} {request:?}", config.family);
+                        assert_eq!(g.grid, w.grid);
+                        let parts = [
+                            (&Some(g.cls.clone()), &Some(w.cls.clone())),
+                            (&g.patches, &w.patches),
+                            (&g.registers, &w.registers),
+                        ];
+                        for (g, w) in parts {
+                            assert_eq!(g.as_ref().map(Tensor::dims), w.as_ref().map(Tensor::dims), "{}", what());
+                            if let (Some(g), Some(w)) = (g, w) {
+                                assert!(off(g, w) < 5e-5, "{}: {}", what(), off(g, w));
+                            }
+                        }
+                    }
+                }
+            }
+            let refused = engine.forward(&pixels(1, 32, 32), &Request::cls().with_mode(Mode::Training)).unwrap_err();
+            assert!(matches!(refused, Error::Request { .. }), "{refused}");
+        }
+    }
+}
+
+#[test]
+fn the_engine_gives_the_same_bytes_on_any_number_of_threads() {
+    for config in every_kind() {
+        let (encoder, x) = (encoder(&config), pixels(5, 48, 40));
+        let of = |threads| {
+            let engine = CpuEngine::of_vit(&encoder, &EngineOptions::default().with_threads(threads)).unwrap();
+            let last = engine.forward(&x, &Request::last(1)).unwrap().layers.remove(0);
+            let alone = engine.forward(&x.narrow(0, 3, 1).unwrap(), &Request::cls()).unwrap();
+            assert_eq!(flat(&alone.last().unwrap().cls), flat(&last.cls.narrow(0, 3, 1).unwrap()));
+            (flat(&last.cls), flat(last.patches.as_ref().unwrap()))
+        };
+        let one = of(1);
+        assert!(one == of(2) && one == of(4), "{:?}", config.family);
+    }
+}
+
+#[test]
+fn adapters_are_merged_into_the_engine() {
+    for config in [config("vit-large-16"), gated()] {
+        let mut adapted = encoder(&config);
+        for block in adapted.blocks_mut() {
+            let wave = |name: &str, shape| trunc_normal(6, name, shape, 0.2, &Device::Cpu).unwrap();
+            let (a, b) = (wave("a", (2, config.embed_dim)), wave("b", (3 * config.embed_dim, 2)));
+            block.attn.qkv.set_adapter(Some(LowRank::new(a, b, 2.0))).unwrap();
+        }
+        let x = pixels(2, 32, 32);
+        let cls = |e: &dyn Backbone| e.forward(&x, &Request::cls()).unwrap().last().unwrap().cls.clone();
+        let engine = CpuEngine::of_vit(&adapted, &EngineOptions::default()).unwrap();
+        assert!(off(&cls(&engine), &cls(&adapted)) < 5e-5);
+        assert!(off(&cls(&adapted), &cls(&encoder(&config))) > 1e-3, "the adapter does something");
     }
 }
 
@@ -336,14 +427,12 @@ fn open_clip_and_transformers_name_the_same_clip() {
         let x = pixels(2, c.native_size(), c.native_size());
         let cls = |vit: &Vit| flat(&vit.forward(&x, &Request::cls()).unwrap().last().unwrap().cls);
         assert_eq!(cls(&ours), cls(&theirs));
-        // And what `load` gives, which is candle's implementation.
+        // And what `load` gives, which is the engine, and candle's implementation.
+        let want = Tensor::from_vec(cls(&ours), (2, c.embed_dim), &Device::Cpu).unwrap();
         let loaded = load(&Source::Path(path.to_owned()), &LoadOptions::default()).unwrap().0;
-        assert!(
-            off(
-                &loaded.forward(&x, &Request::cls()).unwrap().last().unwrap().cls,
-                &Tensor::from_vec(cls(&ours), (2, c.embed_dim), &Device::Cpu).unwrap()
-            ) < 1e-5
-        );
+        for other in [loaded, ours.through_candle().unwrap()] {
+            assert!(off(&other.forward(&x, &Request::cls()).unwrap().last().unwrap().cls, &want) < 1e-5);
+        }
     }
 }
 

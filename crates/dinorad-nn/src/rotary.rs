@@ -50,6 +50,11 @@ impl Rotary {
         Ok(Rotary { cos: table(f64::cos)?, sin: table(f64::sin)? })
     }
 
+    /// Cosines and sines, `(n, head)` each.
+    pub fn tables(&self) -> (&Tensor, &Tensor) {
+        (&self.cos, &self.sin)
+    }
+
     /// Turned queries or keys, `(.., n, head)`; gradients flow.
     ///
     /// # Errors

@@ -35,7 +35,7 @@ pub(crate) struct Block<M> {
     pub(crate) proj: M,
     pub(crate) norm2: Norm,
     pub(crate) ffn_in: M,
-    /// GELU or SwiGLU.
+    /// GELU, quick GELU or SwiGLU.
     pub(crate) activation: Epilogue,
     /// The second layer of the feed-forward part, cut along its inputs into slabs of [`SLAB`]; only
     /// the first has the bias.
@@ -52,8 +52,25 @@ pub(crate) struct Encoder<M> {
     /// Class token (with its position), then registers: `(prefix, dim)`.
     pub(crate) prefix: Vec<f32>,
     pub(crate) patch_embed: M,
+    /// Before the first block, where there is one.
+    pub(crate) norm_pre: Option<Norm>,
     pub(crate) blocks: Vec<Block<M>>,
     pub(crate) norm: Norm,
+    /// Whether the final norm passes class tokens by.
+    pub(crate) raw_class: bool,
+}
+
+/// How the patches of one grid know where they are.
+pub(crate) enum Place {
+    /// Positions that are added to them, `(patches, dim)`.
+    Added(Vec<f32>),
+    /// Angles by which the pairs `(i, i + head / 2)` of their queries and keys are turned.
+    Turned {
+        /// `(patches, head / 2)`
+        cos: Vec<f32>,
+        /// `(patches, head / 2)`
+        sin: Vec<f32>,
+    },
 }
 
 /// A batch of images, `(images, channels, height, width)`.
@@ -63,6 +80,15 @@ pub(crate) struct Pixels<'a> {
     pub(crate) images: usize,
     /// Patches from top to bottom and from left to right.
     pub(crate) grid: (usize, usize),
+}
+
+/// What one pass is about.
+#[derive(Clone, Copy)]
+struct Pass<'a> {
+    pixels: Pixels<'a>,
+    place: &'a Place,
+    /// Tokens of an image.
+    tokens: usize,
 }
 
 /// What is wanted of one block.
@@ -95,13 +121,12 @@ impl<M: Matrix> Encoder<M> {
 
     /// The tokens after each of `layers` (indices of blocks, ascending), one buffer each.
     ///
-    /// `positions` are those of the patches, `(patches, dim)`; `normalised` applies the final norm.
-    /// The buffers of `pixels` and `positions` have the sizes that `grid` says, and `layers` is not
-    /// empty: the caller has checked.
+    /// `normalised` applies the final norm. The buffers of `pixels` and `place` have the sizes that
+    /// `grid` says, and `layers` is not empty: the caller has checked.
     pub(crate) fn forward(
         &self,
         pixels: Pixels<'_>,
-        positions: &[f32],
+        place: &Place,
         layers: &[usize],
         wanted: Wanted,
         normalised: bool,
@@ -109,6 +134,7 @@ impl<M: Matrix> Encoder<M> {
     ) -> Vec<Vec<f32>> {
         let threads = rayon::current_num_threads();
         let tokens = self.prefix_tokens() + pixels.grid.0 * pixels.grid.1;
+        let pass = Pass { pixels, place, tokens };
         let rows = pixels.images * tokens;
         let chunk = chain_rows(rows, threads);
         let (x_stride, qkv_stride) = (stride(self.dim), stride(3 * self.dim));
@@ -128,8 +154,8 @@ impl<M: Matrix> Encoder<M> {
             .for_each(|(i, (x, qkv))| {
                 let scratch = &mut *slot(chains);
                 let count = x.len() / x_stride;
-                self.embed(pixels, positions, tokens, i * chunk, count, x, scratch);
-                self.queries(&self.blocks[0], count, x, qkv, scratch);
+                self.embed(pass, i * chunk, count, x, scratch);
+                self.queries(&self.blocks[0], pass, i * chunk, count, x, qkv, scratch);
             });
 
         let mut results = Vec::with_capacity(layers.len());
@@ -149,22 +175,23 @@ impl<M: Matrix> Encoder<M> {
                 .zip(qkv.par_chunks_mut(chunk * qkv_stride))
                 .zip(heads.par_chunks(chunk * x_stride))
                 .zip(outputs)
+                .enumerate()
                 .with_max_len(1)
-                .for_each(|(((x, qkv), heads), output)| {
+                .for_each(|(i, (((x, qkv), heads), output))| {
                     let scratch = &mut *slot(chains);
                     let count = x.len() / x_stride;
                     self.feed(block, count, heads, x, x_stride, scratch);
                     if let Some(output) = output {
-                        self.emit(count, x, x_stride, output, normalised);
+                        self.emit(i * chunk, tokens, count, x, x_stride, output, normalised);
                     }
                     if let Some(next) = next {
-                        self.queries(next, count, x, qkv, scratch);
+                        self.queries(next, pass, i * chunk, count, x, qkv, scratch);
                     }
                 });
             if asked {
                 if wanted == Wanted::Class {
                     result = vec![0.0; pixels.images * self.dim];
-                    self.emit(pixels.images, x, tokens * x_stride, &mut result, normalised);
+                    self.emit(0, 1, pixels.images, x, tokens * x_stride, &mut result, normalised);
                 }
                 results.push(result);
             }
@@ -200,22 +227,14 @@ impl<M: Matrix> Encoder<M> {
             .for_each(|((x, heads), out)| {
                 let count = x.len() / image;
                 self.feed(block, count, heads, x, image, &mut slot(chains));
-                self.emit(count, x, image, out, normalised);
+                self.emit(0, 1, count, x, image, out, normalised);
             });
         result
     }
 
     /// Rows `first..first + count` of the residual stream from pixels.
-    fn embed(
-        &self,
-        pixels: Pixels<'_>,
-        positions: &[f32],
-        tokens: usize,
-        first: usize,
-        count: usize,
-        x: &mut [f32],
-        scratch: &mut ChainScratch,
-    ) {
+    fn embed(&self, pass: Pass<'_>, first: usize, count: usize, x: &mut [f32], scratch: &mut ChainScratch) {
+        let Pass { pixels, place, tokens } = pass;
         let (dim, x_stride, prefix) = (self.dim, stride(self.dim), self.prefix_tokens());
         let inner = self.channels * self.patch * self.patch;
         let input_stride = stride(inner);
@@ -231,7 +250,11 @@ impl<M: Matrix> Encoder<M> {
             let n = (tokens - token).min(count - row);
             for i in 0..n {
                 let patch = token - prefix + i;
-                x[(row + i) * x_stride..][..dim].copy_from_slice(&positions[patch * dim..][..dim]);
+                let start = &mut x[(row + i) * x_stride..][..dim];
+                match place {
+                    Place::Added(positions) => start.copy_from_slice(&positions[patch * dim..][..dim]),
+                    Place::Turned { .. } => start.fill(0.0),
+                }
                 let to = &mut scratch.input[i * input_stride..][..inner];
                 self.patch_pixels(pixels, image, patch, to);
             }
@@ -239,6 +262,15 @@ impl<M: Matrix> Encoder<M> {
             let out = RowsMut { data: &mut x[row * x_stride..], stride: x_stride };
             self.patch_embed.multiply(self.kernels, n, input, 0..dim, out, Epilogue::Residual);
             row += n;
+        }
+        if let Some(norm) = &self.norm_pre {
+            scratch.input.reserve(count * x_stride);
+            let to = RowsMut { data: &mut scratch.input, stride: x_stride };
+            norm.apply(self.kernels, count, Rows { data: &*x, stride: x_stride }, to);
+            for row in 0..count {
+                let range = row * x_stride..row * x_stride + dim;
+                x[range.clone()].copy_from_slice(&scratch.input[range]);
+            }
         }
     }
 
@@ -255,15 +287,33 @@ impl<M: Matrix> Encoder<M> {
         }
     }
 
-    /// Queries, keys and values of a block for `count` rows of the residual stream.
-    fn queries(&self, block: &Block<M>, count: usize, x: &[f32], qkv: &mut [f32], scratch: &mut ChainScratch) {
+    /// Queries, keys and values of a block for rows `first..first + count` of the residual stream.
+    fn queries(
+        &self,
+        block: &Block<M>,
+        pass: Pass<'_>,
+        first: usize,
+        count: usize,
+        x: &[f32],
+        qkv: &mut [f32],
+        scratch: &mut ChainScratch,
+    ) {
         let s = stride(self.dim);
         scratch.input.reserve(count * s);
         let to = RowsMut { data: &mut scratch.input, stride: s };
         block.norm1.apply(self.kernels, count, Rows { data: x, stride: s }, to);
         let input = Rows { data: &scratch.input, stride: s };
-        let out = RowsMut { data: qkv, stride: stride(3 * self.dim) };
+        let out = RowsMut { data: &mut *qkv, stride: stride(3 * self.dim) };
         block.qkv.multiply(self.kernels, count, input, 0..3 * self.dim, out, Epilogue::Bias);
+        if let Place::Turned { cos, sin } = pass.place {
+            let half = self.dim / self.heads / 2;
+            for (row, qkv) in qkv.chunks_mut(stride(3 * self.dim)).enumerate().take(count) {
+                // Class and register tokens are nowhere.
+                let Some(patch) = ((first + row) % pass.tokens).checked_sub(self.prefix_tokens()) else { continue };
+                let (cos, sin) = (&cos[patch * half..][..half], &sin[patch * half..][..half]);
+                qkv[..2 * self.dim].chunks_exact_mut(2 * half).for_each(|head| turn(head, cos, sin));
+            }
+        }
     }
 
     /// From what the heads return to the block's output, on `count` rows of the residual stream.
@@ -298,17 +348,36 @@ impl<M: Matrix> Encoder<M> {
         }
     }
 
-    /// Copies rows of the residual stream out, normalised if asked.
-    fn emit(&self, count: usize, x: &[f32], x_stride: usize, out: &mut [f32], normalised: bool) {
+    /// Copies rows `first..first + count` of the residual stream out, normalised if asked; every
+    /// `tokens`-th is a class token.
+    fn emit(
+        &self,
+        first: usize,
+        tokens: usize,
+        count: usize,
+        x: &[f32],
+        x_stride: usize,
+        out: &mut [f32],
+        normalised: bool,
+    ) {
         let dim = self.dim;
         if normalised {
-            let to = RowsMut { data: out, stride: dim };
+            let to = RowsMut { data: &mut *out, stride: dim };
             self.norm.apply(self.kernels, count, Rows { data: x, stride: x_stride }, to);
-        } else {
-            for (row, to) in out.chunks_exact_mut(dim).enumerate() {
+        }
+        for (row, to) in out.chunks_exact_mut(dim).enumerate() {
+            if !normalised || (self.raw_class && (first + row).is_multiple_of(tokens)) {
                 to.copy_from_slice(&x[row * x_stride..][..dim]);
             }
         }
+    }
+}
+
+/// Turns the pairs `(i, i + half)` of one head.
+fn turn(head: &mut [f32], cos: &[f32], sin: &[f32]) {
+    let (a, b) = head.split_at_mut(cos.len());
+    for (((a, b), cos), sin) in a.iter_mut().zip(b).zip(cos).zip(sin) {
+        (*a, *b) = (*a * cos - *b * sin, *b * cos + *a * sin);
     }
 }
 

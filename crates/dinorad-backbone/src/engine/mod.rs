@@ -1,4 +1,5 @@
-//! The CPU engine: the same encoder as [`Dinov2`], for inference alone, several times faster.
+//! The CPU engine: the same encoder as a [`Dinov2`] or a [`Vit`], for inference alone, several times
+//! faster.
 //!
 //! Weights are packed once for the processor at hand, with LayerScale, the scale of the attention
 //! scores and (if asked) the colour normalisation folded in. A forward pass works in memory that is
@@ -24,20 +25,23 @@ use std::{
 };
 
 use candle::{CpuStorage, DType, Device, Storage, Tensor};
-use dinorad_nn::{Mode, Trainable};
+use dinorad_nn::{Activation, Mode, Rotary, Trainable};
 
 pub use self::kernels::InstructionSet;
 use self::{
-    encoder::{Encoder, Pixels, Wanted},
-    kernels::{Kernels, gemm::Panels},
+    encoder::{Encoder, Pixels, Place, Wanted},
+    kernels::{Epilogue, Kernels, gemm::Panels, norm::Norm},
     weights::{Architecture, Tensors},
 };
 use crate::{
-    Backbone, BackboneSpec, Dinov2, Dinov2Config, Error, Features, FeedForward, FeedForwardNet, FinalNorm, LayerTokens,
-    Patches, PositionResampling, Request, Result, resample_positions,
+    Backbone, BackboneSpec, Block, Dinov2, Error, Features, FeedForward, FeedForwardNet, FinalNorm, LayerTokens,
+    Patches, Positions, Request, Result, Vit,
+    architecture::refuse,
+    dinov2::tokens::{self, grid_of},
+    resample_positions,
 };
 
-/// Resampled position tables kept; images come in few sizes.
+/// Positions of grids that are kept; images come in few sizes.
 const KEPT_GRIDS: usize = 8;
 
 /// What pixels look like when they enter the engine.
@@ -88,7 +92,7 @@ impl EngineOptions {
     }
 }
 
-/// A DINOv2 encoder packed for fast inference on the CPU.
+/// A vision transformer packed for fast inference on the CPU.
 ///
 /// Computes in f32. Weights in f16 or bf16 are widened when they are packed, and results are
 /// rounded to the precision of the weights, so that the engine is never less precise than the
@@ -115,12 +119,23 @@ pub struct CpuEngine {
     encoder: Encoder<Panels>,
     spec: BackboneSpec,
     dtype: DType,
-    /// The native table `(1, 1 + s * s, dim)` in f32, and how it is resampled.
-    table: Tensor,
-    resampling: PositionResampling,
-    positions: RwLock<HashMap<(usize, usize), Arc<Vec<f32>>>>,
+    positions: Positions,
+    /// The native table `(1, 1 + s * s, dim)` in f32, if positions come from one.
+    table: Option<Tensor>,
+    places: RwLock<HashMap<(usize, usize), Arc<Place>>>,
+    /// What the class token is mapped by in the end, `(dim, projection)` in f32.
+    head: Option<Tensor>,
     workspaces: workspace::Pool,
     pool: Option<rayon::ThreadPool>,
+}
+
+/// An encoder as it comes to be packed.
+struct Model {
+    spec: BackboneSpec,
+    dtype: DType,
+    architecture: Architecture,
+    positions: Positions,
+    tensors: NamedTensors,
 }
 
 impl std::fmt::Debug for CpuEngine {
@@ -140,47 +155,112 @@ impl CpuEngine {
     /// [`Error::Architecture`] if the processor lacks the instruction set or the threads cannot be
     /// started; [`Error::Tensor`] if a weight cannot be read.
     pub fn new(model: &Dinov2, options: &EngineOptions) -> Result<Self> {
+        let config = model.config();
+        let architecture = Architecture {
+            dim: config.embed_dim,
+            depth: config.depth,
+            heads: config.heads,
+            patch: config.patch,
+            channels: 3,
+            registers: config.registers,
+            hidden: config.hidden,
+            activation: activation(config.feed_forward, Activation::Gelu),
+            pre_norm: false,
+            eps: config.eps as f32,
+            fold: None,
+        };
+        let model = Model {
+            spec: model.spec().clone(),
+            dtype: model.dtype(),
+            architecture,
+            positions: Positions::Table(config.positions),
+            tensors: NamedTensors::merged(model, model.blocks())?,
+        };
+        Self::pack(model, options)
+    }
+
+    /// The same for a vision transformer of another family.
+    ///
+    /// # Errors
+    /// As [`CpuEngine::new`].
+    pub fn of_vit(model: &Vit, options: &EngineOptions) -> Result<Self> {
+        let config = model.config();
+        let architecture = Architecture {
+            dim: config.embed_dim,
+            depth: config.depth,
+            heads: config.heads,
+            patch: config.patch,
+            channels: 3,
+            registers: config.registers,
+            hidden: config.hidden,
+            activation: activation(config.feed_forward, config.activation),
+            pre_norm: config.pre_norm,
+            eps: config.eps as f32,
+            fold: None,
+        };
+        let wrapper = model.study_norm_eps();
+        let model = Model {
+            spec: model.spec().clone(),
+            dtype: model.dtype(),
+            architecture,
+            positions: config.positions,
+            tensors: NamedTensors::merged(model, model.blocks())?,
+        };
+        let mut engine = Self::pack(model, options)?;
+        if let Some(eps) = wrapper {
+            let dim = engine.encoder.dim;
+            engine.encoder.norm = Norm { gamma: vec![1.0; dim], beta: vec![0.0; dim], eps: eps as f32 };
+            engine.encoder.raw_class = true;
+        }
+        Ok(engine)
+    }
+
+    fn pack(model: Model, options: &EngineOptions) -> Result<Self> {
+        let Model { spec, dtype, mut architecture, positions, tensors } = model;
         let set = options.instruction_set.unwrap_or_else(InstructionSet::best);
-        let kernels = Kernels::of(set).ok_or_else(|| Error::Architecture {
-            field: "instruction_set",
-            value: set.name().to_owned(),
-            expected: "one that this processor has",
-        })?;
+        let Some(kernels) = Kernels::of(set) else {
+            return refuse("instruction_set", &set.name(), "one that this processor has");
+        };
         let pool = match options.threads {
             None => None,
             Some(threads) => {
                 let pool = rayon::ThreadPoolBuilder::new()
                     .num_threads(threads.max(1))
                     .thread_name(|i| format!("encoder-{i}"))
-                    .build()
-                    .map_err(|_| Error::Architecture {
-                        field: "threads",
-                        value: threads.to_string(),
-                        expected: "a number of threads that the system allows",
-                    })?;
-                Some(pool)
+                    .build();
+                match pool {
+                    Ok(pool) => Some(pool),
+                    Err(_) => return refuse("threads", &threads, "a number of threads that the system allows"),
+                }
             }
         };
-        let (config, spec) = (model.config(), model.spec().clone());
-        let mut tensors = NamedTensors(model.tensors());
-        tensors.merge_adapters(model)?;
-        let fold = (options.pixels == PixelScale::Unit)
+        architecture.fold = (options.pixels == PixelScale::Unit)
             .then(|| (spec.normalization.mean.to_vec(), spec.normalization.std.to_vec()));
-        let architecture = architecture(config, fold);
         let mut encoder = on(pool.as_ref(), || weights::pack::<Panels, _>(kernels, &architecture, &tensors))?;
 
-        let table = tensors.tensor("pos_embed")?.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.detach();
-        let class = table.narrow(1, 0, 1)?.flatten_all()?.to_vec1::<f32>()?;
-        for (token, position) in encoder.prefix.iter_mut().zip(class) {
-            *token += position;
-        }
+        let table = match positions {
+            Positions::Table(_) => {
+                let table = tensors.f32("pos_embed")?;
+                let class = table.narrow(1, 0, 1)?.flatten_all()?.to_vec1::<f32>()?;
+                for (token, position) in encoder.prefix.iter_mut().zip(class) {
+                    *token += position;
+                }
+                Some(table)
+            }
+            Positions::Rotary { .. } => None,
+        };
+        let head = match "head.proj.weight" {
+            name if tensors.has(name) => Some(tensors.f32(name)?.t()?.contiguous()?),
+            _ => None,
+        };
         Ok(Self {
             encoder,
             spec,
-            dtype: model.dtype(),
+            dtype,
+            positions,
             table,
-            resampling: config.positions,
-            positions: RwLock::default(),
+            places: RwLock::default(),
+            head,
             workspaces: workspace::Pool::default(),
             pool,
         })
@@ -196,41 +276,59 @@ impl CpuEngine {
         self.encoder.bytes()
     }
 
-    /// Positions of the patches of a grid, `(patches, dim)`.
-    fn positions(&self, grid: (usize, usize)) -> Result<Arc<Vec<f32>>> {
-        if let Some(kept) = self.positions.read().ok().and_then(|p| p.get(&grid).cloned()) {
+    /// Where the patches of a grid are.
+    fn place(&self, grid: (usize, usize)) -> Result<Arc<Place>> {
+        if let Some(kept) = self.places.read().ok().and_then(|p| p.get(&grid).cloned()) {
             return Ok(kept);
         }
-        let table = resample_positions(&self.table, grid, self.resampling)?;
-        let patches = table.narrow(1, 1, grid.0 * grid.1)?.flatten_all()?.to_vec1::<f32>()?;
-        let patches = Arc::new(patches);
-        if let Ok(mut kept) = self.positions.write() {
+        let values = |t: Tensor| -> Result<Vec<f32>> { Ok(t.flatten_all()?.to_vec1::<f32>()?) };
+        let place = Arc::new(match (self.positions, &self.table) {
+            (Positions::Table(how), Some(table)) => {
+                let table = resample_positions(table, grid, how)?;
+                Place::Added(values(table.narrow(1, 1, grid.0 * grid.1)?)?)
+            }
+            (Positions::Table(_), None) => return refuse("tensors", &"no `pos_embed`", "a table of positions"),
+            (Positions::Rotary { theta }, _) => {
+                let head = self.encoder.dim / self.encoder.heads;
+                let rotary = Rotary::axial(grid, 0, head, theta, &Device::Cpu)?;
+                // The second half of the channels repeats the angles of the first.
+                let (cos, sin) = rotary.tables();
+                Place::Turned { cos: values(cos.narrow(1, 0, head / 2)?)?, sin: values(sin.narrow(1, 0, head / 2)?)? }
+            }
+        });
+        if let Ok(mut kept) = self.places.write() {
             if kept.len() >= KEPT_GRIDS {
                 kept.clear();
             }
-            kept.insert(grid, Arc::clone(&patches));
+            kept.insert(grid, Arc::clone(&place));
         }
-        Ok(patches)
+        Ok(place)
     }
 
-    /// The grid of patches of `pixels`.
-    fn grid(&self, pixels: &Tensor) -> Result<(usize, usize)> {
-        let wrong =
-            || Error::Shape { what: "pixels", expected: "(b, 3, h, w) with b > 0".into(), got: pixels.dims().to_vec() };
-        let (b, c, height, width) = pixels.dims4().map_err(|_| wrong())?;
-        if b == 0 || c != self.encoder.channels {
-            return Err(wrong());
+    /// Takes the tokens of one block apart: `(b, dim)` of class tokens alone, else `(b, 1 + r + n, dim)`.
+    fn layer(
+        &self,
+        data: Vec<f32>,
+        wanted: Wanted,
+        grid: (usize, usize),
+        request: &Request,
+        last: bool,
+    ) -> Result<LayerTokens> {
+        let (dim, prefix) = (self.encoder.dim, self.encoder.prefix_tokens());
+        let tokens = if wanted == Wanted::Class { 1 } else { prefix + grid.0 * grid.1 };
+        let images = data.len() / (tokens * dim);
+        let all = Tensor::from_vec(data, (images, tokens, dim), &Device::Cpu)?;
+        let mut layer = tokens::split(&all, prefix - 1, grid, request)?;
+        if let Some(head) = self.head.as_ref().filter(|_| last && request.norm == FinalNorm::Applied) {
+            layer.cls = layer.cls.matmul(head)?;
         }
-        let patch = self.encoder.patch;
-        if height == 0 || width == 0 || height % patch != 0 || width % patch != 0 {
-            return Err(Error::InputSize { height, width, patch });
-        }
-        Ok((height / patch, width / patch))
-    }
-
-    /// `(b, 1 + r + n, dim)` or, of the class token alone, `(b, dim)`, in the precision of the weights.
-    fn tokens(&self, data: Vec<f32>, shape: &[usize]) -> Result<Tensor> {
-        Ok(Tensor::from_vec(data, shape, &Device::Cpu)?.to_dtype(self.dtype)?)
+        let rounded = |t: Tensor| t.to_dtype(self.dtype);
+        Ok(LayerTokens {
+            cls: rounded(layer.cls)?,
+            registers: layer.registers.map(rounded).transpose()?,
+            patches: layer.patches.map(rounded).transpose()?,
+            grid,
+        })
     }
 }
 
@@ -241,19 +339,19 @@ impl Backbone for CpuEngine {
 
     /// As for every encoder; [`Mode::Inference`] only.
     fn forward(&self, pixels: &Tensor, request: &Request) -> Result<Features> {
+        self.spec.check(request)?;
         let depth = self.spec.depth;
         if request.mode != Mode::Inference {
             return Err(Error::Request { reason: "the CPU engine carries no gradients".into(), depth });
         }
         let layers = request.layers.resolve(depth)?;
-        let grid = self.grid(pixels)?;
-        let positions = self.positions(grid)?;
-        let (images, dim) = (pixels.dim(0)?, self.spec.embed_dim);
-        let (prefix, patches) = (self.encoder.prefix_tokens(), grid.0 * grid.1);
-        let with_registers = request.registers && prefix > 1;
+        let grid = grid_of(pixels, self.encoder.patch)?;
+        let place = self.place(grid)?;
+        let with_registers = request.registers && self.encoder.prefix_tokens() > 1;
         let wanted = if request.patches == Patches::None && !with_registers { Wanted::Class } else { Wanted::Tokens };
         let normalised = request.norm == FinalNorm::Applied;
 
+        let images = pixels.dim(0)?;
         let pixels = pixels.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.contiguous()?;
         let results = {
             let (storage, layout) = pixels.storage_and_layout();
@@ -265,36 +363,14 @@ impl Backbone for CpuEngine {
             let mut workspace = self.workspaces.take();
             let results = on(self.pool.as_ref(), || {
                 let pixels = Pixels { data, images, grid };
-                self.encoder.forward(pixels, &positions, &layers, wanted, normalised, &mut workspace)
+                self.encoder.forward(pixels, &place, &layers, wanted, normalised, &mut workspace)
             });
             self.workspaces.give(workspace);
             results
         };
-
-        let mut out = Vec::with_capacity(results.len());
-        for data in results {
-            if wanted == Wanted::Class {
-                let cls = self.tokens(data, &[images, dim])?;
-                out.push(LayerTokens { cls, registers: None, patches: None, grid });
-                continue;
-            }
-            let all = self.tokens(data, &[images, prefix + patches, dim])?;
-            let maps = |t: Tensor| -> Result<Tensor> {
-                Ok(t.transpose(1, 2)?.contiguous()?.reshape((images, dim, grid.0, grid.1))?)
-            };
-            let patch_tokens = || -> Result<Tensor> { Ok(all.narrow(1, prefix, patches)?.contiguous()?) };
-            out.push(LayerTokens {
-                cls: all.narrow(1, 0, 1)?.squeeze(1)?.contiguous()?,
-                registers: with_registers.then(|| all.narrow(1, 1, prefix - 1)?.contiguous()).transpose()?,
-                patches: match request.patches {
-                    Patches::None => None,
-                    Patches::Tokens => Some(patch_tokens()?),
-                    Patches::Grid => Some(maps(patch_tokens()?)?),
-                },
-                grid,
-            });
-        }
-        Ok(Features { layers: out })
+        let results = layers.iter().zip(results);
+        let layers = results.map(|(i, data)| self.layer(data, wanted, grid, request, i + 1 == depth));
+        Ok(Features { layers: layers.collect::<Result<_>>()? })
     }
 }
 
@@ -307,18 +383,11 @@ fn on<R: Send>(pool: Option<&rayon::ThreadPool>, work: impl FnOnce() -> R + Send
     }
 }
 
-fn architecture(config: &Dinov2Config, fold: Option<(Vec<f32>, Vec<f32>)>) -> Architecture {
-    Architecture {
-        dim: config.embed_dim,
-        depth: config.depth,
-        heads: config.heads,
-        patch: config.patch,
-        channels: 3,
-        registers: config.registers,
-        hidden: config.hidden,
-        gated: config.feed_forward == FeedForward::SwiGlu,
-        eps: config.eps as f32,
-        fold,
+fn activation(feed_forward: FeedForward, activation: Activation) -> Epilogue {
+    match (feed_forward, activation) {
+        (FeedForward::SwiGlu, _) => Epilogue::SwiGlu,
+        (FeedForward::Mlp, Activation::Gelu) => Epilogue::BiasGelu,
+        (FeedForward::Mlp, Activation::QuickGelu) => Epilogue::BiasQuickGelu,
     }
 }
 
@@ -326,20 +395,13 @@ fn architecture(config: &Dinov2Config, fold: Option<(Vec<f32>, Vec<f32>)>) -> Ar
 struct NamedTensors(BTreeMap<String, Tensor>);
 
 impl NamedTensors {
-    fn tensor(&self, name: &str) -> Result<&Tensor> {
-        self.0.get(name).ok_or_else(|| Error::Architecture {
-            field: "tensors",
-            value: format!("`{name}` missing"),
-            expected: "the shapes of the configuration",
-        })
-    }
-
-    /// Replaces weights that have an adapter by their sum.
-    fn merge_adapters(&mut self, model: &Dinov2) -> Result<()> {
-        if !self.0.keys().any(|name| name.ends_with("lora_a")) {
-            return Ok(());
+    /// Those of `model`, with the sum of weight and adapter where a block has one.
+    fn merged(model: &dyn Trainable, blocks: &[Block]) -> Result<Self> {
+        let mut tensors = model.tensors();
+        if !tensors.keys().any(|name| name.ends_with("lora_a")) {
+            return Ok(Self(tensors));
         }
-        for (i, block) in model.blocks().iter().enumerate() {
+        for (i, block) in blocks.iter().enumerate() {
             let mut block = block.clone();
             let feed_forward = match &mut block.mlp {
                 FeedForwardNet::Mlp(net) => [&mut net.fc1, &mut net.fc2],
@@ -349,10 +411,21 @@ impl NamedTensors {
                 linear.merge_adapter()?;
             }
             block.visit(&format!("blocks.{i}"), &mut |name, tensor| {
-                self.0.insert(name.to_owned(), tensor.clone());
+                tensors.insert(name.to_owned(), tensor.clone());
             });
         }
-        Ok(())
+        Ok(Self(tensors))
+    }
+
+    fn tensor(&self, name: &str) -> Result<&Tensor> {
+        match self.0.get(name) {
+            Some(tensor) => Ok(tensor),
+            None => refuse("tensors", &format!("`{name}` missing"), "the shapes of the configuration"),
+        }
+    }
+
+    fn f32(&self, name: &str) -> Result<Tensor> {
+        Ok(self.tensor(name)?.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.detach())
     }
 }
 
@@ -363,10 +436,9 @@ impl Tensors for NamedTensors {
         let tensor = self.tensor(name)?;
         if tensor.elem_count() != shape.iter().product::<usize>() {
             let value = format!("{:?} for `{name}` of {shape:?}", tensor.dims());
-            return Err(Error::Architecture { field: "tensors", value, expected: "the shapes of the configuration" });
+            return refuse("tensors", &value, "the shapes of the configuration");
         }
-        let tensor = tensor.to_device(&Device::Cpu)?.to_dtype(DType::F32)?;
-        Ok(tensor.flatten_all()?.to_vec1::<f32>()?.into())
+        Ok(self.f32(name)?.flatten_all()?.to_vec1::<f32>()?.into())
     }
 
     fn has(&self, name: &str) -> bool {

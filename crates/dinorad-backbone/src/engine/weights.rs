@@ -21,8 +21,10 @@ pub(crate) struct Architecture {
     pub(crate) registers: usize,
     /// Width of the hidden layer (after the gate, for SwiGLU).
     pub(crate) hidden: usize,
-    /// SwiGLU in place of the MLP.
-    pub(crate) gated: bool,
+    /// What the feed-forward part does with its hidden layer; SwiGLU has gates in it.
+    pub(crate) activation: Epilogue,
+    /// Whether tokens are normalised before the first block.
+    pub(crate) pre_norm: bool,
     pub(crate) eps: f32,
     /// Mean and standard deviation of each channel, to take pixels in 0..1 instead of normalised
     /// ones.
@@ -53,6 +55,7 @@ pub(crate) fn pack<M: Matrix, T: Tensors>(
     }
     let patch_embed = patch_embed(kernels, a, tensors)?;
     let blocks = (0..a.depth).into_par_iter().map(|i| block(kernels, a, tensors, i)).collect::<Result<_, _>>()?;
+    let norm_pre = a.pre_norm.then(|| norm(a, tensors, "norm_pre")).transpose()?;
     let norm = norm(a, tensors, "norm")?;
     Ok(Encoder {
         kernels,
@@ -62,8 +65,10 @@ pub(crate) fn pack<M: Matrix, T: Tensors>(
         channels: a.channels,
         prefix,
         patch_embed,
+        norm_pre,
         blocks,
         norm,
+        raw_class: false,
     })
 }
 
@@ -127,12 +132,12 @@ fn block<M: Matrix, T: Tensors>(
     let qkv = Linear::get(tensors, &name("attn.qkv"), dim, 3 * dim)?.pack(kernels, 3 * dim, Some(&scale), None);
     let proj = Linear::get(tensors, &name("attn.proj"), dim, dim)?.pack(kernels, dim, ls1.as_deref(), None);
 
-    let (ffn_in, out, activation) = if a.gated {
+    let (ffn_in, out) = if a.activation == Epilogue::SwiGlu {
         let joint = Linear::get(tensors, &name("mlp.w12"), dim, 2 * hidden)?;
-        (joint.pack(kernels, hidden, None, Some(hidden)), "mlp.w3", Epilogue::SwiGlu)
+        (joint.pack(kernels, hidden, None, Some(hidden)), "mlp.w3")
     } else {
         let first = Linear::get(tensors, &name("mlp.fc1"), dim, hidden)?;
-        (first.pack(kernels, hidden, None, None), "mlp.fc2", Epilogue::BiasGelu)
+        (first.pack(kernels, hidden, None, None), "mlp.fc2")
     };
     let out = Linear::get(tensors, &name(out), hidden, dim)?;
     let ffn_out = (0..hidden)
@@ -148,7 +153,7 @@ fn block<M: Matrix, T: Tensors>(
         proj,
         norm2: norm(a, tensors, &name("norm2"))?,
         ffn_in,
-        activation,
+        activation: a.activation,
         ffn_out,
     })
 }
@@ -159,7 +164,10 @@ fn patch_embed<M: Matrix, T: Tensors>(kernels: &Kernels, a: &Architecture, tenso
     let (dim, side, channels) = (a.dim, a.patch, a.channels);
     let inputs = channels * side * side;
     let mut weight = tensors.get("patch_embed.proj.weight", &[dim, channels, side, side])?;
-    let mut bias = tensors.get("patch_embed.proj.bias", &[dim])?;
+    let mut bias: Cow<'_, [f32]> = match "patch_embed.proj.bias" {
+        name if tensors.has(name) => tensors.get(name, &[dim])?,
+        _ => vec![0.0; dim].into(),
+    };
     if let Some((mean, std)) = &a.fold {
         let (weight, bias) = (weight.to_mut(), bias.to_mut());
         for (row, b) in weight.chunks_exact_mut(inputs).zip(bias.iter_mut()) {

@@ -111,11 +111,6 @@ pub(crate) fn load(family: Family, checkpoint: &Checkpoint, options: &LoadOption
     Ok((Vit::from_tensors(&plan.config, spec?, tensors)?, report))
 }
 
-/// Through another implementation where there is one for inference.
-pub(crate) fn for_inference(encoder: Vit) -> Result<Box<dyn Backbone>> {
-    Ok(if CandleClip::fits(&encoder) { Box::new(CandleClip::new(encoder)?) } else { Box::new(encoder) })
-}
-
 /// An encoder of the registry with random weights.
 pub(crate) fn untrained(encoder: &Encoder, seed: u64, options: &LoadOptions) -> Result<Vit> {
     let mut config = VitConfig::of(encoder)?;
@@ -201,6 +196,31 @@ impl Vit {
         &mut self.blocks
     }
 
+    /// The blocks.
+    pub fn blocks(&self) -> &[Block] {
+        &self.blocks
+    }
+
+    /// The same encoder for inference through candle-transformers, where that computes the same
+    /// (CLIP's image side with quick GELU, in f32), else the encoder itself.
+    ///
+    /// This is what [`load`](crate::load) gives on a GPU; on the CPU it gives the faster
+    /// [`CpuEngine`](crate::engine::CpuEngine).
+    ///
+    /// # Errors
+    /// If a tensor operation fails.
+    pub fn through_candle(self) -> Result<Box<dyn Backbone>> {
+        Ok(if CandleClip::fits(&self) { Box::new(CandleClip::new(self)?) } else { Box::new(self) })
+    }
+
+    /// What the norm of the study's wrapper adds to the variance, if the encoder is wrapped: then
+    /// patch tokens get that norm in place of the model's own, and class tokens none.
+    pub(crate) fn study_norm_eps(&self) -> Option<f64> {
+        let wrapped =
+            self.spec.protocol == Protocol::Paper && self.config.family != Family::Dinov3 && self.head.is_none();
+        wrapped.then_some(STUDY_EPS)
+    }
+
     /// The tokens that enter the first block: class, registers, patches, `(b, 1 + r + n, dim)`.
     ///
     /// `masks` is `(b, n)`; patches with a value other than 0 are replaced by the mask token, which
@@ -278,11 +298,9 @@ impl Vit {
         let (r, mode) = (self.config.registers, request.mode);
         // Without patch tokens only the prefix needs the norm.
         let x = if request.patches == Patches::None { x.narrow(1, 0, 1 + r)? } else { x.clone() };
-        let wrapped =
-            self.spec.protocol == Protocol::Paper && self.config.family != Family::Dinov3 && self.head.is_none();
         let mut layer = match request.norm {
             FinalNorm::Raw => return tokens::split(&x, r, grid, request),
-            FinalNorm::Applied if wrapped => {
+            FinalNorm::Applied if self.study_norm_eps().is_some() => {
                 let mut layer = tokens::split(&self.study_norm.forward(&x, mode)?, r, grid, request)?;
                 layer.cls = x.narrow(1, 0, 1)?.squeeze(1)?.contiguous()?;
                 layer

@@ -49,8 +49,15 @@ fn check(what: &str, got: &[f32], stride: usize, want: &[f64], width: usize, tol
     }
 }
 
-const EPILOGUES: [Epilogue; 6] =
-    [Epilogue::Store, Epilogue::Accumulate, Epilogue::Bias, Epilogue::BiasGelu, Epilogue::Residual, Epilogue::SwiGlu];
+const EPILOGUES: [Epilogue; 7] = [
+    Epilogue::Store,
+    Epilogue::Accumulate,
+    Epilogue::Bias,
+    Epilogue::BiasGelu,
+    Epilogue::BiasQuickGelu,
+    Epilogue::Residual,
+    Epilogue::SwiGlu,
+];
 
 fn multiply_case(rows: usize, k: usize, n: usize, gap: usize, epilogue: Epilogue, seed: u64) {
     let gated = epilogue == Epilogue::SwiGlu;
@@ -205,12 +212,12 @@ fn attention_where_all_scores_are_very_negative() {
 }
 
 #[test]
-fn gelu_and_silu_over_their_range() {
+fn activations_over_their_range() {
     let n = 4001;
     let x: Vec<f32> = (0..n).map(|i| (i as f32 - 2000.0) / 100.0).collect();
     let one = [1.0f32];
     for kernels in available() {
-        for epilogue in [Epilogue::BiasGelu, Epilogue::SwiGlu] {
+        for epilogue in [Epilogue::BiasGelu, Epilogue::BiasQuickGelu, Epilogue::SwiGlu] {
             // one column times one: the epilogue alone; the value of a gate is its bias, 1
             let gated = epilogue == Epilogue::SwiGlu;
             let weight: &[f32] = if gated { &[1.0, 0.0] } else { &one };
@@ -230,7 +237,11 @@ fn gelu_and_silu_over_their_range() {
             multiply(kernels, n, from, &panels, 0..1, to, epilogue);
             for (x, got) in x.iter().zip(&out) {
                 let x = f64::from(*x);
-                let want = if gated { reference::silu(x) } else { reference::gelu(x) };
+                let want = match epilogue {
+                    Epilogue::BiasGelu => reference::gelu(x),
+                    Epilogue::BiasQuickGelu => reference::swish(x, 1.702),
+                    _ => reference::swish(x, 1.0),
+                };
                 let error = (f64::from(*got) - want).abs();
                 assert!(error < 1e-6 + 1e-6 * x.abs(), "{} {epilogue:?}({x}): {got}, {want}", kernels.set().name());
             }

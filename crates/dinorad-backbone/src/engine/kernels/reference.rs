@@ -26,8 +26,8 @@ pub(super) fn gelu(x: f64) -> f64 {
     0.5 * x * (1.0 + erf(x / std::f64::consts::SQRT_2))
 }
 
-pub(super) fn silu(x: f64) -> f64 {
-    x / (1.0 + (-x).exp())
+pub(super) fn swish(x: f64, slope: f64) -> f64 {
+    x / (1.0 + (-slope * x).exp())
 }
 
 /// `epilogue(input · weightᵀ)` added to or written over `before`, dense `(rows, outputs)`.
@@ -49,9 +49,10 @@ pub(super) fn multiply(rows: usize, input: &[f32], dense: &Dense<'_>, before: &[
                 Epilogue::Accumulate => old + product(i, row, false),
                 Epilogue::Bias => product(i, row, true),
                 Epilogue::BiasGelu => gelu(product(i, row, true)),
+                Epilogue::BiasQuickGelu => swish(product(i, row, true), 1.702),
                 Epilogue::Residual => old + product(i, row, true),
                 Epilogue::SwiGlu => {
-                    silu(product(i, row, true)) * product(i, dense.values.unwrap_or_default() + j, true)
+                    swish(product(i, row, true), 1.0) * product(i, dense.values.unwrap_or_default() + j, true)
                 }
             });
         }

@@ -13,6 +13,8 @@ pub(crate) enum Epilogue {
     Bias,
     /// `c = gelu(a·b + bias)`
     BiasGelu,
+    /// `c = x · sigmoid(1.702 x)` of `x = a·b + bias`
+    BiasQuickGelu,
     /// `c += a·b + bias`
     Residual,
     /// Two registers a row, gate and value: `c = silu(gate) * value`, half as wide as `a·b`.
@@ -65,7 +67,7 @@ pub(super) unsafe fn tile<S: Simd, const MR: usize, const NV: usize>(t: &Tile) {
         }
         if t.epilogue == Epilogue::SwiGlu {
             for (i, acc) in acc.iter().enumerate() {
-                let gate = math::silu::<S>(S::add(acc[0], S::load(t.bias)));
+                let gate = math::swish::<S>(S::add(acc[0], S::load(t.bias)), 1.0);
                 let value = S::add(acc[NV - 1], S::load(t.bias.add((NV - 1) * S::LANES)));
                 put::<S>(t.c.add(i * t.ldc), S::mul(gate, value), t.columns);
             }
@@ -88,6 +90,7 @@ pub(super) unsafe fn tile<S: Simd, const MR: usize, const NV: usize>(t: &Tile) {
                     Epilogue::Store => sum,
                     Epilogue::Bias => S::add(sum, bias),
                     Epilogue::BiasGelu => math::gelu::<S>(S::add(sum, bias)),
+                    Epilogue::BiasQuickGelu => math::swish::<S>(S::add(sum, bias), 1.702),
                     Epilogue::Accumulate => S::add(get::<S>(to, left), sum),
                     Epilogue::Residual | Epilogue::SwiGlu => S::add(get::<S>(to, left), S::add(sum, bias)),
                 };
