@@ -12,6 +12,33 @@ pub(crate) fn refuse<T>(field: &'static str, value: &dyn ToString, expected: &'s
     Err(Error::Architecture { field, value: value.to_string(), expected })
 }
 
+/// The sizes that every vision transformer has.
+pub(crate) struct Transformer {
+    pub(crate) embed_dim: usize,
+    pub(crate) depth: usize,
+    pub(crate) heads: usize,
+    pub(crate) patch: usize,
+    pub(crate) grid: usize,
+    pub(crate) hidden: usize,
+    pub(crate) eps: f64,
+}
+
+impl Transformer {
+    pub(crate) fn check(&self) -> Result<()> {
+        check_sizes(&[
+            ("embed_dim", self.embed_dim, 1 << 16),
+            ("depth", self.depth, 1 << 10),
+            ("patch", self.patch, 1 << 10),
+            ("grid", self.grid, 1 << 10),
+            ("hidden", self.hidden, 1 << 20),
+        ])?;
+        if self.heads == 0 || !self.embed_dim.is_multiple_of(self.heads) {
+            return refuse("heads", &self.heads, "a divisor of embed_dim");
+        }
+        if self.eps.is_finite() && self.eps > 0.0 { Ok(()) } else { refuse("eps", &self.eps, "a positive number") }
+    }
+}
+
 /// Names, values and largest values of sizes that must be there.
 pub(crate) fn check_sizes(sizes: &[(&'static str, usize, usize)]) -> Result<()> {
     match sizes.iter().find(|(_, value, limit)| *value == 0 || value > limit) {
@@ -23,19 +50,6 @@ pub(crate) fn check_sizes(sizes: &[(&'static str, usize, usize)]) -> Result<()> 
 /// A size that may be zero.
 pub(crate) fn check_most(field: &'static str, value: usize, limit: usize) -> Result<()> {
     if value > limit { refuse(field, &value, "a number within reason") } else { Ok(()) }
-}
-
-/// Heads that share the width evenly.
-pub(crate) fn check_heads(heads: usize, embed_dim: usize) -> Result<()> {
-    if heads == 0 || !embed_dim.is_multiple_of(heads) {
-        return refuse("heads", &heads, "a divisor of embed_dim");
-    }
-    Ok(())
-}
-
-/// A variance that a norm can add.
-pub(crate) fn check_eps(eps: f64) -> Result<()> {
-    if eps.is_finite() && eps > 0.0 { Ok(()) } else { refuse("eps", &eps, "a positive number") }
 }
 
 /// The architecture as text that never changes for the same architecture: part of a digest.

@@ -104,7 +104,7 @@ fn boxed<B: Backbone + 'static>((encoder, report): (B, LoadReport)) -> Result<(B
 /// Packs an encoder where there is a faster one for inference.
 fn for_inference(encoder: Dinov2, options: &LoadOptions) -> Result<Box<dyn Backbone>> {
     Ok(match &options.device {
-        Device::Cpu => Box::new(CpuEngine::new(&encoder, &EngineOptions::default())?),
+        Device::Cpu => Box::new(CpuEngine::in_place_of(encoder, &EngineOptions::default())?),
         _ => Box::new(encoder),
     })
 }
@@ -112,7 +112,7 @@ fn for_inference(encoder: Dinov2, options: &LoadOptions) -> Result<Box<dyn Backb
 /// The same for a vision transformer of another family.
 fn vit_for_inference(encoder: Vit, options: &LoadOptions) -> Result<Box<dyn Backbone>> {
     match &options.device {
-        Device::Cpu => Ok(Box::new(CpuEngine::of_vit(&encoder, &EngineOptions::default())?)),
+        Device::Cpu => Ok(Box::new(CpuEngine::in_place_of(encoder, &EngineOptions::default())?)),
         _ => encoder.through_candle(),
     }
 }

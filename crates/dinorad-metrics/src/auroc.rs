@@ -1,8 +1,11 @@
 //! Area under the ROC curve.
 
-use ndarray::{ArrayView1, ArrayView2, Axis};
+use ndarray::{ArrayView1, ArrayView2};
 
-use crate::{Convention, Label, PerClass, RankedScores, Result, Score, input};
+use crate::{
+    Convention, Label, PerClass, RankedScores, Result, Score, input,
+    ranked::{each_class, each_label},
+};
 
 /// Area under the ROC curve: the chance that a positive scores above a negative, ties counted half.
 ///
@@ -41,14 +44,7 @@ pub fn multiclass_auroc<S: Score, L: Label>(
     targets: ArrayView1<'_, L>,
     convention: Convention,
 ) -> Result<PerClass> {
-    let (scores, targets) = input::multiclass(scores, targets)?;
-    let scores = input::softmax_unless_unit(scores);
-    let class = |c: usize| {
-        let positive: Vec<bool> = targets.iter().map(|t| *t == c).collect();
-        Ok(RankedScores::from_parts(&scores.column(c).to_vec(), &positive)?.auroc())
-    };
-    let values = (0..scores.ncols()).map(class).collect::<Result<_>>()?;
-    Ok(under(values, convention))
+    Ok(under(each_class(scores, targets, RankedScores::auroc)?, convention))
 }
 
 /// AUROC of each label by itself. `scores` and `targets` are `(n, labels)`.
@@ -60,12 +56,7 @@ pub fn multilabel_auroc<S: Score, L: Label>(
     targets: ArrayView2<'_, L>,
     convention: Convention,
 ) -> Result<PerClass> {
-    let (scores, targets) = input::multilabel(scores, targets)?;
-    let label = |(s, t): (ArrayView1<'_, f64>, ArrayView1<'_, bool>)| {
-        Ok(RankedScores::from_parts(&s.to_vec(), &t.to_vec())?.auroc())
-    };
-    let values = scores.axis_iter(Axis(1)).zip(targets.axis_iter(Axis(1))).map(label).collect::<Result<_>>()?;
-    Ok(under(values, convention))
+    Ok(under(each_label(scores, targets, RankedScores::auroc)?, convention))
 }
 
 /// AUROC of all labels pooled (micro average): every entry of `(n, labels)` is one case.

@@ -1,8 +1,11 @@
 //! Average precision.
 
-use ndarray::{ArrayView1, ArrayView2, Axis};
+use ndarray::{ArrayView1, ArrayView2};
 
-use crate::{Convention, Label, PerClass, RankedScores, Result, Score, input};
+use crate::{
+    Convention, Label, PerClass, RankedScores, Result, Score,
+    ranked::{each_class, each_label},
+};
 
 /// Average precision: the sum over thresholds of the gain in recall times the precision there,
 /// without interpolation.
@@ -39,13 +42,7 @@ pub fn multiclass_average_precision<S: Score, L: Label>(
     targets: ArrayView1<'_, L>,
     convention: Convention,
 ) -> Result<PerClass> {
-    let (scores, targets) = input::multiclass(scores, targets)?;
-    let scores = input::softmax_unless_unit(scores);
-    let class = |c: usize| {
-        let positive: Vec<bool> = targets.iter().map(|t| *t == c).collect();
-        Ok(RankedScores::from_parts(&scores.column(c).to_vec(), &positive)?.average_precision())
-    };
-    Ok(PerClass::left_out((0..scores.ncols()).map(class).collect::<Result<_>>()?, convention))
+    Ok(PerClass::left_out(each_class(scores, targets, RankedScores::average_precision)?, convention))
 }
 
 /// Average precision of each label by itself. `scores` and `targets` are `(n, labels)`.
@@ -57,10 +54,5 @@ pub fn multilabel_average_precision<S: Score, L: Label>(
     targets: ArrayView2<'_, L>,
     convention: Convention,
 ) -> Result<PerClass> {
-    let (scores, targets) = input::multilabel(scores, targets)?;
-    let label = |(s, t): (ArrayView1<'_, f64>, ArrayView1<'_, bool>)| {
-        Ok(RankedScores::from_parts(&s.to_vec(), &t.to_vec())?.average_precision())
-    };
-    let values = scores.axis_iter(Axis(1)).zip(targets.axis_iter(Axis(1))).map(label).collect::<Result<_>>()?;
-    Ok(PerClass::left_out(values, convention))
+    Ok(PerClass::left_out(each_label(scores, targets, RankedScores::average_precision)?, convention))
 }

@@ -1,6 +1,6 @@
 //! Scores sorted once, to be judged many times under different case weights.
 
-use ndarray::ArrayView1;
+use ndarray::{ArrayView1, ArrayView2, Axis};
 
 use crate::{Error, Label, Result, Score, input};
 
@@ -175,4 +175,32 @@ fn precision_sum(accepted: &[Accepted]) -> Option<f64> {
         }
     }
     (total > 0).then(|| sum / total as f64)
+}
+/// A score of each class against the rest, `None` where it is not defined; `scores` is `(n, classes)`,
+/// `targets` `(n,)` class indices.
+pub(crate) fn each_class<S: Score, L: Label>(
+    scores: ArrayView2<'_, S>,
+    targets: ArrayView1<'_, L>,
+    score: impl Fn(&RankedScores) -> Option<f64>,
+) -> Result<Vec<Option<f64>>> {
+    let (scores, targets) = input::multiclass(scores, targets)?;
+    let scores = input::softmax_unless_unit(scores);
+    let class = |c: usize| {
+        let positive: Vec<bool> = targets.iter().map(|t| *t == c).collect();
+        Ok(score(&RankedScores::from_parts(&scores.column(c).to_vec(), &positive)?))
+    };
+    (0..scores.ncols()).map(class).collect()
+}
+
+/// The same of each label; `scores` and `targets` are `(n, labels)`.
+pub(crate) fn each_label<S: Score, L: Label>(
+    scores: ArrayView2<'_, S>,
+    targets: ArrayView2<'_, L>,
+    score: impl Fn(&RankedScores) -> Option<f64>,
+) -> Result<Vec<Option<f64>>> {
+    let (scores, targets) = input::multilabel(scores, targets)?;
+    let label = |(s, t): (ArrayView1<'_, f64>, ArrayView1<'_, bool>)| {
+        Ok(score(&RankedScores::from_parts(&s.to_vec(), &t.to_vec())?))
+    };
+    scores.axis_iter(Axis(1)).zip(targets.axis_iter(Axis(1))).map(label).collect()
 }

@@ -59,6 +59,16 @@ pub struct SurfaceSummary {
     pub convention: Convention,
 }
 
+/// Masks of one shape that is not empty, with a spacing for each axis.
+fn check_pair(prediction: &[usize], target: &[usize], spacing: &[f64]) -> Result<()> {
+    if prediction != target {
+        let (expected, got) = (target.to_vec(), prediction.to_vec());
+        return Err(Error::Shape { what: "prediction", expected, got });
+    }
+    check_spacing(spacing, prediction.len())?;
+    if prediction.contains(&0) { Err(Error::Empty { what: "prediction" }) } else { Ok(()) }
+}
+
 impl SurfaceDistances {
     /// Measures two masks of the same shape; `spacing` has one entry per axis, in mm.
     ///
@@ -72,14 +82,7 @@ impl SurfaceDistances {
         target: ArrayView<'_, bool, D>,
         spacing: &[f64],
     ) -> Result<Self> {
-        if prediction.shape() != target.shape() {
-            let (expected, got) = (target.shape().to_vec(), prediction.shape().to_vec());
-            return Err(Error::Shape { what: "prediction", expected, got });
-        }
-        check_spacing(spacing, prediction.ndim())?;
-        if prediction.is_empty() {
-            return Err(Error::Empty { what: "prediction" });
-        }
+        check_pair(prediction.shape(), target.shape(), spacing)?;
         let shape = prediction.shape().to_vec();
         let a: Vec<bool> = prediction.iter().copied().collect();
         let b: Vec<bool> = target.iter().copied().collect();
@@ -96,14 +99,7 @@ impl SurfaceDistances {
         class: usize,
         spacing: &[f64],
     ) -> Result<Self> {
-        if prediction.shape() != target.shape() {
-            let (expected, got) = (target.shape().to_vec(), prediction.shape().to_vec());
-            return Err(Error::Shape { what: "prediction", expected, got });
-        }
-        check_spacing(spacing, prediction.ndim())?;
-        if prediction.is_empty() {
-            return Err(Error::Empty { what: "prediction" });
-        }
+        check_pair(prediction.shape(), target.shape(), spacing)?;
         let shape = prediction.shape().to_vec();
         fn is<L: Label>(class: usize) -> impl Fn((usize, &L)) -> Result<bool> {
             move |(i, l)| Ok(input::index_below(i, *l, usize::MAX)? == class)

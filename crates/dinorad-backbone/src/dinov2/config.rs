@@ -2,7 +2,7 @@
 
 use crate::{
     PositionResampling, Result,
-    architecture::{self, check_eps, check_heads, check_most, check_sizes, refuse},
+    architecture::{self, Transformer, check_most, refuse},
 };
 
 /// The feed-forward network of a block.
@@ -159,16 +159,9 @@ impl Dinov2Config {
     /// [`Error::Architecture`] for a size of zero or beyond reason, heads that do not divide the
     /// width, or a resampling that is not bicubic.
     pub fn check(&self) -> Result<()> {
-        check_sizes(&[
-            ("embed_dim", self.embed_dim, 1 << 16),
-            ("depth", self.depth, 1 << 10),
-            ("patch", self.patch, 1 << 10),
-            ("grid", self.grid, 1 << 10),
-            ("hidden", self.hidden, 1 << 20),
-        ])?;
+        let &Self { embed_dim, depth, heads, patch, grid, hidden, eps, .. } = self;
+        Transformer { embed_dim, depth, heads, patch, grid, hidden, eps }.check()?;
         check_most("registers", self.registers, 1 << 10)?;
-        check_heads(self.heads, self.embed_dim)?;
-        check_eps(self.eps)?;
         if !self.layer_scale_init.is_finite() {
             return refuse("layer_scale_init", &self.layer_scale_init, "a number");
         }

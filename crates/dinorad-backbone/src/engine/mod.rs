@@ -21,7 +21,7 @@ mod workspace;
 use std::{
     borrow::Cow,
     collections::{BTreeMap, HashMap},
-    sync::{Arc, RwLock},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
 };
 
 use candle::{CpuStorage, DType, Device, Storage, Tensor};
@@ -36,7 +36,7 @@ use self::{
 use crate::{
     Backbone, BackboneSpec, Block, Dinov2, Error, Features, FeedForward, FeedForwardNet, FinalNorm, LayerTokens,
     Patches, Positions, Request, Result, Vit,
-    architecture::refuse,
+    architecture::{self, refuse},
     dinov2::tokens::{self, grid_of},
     resample_positions,
 };
@@ -130,12 +130,16 @@ pub struct CpuEngine {
 }
 
 /// An encoder as it comes to be packed.
-struct Model {
+pub(crate) struct Model {
     spec: BackboneSpec,
     dtype: DType,
     architecture: Architecture,
     positions: Positions,
+    /// What the study's norm adds to the variance, if that stands in place of the encoder's own.
+    wrapper: Option<f64>,
     tensors: NamedTensors,
+    /// Blocks with adapters, by their index.
+    adapted: Vec<(usize, Block)>,
 }
 
 impl std::fmt::Debug for CpuEngine {
@@ -148,6 +152,60 @@ impl std::fmt::Debug for CpuEngine {
     }
 }
 
+impl From<&Dinov2> for Model {
+    fn from(encoder: &Dinov2) -> Self {
+        let config = encoder.config();
+        Model {
+            spec: encoder.spec().clone(),
+            dtype: encoder.dtype(),
+            architecture: Architecture {
+                dim: config.embed_dim,
+                depth: config.depth,
+                heads: config.heads,
+                patch: config.patch,
+                channels: 3,
+                registers: config.registers,
+                hidden: config.hidden,
+                activation: activation(config.feed_forward, Activation::Gelu),
+                pre_norm: false,
+                eps: config.eps as f32,
+                fold: None,
+            },
+            positions: Positions::Table(config.positions),
+            wrapper: None,
+            tensors: NamedTensors::of(encoder),
+            adapted: adapted(encoder.blocks()),
+        }
+    }
+}
+
+impl From<&Vit> for Model {
+    fn from(encoder: &Vit) -> Self {
+        let config = encoder.config();
+        Model {
+            spec: encoder.spec().clone(),
+            dtype: encoder.dtype(),
+            architecture: Architecture {
+                dim: config.embed_dim,
+                depth: config.depth,
+                heads: config.heads,
+                patch: config.patch,
+                channels: 3,
+                registers: config.registers,
+                hidden: config.hidden,
+                activation: activation(config.feed_forward, config.activation),
+                pre_norm: config.pre_norm,
+                eps: config.eps as f32,
+                fold: None,
+            },
+            positions: config.positions,
+            wrapper: encoder.study_norm_eps(),
+            tensors: NamedTensors::of(encoder),
+            adapted: adapted(encoder.blocks()),
+        }
+    }
+}
+
 impl CpuEngine {
     /// Packs the weights of `model`, on all threads.
     ///
@@ -155,28 +213,7 @@ impl CpuEngine {
     /// [`Error::Architecture`] if the processor lacks the instruction set or the threads cannot be
     /// started; [`Error::Tensor`] if a weight cannot be read.
     pub fn new(model: &Dinov2, options: &EngineOptions) -> Result<Self> {
-        let config = model.config();
-        let architecture = Architecture {
-            dim: config.embed_dim,
-            depth: config.depth,
-            heads: config.heads,
-            patch: config.patch,
-            channels: 3,
-            registers: config.registers,
-            hidden: config.hidden,
-            activation: activation(config.feed_forward, Activation::Gelu),
-            pre_norm: false,
-            eps: config.eps as f32,
-            fold: None,
-        };
-        let model = Model {
-            spec: model.spec().clone(),
-            dtype: model.dtype(),
-            architecture,
-            positions: Positions::Table(config.positions),
-            tensors: NamedTensors::merged(model, model.blocks())?,
-        };
-        Self::pack(model, options)
+        Self::pack(model.into(), options)
     }
 
     /// The same for a vision transformer of another family.
@@ -184,39 +221,22 @@ impl CpuEngine {
     /// # Errors
     /// As [`CpuEngine::new`].
     pub fn of_vit(model: &Vit, options: &EngineOptions) -> Result<Self> {
-        let config = model.config();
-        let architecture = Architecture {
-            dim: config.embed_dim,
-            depth: config.depth,
-            heads: config.heads,
-            patch: config.patch,
-            channels: 3,
-            registers: config.registers,
-            hidden: config.hidden,
-            activation: activation(config.feed_forward, config.activation),
-            pre_norm: config.pre_norm,
-            eps: config.eps as f32,
-            fold: None,
-        };
-        let wrapper = model.study_norm_eps();
-        let model = Model {
-            spec: model.spec().clone(),
-            dtype: model.dtype(),
-            architecture,
-            positions: config.positions,
-            tensors: NamedTensors::merged(model, model.blocks())?,
-        };
-        let mut engine = Self::pack(model, options)?;
-        if let Some(eps) = wrapper {
-            let dim = engine.encoder.dim;
-            engine.encoder.norm = Norm { gamma: vec![1.0; dim], beta: vec![0.0; dim], eps: eps as f32 };
-            engine.encoder.raw_class = true;
-        }
-        Ok(engine)
+        Self::pack(model.into(), options)
+    }
+
+    /// The same of an encoder that nobody needs any more: its tensors go as they are packed.
+    pub(crate) fn in_place_of<E>(encoder: E, options: &EngineOptions) -> Result<Self>
+    where
+        for<'a> Model: From<&'a E>,
+    {
+        let model = Model::from(&encoder);
+        drop(encoder);
+        Self::pack(model, options)
     }
 
     fn pack(model: Model, options: &EngineOptions) -> Result<Self> {
-        let Model { spec, dtype, mut architecture, positions, tensors } = model;
+        let Model { spec, dtype, mut architecture, positions, wrapper, mut tensors, adapted } = model;
+        tensors.merge(adapted)?;
         let set = options.instruction_set.unwrap_or_else(InstructionSet::best);
         let Some(kernels) = Kernels::of(set) else {
             return refuse("instruction_set", &set.name(), "one that this processor has");
@@ -237,10 +257,15 @@ impl CpuEngine {
         architecture.fold = (options.pixels == PixelScale::Unit)
             .then(|| (spec.normalization.mean.to_vec(), spec.normalization.std.to_vec()));
         let mut encoder = on(pool.as_ref(), || weights::pack::<Panels, _>(kernels, &architecture, &tensors))?;
+        if let Some(eps) = wrapper {
+            let dim = encoder.dim;
+            encoder.norm = Norm { gamma: vec![1.0; dim], beta: vec![0.0; dim], eps: eps as f32 };
+            encoder.raw_class = true;
+        }
 
         let table = match positions {
             Positions::Table(_) => {
-                let table = tensors.f32("pos_embed")?;
+                let table = tensors.take("pos_embed")?;
                 let class = table.narrow(1, 0, 1)?.flatten_all()?.to_vec1::<f32>()?;
                 for (token, position) in encoder.prefix.iter_mut().zip(class) {
                     *token += position;
@@ -250,7 +275,7 @@ impl CpuEngine {
             Positions::Rotary { .. } => None,
         };
         let head = match "head.proj.weight" {
-            name if tensors.has(name) => Some(tensors.f32(name)?.t()?.contiguous()?),
+            name if tensors.has(name) => Some(tensors.take(name)?.t()?.contiguous()?),
             _ => None,
         };
         Ok(Self {
@@ -391,18 +416,23 @@ fn activation(feed_forward: FeedForward, activation: Activation) -> Epilogue {
     }
 }
 
-/// The parameters of an encoder under the official names.
-struct NamedTensors(BTreeMap<String, Tensor>);
+/// Blocks in whose maps an adapter sits.
+fn adapted(blocks: &[Block]) -> Vec<(usize, Block)> {
+    let has_adapter = |block: &Block| block.tensors().keys().any(|name| name.ends_with("lora_a"));
+    blocks.iter().enumerate().filter(|(_, block)| has_adapter(block)).map(|(i, block)| (i, block.clone())).collect()
+}
+
+/// The parameters of an encoder under the official names, each taken once.
+struct NamedTensors(Mutex<BTreeMap<String, Tensor>>);
 
 impl NamedTensors {
-    /// Those of `model`, with the sum of weight and adapter where a block has one.
-    fn merged(model: &dyn Trainable, blocks: &[Block]) -> Result<Self> {
-        let mut tensors = model.tensors();
-        if !tensors.keys().any(|name| name.ends_with("lora_a")) {
-            return Ok(Self(tensors));
-        }
-        for (i, block) in blocks.iter().enumerate() {
-            let mut block = block.clone();
+    fn of(encoder: &dyn Trainable) -> Self {
+        Self(Mutex::new(encoder.tensors()))
+    }
+
+    /// Puts the sum of weight and adapter in the place of weights that have one.
+    fn merge(&mut self, blocks: Vec<(usize, Block)>) -> Result<()> {
+        for (i, mut block) in blocks {
             let feed_forward = match &mut block.mlp {
                 FeedForwardNet::Mlp(net) => [&mut net.fc1, &mut net.fc2],
                 FeedForwardNet::SwiGlu(net) => [&mut net.w12, &mut net.w3],
@@ -411,21 +441,20 @@ impl NamedTensors {
                 linear.merge_adapter()?;
             }
             block.visit(&format!("blocks.{i}"), &mut |name, tensor| {
-                tensors.insert(name.to_owned(), tensor.clone());
+                self.lock().insert(name.to_owned(), tensor.clone());
             });
         }
-        Ok(Self(tensors))
+        Ok(())
     }
 
-    fn tensor(&self, name: &str) -> Result<&Tensor> {
-        match self.0.get(name) {
-            Some(tensor) => Ok(tensor),
-            None => refuse("tensors", &format!("`{name}` missing"), "the shapes of the configuration"),
-        }
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Tensor>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn f32(&self, name: &str) -> Result<Tensor> {
-        Ok(self.tensor(name)?.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.detach())
+    /// A tensor in f32, which nobody asks for again.
+    fn take(&self, name: &str) -> Result<Tensor> {
+        let tensor = architecture::take(&mut self.lock(), name)?;
+        Ok(tensor.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.detach())
     }
 }
 
@@ -433,15 +462,15 @@ impl Tensors for NamedTensors {
     type Error = Error;
 
     fn get(&self, name: &str, shape: &[usize]) -> Result<Cow<'_, [f32]>> {
-        let tensor = self.tensor(name)?;
+        let tensor = self.take(name)?;
         if tensor.elem_count() != shape.iter().product::<usize>() {
             let value = format!("{:?} for `{name}` of {shape:?}", tensor.dims());
             return refuse("tensors", &value, "the shapes of the configuration");
         }
-        Ok(self.f32(name)?.flatten_all()?.to_vec1::<f32>()?.into())
+        Ok(tensor.flatten_all()?.to_vec1::<f32>()?.into())
     }
 
     fn has(&self, name: &str) -> bool {
-        self.0.contains_key(name)
+        self.lock().contains_key(name)
     }
 }

@@ -35,7 +35,7 @@ pub(crate) struct Architecture {
 pub(crate) trait Tensors: Sync {
     type Error: Send;
 
-    /// A tensor of that shape.
+    /// A tensor of that shape; asked for once.
     fn get(&self, name: &str, shape: &[usize]) -> Result<Cow<'_, [f32]>, Self::Error>;
 
     /// Whether there is a tensor of that name.

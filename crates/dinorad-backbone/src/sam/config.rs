@@ -2,7 +2,7 @@
 
 use crate::{
     Result,
-    architecture::{self, check_eps, check_heads, check_most, check_sizes, refuse},
+    architecture::{self, Transformer, check_most, refuse},
 };
 
 /// The architecture of SAM's image encoder.
@@ -86,15 +86,9 @@ impl SamConfig {
     /// [`Error::Architecture`] for a size of zero or beyond reason, or heads that do not divide the
     /// width.
     pub fn check(&self) -> Result<()> {
-        check_sizes(&[
-            ("embed_dim", self.embed_dim, 1 << 16),
-            ("depth", self.depth, 1 << 10),
-            ("patch", self.patch, 1 << 10),
-            ("grid", self.grid, 1 << 10),
-            ("hidden", self.hidden, 1 << 20),
-        ])?;
+        let &Self { embed_dim, depth, heads, patch, grid, hidden, eps, .. } = self;
+        Transformer { embed_dim, depth, heads, patch, grid, hidden, eps }.check()?;
         check_most("neck", self.neck, 1 << 16)?;
-        check_heads(self.heads, self.embed_dim)?;
         let windowed = (0..self.depth).any(|i| !self.global.contains(&i));
         if (windowed && self.window == 0) || self.window > 1 << 10 {
             return refuse("window", &self.window, "a positive number within reason");
@@ -102,7 +96,6 @@ impl SamConfig {
         if let Some(block) = self.global.iter().find(|i| **i >= self.depth) {
             return refuse("global", block, "indices of blocks");
         }
-        check_eps(self.eps)?;
         Ok(())
     }
 

@@ -4,7 +4,7 @@ use dinorad_nn::Activation;
 
 use crate::{
     Encoder, Error, Family, FeedForward, PositionResampling, Result,
-    architecture::{self, check_eps, check_heads, check_most, check_sizes, refuse},
+    architecture::{self, Transformer, check_most, check_sizes, refuse},
 };
 
 /// How a vision transformer knows where a patch is.
@@ -156,17 +156,10 @@ impl VitConfig {
     /// [`Error::Architecture`] for a size of zero or beyond reason, heads that do not divide the
     /// width, or positions that cannot be.
     pub fn check(&self) -> Result<()> {
-        check_sizes(&[
-            ("embed_dim", self.embed_dim, 1 << 16),
-            ("depth", self.depth, 1 << 10),
-            ("patch", self.patch, 1 << 10),
-            ("grid", self.grid, 1 << 10),
-            ("hidden", self.hidden, 1 << 20),
-            ("projection", self.projection.unwrap_or(1), 1 << 16),
-        ])?;
+        let &Self { embed_dim, depth, heads, patch, grid, hidden, eps, .. } = self;
+        Transformer { embed_dim, depth, heads, patch, grid, hidden, eps }.check()?;
+        check_sizes(&[("projection", self.projection.unwrap_or(1), 1 << 16)])?;
         check_most("registers", self.registers, 1 << 10)?;
-        check_heads(self.heads, self.embed_dim)?;
-        check_eps(self.eps)?;
         match self.positions {
             Positions::Table(how) => how.check(),
             Positions::Rotary { theta } if !(theta.is_finite() && theta > 0.0) => {
