@@ -1,4 +1,9 @@
 #![doc = include_str!("../README.md")]
+// Bad input ends in typed errors: CI refuses what could panic on it.
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::todo, clippy::unimplemented)
+)]
 
 pub use candle;
 
