@@ -103,7 +103,12 @@ pub fn read_slice(path: &Path, k: usize, options: &ReadOptions) -> Result<Array2
         let (got, has) = (k.to_string(), format!("slices 0..{d}"));
         return Err(Error::Missing { path: path.to_owned(), what: "slice", got, has });
     }
-    let skip = source.volume_index(options)?.checked_mul(w * h * d).and_then(|n| n.checked_add(k as u64 * w * h));
+    let index = source.volume_index(options)?;
+    // NIfTI-2 declares sizes of 64 bits.
+    let skip = w.checked_mul(h).and_then(|slice| {
+        let volumes = index.checked_mul(slice.checked_mul(d)?)?;
+        volumes.checked_add(slice.checked_mul(k as u64)?)
+    });
     let n = options.limits.elements(path, &[w, h], 4)?;
     let values = source.voxels(skip, n)?;
     Array2::from_shape_vec((h as usize, w as usize), values).map_err(|e| source.damaged(e.to_string()))
