@@ -242,6 +242,8 @@ pub struct OpenOptions {
     /// A table of `case,split` in place of the data set's own parts, see
     /// [`SplitTable`](crate::SplitTable).
     pub splits: Option<PathBuf>,
+    /// The data set's own parts only say which cases there are: patients may be in several of them.
+    pub(crate) parts_are_replaced: bool,
 }
 
 impl Default for OpenOptions {
@@ -259,11 +261,17 @@ impl Default for OpenOptions {
             cache_bytes: 512 << 20,
             bad: Bad::Stop,
             splits: None,
+            parts_are_replaced: false,
         }
     }
 }
 
 impl OpenOptions {
+    /// For cases that a table puts into parts, or a new cut.
+    pub(crate) fn replacing_parts(&self) -> Self {
+        Self { parts_are_replaced: true, ..self.clone() }
+    }
+
     /// What the study did: its splits and intensity steps, axes as stored.
     pub fn paper() -> Self {
         Self { protocol: Protocol::Paper, orientation: Orientation::AsStored, ..Self::default() }

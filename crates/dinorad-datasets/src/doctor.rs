@@ -11,7 +11,9 @@ use dinorad_core::{Orientation, Protocol, Split, Target, Task};
 use serde::Serialize;
 
 use crate::{
-    Bad, Dataset, Error, LoadOptions, OpenOptions, Pixels, Result, Unit, error::some, open, ordered, registry,
+    Bad, Dataset, Error, LoadOptions, OpenOptions, Pixels, Result, Unit,
+    error::{number, some},
+    open, ordered, registry,
 };
 
 /// How bad a finding is.
@@ -134,7 +136,7 @@ impl fmt::Display for DoctorReport {
                 writeln!(f, "         sizes {}", shapes.join(", "))?;
             }
             if let Some(n) = s.patients {
-                writeln!(f, "         {n} patients")?;
+                writeln!(f, "         {}", number(n, "patient", "patients"))?;
             }
             let total = s.count.max(1) as f64;
             let class = |name: &String, n: usize| format!("{name} {n} ({:.1} %)", 100.0 * n as f64 / total);
@@ -207,6 +209,7 @@ pub fn doctor_with(name: &str, root: &Path, options: &OpenOptions, load: &LoadOp
     };
     let mut copies: BTreeMap<[u8; 32], Vec<(Split, String, [u8; 32])>> = BTreeMap::new();
     let mut patients: BTreeMap<String, BTreeSet<Split>> = BTreeMap::new();
+    let mut left_out: Vec<Vec<String>> = Vec::new();
     for (at, split) in [Split::Train, Split::Val, Split::Test].into_iter().enumerate() {
         let dataset: Arc<dyn Dataset> = match open(name, root, split, options) {
             Ok(dataset) => dataset.into(),
@@ -233,7 +236,11 @@ pub fn doctor_with(name: &str, root: &Path, options: &OpenOptions, load: &LoadOp
             dataset.layout().clone_into(&mut report.layout);
         }
         let mut one = look_through(&mut report, &dataset, load, &mut copies);
-        one.left_out = faults.len();
+        // patients in two splits can be read
+        let unreadable = faults.iter().filter(|e| !matches!(e, Error::Overlap { .. }));
+        let unreadable: Vec<String> = unreadable.map(|e| text_of(e)).collect();
+        one.left_out = unreadable.len();
+        left_out.push(unreadable);
         one.published = published.map(|p| p[at]);
         one.study_count = one.published.and_then(|_| {
             let own = options.clone().with_protocol(Protocol::Paper).with_orientation(Orientation::AsStored);
@@ -253,6 +260,13 @@ pub fn doctor_with(name: &str, root: &Path, options: &OpenOptions, load: &LoadOp
         }
         report.task.get_or_insert_with(|| dataset.task().clone());
         report.splits.push(one);
+    }
+    // a fault that every split shows lies in none of them, but in a table or folder they share
+    if left_out.len() > 1 {
+        let shared = |fault: &String| left_out.iter().all(|of| of.contains(fault));
+        for (one, of) in report.splits.iter_mut().zip(&left_out) {
+            one.left_out -= of.iter().filter(|fault| shared(fault)).count();
+        }
     }
     report.duplicates(copies);
     report.overlap(&patients);

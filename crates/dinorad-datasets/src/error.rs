@@ -21,6 +21,14 @@ pub enum Error {
         /// Its reason.
         source: std::io::Error,
     },
+    /// The operating system could not write a file.
+    #[error("could not write {}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Its reason.
+        source: std::io::Error,
+    },
     /// A file or folder that the layout needs is not there.
     #[error("{}: {what} does not exist", path.display())]
     Absent {
@@ -104,7 +112,7 @@ pub enum Error {
         looked_for: Vec<&'static str>,
     },
     /// The same patients in two parts.
-    #[error("{}: {} patients are both in {a} and {b}: {}", path.display(), patients.len(), some(patients))]
+    #[error("{}: {} both in {a} and {b}: {}", path.display(), number(patients.len(), "patient is", "patients are"), some(patients))]
     Overlap {
         /// The root or the table.
         path: PathBuf,
@@ -116,10 +124,12 @@ pub enum Error {
         patients: Vec<String>,
     },
     /// A name that the registry does not know.
-    #[error("unknown data set `{got}`, known are {known}")]
+    #[error("unknown data set `{got}`{}, known are {known}", did_you_mean(near.as_deref()))]
     Unknown {
         /// The name given.
         got: String,
+        /// The name most like it, if one is.
+        near: Option<String>,
         /// The names known.
         known: String,
     },
@@ -175,6 +185,15 @@ impl Error {
     pub(crate) fn label(path: &Path, value: impl ToString, allowed: impl Into<String>) -> Self {
         Error::Label { path: path.to_owned(), value: value.to_string(), allowed: allowed.into() }
     }
+}
+
+/// `1 case is`, `2 cases are`.
+pub(crate) fn number(n: usize, one: &str, several: &str) -> String {
+    format!("{n} {}", if n == 1 { one } else { several })
+}
+
+fn did_you_mean(near: Option<&str>) -> String {
+    near.map_or_else(String::new, |near| format!(" (did you mean `{near}`?)"))
 }
 
 /// The first few of a list, and how many more there are.

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::{
     Dataset, Error, OpenOptions, Result,
-    layouts::{csv_manifest, dicom_folder, image_folder, medmnist, msd, study},
+    layouts::{csv_manifest, dicom_folder, image_folder, medmnist, medmnist_classes, msd, study},
     split_table,
 };
 
@@ -165,6 +165,16 @@ fn is_medmnist_flag(name: &str) -> bool {
     name != "medmnist" && name.contains("mnist") && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
+/// The name, alias or set of MedMNIST that was most likely meant by one that is none of them.
+fn nearest(name: &str) -> Option<String> {
+    /// Jaro-Winkler similarity from which a name counts as misspelt: letters swapped, left out or added.
+    const ALIKE: f64 = 0.85;
+    let name = name.trim().to_ascii_lowercase();
+    let names = INFOS.iter().flat_map(|i| i.aliases.iter().copied().chain([i.name])).chain(medmnist_classes::FLAGS);
+    let rated = names.map(|n| (strsim::jaro_winkler(&name, n), n)).filter(|(alike, _)| *alike >= ALIKE);
+    rated.max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, n)| n.to_owned())
+}
+
 /// Opens one split of a data set.
 ///
 /// `name` is one of [`infos`], an alias, the study's name, or a set of MedMNIST; `root` a folder or,
@@ -185,7 +195,8 @@ fn is_medmnist_flag(name: &str) -> bool {
 pub fn open(name: &str, root: &Path, split: Split, options: &OpenOptions) -> Result<Box<dyn Dataset>> {
     let Some(info) = find(name) else {
         let known: Vec<&str> = INFOS.iter().map(|i| i.name).collect();
-        return Err(Error::Unknown { got: name.to_owned(), known: known.join(", ") });
+        let known = format!("{} and the sets of MedMNIST by their names", known.join(", "));
+        return Err(Error::Unknown { got: name.to_owned(), near: nearest(name), known });
     };
     if let Some(table) = &options.splits {
         return split_table::open_part(name, root, split, options, table);
@@ -290,6 +301,20 @@ mod tests {
         }
         assert_eq!(find("organmnist3d_64").unwrap().name, "medmnist");
         assert!(find("imagenet").is_none());
+    }
+
+    #[test]
+    fn a_misspelt_name_is_told_what_was_meant() {
+        for (got, meant) in [
+            ("medmnst", Some("medmnist")),
+            ("csvv", Some("csv")),
+            ("pneumoniamnits", Some("pneumoniamnist")),
+            ("chexprt", Some("chexpert")),
+            ("NIH-ChestXray", Some("nihchestxray")),
+            ("imagenet", None),
+        ] {
+            assert_eq!(nearest(got).as_deref(), meant, "{got}");
+        }
     }
 
     #[test]

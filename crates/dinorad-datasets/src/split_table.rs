@@ -11,6 +11,7 @@ use dinorad_core::{Split, Target, Task};
 
 use crate::{
     Dataset, Error, OpenOptions, Result, Sample,
+    error::{number, some},
     registry::open,
     splits::{Draw, by_patient, k_fold, strata},
     table::Table,
@@ -64,7 +65,7 @@ impl SplitTable {
     /// # Errors
     /// As [`SplitTable::of`] and [`by_patient`].
     pub fn recut(name: &str, root: &Path, options: &OpenOptions, shares: [f64; 3]) -> Result<Self> {
-        let mut table = Self::of(name, root, options)?;
+        let mut table = Self::collect(&native(name, root, &options.replacing_parts())?)?;
         let (patients, classes) = table.groups();
         let parts = by_patient(&patients, &classes, shares, options.seed)?;
         for split in SPLITS {
@@ -142,7 +143,7 @@ impl SplitTable {
     /// # Errors
     /// As [`SplitTable::of`] and [`Draw::indices`].
     pub fn with_train_drawn(&self, name: &str, root: &Path, options: &OpenOptions, draw: Draw) -> Result<Self> {
-        let train = Resplit::new(native(name, root, options)?, self, Split::Train, Path::new(name))?;
+        let train = Resplit::new(native(name, root, &options.replacing_parts())?, self, Split::Train, Path::new(name))?;
         let row = |i: usize| SplitRow {
             case: train.sample_id(i),
             split: Split::Train,
@@ -177,15 +178,25 @@ impl SplitTable {
     /// Writes `case,split,patient` under a temporary name beside `path` and renames it.
     ///
     /// # Errors
-    /// [`Error::Read`] naming the file.
+    /// [`Error::Write`] naming the file.
     pub fn write(&self, path: &Path) -> Result<()> {
-        let failed = |e: std::io::Error| Error::read(path, e);
+        let failed = |source: std::io::Error| Error::Write { path: path.to_owned(), source };
+        let text = self.to_csv();
+        // A pipe or a terminal, as /dev/stdout, is written to: a rename would put a file in its place.
+        if std::fs::metadata(path).is_ok_and(|there| !there.is_file()) {
+            let mut file = std::fs::OpenOptions::new().write(true).open(path).map_err(failed)?;
+            return file.write_all(text.as_bytes()).map_err(failed);
+        }
         let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         std::fs::create_dir_all(folder).map_err(failed)?;
-        let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
-        file.write_all(self.to_csv().as_bytes()).map_err(failed)?;
+        let mut builder = tempfile::Builder::new();
+        // Others may read the table as far as the user's umask lets them.
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        let mut file = builder.tempfile_in(folder).map_err(|e| failed(e.kind().into()))?;
+        file.write_all(text.as_bytes()).map_err(failed)?;
         file.as_file().sync_all().map_err(failed)?;
-        file.persist(path).map_err(|e| Error::read(path, e.error))?;
+        file.persist(path).map_err(|e| failed(e.error))?;
         Ok(())
     }
 
@@ -253,7 +264,7 @@ pub(crate) fn open_part(
     path: &Path,
 ) -> Result<Box<dyn Dataset>> {
     let table = SplitTable::read(path)?;
-    let set = Resplit::new(native(name, root, options)?, &table, split, path)?;
+    let set = Resplit::new(native(name, root, &options.replacing_parts())?, &table, split, path)?;
     if options.protocol == dinorad_core::Protocol::Strict {
         // by the patients that the data set knows, not by what the table says of them
         let mut rows = table.rows;
@@ -298,7 +309,8 @@ impl Resplit {
         // a case that opening left out is listed as such already
         let left_out: usize = parts.iter().map(|p| p.left_out().len()).sum();
         if absent.len() > left_out {
-            let what = format!("{} cases are not in the data set: {}", absent.len(), crate::error::some(&absent));
+            let n = number(absent.len(), "case is", "cases are");
+            let what = format!("{n} not in the data set: {}", some(&absent));
             return Err(Error::layout(place, what));
         }
         let chosen = table.rows.iter().filter(|r| r.split == split).filter_map(|r| by_case.get(&r.case));

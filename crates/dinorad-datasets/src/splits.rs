@@ -426,7 +426,8 @@ pub fn k_fold(patients: &[Option<String>], classes: &[Option<usize>], k: usize, 
     let distinct: std::collections::BTreeSet<_> =
         patients.iter().enumerate().map(|(i, p)| p.clone().ok_or(i)).collect();
     if k < 2 || k > distinct.len() || patients.len() != classes.len() {
-        let why = format!("{k} folds of {} patients", distinct.len());
+        let n = distinct.len();
+        let why = format!("{k} of {n} patients or single cases: choose from 2 to {n}");
         return Err(Error::Parameter { what: "folds", why });
     }
     let mut left: Vec<usize> = (0..patients.len()).collect();

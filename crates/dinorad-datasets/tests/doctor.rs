@@ -531,7 +531,7 @@ fn general_layouts() {
         missing("pictures", ".png", &["table"]),
         fault("a patient in two splits", &["patient-overlap"], |root| {
             edit(&root.join("cases.csv"), "test,patient 4", "test,patient 0");
-            "1 patients are both in train and test".to_owned()
+            "1 patient is both in train and test".to_owned()
         }),
         fault("an unknown split", &["table"], |root| {
             edit(&root.join("cases.csv"), ",val,", ",dev,");

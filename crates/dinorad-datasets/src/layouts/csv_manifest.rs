@@ -59,7 +59,7 @@ pub(crate) fn open(path: &Path, split: Split, options: &OpenOptions) -> Result<B
     };
     let answers = rows.iter().map(|row| answer(row, &task, &root)).collect::<Result<Vec<_>>>()?;
     let parts = parts(&table, &rows, &answers, options)?;
-    if options.protocol == Protocol::Strict && table.has("patient") {
+    if options.protocol == Protocol::Strict && table.has("patient") && !options.parts_are_replaced {
         patients_apart(&path, &rows, &parts, options, &mut faults)?;
     }
     let chosen = parts.of(split);

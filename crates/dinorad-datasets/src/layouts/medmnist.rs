@@ -9,7 +9,7 @@ use dinorad_core::{Affine, Split, Target, Task, TaskKind};
 use dinorad_io::{AnyArray, Image, ReadOptions, Volume, npy};
 use ndarray::{Array3, ArrayD, ArrayViewD, Axis, Ix3};
 
-use super::medmnist_classes::class_names;
+use super::medmnist_classes::{FLAGS, class_names};
 use crate::{
     Dataset, Error, OpenOptions, Pixels, Result, Sample,
     files::{folder_files, stem},
@@ -101,7 +101,14 @@ pub(crate) fn open(root: &Path, flag: Option<&str>, split: Split, options: &Open
 /// The npz file meant by a root.
 pub(crate) fn locate(root: &Path, flag: Option<&str>) -> Result<PathBuf> {
     if root.is_file() {
-        return Ok(root.to_owned());
+        let named = flag_of(root);
+        return match flag {
+            // a file may have any name, but not that of another set
+            Some(flag) if FLAGS.contains(&named.as_str()) && flag_of(Path::new(flag)) != named => {
+                Err(Error::layout(root, format!("this is {named}, not {flag}")))
+            }
+            _ => Ok(root.to_owned()),
+        };
     }
     if !root.is_dir() {
         return Err(Error::Absent { path: root.to_owned(), what: "the data set" });

@@ -1,5 +1,13 @@
 //! The classes of the published MedMNIST sets.
 
+/// The flags of the published sets.
+#[rustfmt::skip]
+pub(crate) const FLAGS: [&str; 18] = [
+    "pathmnist", "chestmnist", "dermamnist", "octmnist", "pneumoniamnist", "retinamnist", "breastmnist", "bloodmnist",
+    "tissuemnist", "organamnist", "organcmnist", "organsmnist", "organmnist3d", "nodulemnist3d", "adrenalmnist3d",
+    "fracturemnist3d", "vesselmnist3d", "synapsemnist3d",
+];
+
 /// Names by class index of a set by its flag, such as `pneumoniamnist`.
 ///
 /// # Source

@@ -4,6 +4,6 @@ pub(crate) mod csv_manifest;
 pub(crate) mod dicom_folder;
 pub(crate) mod image_folder;
 pub(crate) mod medmnist;
-mod medmnist_classes;
+pub(crate) mod medmnist_classes;
 pub(crate) mod msd;
 pub(crate) mod study;
