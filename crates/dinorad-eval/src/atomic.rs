@@ -20,6 +20,11 @@ const UNFINISHED: &str = ".unfinished";
 /// # Errors
 /// [`Error::File`] when the file system refuses.
 pub fn write_atomic(path: &Path, bytes: &[u8], writer: &str) -> Result<()> {
+    let path = match Target::of(path)? {
+        Target::File(path) => path,
+        Target::Stream(mut stream) => return stream.write_all(bytes).map_err(Error::file("write", path)),
+    };
+    let path = path.as_path();
     let temporary = temporary_name(path, writer);
     kill_point("before the temporary file")?;
     let mut file = File::create(&temporary).map_err(Error::file("create", &temporary))?;
@@ -35,6 +40,33 @@ pub fn write_atomic(path: &Path, bytes: &[u8], writer: &str) -> Result<()> {
     kill_point("after rename")?;
     sync_folder(path);
     Ok(())
+}
+
+/// What a path to be written stands for.
+pub(crate) enum Target {
+    /// A file, there or not: the one behind a link, which a rename would put a file in place of.
+    File(PathBuf),
+    /// A pipe, a terminal or another device, open: bytes go straight to it.
+    Stream(File),
+}
+
+impl Target {
+    pub(crate) fn of(path: &Path) -> Result<Self> {
+        match fs::metadata(path) {
+            Ok(there) if there.is_dir() => {
+                Err(Error::file("write", path)(std::io::Error::from(std::io::ErrorKind::IsADirectory)))
+            }
+            Ok(there) if there.is_file() => {
+                let behind = if path.is_symlink() { fs::canonicalize(path) } else { Ok(path.to_owned()) };
+                Ok(Target::File(behind.map_err(Error::file("write", path))?))
+            }
+            Ok(_) => {
+                let stream = fs::OpenOptions::new().write(true).open(path);
+                Ok(Target::Stream(stream.map_err(Error::file("write", path))?))
+            }
+            Err(_) => Ok(Target::File(path.to_owned())),
+        }
+    }
 }
 
 /// Removes what killed writers left in `folder`; with a `writer`, only that one's files.
@@ -118,6 +150,25 @@ mod tests {
 
     pub(crate) fn kill_points_passed() -> usize {
         PASSED.get()
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_and_devices_stay_what_they_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, link) = (folder.path().join("a.json"), folder.path().join("link.json"));
+        fs::write(&file, "old").unwrap();
+        std::os::unix::fs::symlink("a.json", &link).unwrap();
+        write_atomic(&link, b"new", "w").unwrap();
+        assert!(link.is_symlink());
+        assert_eq!(fs::read(&file).unwrap(), b"new");
+        // a folder of its own, so that a rename would hit the link and not /dev
+        let null = folder.path().join("null");
+        std::os::unix::fs::symlink("/dev/null", &null).unwrap();
+        write_atomic(&null, b"new", "w").unwrap();
+        assert!(null.is_symlink() && !null.is_file());
+        assert!(matches!(write_atomic(folder.path(), b"new", "w"), Err(Error::File { action: "write", .. })));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3);
     }
 
     #[test]

@@ -28,6 +28,7 @@ use parquet::{
 
 use crate::{
     Error, Result,
+    atomic::Target as Place,
     store::{FeatureKind, FeatureStore, ShardContents},
 };
 
@@ -285,16 +286,21 @@ trait Sink {
 /// A temporary file beside its place, gone unless it was finished.
 struct Pending {
     file: File,
-    temporary: PathBuf,
+    /// None where the bytes go straight to a pipe or a device.
+    temporary: Option<PathBuf>,
     path: PathBuf,
 }
 
 impl Pending {
     fn new(path: &Path) -> Result<Self> {
+        let path = match Place::of(path)? {
+            Place::File(path) => path,
+            Place::Stream(file) => return Ok(Self { file, temporary: None, path: path.to_owned() }),
+        };
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let temporary = path.with_file_name(format!(".{name}.export.unfinished"));
         let file = File::create(&temporary).map_err(Error::file("create", &temporary))?;
-        Ok(Self { file, temporary, path: path.to_owned() })
+        Ok(Self { file, temporary: Some(temporary), path })
     }
 
     fn handle(&self) -> Result<File> {
@@ -302,8 +308,10 @@ impl Pending {
     }
 
     fn persist(self) -> Result<PathBuf> {
-        self.file.sync_all().map_err(Error::file("write", &self.path))?;
-        std::fs::rename(&self.temporary, &self.path).map_err(Error::file("write", &self.path))?;
+        if let Some(temporary) = &self.temporary {
+            self.file.sync_all().map_err(Error::file("write", &self.path))?;
+            std::fs::rename(temporary, &self.path).map_err(Error::file("write", &self.path))?;
+        }
         Ok(self.path.clone())
     }
 }
@@ -311,7 +319,9 @@ impl Pending {
 impl Drop for Pending {
     fn drop(&mut self) {
         // after a rename there is none
-        let _ = std::fs::remove_file(&self.temporary);
+        if let Some(temporary) = &self.temporary {
+            let _ = std::fs::remove_file(temporary);
+        }
     }
 }
 
