@@ -157,7 +157,7 @@ pub fn lines(plot: &LinePlot, series: &[Series]) -> Result<String> {
 /// Where the legend is.
 #[derive(Debug, Clone, Copy, Default)]
 enum Corner {
-    /// Where the curves are not: below those that rise, above those that fall.
+    /// Where the curves are not.
     #[default]
     Free,
     UpperLeft,
@@ -183,10 +183,11 @@ fn draw(size: (u32, u32), plot: &LinePlot, series: &[Series], more: &Extras) -> 
     };
     let kept: Vec<Vec<(f64, f64)>> = series.iter().map(keep).collect();
     let bands: Vec<Vec<(f64, f64, f64)>> = series.iter().map(|s| band(s, place)).collect();
-    let rise: f64 = kept.iter().filter_map(|k| Some(k.last()?.1 - k.first()?.1)).sum();
     let (x0, x1) = x_range.unwrap_or_else(|| extent(kept.iter().flatten().map(|p| p.0), 0.03));
     let edges = bands.iter().flatten().flat_map(|b| [b.1, b.2]);
     let (y0, y1) = plot.y_range.unwrap_or_else(|| extent(kept.iter().flatten().map(|p| p.1).chain(edges), 0.08));
+    let names: Vec<&str> = series.iter().chain(dashed).map(|s| s.name.as_str()).collect();
+    let free = free_corner(&kept, (x0, x1), (y0, y1), &names);
     // With a logarithmic axis the ticks are the x values that occur.
     let mut ticks: Vec<f64> = kept.iter().flatten().map(|p| p.0).collect();
     ticks.sort_by(f64::total_cmp);
@@ -270,8 +271,7 @@ fn draw(size: (u32, u32), plot: &LinePlot, series: &[Series], more: &Extras) -> 
             let corner = match legend {
                 Corner::UpperLeft => SeriesLabelPosition::UpperLeft,
                 Corner::LowerLeft => SeriesLabelPosition::LowerLeft,
-                Corner::Free if rise < 0.0 => SeriesLabelPosition::UpperRight,
-                Corner::Free => SeriesLabelPosition::LowerRight,
+                Corner::Free => free,
             };
             chart
                 .configure_series_labels()
@@ -285,6 +285,45 @@ fn draw(size: (u32, u32), plot: &LinePlot, series: &[Series], more: &Extras) -> 
         area.present().map_err(drawing)?;
     }
     Ok(svg.replace("#010203", "currentColor"))
+}
+
+/// The corner in which a legend of these names covers least of the curves.
+fn free_corner(
+    curves: &[Vec<(f64, f64)>],
+    (x0, x1): (f64, f64),
+    (y0, y1): (f64, f64),
+    names: &[&str],
+) -> SeriesLabelPosition {
+    /// Places that are looked at on every piece of a curve.
+    const STEPS: usize = 32;
+    let longest = names.iter().map(|n| n.chars().count()).max().unwrap_or(0);
+    // shares of a plot of some 420 by 340 pixels
+    let wide = (62.0 + 0.55 * FONT * longest as f64) / 420.0;
+    let high = (28.0 + 1.4 * FONT * names.len() as f64) / 340.0;
+    let along = |pair: &[(f64, f64)]| -> Vec<(f64, f64)> {
+        let (from, to) = (pair[0], pair[pair.len() - 1]);
+        let at = |i: usize| i as f64 / STEPS as f64;
+        (0..=STEPS).map(|i| (from.0 + (to.0 - from.0) * at(i), from.1 + (to.1 - from.1) * at(i))).collect()
+    };
+    let places: Vec<(f64, f64)> = curves
+        .iter()
+        .flat_map(|curve| curve.windows(curve.len().min(2).max(1)).flat_map(along))
+        .map(|(x, y)| ((x - x0) / (x1 - x0), (y - y0) / (y1 - y0)))
+        .collect();
+    let covered = |right: bool, upper: bool| {
+        let inside = |(x, y): &&(f64, f64)| {
+            (if right { 1.0 - x } else { *x }) < wide && (if upper { 1.0 - y } else { *y }) < high
+        };
+        places.iter().filter(inside).count()
+    };
+    let corners = [
+        (covered(true, false), SeriesLabelPosition::LowerRight),
+        (covered(true, true), SeriesLabelPosition::UpperRight),
+        (covered(false, true), SeriesLabelPosition::UpperLeft),
+        (covered(false, false), SeriesLabelPosition::LowerLeft),
+    ];
+    // of equals the first
+    corners.into_iter().min_by_key(|(covered, _)| *covered).map_or(SeriesLabelPosition::LowerRight, |(_, c)| c)
 }
 
 /// The finite part of a band, its places on the axis.
@@ -324,6 +363,27 @@ fn drawing(e: impl Display) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_legend_keeps_out_of_the_curves() {
+        let corner = |curves: &[&[(f64, f64)]]| {
+            let curves: Vec<Vec<(f64, f64)>> = curves.iter().map(|c| c.to_vec()).collect();
+            match free_corner(&curves, (0.0, 1.0), (0.0, 1.0), &["validation", "test"]) {
+                SeriesLabelPosition::LowerRight => "lower right",
+                SeriesLabelPosition::UpperRight => "upper right",
+                SeriesLabelPosition::UpperLeft => "upper left",
+                SeriesLabelPosition::LowerLeft => "lower left",
+                _ => "elsewhere",
+            }
+        };
+        assert_eq!(corner(&[&[(0.0, 0.1), (1.0, 0.9)]]), "lower right");
+        assert_eq!(corner(&[&[(0.0, 0.9), (1.0, 0.1)]]), "upper right");
+        // one high all along, one that falls, as AUROC over k may
+        assert_eq!(corner(&[&[(0.0, 0.95), (1.0, 0.95)], &[(0.0, 0.4), (1.0, 0.1)]]), "lower left");
+        assert_eq!(corner(&[&[(0.0, 0.05), (1.0, 0.05)], &[(0.5, 0.5), (1.0, 0.95)]]), "upper left");
+        assert_eq!(corner(&[]), "lower right");
+        assert_eq!(corner(&[&[(0.9, 0.1)]]), "upper right");
+    }
 
     #[test]
     fn plots_are_the_same_each_time_and_safe_to_embed() {
