@@ -98,6 +98,7 @@ pub struct DatasetCard {
     pub(super) facts: Vec<(String, String)>,
     pub(super) splits: Vec<String>,
     pub(super) classes: Vec<ClassCount>,
+    pub(super) cases: Option<Vec<usize>>,
     pub(super) note: Option<String>,
 }
 
@@ -132,6 +133,13 @@ impl DatasetCard {
         self
     }
 
+    /// The cases by split, where they are not the sum of the classes: a case may have several
+    /// findings, or none.
+    pub fn with_cases(mut self, counts: impl Into<Vec<usize>>) -> Self {
+        self.cases = Some(counts.into());
+        self
+    }
+
     /// What a reader should know, such as that the voxels are shape masks.
     pub fn with_note(mut self, text: impl Into<String>) -> Self {
         self.note = Some(text.into());
@@ -142,17 +150,20 @@ impl DatasetCard {
     pub(super) fn cells(&self, class: &ClassCount) -> Vec<(String, u32)> {
         (0..self.splits.len())
             .map(|s| {
-                let of = |c: &ClassCount| c.counts.get(s).copied().unwrap_or(0);
-                let total: usize = self.classes.iter().map(of).sum();
-                (count(of(class)), (of(class) as f64 * 100.0 / total.max(1) as f64).round() as u32)
+                let n = class.counts.get(s).copied().unwrap_or(0);
+                (count(n), (n as f64 * 100.0 / self.total(s).max(1) as f64).round() as u32)
             })
             .collect()
     }
 
     pub(super) fn totals(&self) -> Vec<String> {
-        (0..self.splits.len())
-            .map(|s| count(self.classes.iter().map(|c| c.counts.get(s).copied().unwrap_or(0)).sum()))
-            .collect()
+        (0..self.splits.len()).map(|s| count(self.total(s))).collect()
+    }
+
+    /// Cases of a split.
+    fn total(&self, split: usize) -> usize {
+        let sum = || self.classes.iter().map(|c| c.counts.get(split).copied().unwrap_or(0)).sum();
+        self.cases.as_ref().and_then(|cases| cases.get(split).copied()).unwrap_or_else(sum)
     }
 }
 

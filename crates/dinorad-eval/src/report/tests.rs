@@ -175,3 +175,21 @@ fn confusion_refuses_what_does_not_fit() {
     assert!(Confusion::from_classes(names(), &[0], &[0, 0]).is_err());
     assert!(Confusion::new(names(), Array2::zeros((2, 3)).view()).is_err());
 }
+
+#[test]
+fn findings_are_shares_of_cases() {
+    let card = || {
+        DatasetCard::new("findings")
+            .with_splits(["train", "test"])
+            .with_class("effusion", [50, 10])
+            .with_class("mass", [25, 30])
+    };
+    let shares = |card: &DatasetCard| -> Vec<Vec<u32>> {
+        card.classes.iter().map(|c| card.cells(c).into_iter().map(|(_, share)| share).collect()).collect()
+    };
+    assert_eq!((shares(&card()), card().totals()), (vec![vec![67, 25], vec![33, 75]], vec!["75".into(), "40".into()]));
+    // of findings a case may have several
+    let findings = card().with_cases([50, 100]);
+    assert_eq!(shares(&findings), [[100, 10], [50, 30]]);
+    assert_eq!(findings.totals(), ["50", "100"]);
+}
