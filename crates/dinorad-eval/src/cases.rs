@@ -89,7 +89,10 @@ impl Cases for DatasetCases {
         let in_words = |e: &dyn StdError| {
             let text = reason(e);
             match &self.root {
-                Some(root) => text.replace(&format!("{root}{}", std::path::MAIN_SEPARATOR), "").replace(root, ""),
+                Some(root) => {
+                    let text = text.replace(&format!("{root}{}", std::path::MAIN_SEPARATOR), "").replace(root, "");
+                    without_name(&text, &self.dataset.sample_id(i))
+                }
                 None => text,
             }
         };
@@ -157,7 +160,9 @@ impl Cases for InputCases {
             return Err(reason.to_owned());
         }
         // The id is the path below what the user named: all that the reason may hold of it.
-        let in_words = |e: &dyn StdError| reason(e).replace(&input.path.display().to_string(), &input.id);
+        let in_words = |e: &dyn StdError| {
+            without_name(&reason(e).replace(&input.path.display().to_string(), &input.id), &input.id)
+        };
         let pixels = input.load(&self.options).map_err(|e| in_words(&e))?;
         // A stack of MedMNIST has no place in a patient.
         let orientation = Some(self.orientation).filter(|_| !matches!(input.kind, InputKind::MedMnist { .. }));
@@ -225,6 +230,12 @@ fn each_slice(
         return Err("the case has no slices".into());
     }
     Ok(slices)
+}
+
+/// A reason without the case's own name before it: whoever tells it names the case anyway.
+fn without_name(reason: &str, id: &str) -> String {
+    let rest = reason.strip_prefix(id).unwrap_or(reason);
+    rest.strip_prefix(": ").unwrap_or(reason).to_owned()
 }
 
 /// An error and what lies behind it in one line, nothing said twice.

@@ -56,6 +56,21 @@ impl RunFolder {
         Ok(Self { folder: folder.to_owned() })
     }
 
+    /// Removes the results of an earlier run, so that none of them stands among the new ones; the log
+    /// and files of others stay.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub fn clear(&self) -> Result<()> {
+        let ours = |name: &str| {
+            ["config.toml", "metrics.json", "model.safetensors", "report.html"].contains(&name)
+                || (name.starts_with("predictions") && name.ends_with(".csv"))
+        };
+        remove_files(&self.folder, ours)?;
+        let plots = self.folder.join("plots");
+        if plots.is_dir() { remove_files(&plots, |name| name.ends_with(".svg")) } else { Ok(()) }
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.folder
@@ -149,6 +164,17 @@ impl RunFolder {
         write_atomic(path, bytes, WRITER)?;
         Ok(path.to_owned())
     }
+}
+
+/// Removes the files of a folder whose names fit.
+fn remove_files(folder: &Path, fits: impl Fn(&str) -> bool) -> Result<()> {
+    for entry in fs::read_dir(folder).map_err(Error::file("list", folder))? {
+        let path = entry.map_err(Error::file("list", folder))?.path();
+        if path.is_file() && path.file_name().and_then(|name| name.to_str()).is_some_and(&fits) {
+            fs::remove_file(&path).map_err(Error::file("remove", &path))?;
+        }
+    }
+    Ok(())
 }
 
 /// `metrics.json`: numbers by split and name, with their convention.

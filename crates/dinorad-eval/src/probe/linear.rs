@@ -209,7 +209,9 @@ impl Start {
                     why: format!("it holds no `weight` and `bias` for {point}"),
                 });
             };
-            trainer.set_weights(i, weight, bias)?;
+            trainer
+                .set_weights(i, weight, bias)
+                .map_err(|e| Error::Damaged { path: self.path.clone(), why: format!("{point}: {e}") })?;
         }
         Ok(())
     }
