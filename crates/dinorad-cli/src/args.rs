@@ -249,8 +249,9 @@ pub(crate) struct EvalKnnArgs {
     pub(crate) judge: JudgeArgs,
     #[command(flatten)]
     pub(crate) tokens: TokenArgs,
-    /// Numbers of neighbours, one run for all
-    #[arg(long, value_name = "K,K,…", value_delimiter = ',', default_value = "5,20,50,100,200")]
+    /// Numbers of neighbours, one run for all (default: 5,20,50,100,200, as far as there are training
+    /// cases)
+    #[arg(long, value_name = "K,K,…", value_delimiter = ',')]
     pub(crate) k: Vec<usize>,
     /// Softmax temperature of the vote
     #[arg(long, value_name = "T", default_value_t = 0.07)]
@@ -263,8 +264,9 @@ pub(crate) struct EvalMlknnArgs {
     pub(crate) judge: JudgeArgs,
     #[command(flatten)]
     pub(crate) tokens: TokenArgs,
-    /// Numbers of neighbours, one run for all
-    #[arg(long, value_name = "K,K,…", value_delimiter = ',', default_value = "5,20,50,100,200")]
+    /// Numbers of neighbours, one run for all (default: 5,20,50,100,200, as far as there are training
+    /// cases)
+    #[arg(long, value_name = "K,K,…", value_delimiter = ',')]
     pub(crate) k: Vec<usize>,
     /// Smoothings, one run for all
     #[arg(long, value_name = "S,S,…", value_delimiter = ',', default_value = "1")]

@@ -39,7 +39,7 @@ pub(crate) fn load_one(backbone: &str, args: &EncoderArgs, protocol: Protocol) -
     }
     let device = device(args.device)?;
     let dtype = dtype(args.precision);
-    let source: Source = backbone.parse()?;
+    let source: Source = backbone.parse().map_err(|error| named(backbone, error))?;
     let mut options = LoadOptions::default().with_device(device.clone()).with_dtype(dtype).with_protocol(protocol);
     options.normalization = normalization(args)?;
     let (backbone, report) = {
@@ -50,14 +50,37 @@ pub(crate) fn load_one(backbone: &str, args: &EncoderArgs, protocol: Protocol) -
     Ok(Loaded { backbone, device, report })
 }
 
+/// The error of a name that is none, and what was likely meant.
+fn named(backbone: &str, error: dinorad::backbone::Error) -> anyhow::Error {
+    /// Jaro-Winkler similarity from which a name counts as misspelt.
+    const ALIKE: f64 = 0.85;
+    let (start, name) = match backbone.strip_prefix("untrained:") {
+        Some(name) => ("untrained:", name.split('?').next().unwrap_or(name)),
+        None => ("", backbone),
+    };
+    let names = registry().iter().flat_map(|e| e.aliases.iter().copied().chain([e.id])).chain([Source::TINY]);
+    let rated = names.map(|n| (strsim::jaro_winkler(name, n), n)).filter(|(alike, _)| *alike >= ALIKE);
+    match rated.max_by(|a, b| a.0.total_cmp(&b.0)) {
+        Some((_, near)) if start.is_empty() && near == Source::TINY => error.into(),
+        Some((_, near)) => {
+            anyhow::anyhow!("`{backbone}` names no encoder: did you mean `{start}{near}`? (see `dinorad models`)")
+        }
+        None => error.into(),
+    }
+}
+
 /// `--mean` and `--std`, if given.
 fn normalization(args: &EncoderArgs) -> Result<Option<Normalization>> {
     let (Some(mean), Some(std)) = (&args.mean, &args.std) else { return Ok(None) };
     let three = |what: &str, values: &[f32]| {
-        let fits = values.iter().all(|v| v.is_finite() && (what == "--mean" || *v > 0.0));
-        <[f32; 3]>::try_from(values).ok().filter(|_| fits).with_context(|| format!("{what} takes three numbers: R,G,B"))
+        let three = <[f32; 3]>::try_from(values).ok().filter(|v| v.iter().all(|v| v.is_finite()));
+        three.with_context(|| format!("{what} takes three numbers: R,G,B"))
     };
-    Ok(Some(Normalization { mean: three("--mean", mean)?, std: three("--std", std)? }))
+    let (mean, std) = (three("--mean", mean)?, three("--std", std)?);
+    if std.iter().any(|v| *v <= 0.0) {
+        bail!("--std must be above 0");
+    }
+    Ok(Some(Normalization { mean, std }))
 }
 
 /// An encoder of the same shape with random weights.
@@ -145,7 +168,8 @@ pub(crate) fn check_image_size(backbone: &dyn Backbone, size: usize) -> Result<(
     if size == 0 || !size.is_multiple_of(patch) {
         let below = size / patch * patch;
         let near = if below == 0 { patch.to_string() } else { format!("{below} or {}", below + patch) };
-        bail!("--image-size {size} is no multiple of the encoder's patch size {patch}: try {near}");
+        let id = &backbone.spec().id;
+        bail!("--image-size {size} is no multiple of the patch size {patch} of {id}: try {near}");
     }
     Ok(())
 }

@@ -85,10 +85,24 @@ impl Data {
         };
         let [first, val, judged] = [part(train, Split::Train)?, part(train, Split::Val)?, part(test, Split::Test)?];
         let (first, judged) = (first.context("no train split")?, judged.context("no test split")?);
+        for part in [&first, &judged] {
+            if part.set.is_empty() {
+                bail!("{}: the {} split of {} has no case", part.root.display(), part.set.split(), part.set.id());
+            }
+        }
+        // One without cases is as good as none.
+        let val = val.filter(|part| !part.set.is_empty());
+        for part in [Some(&first), val.as_ref(), Some(&judged)].into_iter().flatten() {
+            let left_out = part.set.left_out();
+            if let Some(overlap) = left_out.iter().find(|e| matches!(e, DatasetError::Overlap { .. })) {
+                bail!("{overlap}; a score would be too good: divide anew by patient (dinorad splits --shares)");
+            }
+        }
         let mut across = None;
         if train != test {
             if first.set.task().is_3d != judged.set.task().is_3d {
-                bail!("{} and {} do not go together: one has scans, the other single images", train.0, test.0);
+                let (a, b) = (first.set.id(), judged.set.id());
+                bail!("{a} and {b} do not go together: one has scans, the other single images");
             }
             let shared = SharedClasses::between(first.set.task(), judged.set.task())?;
             // A data set without a test split of its own has nothing to compare with.
@@ -130,6 +144,9 @@ impl Data {
             Some(_) => format!("{} {}", p.set.id(), p.set.split()),
             None => p.set.split().to_string(),
         }));
+        if task.kind == TaskKind::Multilabel {
+            card = card.with_cases(self.parts().map(|p| p.set.len()).collect::<Vec<_>>());
+        }
         for (class, name) in task.class_names.iter().enumerate() {
             // another data set counts its own classes
             let of = |p: &Part| {
@@ -301,8 +318,7 @@ impl Recipe<'_> {
         made.fail(report.failures.iter().cloned());
         // cases that could not even be listed have no id: their reason names the file
         let root = format!("{}{}", part.root.display(), std::path::MAIN_SEPARATOR);
-        let left_out =
-            |e: &DatasetError| Failure { id: set.split().to_string(), reason: e.to_string().replace(&root, "") };
+        let left_out = |e: &DatasetError| Failure { id: set.id().to_owned(), reason: in_full(e).replace(&root, "") };
         made.fail(set.left_out().into_iter().map(left_out));
         made.notices.extend(report.notices.iter().cloned());
         made.images += report.images;
@@ -315,6 +331,20 @@ impl Recipe<'_> {
         }
         Ok(cases)
     }
+}
+
+/// An error with what lies behind it.
+fn in_full(error: &DatasetError) -> String {
+    let mut text = error.to_string();
+    let mut next = std::error::Error::source(error);
+    while let Some(inner) = next {
+        let more = inner.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        next = inner.source();
+    }
+    text
 }
 
 /// Every n-th slice of a case.

@@ -6,16 +6,17 @@ use std::{
     time::Instant,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use dinorad::{
     backbone::BackboneSpec,
-    core::{Protocol, TaskKind, resample::Filter},
+    core::{Protocol, Target, TaskKind, resample::Filter},
+    datasets::Dataset,
     eval::{
         AugmentedViews,
         assembly::{Aggregation, Assembly},
         probe::{
-            Comparison, Context, Draw, Head, Judged, ProbeOptions, ProbeRun, SubsetCurve, SubsetOptions, Tested, Views,
-            probe, shuffled_labels, subset_curves,
+            Comparison, Context, Draw, Head, Judged, LinearHead, ProbeOptions, ProbeRun, Start, SubsetCurve,
+            SubsetOptions, Tested, Views, probe, shuffled_labels, subset_curves,
         },
         report::{Block, Section, Timing},
         run::{CurvePoint, MetricValue, MetricsFile, RunFolder},
@@ -153,6 +154,15 @@ impl Job<'_> {
     /// Features and the head of one encoder, and the run folder `out`. `twin` makes the encoder of
     /// the same shape with random weights, for the control.
     pub(crate) fn run(&self, encoder: &Loaded, twin: &dyn Fn() -> Result<Loaded>, out: &Path) -> Result<Done> {
+        let done = self.run_in(encoder, twin, out);
+        if done.is_err() {
+            // A folder that was made for results that never came; one with anything in it stays.
+            let _ = std::fs::remove_dir(out);
+        }
+        done
+    }
+
+    fn run_in(&self, encoder: &Loaded, twin: &dyn Fn() -> Result<Loaded>, out: &Path) -> Result<Done> {
         let recipe = self.recipe(encoder);
         let mut made = Made::default();
         let folder = RunFolder::create(out)?;
@@ -188,6 +198,7 @@ impl Job<'_> {
         timings.splice(0..0, made.timings());
 
         let spec = encoder.backbone.spec().clone();
+        folder.clear()?;
         folder.write_config(&Config {
             command: self.command,
             version: env!("CARGO_PKG_VERSION"),
@@ -402,17 +413,50 @@ impl Job<'_> {
     }
 }
 
-/// Refuses a pooling of slices where there are none.
-pub(crate) fn check_aggregation(data: &Data, assembly: &Assembly) -> Result<()> {
-    if assembly.aggregate != Aggregation::Mean && !data.task().is_3d {
-        anyhow::bail!(
-            "--aggregate {} pools the slices of scans; the cases of {} are single images",
-            assembly.aggregate,
-            data.train.set.id()
+/// Refuses what cannot work with these data, before anything is encoded.
+pub(crate) fn check(data: &Data, head: &Head, assembly: &Assembly) -> Result<()> {
+    let (id, task) = (data.train.set.id(), data.task());
+    if assembly.aggregate != Aggregation::Mean && !task.is_3d {
+        bail!("--aggregate {} pools the slices of scans; the cases of {id} are single images", assembly.aggregate);
+    }
+    if task.kind == TaskKind::Segmentation {
+        bail!("{id} is a segmentation; this command judges classes and findings");
+    }
+    if matches!(head, Head::MlKnn(_)) && task.kind != TaskKind::Multilabel {
+        bail!(
+            "ML-kNN is for multilabel data, whose cases may have several findings; those of {id} have one class: use eval knn"
         );
     }
-    if data.task().kind == TaskKind::Segmentation {
-        anyhow::bail!("{} is a segmentation; this command judges classes and findings", data.train.set.id());
+    let settings = head.settings().len();
+    if data.val.is_none() && settings > 1 {
+        let one = match head {
+            Head::Knn(_) => "--k 20",
+            Head::MlKnn(_) => "--k 20 --smoothing 1",
+            Head::Logreg(_) => "--c 1",
+            _ => "--lr 0.01 --blocks 1 --avgpool without",
+        };
+        bail!(
+            "{id} has no validation split to choose among {settings} settings by: name one setting (such as {one}), or \
+             cut a split with `dinorad splits` and give it with --splits"
+        );
     }
-    Ok(())
+    if let Head::Linear(LinearHead { init: Some(init), .. }) = head {
+        Start::read(init).context("--init")?;
+    }
+    one_class(&*data.train.set)
+}
+
+/// Refuses training cases that are all of one class, as far as their targets can be read.
+fn one_class(train: &dyn Dataset) -> Result<()> {
+    let mut seen = None;
+    for i in 0..train.len() {
+        match (train.target(i), seen) {
+            (Ok(Target::Class(class)), None) => seen = Some(class),
+            (Ok(Target::Class(class)), Some(first)) if class == first => {}
+            _ => return Ok(()),
+        }
+    }
+    let Some(class) = seen else { return Ok(()) };
+    let name = train.task().class_names.get(class).cloned().unwrap_or_else(|| class.to_string());
+    bail!("all {} training cases of {} are of the class `{name}`: there is nothing to learn", train.len(), train.id())
 }

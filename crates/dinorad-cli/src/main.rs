@@ -29,8 +29,11 @@ use clap::Parser;
 fn main() -> ExitCode {
     let args = args::Args::parse();
     // Slices without content are the rule in volumes; that they became zero is said with -v only,
-    // and so is what hf-hub logs: its errors come back to us and are told once.
-    let level = if args.verbose { "info,dinorad=debug" } else { "warn,dinorad_transforms=error,hf_hub=off" };
+    // and so is what hf-hub and the feature store log: it comes back to us and is told once.
+    let level = match args.verbose {
+        true => "info,dinorad=debug",
+        false => "warn,dinorad_transforms=error,dinorad_eval::store=error,hf_hub=off",
+    };
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| level.into());
     tracing_subscriber::fmt()
         .with_env_filter(filter)

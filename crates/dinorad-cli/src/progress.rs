@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use dinorad::{backbone::hub::Transfer, eval::Progress};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 /// A bar that counts items.
 pub(crate) struct Bar {
@@ -12,16 +12,10 @@ pub(crate) struct Bar {
 }
 
 impl Bar {
-    /// A bar with a few words before it; its length comes with [`Progress::set_total`].
+    /// A spinner with a few words, which becomes a bar when its length comes with
+    /// [`Progress::set_total`].
     pub(crate) fn new(what: impl Into<String>) -> Self {
-        let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
-        let style =
-            ProgressStyle::with_template("{msg:36} {wide_bar:.cyan/dim} {human_pos}/{human_len} {per_sec} {eta}");
-        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        let what = what.into();
-        bar.set_message(what.clone());
-        bar.enable_steady_tick(Duration::from_millis(200));
-        Self { bar, what }
+        Self::spinner(what)
     }
 
     /// A spinner for work whose length nobody knows.
@@ -37,8 +31,13 @@ impl Bar {
 }
 
 impl Progress for Bar {
+    /// Work in several parts, such as the fits of a control, tells of each of them when it begins.
     fn set_total(&self, items: usize) {
-        self.bar.set_length(items as u64);
+        let before = self.bar.length();
+        self.bar.set_length(before.unwrap_or(0) + items as u64);
+        if before.is_none() {
+            self.bar.set_style(counting());
+        }
     }
 
     fn advance(&self, items: usize) {
@@ -48,6 +47,17 @@ impl Progress for Bar {
     fn message(&self, text: &str) {
         self.bar.set_message(format!("{}: {text}", self.what));
     }
+}
+
+/// A bar with its items, how many a second, and how long it will take.
+fn counting() -> ProgressStyle {
+    let style = ProgressStyle::with_template("{msg:36} {wide_bar:.cyan/dim} {human_pos}/{human_len} {rate} {eta}");
+    let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
+    style.with_key("rate", |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+        // Whole items where there are many: nobody reads the fourth digit of a speed.
+        let rate = state.per_sec();
+        let _ = if rate < 10.0 { write!(out, "{rate:.1}/s") } else { write!(out, "{}/s", HumanCount(rate as u64)) };
+    })
 }
 
 /// The bar leaves with its work, so that tables stand alone.
@@ -86,6 +96,22 @@ impl dinorad::backbone::hub::Progress for Download {
             if transfer.total > 0 && transfer.done >= transfer.total {
                 bar.finish_and_clear();
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bar_of_several_fits_never_overruns() {
+        let bar = Bar::new("fits");
+        assert_eq!(bar.bar.length(), None);
+        for fit in 1..=3 {
+            bar.set_total(10);
+            bar.advance(10);
+            assert_eq!((bar.bar.position(), bar.bar.length()), (10 * fit, Some(10 * fit)));
         }
     }
 }

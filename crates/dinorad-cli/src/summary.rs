@@ -40,7 +40,11 @@ pub(crate) fn by_setting(run: &ProbeRun) -> Table {
             number(of.val_auroc),
             test.map_or_else(String::new, |t| interval(t.auroc)),
             test.map_or_else(String::new, |t| interval(t.accuracy)),
-            if chosen { "best on val" } else { "" }.to_owned(),
+            match (chosen, run.val()) {
+                (false, _) => String::new(),
+                (true, Some(_)) => "best on val".to_owned(),
+                (true, None) => "the only one".to_owned(),
+            },
         ]);
     }
     if run.of_setting().len() > SETTINGS {

@@ -1,12 +1,17 @@
-//! Tables on stdout.
+//! Tables and lists on stdout.
 
-use comfy_table::{Attribute, Cell, CellAlignment, ContentArrangement, Table, presets};
+use std::io::IsTerminal;
+
+use comfy_table::{Attribute, Cell, CellAlignment, ContentArrangement, LineStyle, Table, presets};
+
+/// Columns of a line where nobody says how many there are.
+const WIDTH: usize = 80;
 
 /// An empty table with a bold head; columns after the first `left` are aligned to the right.
 pub(crate) fn table(head: &[&str], left: usize) -> Table {
     let mut table = Table::new();
     table
-        .load_style(presets::UTF8_HORIZONTAL_ONLY)
+        .load_style(presets::UTF8_HORIZONTAL_ONLY.row_separator(LineStyle::none()))
         .set_content_arrangement(ContentArrangement::Dynamic)
         .set_header(head.iter().map(|h| Cell::new(h).add_attribute(Attribute::Bold)));
     for (i, column) in table.column_iter_mut().enumerate() {
@@ -15,6 +20,47 @@ pub(crate) fn table(head: &[&str], left: usize) -> Table {
         }
     }
     table
+}
+
+/// The same with narrow gaps and as wide as a line at most.
+pub(crate) fn narrow_table(head: &[&str], left: usize) -> Table {
+    let mut table = table(head, left);
+    table.set_width(u16::try_from(width()).unwrap_or(u16::MAX));
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 1));
+    }
+    table
+}
+
+/// Columns of a line on stdout: the terminal's, else those of `COLUMNS`, else 80.
+pub(crate) fn width() -> usize {
+    let terminal = std::io::stdout().is_terminal().then(|| Table::new().width()).flatten().map(usize::from);
+    let named = || std::env::var("COLUMNS").ok()?.parse().ok().filter(|n| *n > 0);
+    terminal.or_else(named).unwrap_or(WIDTH)
+}
+
+/// Text cut between words into lines of at most `width` columns, those after the first indented.
+/// Longer words stay whole.
+pub(crate) fn wrapped(text: &str, width: usize, indent: usize) -> String {
+    let start = text.trim_start();
+    let mut out = " ".repeat(text.len() - start.len());
+    let mut used = out.len();
+    for word in start.split(' ') {
+        let long = word.chars().count();
+        if out.trim_start().is_empty() {
+            // the first word stands where the text begins
+        } else if used + 1 + long > width {
+            out.push('\n');
+            out.extend(std::iter::repeat_n(' ', indent));
+            used = indent;
+        } else {
+            out.push(' ');
+            used += 1;
+        }
+        out.push_str(word);
+        used += long;
+    }
+    out
 }
 
 /// 1234567 as `1,234,567`.
@@ -32,10 +78,21 @@ pub(crate) fn thousands(n: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::wrapped;
+
     #[test]
     fn thousands_are_grouped() {
         assert_eq!(super::thousands(7), "7");
         assert_eq!(super::thousands(22_056_576), "22,056,576");
         assert_eq!(super::thousands(123_456), "123,456");
+    }
+
+    #[test]
+    fn lines_are_cut_between_words() {
+        assert_eq!(wrapped("one two three", 80, 4), "one two three");
+        assert_eq!(wrapped("one two three", 7, 2), "one two\n  three");
+        assert_eq!(wrapped("one https://a.long/address two", 9, 2), "one\n  https://a.long/address\n  two");
+        assert_eq!(wrapped("  name  what it is", 12, 8), "  name  what\n        it\n        is");
+        assert_eq!(wrapped("", 9, 2), "");
     }
 }

@@ -363,6 +363,7 @@ fn knn_says_what_it_cannot_do() {
     desk.run("eval knn --dataset medmnist --image-size 28 --out run --k 0", &paths, 2).names(&["--k"]);
     desk.run("eval knn --dataset medmnist --image-size 30 --out run", &paths, 2).names(&["patch size 14"]);
     desk.run("eval knn --dataset nowhere --image-size 28 --out run", &paths, 2).names(&["nowhere", "medmnist"]);
+    desk.run("eval knn --dataset pneumoniamnits --out run", &paths, 2).names(&["did you mean `pneumoniamnist`?"]);
     desk.run("eval knn --dataset medmnist --root gone.npz --out run", &[], 2).names(&["gone.npz"]);
     assert!(!desk.path("run").exists());
 }
@@ -403,6 +404,58 @@ fn inspect_tells_the_geometry() {
     let several = desk.run("inspect --json made.nii notes.txt", &[], 1).json();
     assert!(several[0]["inspection"].is_object() && several[1]["error"].is_string());
     desk.run("inspect gone.dcm", &[], 2).names(&["gone.dcm"]);
+}
+
+#[test]
+fn inspect_looks_into_folders_and_encoders() {
+    let desk = Desk::new();
+    pictures(&desk.path("scans/xrays"), 2);
+    fs::write(desk.path("scans/made.nii"), nifti([5, 7, 3], [1.0, 1.0, 1.0], "")).unwrap();
+    let series = desk.path("scans/mr");
+    fs::create_dir(&series).unwrap();
+    for (name, bytes) in files(&examples().join("dicom/phantom-mr-t1post")) {
+        fs::write(series.join(name), bytes).unwrap();
+    }
+    let found = desk.run("inspect --json scans", &[], 0).json();
+    let formats: Vec<&str> =
+        found.as_array().unwrap().iter().map(|f| f["inspection"]["format"].as_str().unwrap()).collect();
+    assert_eq!(formats, ["nifti", "dicom-series", "png", "png"]);
+
+    // an encoder of every kind, in a folder or as a file
+    for (weights, words) in [
+        ("hf_dinov2", ["Hugging Face layout", "embed dim"]),
+        ("hf_dinov2/model.safetensors", ["Hugging Face layout", "0 missing"]),
+        ("d4r_mae", ["embed dim", "0 unused"]),
+        ("d4r_sam", ["embed dim", "0 missing"]),
+        ("d4r_resnet/weights.pth", ["embed dim", "0 missing"]),
+        ("d4r_biomedclip/open_clip_pytorch_model.bin", ["embed dim", "0 missing"]),
+    ] {
+        let path = golden("backbone").join(weights);
+        let text = desk.run("inspect", &[&path], 0).stdout;
+        for word in words {
+            assert!(text.contains(word), "`{word}` is not in: {text}");
+        }
+        assert!(text.lines().count() < 60, "{weights}: every tensor was told\n{text}");
+        let json = desk.run("inspect --json", &[&path], 0).json();
+        assert!(!json[0]["weights"][1]["loaded"].as_array().unwrap().is_empty());
+    }
+}
+
+#[test]
+fn lists_fit_a_terminal() {
+    let desk = Desk::new();
+    for (columns, width) in [("", 80), ("120", 120), ("0", 80)] {
+        let models = desk.run_in("models", &[], 0, &[("COLUMNS", columns)]).stdout;
+        let row = models.lines().find(|line| line.starts_with("dinov2-with-registers-large ")).unwrap();
+        assert!(row.contains("304.4 M") && row.contains("1024"), "a row is one line: {row}");
+        for args in ["models", "datasets", "doctor"] {
+            let text = desk.run_in(args, &[], 0, &[("COLUMNS", columns)]).stdout;
+            // a word longer than a line, such as an address, stays whole
+            let wide = |line: &&str| line.chars().count() > width && line.trim().contains(' ');
+            let longest: Vec<&str> = text.lines().filter(wide).collect();
+            assert!(longest.is_empty(), "{args} at {width}: {longest:?}");
+        }
+    }
 }
 
 #[test]
@@ -473,7 +526,7 @@ fn doctor_finds_what_is_wrong() {
     assert_eq!(counts, [4708, 524, 624]);
 
     let machine = desk.run("doctor", &[], 0).stdout;
-    assert!(machine.contains("version") && machine.contains("medmnist"));
+    assert!(machine.contains("version") && machine.contains("dinorad datasets"));
     let machine = desk.run("doctor --json", &[], 0).json();
     assert_eq!(machine["version"], env!("CARGO_PKG_VERSION"));
     assert_eq!(machine["offline"], true);

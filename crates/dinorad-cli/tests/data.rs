@@ -126,9 +126,9 @@ fn tables_of_parts_are_written_and_used() {
     copied(&desk, &root, "torn");
     fs::copy(desk.path("torn/train/1.mat"), desk.path("torn/test/12.mat")).unwrap();
     let said = desk.run("splits brain-tumor torn", &[], 2);
-    said.names(&["1 patients are both in train and test: "]);
+    said.names(&["1 patient is both in train and test: "]);
     assert!(!said.all().contains("MR000001A"));
-    desk.run("splits --protocol paper brain-tumor torn", &[], 0).names(&["note: 1 patients"]);
+    desk.run("splits --protocol paper brain-tumor torn", &[], 0).names(&["note: 1 patient is both in"]);
 }
 
 #[test]

@@ -243,8 +243,8 @@ fn what_cannot_be_judged_is_said() {
         "one",
         &rows(&[("train", "a", 12), ("val", "a", 3), ("val", "b", 3), ("test", "a", 3), ("test", "b", 3)]),
     );
-    eval("logreg", "one", "", 2).names(&["all 12 training rows are of class 0"]);
-    eval("knn", "one", "--k 1", 2).names(&["all 12 training rows are of class 0"]);
+    eval("logreg", "one", "", 2).names(&["all 12 training cases", "class `a`"]);
+    eval("knn", "one", "--k 1", 2).names(&["all 12 training cases", "class `a`"]);
     table(&desk, "empty", &rows(&[("train", "a", 6), ("train", "b", 6), ("val", "a", 3), ("val", "b", 3)]));
     eval("knn", "empty", "--k 1", 2).names(&["test"]);
     table(&desk, "noval", &rows(&[("train", "a", 6), ("train", "b", 6), ("test", "a", 3), ("test", "b", 3)]));
@@ -273,6 +273,71 @@ fn what_cannot_be_judged_is_said() {
     // few shots: neighbours beyond the draw are cut, and that is said
     let said = eval("knn", "xrays", "--k 5 --shots 1,7 --tries 1 --no-controls", 0);
     assert!(said.stdout.contains("k = 5 became 2") && said.stdout.contains("7 asked for"), "{}", said.stdout);
+}
+
+#[test]
+fn nobody_waits_for_the_encoder_to_hear_of_a_mistake() {
+    let desk = Desk::new();
+    binary(&desk, "xrays", [12, 6, 6], ["a", "b"]);
+    let eval = |head: &str, more: &str| {
+        let said =
+            desk.run(&format!("eval {head} --dataset csv --root xrays/table.csv {SMALL} {more} --out run"), &[], 2);
+        assert!(!desk.path("features").exists(), "{head} {more} encoded something: {}", said.stderr);
+        assert!(!desk.path("run").exists(), "{head} {more} left a folder");
+        said
+    };
+    eval("knn", "--k 5,13,40").names(&["k = 13, 40", "12 training cases", "at most 12"]);
+    eval("mlknn", "").names(&["ML-kNN", "eval knn"]);
+    eval("knn", "--k 1 --std 1,0,1 --mean 0,0,0").names(&["--std", "above 0"]);
+    eval("knn", "--k 1 --tries 0").names(&["--tries"]);
+    eval("linear", "--iterations 0").names(&["--iterations"]);
+    eval("linear", "--momentum 1").names(&["--momentum 1"]);
+    eval("linear", "--init gone.npz").names(&["--init", "gone.npz"]);
+    fs::write(desk.path("cut.npz"), b"PK\x03\x04").unwrap();
+    eval("linear", "--init cut.npz").names(&["--init", "cut.npz"]);
+    eval("linear", "--blocks 9").names(&["untrained:tiny", "9 blocks", "--blocks 1"]);
+    // the second of two encoders, too
+    eval("knn", "--k 1 --backbone untrained,./gone").names(&["./gone"]);
+    let resnet = golden("backbone/d4r_resnet/weights.pth");
+    let two = format!("--epochs 1 --backbone untrained,{}", resnet.display());
+    eval("linear", &two).names(&["no patch tokens", "--blocks 1"]);
+    eval("knn", "--k 1 --backbone dinov2-smal").names(&["did you mean `dinov2-small`?"]);
+    eval("knn", "--k 1 --backbone untrained:dinov2-smal?seed=2").names(&["did you mean `untrained:dinov2-small`?"]);
+
+    // a patient on both sides would make every score too good
+    let text = fs::read_to_string(desk.path("xrays/table.csv")).unwrap();
+    let patients = text.lines().enumerate().map(|(i, line)| match i {
+        0 => format!("{line},patient\n"),
+        _ => format!("{line},MRN-{}\n", i % 20),
+    });
+    fs::write(desk.path("xrays/table.csv"), patients.collect::<String>()).unwrap();
+    let said = eval("knn", "--k 1");
+    said.names(&["4 patients are both in train and test", "dinorad splits"]);
+    assert!(!said.all().contains("MRN-"));
+    desk.run("splits csv xrays/table.csv --shares 0.5,0.25,0.25 --out parts.csv", &[], 0);
+    let apart =
+        format!("eval knn --dataset csv --root xrays/table.csv {SMALL} --no-controls --splits parts.csv --out run");
+    desk.run(&format!("{apart} --k 1"), &[], 0);
+}
+
+#[test]
+fn the_usual_neighbours_fit_the_training_cases() {
+    let desk = Desk::new();
+    binary(&desk, "xrays", [12, 6, 6], ["a", "b"]);
+    let run = format!("eval knn --dataset csv --root xrays/table.csv {SMALL} --no-controls --out run");
+    desk.run(&run, &[], 0).names(&["k = 20, 50, 100, 200 became 12: 12 training cases"]);
+    assert!(desk.path("run/predictions-k12.csv").is_file() && desk.path("run/predictions-k5.csv").is_file());
+
+    // another run in the same folder: nothing of the first one stays but the log
+    fs::write(desk.path("run/notes.txt"), "mine").unwrap();
+    desk.run(&format!("{run} --k 3"), &[], 0);
+    let left = files(&desk.path("run").join("plots"));
+    assert!(!left.is_empty() && !left.contains_key("auroc-by-k.svg"), "one k makes no curve");
+    let names: Vec<_> = fs::read_dir(desk.path("run")).unwrap().map(|e| e.unwrap().file_name()).collect();
+    let predictions = names.iter().filter(|n| n.to_string_lossy().starts_with("predictions-k")).count();
+    assert_eq!(predictions, 1, "{names:?}");
+    assert!(desk.path("run/notes.txt").is_file());
+    assert_eq!(fs::read_to_string(desk.path("run/log.jsonl")).unwrap().lines().count(), 2);
 }
 
 #[test]

@@ -17,7 +17,8 @@ use dinorad::{
 
 use crate::{
     args::{Avgpool, EvalCommand, EvalKnnArgs, EvalLinearArgs, EvalLogregArgs, EvalMlknnArgs, JudgeArgs},
-    curves, encoder,
+    curves,
+    encoder::{self, Loaded},
     features::{Data, options_of},
     judge::{self, Done, Job, PixelOptions, Subsets},
     listing,
@@ -29,20 +30,29 @@ pub(crate) fn run(command: &EvalCommand) -> Result<usize> {
     match command {
         EvalCommand::Knn(args) => {
             let protocol: Protocol = args.judge.protocol.parse()?;
-            judge(&args.judge, "eval knn", knn(args)?, tokens(&args.tokens)?, neighbours_resize(protocol), false)
+            let neighbours = Neighbours::of(&args.k);
+            judge(
+                &args.judge,
+                "eval knn",
+                (knn(args)?, neighbours),
+                tokens(&args.tokens)?,
+                neighbours_resize(protocol),
+                false,
+            )
         }
         EvalCommand::Mlknn(args) => {
             let protocol: Protocol = args.judge.protocol.parse()?;
-            let head = mlknn(args, protocol)?;
+            let head = (mlknn(args, protocol)?, Neighbours::of(&args.k));
             judge(&args.judge, "eval mlknn", head, tokens(&args.tokens)?, neighbours_resize(protocol), false)
         }
         EvalCommand::Logreg(args) => {
-            judge(&args.judge, "eval logreg", logreg(args)?, tokens(&args.tokens)?, Resize::None, false)
+            let head = (logreg(args)?, Neighbours::Named);
+            judge(&args.judge, "eval logreg", head, tokens(&args.tokens)?, Resize::None, false)
         }
         EvalCommand::Linear(args) => {
             let protocol: Protocol = args.judge.protocol.parse()?;
             let (head, assembly) = linear(args, protocol)?;
-            judge(&args.judge, "eval linear", head, assembly, Resize::None, args.augment)
+            judge(&args.judge, "eval linear", (head, Neighbours::Named), assembly, Resize::None, args.augment)
         }
     }
 }
@@ -62,11 +72,58 @@ fn neighbours_resize(protocol: Protocol) -> Resize {
     }
 }
 
-fn check_k(k: &[usize]) -> Result<()> {
-    if k.is_empty() || k.contains(&0) {
+/// Where the numbers of neighbours come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Neighbours {
+    /// From --k: they are what is judged, or nothing.
+    Named,
+    /// Nobody named any: as many of the usual ones as there are cases for.
+    Usual,
+}
+
+impl Neighbours {
+    /// The numbers of neighbours where --k names none.
+    const USUAL: [usize; 5] = [5, 20, 50, 100, 200];
+
+    fn of(k: &[usize]) -> Self {
+        if k.is_empty() { Neighbours::Usual } else { Neighbours::Named }
+    }
+
+    /// The head for so many training cases, before any of them is encoded.
+    fn fitted(self, head: Head, data: &Data) -> Result<Head> {
+        let rows = data.train.set.len();
+        let (within, notice) = head.within(rows)?;
+        let Some(notice) = notice else { return Ok(head) };
+        let id = data.train.set.id();
+        match self {
+            Neighbours::Named => {
+                let most = neighbours_of(&within).iter().copied().max().unwrap_or(0);
+                let beyond = neighbours_of(&head).iter().filter(|k| **k > most).map(usize::to_string);
+                let beyond = beyond.collect::<Vec<_>>().join(", ");
+                bail!("k = {beyond} neighbours asked of the {rows} training cases of {id}: at most {most}")
+            }
+            Neighbours::Usual => {
+                eprintln!("note: {notice} in {id}");
+                Ok(within)
+            }
+        }
+    }
+}
+
+fn neighbours_of(head: &Head) -> &[usize] {
+    match head {
+        Head::Knn(knn) => &knn.ks,
+        Head::MlKnn(head) => &head.ks,
+        _ => &[],
+    }
+}
+
+/// The numbers of neighbours of --k, or the usual ones.
+fn ks(k: &[usize]) -> Result<&[usize]> {
+    if k.contains(&0) {
         bail!("--k needs numbers of at least 1");
     }
-    Ok(())
+    Ok(if k.is_empty() { &Neighbours::USUAL } else { k })
 }
 
 fn positive(name: &str, values: &[f64]) -> Result<()> {
@@ -84,15 +141,14 @@ fn tokens(args: &crate::args::TokenArgs) -> Result<Assembly> {
 }
 
 fn knn(args: &EvalKnnArgs) -> Result<Head> {
-    check_k(&args.k)?;
     positive("--temperature", &[args.temperature])?;
-    Ok(Head::Knn(Knn::new(&args.k).with_temperature(args.temperature)))
+    Ok(Head::Knn(Knn::new(ks(&args.k)?).with_temperature(args.temperature)))
 }
 
 fn mlknn(args: &EvalMlknnArgs, protocol: Protocol) -> Result<Head> {
-    check_k(&args.k)?;
     positive("--smoothing", &args.smoothing)?;
-    let mut head = MlKnnHead { ks: args.k.clone(), smoothings: args.smoothing.clone(), ..MlKnnHead::new(protocol) };
+    let mut head =
+        MlKnnHead { ks: ks(&args.k)?.to_vec(), smoothings: args.smoothing.clone(), ..MlKnnHead::new(protocol) };
     head.neighbours = match args.neighbours.as_deref() {
         None => head.neighbours,
         Some("with-itself") => TrainingNeighbours::WithItself,
@@ -118,10 +174,13 @@ fn linear(args: &EvalLinearArgs, protocol: Protocol) -> Result<(Head, Assembly)>
     if args.blocks.contains(&0) || args.blocks.is_empty() {
         bail!("--blocks needs numbers of at least 1");
     }
-    for (name, value) in [("--epochs", args.epochs), ("--batch-size", args.batch_size)] {
-        if value == 0 {
-            bail!("{name} must be at least 1");
-        }
+    let counts =
+        [("--epochs", Some(args.epochs)), ("--iterations", args.iterations), ("--batch-size", Some(args.batch_size))];
+    if let Some((name, _)) = counts.iter().find(|(_, value)| *value == Some(0)) {
+        bail!("{name} must be at least 1");
+    }
+    if !(0.0..1.0).contains(&args.momentum) {
+        bail!("--momentum {} is not from 0 to below 1", args.momentum);
     }
     let avgpools: &[bool] = match args.avgpool {
         Avgpool::Both => &[true, false],
@@ -153,7 +212,7 @@ fn linear(args: &EvalLinearArgs, protocol: Protocol) -> Result<(Head, Assembly)>
 fn judge(
     args: &JudgeArgs,
     command: &'static str,
-    head: Head,
+    (head, neighbours): (Head, Neighbours),
     assembly: Assembly,
     resize: Resize,
     augment: bool,
@@ -173,17 +232,31 @@ fn judge(
     let subsets = subsets(args)?;
     let shifts = args.shift.iter().map(|s| s.parse()).collect::<Result<Vec<Shift>, _>>()?;
     let data = data(args, protocol)?;
-    judge::check_aggregation(&data, &assembly)?;
+    judge::check(&data, &head, &assembly)?;
+    let head = neighbours.fitted(head, &data)?;
     // With views encoded anew in every epoch a control costs as much as the run.
     let control_seeds = args.control_seeds.unwrap_or(if augment { 1 } else { 3 });
     let backbones = &args.encoder.backbone;
+    let fitting = |name: &str| -> Result<(Loaded, PixelOptions)> {
+        let encoder = encoder::load_one(name, &args.encoder, protocol)?;
+        let spec = encoder.backbone.spec();
+        let size = encoder::image_size(&*encoder.backbone, args.image_size)?;
+        if let Err(error) = spec.check(&assembly.request()) {
+            let mean_patch = if assembly.avgpool { ", and no mean patch token" } else { "" };
+            bail!("{}: {error}; every encoder takes --blocks 1{mean_patch}", spec.id);
+        }
+        Ok((encoder, pixels(size)))
+    };
+    if backbones.len() > 1 {
+        // The last of them shall not fail when the others have been judged for hours.
+        for name in backbones {
+            fitting(name)?;
+        }
+    }
     let (mut done, mut cards) = (Vec::new(), Vec::new());
     let mut last_job = None;
     for (i, name) in backbones.iter().enumerate() {
-        let encoder = encoder::load_one(name, &args.encoder, protocol)?;
-        let pixels = pixels(encoder::image_size(&*encoder.backbone, args.image_size)?);
-        let request = assembly.request();
-        encoder.backbone.spec().check(&request).context("every encoder has the class token of its last block")?;
+        let (encoder, pixels) = fitting(name)?;
         encoder::warn_if_untrained(&*encoder.backbone);
         let job = Job {
             command,
@@ -236,6 +309,9 @@ fn options(args: &JudgeArgs, protocol: Protocol, aggregate: Aggregation) -> Resu
 }
 
 fn subsets(args: &JudgeArgs) -> Result<Subsets> {
+    if args.bootstrap == 0 {
+        bail!("--draws must be at least 1");
+    }
     if args.tries == 0 || args.shots.contains(&0) {
         bail!("--shots and --tries need numbers of at least 1");
     }
@@ -287,7 +363,10 @@ fn report(job: &Job<'_>, done: &[Done], cards: Vec<EncoderCard>) -> Result<Repor
             let card = EncoderCard::new(format!("{} encoders", done.len()), training);
             Some(done.iter().fold(card, |card, d| {
                 let s = &d.spec;
-                card.with_fact(s.id.clone(), format!("patch {}, width {}, {} blocks", s.patch, s.embed_dim, s.depth))
+                let blocks = if s.depth == 1 { "block" } else { "blocks" };
+                let untrained = if s.is_untrained() { ", untrained: random weights" } else { "" };
+                let shape = format!("patch {}, width {}, {} {blocks}{untrained}", s.patch, s.embed_dim, s.depth);
+                card.with_fact(s.id.clone(), shape)
             }))
         }
     };

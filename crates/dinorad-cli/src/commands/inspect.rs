@@ -1,10 +1,13 @@
 //! `dinorad inspect`: what is in a file or folder.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Result, bail};
 use dinorad::{
-    backbone,
+    backbone::{self, LoadOptions, Source},
     datasets::discover,
     io::{self, Inspection},
 };
@@ -23,14 +26,14 @@ pub(crate) fn run(args: &InspectArgs) -> Result<usize> {
         if args.json {
             all.push(match &found {
                 Ok(Found::File(i)) => json!({ "path": path, "inspection": i }),
-                Ok(Found::Weights(w)) => json!({ "path": path, "weights": w }),
+                Ok(Found::Weights(w)) => json!({ "path": path, "weights": [w.shape, w.report] }),
                 Err(e) => json!({ "path": path, "error": format!("{e:#}") }),
             });
         } else {
             say!("{}", path.display());
             match &found {
                 Ok(Found::File(i)) => say!("{i}"),
-                Ok(Found::Weights(w)) => say!("{}", serde_json::to_string_pretty(w)?),
+                Ok(Found::Weights(w)) => say!("{}", w.text()),
                 Err(e) => eprintln!("error: {e:#}"),
             }
         }
@@ -44,24 +47,78 @@ pub(crate) fn run(args: &InspectArgs) -> Result<usize> {
 
 enum Found {
     File(Box<Inspection>),
-    Weights(Value),
+    Weights(Weights),
+}
+
+/// An encoder's shape, and what would become of its tensors.
+struct Weights {
+    shape: Value,
+    report: backbone::LoadReport,
+}
+
+impl Weights {
+    fn read(path: &Path) -> Result<Self> {
+        let options = LoadOptions::default();
+        // A DINOv2 file that does not fit can be told about in full; of the others only one that loads.
+        if let Ok((config, report)) = backbone::inspect(path, &options) {
+            return Ok(Self { shape: serde_json::to_value(config)?, report });
+        }
+        let (encoder, report) = backbone::load(&Source::Path(path.to_owned()), &options)?;
+        Ok(Self { shape: serde_json::to_value(encoder.spec())?, report })
+    }
+
+    /// For people: the tensors are counted, those that do not fit are named.
+    fn text(&self) -> String {
+        /// How many names of a kind are told.
+        const SHOWN: usize = 10;
+        let mut lines = vec![("format".to_owned(), "weights of an encoder".to_owned())];
+        if let Some(shape) = self.shape.as_object() {
+            let plain = |v: &Value| v.as_str().map_or_else(|| v.to_string(), str::to_owned);
+            lines.extend(shape.iter().map(|(name, v)| (name.replace('_', " "), plain(v))));
+        }
+        lines.push(("tensors".into(), self.report.to_string()));
+        let r = &self.report;
+        let kinds: [(&str, Vec<String>); 4] = [
+            ("missing", r.missing.iter().map(ToString::to_string).collect()),
+            ("unused", r.unused.iter().map(ToString::to_string).collect()),
+            ("wrong shape", r.wrong_shape.iter().map(|w| w.name.clone()).collect()),
+            ("ignored", r.ignored.clone()),
+        ];
+        for (kind, names) in kinds {
+            lines.extend(names.iter().take(SHOWN).map(|name| (kind.to_owned(), name.clone())));
+            if names.len() > SHOWN {
+                lines.push((kind.to_owned(), format!("… and {} more, all with --json", names.len() - SHOWN)));
+            }
+        }
+        lines.iter().map(|(name, what)| format!("{name:<16} {what}\n")).collect()
+    }
 }
 
 fn describe(path: &Path, phi: bool) -> Result<Found> {
-    let weights = ["safetensors", "pth", "pt"];
-    if path.extension().is_some_and(|e| weights.iter().any(|w| e.eq_ignore_ascii_case(w))) {
-        let report = backbone::inspect(path, &backbone::LoadOptions::default())?;
-        return Ok(Found::Weights(serde_json::to_value(report)?));
+    if holds_weights(path) {
+        return Ok(Found::Weights(Weights::read(path)?));
     }
     Ok(Found::File(Box::new(io::inspect(path, phi)?)))
 }
 
-/// A folder that is no single series stands for what is in it.
+/// Whether a file's name says that it holds weights, or that of a file right in the folder.
+fn holds_weights(path: &Path) -> bool {
+    let named = |p: &Path| {
+        let endings = ["safetensors", "pth", "pt", "bin"];
+        p.extension().is_some_and(|e| endings.iter().any(|ending| e.eq_ignore_ascii_case(ending)))
+    };
+    match std::fs::read_dir(path) {
+        Ok(entries) => path.join("config.json").is_file() && entries.flatten().any(|e| named(&e.path())),
+        Err(_) => named(path),
+    }
+}
+
+/// A folder stands for the files and the folders of series in it; one of an encoder for itself.
 fn expand(path: &Path) -> Vec<PathBuf> {
-    if !path.is_dir() || io::sniff(path).is_ok() {
+    if !path.is_dir() || holds_weights(path) {
         return vec![path.to_owned()];
     }
-    let mut inner: Vec<PathBuf> = discover(&[path.to_owned()]).into_iter().map(|input| input.path).collect();
-    inner.dedup();
-    inner
+    let mut seen = BTreeSet::new();
+    let inner = discover(&[path.to_owned()]).into_iter().map(|input| input.path);
+    inner.filter(|path| seen.insert(path.clone())).collect()
 }

@@ -6,7 +6,7 @@ use dinorad::backbone::{Encoder, Normalization, registry};
 use crate::{
     args::ModelsArgs,
     output::say,
-    table::{table, thousands},
+    table::{narrow_table, width, wrapped},
 };
 
 pub(crate) fn run(args: &ModelsArgs) -> Result<usize> {
@@ -14,19 +14,12 @@ pub(crate) fn run(args: &ModelsArgs) -> Result<usize> {
         say!("{}", serde_json::to_string_pretty(registry())?);
         return Ok(0);
     }
-    let head =
-        ["id", "family", "source", "outputs", "licence", "mean / std", "parameters", "patch", "dim", "depth", "native"];
-    let mut table = table(&head, 6);
+    let mut table = narrow_table(&["id", "family", "parameters", "patch", "dim", "depth", "native"], 2);
     for e in registry() {
-        let outputs: Vec<String> = e.outputs.iter().map(|o| format!("{o:?}").to_lowercase()).collect();
         table.add_row([
             e.id.to_owned(),
             e.family.to_string(),
-            e.hub_id.to_owned(),
-            outputs.join(" "),
-            e.license.to_owned(),
-            normalization(e),
-            thousands(e.parameters),
+            format!("{:.1} M", e.parameters as f64 / 1e6),
             e.patch.to_string(),
             e.embed_dim.to_string(),
             e.depth.to_string(),
@@ -34,10 +27,22 @@ pub(crate) fn run(args: &ModelsArgs) -> Result<usize> {
         ]);
     }
     say!("{table}");
-    say!("--backbone takes an id, a Hub id (owner/name[@revision]), a weights file or folder,");
-    say!("or `untrained[:id][?seed=N]`. Pixels are 0..1, then (v - mean) / std: ImageNet is");
-    say!("{}; CLIP is {}.", numbers(Normalization::IMAGENET), numbers(Normalization::CLIP));
-    say!("Aliases, heads, the authors' page: dinorad models --json");
+    say!("Source on the Hub, licence, mean and standard deviation of its pixels, outputs:");
+    for e in registry() {
+        let outputs: Vec<String> = e.outputs.iter().map(|o| format!("{o:?}").to_lowercase()).collect();
+        say!("  {}", e.id);
+        let facts = format!("    {} ({}), {}, {}", e.hub_id, e.license, normalization(e), outputs.join(" "));
+        say!("{}", wrapped(&facts, width(), 4));
+    }
+    say!("");
+    let more = format!(
+        "--backbone takes an id, a Hub id (owner/name[@revision]), a weights file or folder, or \
+         `untrained[:id][?seed=N]`. Pixels are 0..1, then (v - mean) / std: ImageNet is {}; CLIP is {}. Aliases, \
+         heads, the authors' page: dinorad models --json",
+        numbers(Normalization::IMAGENET),
+        numbers(Normalization::CLIP)
+    );
+    say!("{}", wrapped(&more, width(), 0));
     Ok(0)
 }
 

@@ -30,7 +30,9 @@ pub(crate) fn run(args: &SplitsArgs) -> Result<usize> {
         Protocol::Strict => splits.check_patients(root)?,
         Protocol::Paper => {
             for (a, b, patients) in splits.overlaps() {
-                eprintln!("note: {} patients are both in {a} and {b}: {}", patients.len(), patients.join(", "));
+                let n = patients.len();
+                let are = if n == 1 { "patient is" } else { "patients are" };
+                eprintln!("note: {n} {are} both in {a} and {b}: {}", patients.join(", "));
             }
         }
     }
