@@ -307,7 +307,7 @@ fn free_corner(
     };
     let places: Vec<(f64, f64)> = curves
         .iter()
-        .flat_map(|curve| curve.windows(curve.len().min(2).max(1)).flat_map(along))
+        .flat_map(|curve| curve.windows(curve.len().clamp(1, 2)).flat_map(along))
         .map(|(x, y)| ((x - x0) / (x1 - x0), (y - y0) / (y1 - y0)))
         .collect();
     let covered = |right: bool, upper: bool| {
