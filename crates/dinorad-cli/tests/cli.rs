@@ -428,7 +428,6 @@ fn inspect_looks_into_folders_and_encoders() {
         ("d4r_mae", ["embed dim", "0 unused"]),
         ("d4r_sam", ["embed dim", "0 missing"]),
         ("d4r_resnet/weights.pth", ["embed dim", "0 missing"]),
-        ("d4r_biomedclip/open_clip_pytorch_model.bin", ["embed dim", "0 missing"]),
     ] {
         let path = golden("backbone").join(weights);
         let text = desk.run("inspect", &[&path], 0).stdout;

@@ -108,7 +108,10 @@ fn holds_weights(path: &Path) -> bool {
         p.extension().is_some_and(|e| endings.iter().any(|ending| e.eq_ignore_ascii_case(ending)))
     };
     match std::fs::read_dir(path) {
-        Ok(entries) => path.join("config.json").is_file() && entries.flatten().any(|e| named(&e.path())),
+        Ok(entries) => {
+            let configured = ["config.json", "open_clip_config.json"].iter().any(|name| path.join(name).is_file());
+            configured && entries.flatten().any(|e| named(&e.path()))
+        }
         Err(_) => named(path),
     }
 }
