@@ -82,6 +82,21 @@ impl Volume {
     /// The same voxels with axes flipped and swapped so that columns run closest to right, rows
     /// to anterior and slices to superior. No interpolation.
     ///
+    /// # Examples
+    /// ```
+    /// use dinorad_core::Affine;
+    /// use dinorad_io::Volume;
+    ///
+    /// // columns run to the left and rows to the back, as in most DICOM series
+    /// let affine = Affine::new([[-1., 0., 0., 9.], [0., -1., 0., 9.], [0., 0., 5., 0.], [0., 0., 0., 1.]])?;
+    /// let volume = Volume::new(ndarray::Array3::from_shape_fn((2, 3, 4), |(k, j, i)| (k * 12 + j * 4 + i) as f32), affine);
+    /// let canonical = volume.to_canonical();
+    /// assert_eq!(canonical.axis_codes(), ['R', 'A', 'S']);
+    /// assert_eq!(canonical.data[[0, 0, 0]], volume.data[[0, 2, 3]]);
+    /// assert_eq!(canonical.as_stored(), volume);
+    /// # Ok::<(), dinorad_core::Error>(())
+    /// ```
+    ///
     /// # Source
     /// nibabel's `as_closest_canonical`.
     #[must_use]

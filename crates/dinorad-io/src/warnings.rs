@@ -58,6 +58,9 @@ impl Range {
             Some("CT") if low < BELOW_AIR => {
                 out.push(format!("CT values down to {low}: padding, which lies below air and is no HU"));
             }
+            Some("RTDOSE") => {
+                out.push("dose as stored: multiply by the file's DoseGridScaling for its DoseUnits".into());
+            }
             // counts and activity cannot be negative; magnitudes of MR neither
             Some(m @ ("PT" | "NM" | "MR" | "CR" | "DX" | "MG" | "XA" | "RF" | "US")) if low < 0.0 => {
                 out.push(format!("{m} values down to {low}, though {m} is not negative"));
@@ -70,7 +73,7 @@ impl Range {
 
 impl Volume {
     /// What a reader of the values should know: a range that does not fit the modality (CT given
-    /// as 8-bit gray, say), values that are not finite or all the same.
+    /// as 8-bit gray, say), values that are not finite or all the same, lengths that are not in mm.
     ///
     /// # Examples
     /// ```
@@ -82,7 +85,11 @@ impl Volume {
     /// assert_eq!(volume.warnings(), ["CT values from 0 to 50: 8-bit gray rather than HU"]);
     /// ```
     pub fn warnings(&self) -> Vec<String> {
-        Range::of(self.data.iter()).remarks(self.modality.as_deref())
+        let mut out = Range::of(self.data.iter()).remarks(self.modality.as_deref());
+        if let Some((unit, _)) = self.header.as_ref().and_then(|h| h.foreign_unit()) {
+            out.push(format!("the header gives lengths in {unit}s; the affine holds its numbers, unconverted"));
+        }
+        out
     }
 }
 

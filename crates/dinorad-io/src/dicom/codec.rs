@@ -15,6 +15,17 @@ pub(crate) enum Decoded {
     Values(Vec<i32>),
 }
 
+/// What decoded colours are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Colours {
+    /// What PhotometricInterpretation says.
+    AsDeclared,
+    /// RGB, whatever it says.
+    Rgb,
+    /// YBR_FULL, whatever it says.
+    Ybr,
+}
+
 /// Why a frame cannot be decoded.
 pub(crate) enum Failure {
     /// There is no codec for this kind of codestream, such as ` in colour`.
@@ -35,8 +46,8 @@ impl From<&str> for Failure {
     }
 }
 
-/// Decodes one frame. The second value tells whether colours are RGB already.
-pub(crate) fn decode(frame: &[u8], header: &Header) -> Result<(Decoded, bool), Failure> {
+/// Decodes one frame, and tells what its colours are.
+pub(crate) fn decode(frame: &[u8], header: &Header) -> Result<(Decoded, Colours), Failure> {
     // no image of this size shrinks that far; a damaged Rows or Columns says so
     const LARGE: usize = 1 << 24;
     if header.pixels() > LARGE && header.pixels() / 2000 > frame.len() {
@@ -45,12 +56,12 @@ pub(crate) fn decode(frame: &[u8], header: &Header) -> Result<(Decoded, bool), F
     }
     let codec = syntax::of(&header.transfer_syntax).codec;
     let run = || match codec {
-        Codec::Rle => rle(frame, header).map(|b| (Decoded::Bytes(b), false)).map_err(Failure::Damaged),
-        Codec::Jpeg => jpeg(frame, header).map(|d| (d, false)),
-        Codec::JpegLs => jpeg_ls(frame, header).map(|d| (d, false)),
+        Codec::Rle => rle(frame, header).map(|b| (Decoded::Bytes(b), Colours::AsDeclared)).map_err(Failure::Damaged),
+        Codec::Jpeg => jpeg(frame, header),
+        Codec::JpegLs => jpeg_ls(frame, header),
         Codec::Jpeg2000 => jpeg_2000(frame, header),
         #[cfg(feature = "jpeg-xl")]
-        Codec::JpegXl => super::jpeg_xl::decode(frame, header).map(|d| (d, true)),
+        Codec::JpegXl => super::jpeg_xl::decode(frame, header).map(|d| (d, Colours::Rgb)),
         #[cfg(not(feature = "jpeg-xl"))]
         Codec::JpegXl => Err(Failure::Missing("")),
         Codec::Native | Codec::None => Err(Failure::Missing("")),
@@ -134,6 +145,7 @@ pub(crate) struct FrameHeader {
     height: u16,
     width: u16,
     pub(crate) components: u8,
+    colours: Colours,
 }
 
 pub(crate) fn frame_header(data: &[u8]) -> Result<FrameHeader, String> {
@@ -141,6 +153,7 @@ pub(crate) fn frame_header(data: &[u8]) -> Result<FrameHeader, String> {
         return Err("the fragment is not a JPEG".into());
     }
     let mut at = 2;
+    let mut jfif = false;
     loop {
         let Some([lead, marker]) = data.get(at..at + 2).and_then(|b| <[u8; 2]>::try_from(b).ok()) else {
             return Err("the JPEG has no frame header".into());
@@ -164,17 +177,28 @@ pub(crate) fn frame_header(data: &[u8]) -> Result<FrameHeader, String> {
         let is_frame = matches!(marker, 0xC0..=0xC3 | 0xC5..=0xC7 | 0xC9..=0xCB | 0xCD..=0xCF | 0xF7);
         if is_frame {
             let f = data.get(at + 4..at + 10).ok_or("the JPEG's frame header is cut short")?;
+            let name = |n: usize| data.get(at + 10 + 3 * n).copied().unwrap_or(0);
+            // where the codestream says what its colours are, a data set that says something else is
+            // the one that is wrong: pydicom's rule too
+            let colours = match [name(0), name(1), name(2)].map(|b| b.to_ascii_uppercase()) {
+                _ if f[5] != 3 => Colours::AsDeclared,
+                [b'R', b'G', b'B'] => Colours::Rgb,
+                _ if jfif => Colours::Ybr,
+                _ => Colours::AsDeclared,
+            };
             return Ok(FrameHeader {
                 marker,
                 precision: f[0],
                 height: u16::from_be_bytes([f[1], f[2]]),
                 width: u16::from_be_bytes([f[3], f[4]]),
                 components: f[5],
+                colours,
             });
         }
         if length < 2 {
             return Err("the JPEG's markers are damaged".into());
         }
+        jfif |= marker == 0xE0 && data.get(at + 4..at + 8) == Some(b"JFIF");
         at += 2 + length;
     }
 }
@@ -196,8 +220,12 @@ fn checked(data: &[u8], header: &Header) -> Result<FrameHeader, String> {
     Ok(frame)
 }
 
-fn jpeg(data: &[u8], header: &Header) -> Result<Decoded, Failure> {
+fn jpeg(data: &[u8], header: &Header) -> Result<(Decoded, Colours), Failure> {
     let frame = checked(data, header)?;
+    Ok((jpeg_samples(data, header, &frame)?, frame.colours))
+}
+
+fn jpeg_samples(data: &[u8], header: &Header, frame: &FrameHeader) -> Result<Decoded, Failure> {
     if frame.precision > 8 && frame.marker != 0xC3 {
         if frame.precision != 12 || frame.components != 1 || !matches!(frame.marker, 0xC0 | 0xC1) {
             return Err(Failure::Missing(", more than 8 bits in colour or progressive"));
@@ -205,7 +233,7 @@ fn jpeg(data: &[u8], header: &Header) -> Result<Decoded, Failure> {
         return jpeg12::decode(data).map(Decoded::Values).map_err(Failure::Damaged);
     }
     let mut decoder = jpeg_decoder::Decoder::new(data);
-    // the data set's PhotometricInterpretation decides about colours, not the codestream's markers
+    // colours are converted later, in one place for all codecs
     // ("RGB" interleaves the components as they are, "None" would not)
     if frame.components == 3 {
         decoder.set_color_transform(jpeg_decoder::ColorTransform::RGB);
@@ -228,8 +256,12 @@ fn jpeg(data: &[u8], header: &Header) -> Result<Decoded, Failure> {
     Ok(Decoded::Values(bytes.into_iter().map(i32::from).collect()))
 }
 
-fn jpeg_ls(data: &[u8], header: &Header) -> Result<Decoded, Failure> {
+fn jpeg_ls(data: &[u8], header: &Header) -> Result<(Decoded, Colours), Failure> {
     let frame = checked(data, header)?;
+    Ok((jpeg_ls_samples(data, header, &frame)?, frame.colours))
+}
+
+fn jpeg_ls_samples(data: &[u8], header: &Header, frame: &FrameHeader) -> Result<Decoded, Failure> {
     if frame.components != 1 {
         #[cfg(feature = "charls")]
         return super::charls::decode(data, header, frame.precision);
@@ -246,8 +278,8 @@ fn jpeg_ls(data: &[u8], header: &Header) -> Result<Decoded, Failure> {
     }
 }
 
-/// JPEG 2000, of high throughput (HTJ2K) or not; and whether colours are RGB.
-fn jpeg_2000(data: &[u8], header: &Header) -> Result<(Decoded, bool), Failure> {
+/// JPEG 2000, of high throughput (HTJ2K) or not.
+fn jpeg_2000(data: &[u8], header: &Header) -> Result<(Decoded, Colours), Failure> {
     // a JP2 box structure may be wrapped around the codestream: SOC and SIZ follow each other
     let at = data.windows(4).position(|w| w == [0xFF, 0x4F, 0xFF, 0x51]).ok_or("no JPEG 2000 codestream")?;
     let word = |n: usize| -> Option<u32> {
@@ -282,7 +314,8 @@ fn jpeg_2000(data: &[u8], header: &Header) -> Result<(Decoded, bool), Failure> {
     }
     // the decoder undoes the codestream's own colour transform; colours that the data set calls
     // YBR and that went in without one are still YBR
-    Ok((Decoded::Values(out), transforms_colours(&data[at..])))
+    let colours = if transforms_colours(&data[at..]) { Colours::Rgb } else { Colours::AsDeclared };
+    Ok((Decoded::Values(out), colours))
 }
 
 /// Whether the codestream has a colour transform, by its COD marker segment.

@@ -1,11 +1,11 @@
 //! One DICOM file in memory: header checked, pixels decoded frame by frame on request.
 
-use std::{io::Read, ops::Range, path::Path, path::PathBuf};
+use std::{borrow::Cow, io::Read, ops::Range, path::Path, path::PathBuf};
 
 use ndarray::{Array3, Array4, ArrayD, ArrayViewMut2, Axis, IxDyn};
 
 use super::{
-    codec::{self, Decoded, Failure},
+    codec::{self, Colours, Decoded, Failure},
     header::{Header, PhotometricInterpretation, SampleKind, has_pixels},
     lut::ybr_to_rgb,
     parse::{DOUBLE_PIXEL_DATA, DataSet, Encoding, FLOAT_PIXEL_DATA, PIXEL_DATA, Value},
@@ -300,11 +300,16 @@ impl DicomFile {
         if h.samples != 3 {
             return Err(Error::unsupported(&self.path, Format::Dicom, "gray where colours are wanted"));
         }
-        let (Samples::Integers(values), rgb) = self.samples(index)? else {
+        let (Samples::Integers(values), colours) = self.samples(index)? else {
             return Err(self.damaged("colours are not whole numbers"));
         };
         let mut values: Vec<f32> = values.into_iter().map(|v| v as f32).collect();
-        if matches!(h.photometric, P::YbrFull | P::YbrFull422) && !rgb {
+        let ybr = match colours {
+            Colours::AsDeclared => matches!(h.photometric, P::YbrFull | P::YbrFull422),
+            Colours::Rgb => false,
+            Colours::Ybr => true,
+        };
+        if ybr {
             values.chunks_exact_mut(3).for_each(|p| ybr_to_rgb(p, h.bits_stored));
         }
         let interleaved = Array3::from_shape_vec((rows, columns, 3), values);
@@ -359,19 +364,18 @@ impl DicomFile {
         }
     }
 
-    /// Samples of one frame, interleaved, masked and sign-extended; and whether they are RGB
-    /// whatever the header says.
-    fn samples(&self, index: usize) -> Result<(Samples, bool)> {
+    /// Samples of one frame, interleaved, masked and sign-extended; and what their colours are.
+    fn samples(&self, index: usize) -> Result<(Samples, Colours)> {
         match &self.pixels {
-            Pixels::Native { range, big, words } => Ok((self.native(index, range, *big, *words)?, false)),
+            Pixels::Native { range, big, words } => Ok((self.native(index, range, *big, *words)?, Colours::AsDeclared)),
             Pixels::Encapsulated { offsets, fragments } => {
                 let frame = self.encapsulated(index, offsets, fragments)?;
-                let (decoded, rgb) = codec::decode(&frame, &self.header).map_err(|f| self.codec_error(f))?;
+                let (decoded, colours) = codec::decode(&frame, &self.header).map_err(|f| self.codec_error(f))?;
                 let values = match decoded {
                     Decoded::Values(v) => v.into_iter().map(|v| self.fix(i64::from(v))).collect(),
                     Decoded::Bytes(b) => self.words(&b, false),
                 };
-                Ok((Samples::Integers(values), rgb))
+                Ok((Samples::Integers(values), colours))
             }
         }
     }
@@ -409,6 +413,16 @@ impl DicomFile {
             let start = index.checked_mul(size)?;
             bytes.get(start..start.checked_add(size)?)
         };
+        // bytes written as big-endian words lie in swapped pairs, whatever a frame's size is
+        let swapped = usize::from(big && words && h.bits_allocated <= 8);
+        let cut_bytes = |size: usize| -> Option<Cow<'_, [u8]>> {
+            if swapped == 0 {
+                return cut(size).map(Cow::Borrowed);
+            }
+            let start = index.checked_mul(size)?;
+            let bytes = (start..start.checked_add(size)?).map(|n| bytes.get(n ^ swapped).copied());
+            bytes.collect::<Option<Vec<u8>>>().map(Cow::Owned)
+        };
         if h.sample_kind != SampleKind::Integer {
             let double = h.sample_kind == SampleKind::Double;
             let frame = cut(pixels * if double { 8 } else { 4 }).ok_or_else(short)?.to_vec();
@@ -422,7 +436,7 @@ impl DicomFile {
         if h.bits_allocated == 1 {
             // frames follow each other without padding, the lowest bit first
             let first = index.checked_mul(pixels).ok_or_else(short)?;
-            let bit = |n: usize| bytes.get(n / 8).map(|b| i64::from(b >> (n % 8) & 1));
+            let bit = |n: usize| bytes.get((n / 8) ^ swapped).map(|b| i64::from(b >> (n % 8) & 1));
             let values: Option<Vec<i64>> = (first..first + pixels * samples).map(bit).collect();
             return values.map(Samples::Integers).ok_or_else(short);
         }
@@ -432,21 +446,13 @@ impl DicomFile {
             if size != 1 || !h.columns.is_multiple_of(2) {
                 return Err(Error::unsupported(&self.path, Format::Dicom, "YBR_FULL_422 of odd width or 16 bits"));
             }
-            let frame = cut(pixels * 2).ok_or_else(short)?;
+            let frame = cut_bytes(pixels * 2).ok_or_else(short)?;
             let (groups, _) = frame.as_chunks::<4>();
             let values = groups.iter().flat_map(|[a, b, cb, cr]| [*a, *cb, *cr, *b, *cb, *cr]).map(i64::from);
             return Ok(Samples::Integers(values.collect()));
         }
-        let frame = cut(pixels * samples * size).ok_or_else(short)?;
-        // bytes written as big-endian words come in swapped pairs
-        let swapped: Vec<u8>;
-        let frame = if big && words && size == 1 {
-            swapped = frame.chunks(2).flat_map(|p| p.iter().rev().copied()).collect();
-            &swapped
-        } else {
-            frame
-        };
-        let mut values = self.words(frame, big);
+        let frame = cut_bytes(pixels * samples * size).ok_or_else(short)?;
+        let mut values = self.words(&frame, big);
         if samples > 1 && h.planar == 1 {
             let planes = values;
             values = (0..planes.len()).map(|n| planes[(n % samples) * pixels + n / samples]).collect();

@@ -142,13 +142,25 @@ pub(crate) fn grid(slices: Vec<Slice>) -> Result<Grid, Vec<Problem>> {
         std::array::from_fn(|a| (last[a] - first[a]) / (n as f64 - 1.0))
     } else {
         let frame = &placed[0].0.frame;
-        let thickness = frame.slice_thickness.filter(|t| *t > 0.0);
-        let Some(step) = thickness.or(frame.spacing_between_slices.filter(|t| *t > 0.0)) else {
+        // as highdicom and ITK
+        let positive = |t: &f64| *t > 0.0;
+        let between = frame.spacing_between_slices.filter(positive);
+        let Some(step) = between.or(frame.slice_thickness.filter(positive)) else {
             return Err(vec![Problem::Geometry { attribute: "SliceThickness of a single slice", files: names }]);
         };
         normal.map(|v| v * step)
     };
     let spacing = placed[0].0.frame.pixel_spacing.unwrap_or([1.0; 2]);
+    let stated = placed.iter().filter_map(|p| p.0.frame.spacing_between_slices).find(|t| *t > 0.0);
+    if let Some(stated) = stated
+        && n > 1
+        && dot(step, normal) > 1.5 * stated
+    {
+        let apart = dot(step, normal);
+        warnings.push(format!(
+            "slices lie {apart:.3} mm apart, SpacingBetweenSlices is {stated:.3} mm: some may be missing throughout"
+        ));
+    }
     drift(&placed.iter().map(|p| p.1).collect::<Vec<_>>(), step, normal, spacing, &names, &mut problems, &mut warnings);
     if !problems.is_empty() {
         return Err(problems);
@@ -157,7 +169,8 @@ pub(crate) fn grid(slices: Vec<Slice>) -> Result<Grid, Vec<Problem>> {
     let mut rows = [[0.0; 4]; 4];
     for a in 0..3 {
         let sign = if a < 2 { -1.0 } else { 1.0 };
-        rows[a] = [sign * row[a] * spacing[1], sign * column[a] * spacing[0], sign * step[a], sign * first[a]];
+        // + 0.0 makes 0 of -0, which reads oddly in reports
+        rows[a] = [row[a] * spacing[1], column[a] * spacing[0], step[a], first[a]].map(|v| sign * v + 0.0);
     }
     rows[3][3] = 1.0;
     let Some(affine) = Affine::new(rows).ok().filter(|a| a.inverse().is_ok()) else {

@@ -174,7 +174,7 @@ fn one(set: &DataSet, tag: Tag, name: &str) -> Result<Option<f64>, String> {
 }
 
 impl FrameHeader {
-    fn read(set: &DataSet) -> Result<Self, String> {
+    fn read(set: &DataSet, signed: bool) -> Result<Self, String> {
         let slope = one(set, 0x0028_1053, "RescaleSlope")?;
         let intercept = one(set, 0x0028_1052, "RescaleIntercept")?;
         let rescale = match (slope, intercept) {
@@ -190,16 +190,16 @@ impl FrameHeader {
             slice_thickness: one(set, 0x0018_0050, "SliceThickness").ok().flatten(),
             spacing_between_slices: one(set, 0x0018_0088, "SpacingBetweenSlices").ok().flatten(),
             rescale,
-            windows: Voi::read(set),
+            windows: Voi::read(set, signed || rescale.is_some_and(|(m, c)| m < 0.0 || c < 0.0)),
         })
     }
 
     /// Attributes of the functional groups of one item.
-    fn read_groups(item: &DataSet) -> Result<Self, String> {
+    fn read_groups(item: &DataSet, signed: bool) -> Result<Self, String> {
         let mut out = Self::default();
         for group in [PLANE_POSITION, PLANE_ORIENTATION, PIXEL_MEASURES, VALUE_TRANSFORMATION, FRAME_VOI] {
             if let Some(set) = item.item(group)? {
-                out = Self::read(&set)?.or(out);
+                out = Self::read(&set, signed)?.or(out);
             }
         }
         Ok(out)
@@ -283,16 +283,16 @@ impl Header {
             Some(n) => return Err(format!("NumberOfFrames is {n}")),
         };
         let palette = match photometric {
-            PhotometricInterpretation::Palette => Some(Palette::read(set)?),
+            PhotometricInterpretation::Palette => Some(Palette::read(set, signed)?),
             _ => None,
         };
-        let mut common = FrameHeader::read(set)?;
+        let mut common = FrameHeader::read(set, signed)?;
         if let Some(item) = set.item(SHARED_GROUPS)? {
-            common = FrameHeader::read_groups(&item)?.or(common);
+            common = FrameHeader::read_groups(&item, signed)?.or(common);
         }
         let mut per_frame = Vec::new();
         for item in set.items(FRAME_GROUPS)? {
-            per_frame.push(FrameHeader::read_groups(&item)?);
+            per_frame.push(FrameHeader::read_groups(&item, signed)?);
         }
         if !per_frame.is_empty() && per_frame.len() != frames as usize {
             return Err(format!("{} per-frame groups for {frames} frames", per_frame.len()));

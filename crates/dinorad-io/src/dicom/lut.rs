@@ -17,20 +17,26 @@ pub struct Lut {
 }
 
 impl Lut {
-    /// Descriptor of three words, then the entries as words or, packed, as bytes.
+    /// Descriptor of three words, then the entries as words or, packed, as bytes. The first value is
+    /// signed where the file says so, and where it does not say, if `signed`.
     fn read(set: &DataSet, descriptor: Tag, data: Tag, signed: bool) -> Result<Self, String> {
         let words = set.words(descriptor);
         let [n, first, bits] = words[..] else { return Err("a lookup table without descriptor".into()) };
         let n = if n == 0 { 65536 } else { usize::from(n) };
+        let signed = match set.get(descriptor).map(|e| &e.vr) {
+            Some(b"SS") => true,
+            Some(b"US") => false,
+            _ => signed,
+        };
         let first = if signed { i32::from(first as i16) } else { i32::from(first) };
         if !(1..=16).contains(&bits) {
             return Err(format!("a lookup table of {bits} bits"));
         }
         let words = set.words(data);
-        let entries: Vec<u16> = match set.bytes(data) {
-            _ if words.len() >= n => words[..n].to_vec(),
-            // 8-bit entries may be packed two to a word
-            Some(bytes) if bits <= 8 && bytes.len() >= n => bytes[..n].iter().map(|b| u16::from(*b)).collect(),
+        let entries: Vec<u16> = match words.len() {
+            there if there >= n => words[..n].to_vec(),
+            // 8-bit entries may be packed two to a word, the lower half first
+            there if bits <= 8 && there * 2 >= n => words.iter().flat_map(|w| [w & 0xFF, w >> 8]).take(n).collect(),
             _ => return Err(format!("a lookup table of {n} entries, {} are there", words.len())),
         };
         Ok(Self { first, bits, entries })
@@ -99,7 +105,8 @@ pub enum Voi {
 
 impl Voi {
     /// Windows, then tables. What cannot be understood is left out: it only concerns display.
-    pub(crate) fn read(set: &DataSet) -> Vec<Self> {
+    /// `signed`: whether the values that a table is for can be negative.
+    pub(crate) fn read(set: &DataSet, signed: bool) -> Vec<Self> {
         let centers = set.numbers(0x0028_1050).unwrap_or_default();
         let widths = set.numbers(0x0028_1051).unwrap_or_default();
         let names = set.texts(0x0028_1055);
@@ -120,10 +127,8 @@ impl Voi {
                 out.push(Voi::Window { center, width, function, name });
             }
         }
-        // the first entry of a VOI table is signed where the modality values are; those above
-        // 32767 of unsigned images are as rare as tables that start there
         for item in set.items(0x0028_3010).unwrap_or_default() {
-            if let Ok(lut) = Lut::read(&item, 0x0028_3002, 0x0028_3006, true) {
+            if let Ok(lut) = Lut::read(&item, 0x0028_3002, 0x0028_3006, signed) {
                 out.push(Voi::Table { lut, name: item.text(0x0028_3003).map(|t| t.into_owned()) });
             }
         }
@@ -168,12 +173,12 @@ pub(crate) struct Palette {
 }
 
 impl Palette {
-    pub(crate) fn read(set: &DataSet) -> Result<Self, String> {
+    pub(crate) fn read(set: &DataSet, signed: bool) -> Result<Self, String> {
         let channel = |n: Tag| {
             if set.get(0x0028_1201 + n).is_none() && set.get(0x0028_1221 + n).is_some() {
                 return Err("segmented palettes are not supported".into());
             }
-            Lut::read(set, 0x0028_1101 + n, 0x0028_1201 + n, false)
+            Lut::read(set, 0x0028_1101 + n, 0x0028_1201 + n, signed)
         };
         Ok(Self { channels: [channel(0)?, channel(1)?, channel(2)?] })
     }

@@ -58,6 +58,19 @@ pub struct Frames {
 /// [`Error::MissingCodec`](crate::Error::MissingCodec), [`Error::Limit`](crate::Error::Limit),
 /// [`Error::Read`](crate::Error::Read); [`Error::Series`](crate::Error::Series) if frames with
 /// positions do not make one volume.
+///
+/// # Examples
+/// ```no_run
+/// # fn main() -> Result<(), dinorad_io::Error> {
+/// use dinorad_io::{Loaded, ReadOptions, dicom};
+/// match dicom::read_file("file.dcm".as_ref(), &ReadOptions::default())? {
+///     Loaded::Image(image) => println!("{:?}, {:?} mm", image.data.dim(), image.spacing_mm),
+///     Loaded::Volume(volume) => println!("enhanced, {:?}", volume.data.dim()),
+///     Loaded::Frames(frames) => println!("a loop of {}", frames.data.dim().0),
+///     _ => {}
+/// }
+/// # Ok(()) }
+/// ```
 pub fn read_file(path: &Path, options: &ReadOptions) -> Result<Loaded> {
     load(DicomFile::open(path, options)?, path, options)
 }

@@ -86,6 +86,12 @@ pub enum Problem {
         /// The files.
         files: Vec<PathBuf>,
     },
+    /// Pictures that each hold many slices side by side (Siemens): their position is not that of a
+    /// slice.
+    Mosaic {
+        /// The files.
+        files: Vec<PathBuf>,
+    },
 }
 
 /// What was found in a folder, and what the volume is made of.
@@ -141,6 +147,7 @@ impl fmt::Display for Problem {
             }
             Problem::Unreadable { file, reason } => write!(f, "{}: {reason}", one(file)),
             Problem::Colour { files } => write!(f, "colour slices: {}", names(files)),
+            Problem::Mosaic { files } => write!(f, "mosaics of many slices each: {}", names(files)),
         }
     }
 }

@@ -128,6 +128,18 @@ fn scan(folder: &Path, options: &ReadOptions) -> Result<Folder> {
 ///
 /// # Errors
 /// [`Error::Read`] if a folder cannot be listed.
+///
+/// # Examples
+/// ```no_run
+/// # fn main() -> Result<(), dinorad_io::Error> {
+/// use dinorad_io::{ReadOptions, dicom};
+/// let (study, options) = ("study".as_ref(), ReadOptions::default());
+/// for series in dicom::find_series(study, &options)? {
+///     let (volume, _) = dicom::read_series(study, &options.clone().with_series(&series.uid))?;
+///     println!("{:?}: {} files, {:?}", series.modality, series.files.len(), volume.data.dim());
+/// }
+/// # Ok(()) }
+/// ```
 pub fn find_series(folder: &Path, options: &ReadOptions) -> Result<Vec<SeriesInfo>> {
     let mut found: BTreeMap<String, SeriesInfo> = BTreeMap::new();
     for (file, header, _) in scan(folder, options)?.images {
@@ -251,6 +263,11 @@ pub(crate) fn assemble(
         .collect();
     if !colour.is_empty() {
         report.problems.push(Problem::Colour { files: colour });
+    }
+    let mosaic = |h: &Header| h.frames == 1 && h.image_type.iter().any(|t| t == "MOSAIC");
+    let files: Vec<PathBuf> = images.iter().filter(|(_, h, _)| mosaic(h)).map(|(f, _, _)| f.clone()).collect();
+    if !files.is_empty() {
+        report.problems.push(Problem::Mosaic { files });
     }
     let references = frequent(images.iter().filter_map(|(_, h, _)| h.frame_of_reference.clone()));
     if let [(usual, _), _, ..] = references.as_slice() {

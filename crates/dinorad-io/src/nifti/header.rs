@@ -225,7 +225,7 @@ impl Header {
         }
         // 0 is how some writers say "right after the header"
         let vox_offset = if offset == 0.0 { first } else { offset as u64 };
-        if !pair && vox_offset < size as u64 {
+        if !pair && vox_offset < first {
             return Err(damaged(format!("vox_offset {vox_offset} is inside the header")));
         }
         let scaling = if slope == 0.0 || !slope.is_finite() {
@@ -236,6 +236,8 @@ impl Header {
             return Err(damaged(format!("scl_slope is {slope} but scl_inter is {inter}")));
         };
         let v1 = version == 1;
+        // codes beyond i16 mean nothing: -1 means nothing either
+        let code = |c: i32| i16::try_from(c).unwrap_or(-1);
         let three = |at1: usize, at2: usize| -> [f64; 3] {
             std::array::from_fn(|n| if v1 { f.f32(at1 + 4 * n) } else { f.f64(at2 + 8 * n) })
         };
@@ -248,8 +250,8 @@ impl Header {
             pixdim,
             vox_offset,
             scaling,
-            qform_code: if v1 { f.i16(252) } else { f.i32(344) as i16 },
-            sform_code: if v1 { f.i16(254) } else { f.i32(348) as i16 },
+            qform_code: if v1 { f.i16(252) } else { code(f.i32(344)) },
+            sform_code: if v1 { f.i16(254) } else { code(f.i32(348)) },
             quatern: three(256, 352),
             qoffset: three(268, 376),
             srow: std::array::from_fn(|r| {
@@ -269,29 +271,47 @@ impl Header {
         self.dims.iter().skip(3).try_fold(1u64, |n, d| n.checked_mul(*d))
     }
 
-    /// The affine and where it came from: sform if its code is above 0, else qform, else voxel
-    /// sizes with the first axis running left and the volume centred at the origin.
+    /// The unit of length where the file names one that is not mm: its name, and how many mm it is.
+    pub fn foreign_unit(&self) -> Option<(&'static str, f64)> {
+        match self.xyzt_units & 7 {
+            1 => Some(("metre", 1e3)),
+            3 => Some(("micrometre", 1e-3)),
+            _ => None,
+        }
+    }
+
+    /// The affine and where it came from: sform if its code is one of the standard's (1 to 5),
+    /// else qform, else voxel sizes (1 along axes that the file does not have) with the first axis
+    /// running left and the volume centred at the origin. The numbers are the file's own: mm, unless
+    /// [`Header::foreign_unit`] says otherwise.
     ///
     /// # Errors
-    /// [`Error::Orientation`] if the chosen one is not finite, has no inverse or its quaternion is
-    /// no rotation; `path` only names the file.
+    /// [`Error::Orientation`] if the chosen one is not finite, has no inverse, its quaternion is
+    /// no rotation or a voxel size it needs is negative; `path` only names the file.
     ///
     /// # Source
-    /// The order and the last resort are nibabel's `get_best_affine`; the NIfTI standard's own
-    /// last resort (method 1) is neither flipped nor centred. [`Placement::Unknown`] marks it.
+    /// The order, the codes and the last resort are nibabel's `get_best_affine`; the NIfTI
+    /// standard's own last resort (method 1) is neither flipped nor centred.
+    /// [`Placement::Unknown`] marks it.
     pub fn affine(&self, path: &Path) -> Result<(Affine, Placement)> {
         let bad = |what: String| Error::Orientation { path: path.to_owned(), what };
         let last = [0.0, 0.0, 0.0, 1.0];
-        let (rows, placement) = if self.sform_code > 0 {
+        let known = |code: i16| (1..=5).contains(&code);
+        let (rows, placement) = if known(self.sform_code) {
             ([self.srow[0], self.srow[1], self.srow[2], last], Placement::Sform(self.sform_code))
-        } else if self.qform_code > 0 {
+        } else if known(self.qform_code) {
             let rows = self.qform().ok_or_else(|| bad("qform is not a rotation with voxel sizes".into()))?;
             (rows, Placement::Qform(self.qform_code))
         } else {
             let mut rows = [[0.0; 4]; 4];
             rows[3] = last;
             for (a, n) in self.volume_dims().iter().enumerate() {
-                let step = if a == 0 { -self.pixdim[1] } else { self.pixdim[a + 1] };
+                // an axis that the file does not have has no size either
+                let size = if a < self.dims.len() { self.pixdim[a + 1] } else { 1.0 };
+                if size < 0.0 {
+                    return Err(bad(format!("voxel size {size}")));
+                }
+                let step = if a == 0 { -size } else { size };
                 rows[a][a] = step;
                 rows[a][3] = -step * (*n as f64 - 1.0) / 2.0;
             }
@@ -306,11 +326,13 @@ impl Header {
     fn qform(&self) -> Option<[[f64; 4]; 4]> {
         let [x, y, z] = self.quatern;
         let w2 = 1.0 - (x * x + y * y + z * z);
-        // nibabel's tolerance: three times the rounding of an f32
-        if !w2.is_finite() || w2 < -3.0 * f64::from(f32::EPSILON) {
+        // nibabel's tolerance: three times the rounding of an f32. A half turn, whose w is 0, would
+        // else come out up to 0.05 degrees off
+        let rounding = 3.0 * f64::from(f32::EPSILON);
+        if !w2.is_finite() || w2 < -rounding {
             return None;
         }
-        let w = w2.max(0.0).sqrt();
+        let w = if w2 < rounding { 0.0 } else { w2.sqrt() };
         let sizes = [self.pixdim[1], self.pixdim[2], self.pixdim[3]];
         if sizes.iter().any(|s| !s.is_finite() || *s < 0.0) {
             return None;
@@ -321,7 +343,8 @@ impl Header {
             [s * (x * y + w * z), 1.0 - s * (x * x + z * z), s * (y * z - w * x)],
             [s * (x * z - w * y), s * (y * z + w * x), 1.0 - s * (x * x + y * y)],
         ];
-        let flip = if self.pixdim[0] < 0.0 { -1.0 } else { 1.0 };
+        // the standard knows -1 and 1; whatever else is there counts as 1
+        let flip = if self.pixdim[0] == -1.0 { -1.0 } else { 1.0 };
         let mut rows = [[0.0; 4]; 4];
         for r in 0..3 {
             for c in 0..3 {

@@ -76,7 +76,7 @@ pub fn read_header(path: &Path) -> Result<Header> {
     Ok(Source::open(path)?.header)
 }
 
-/// Reads a label volume.
+/// Reads a label volume: `(slice, row, column)` whole numbers, for segmentation masks.
 ///
 /// # Errors
 /// [`Error::Label`] at the first voxel that is not a whole number in 0..=255; else as [`read`].
@@ -96,6 +96,16 @@ pub fn read_labels(path: &Path, options: &ReadOptions) -> Result<Labels> {
 ///
 /// # Errors
 /// [`Error::Missing`] if there is no such slice; else as [`read`].
+///
+/// # Examples
+/// ```no_run
+/// # fn main() -> Result<(), dinorad_io::Error> {
+/// use dinorad_io::{ReadOptions, nifti};
+/// let path = "scan.nii.gz".as_ref();
+/// let slices = nifti::read_header(path)?.volume_dims()[2];
+/// let middle = nifti::read_slice(path, slices as usize / 2, &ReadOptions::default())?;
+/// # Ok(()) }
+/// ```
 pub fn read_slice(path: &Path, k: usize, options: &ReadOptions) -> Result<Array2<f32>> {
     let mut source = Source::open(path)?;
     let [w, h, d] = source.header.volume_dims();

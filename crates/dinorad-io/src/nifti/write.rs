@@ -45,6 +45,16 @@ pub fn write_volume(path: &Path, volume: &Volume) -> Result<()> {
 ///
 /// # Errors
 /// [`Error::Argument`] if the shapes differ; [`Error::Write`].
+///
+/// # Examples
+/// ```no_run
+/// # fn main() -> Result<(), dinorad_io::Error> {
+/// use dinorad_io::{ReadOptions, nifti};
+/// let scan = nifti::read("scan.nii.gz".as_ref(), &ReadOptions::default())?;
+/// let bright = scan.data.mapv(|v| u8::from(v > 300.0));
+/// nifti::write_mask("bright.nii.gz".as_ref(), &bright, &scan)?; // opens over scan.nii.gz in any viewer
+/// # Ok(()) }
+/// ```
 pub fn write_mask(path: &Path, mask: &Array3<u8>, like: &Volume) -> Result<()> {
     if mask.dim() != like.data.dim() {
         let (expected, got) = (format!("{:?}", like.data.dim()), format!("{:?}", mask.dim()));

@@ -98,13 +98,23 @@ fn check(family: &Family, case: &Value, folder: &Path, volume: &Volume, report: 
     worst.max(compare_affine(id, &canonical.affine, &case["canonical"]["affine"], atol))
 }
 
-/// The series under `dicom` of `$DINORAD_DATA`; at least one must be there.
+/// The series under `dicom` of `$DINORAD_DATA`, with what the golden cases and
+/// `tests/data/series_expected.json` say of them; at least one must be there.
 #[test]
 fn real_dicom_series() {
     let expected = dinorad_testkit::json(&dinorad_testkit::golden().join("io/real_dicom.json"));
+    let more = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/series_expected.json");
+    let more = dinorad_testkit::json(&more);
+    let expected = [&expected, &more].map(|e| e["series"].as_object().unwrap());
     let root = dinorad_testkit::data().join("dicom");
+    for entry in std::fs::read_dir(&root).unwrap() {
+        let name = entry.unwrap().file_name().to_string_lossy().into_owned();
+        if !expected.iter().any(|e| e.contains_key(&name)) {
+            line(format!("real dicom   {name:<40} nothing is expected of it"));
+        }
+    }
     let mut found = 0;
-    for (name, want) in expected["series"].as_object().unwrap() {
+    for (name, want) in expected.into_iter().flatten() {
         let folder = root.join(name);
         if !folder.is_dir() {
             line(format!("real dicom   {name:<40} not under {}", root.display()));
