@@ -64,7 +64,6 @@ impl Volume {
         })?;
         let mut out = self.clone_without_data(data);
         out.affine = affine;
-        out.header = None;
         Ok(out)
     }
 }

@@ -134,7 +134,11 @@ pub(crate) fn grid(slices: Vec<Slice>) -> Result<Grid, Vec<Problem>> {
     let mut warnings = Vec::new();
     uneven(&heights, &names, &mut problems, &mut warnings);
 
+    // cosines of few decimals are not quite of length one; PixelSpacing alone says how far pixels
+    // are apart, as in ITK
+    let unit = |v: [f64; 3]| v.map(|x| x / dot(v, v).sqrt());
     let (row, column) = split(orientation);
+    let (row, column) = (unit(row), unit(column));
     let first = placed[0].1;
     let n = placed.len();
     let step = if n > 1 {

@@ -155,7 +155,11 @@ impl Geometry {
             quatern,
             qoffset: [rows[0][3], rows[1][3], rows[2][3]],
             srow: [rows[0], rows[1], rows[2]],
-            xyzt_units: 2,
+            // numbers that were read in another unit are still in it
+            xyzt_units: match &volume.header {
+                Some(h) if h.foreign_unit().is_some() => h.xyzt_units,
+                _ => 2,
+            },
         }
     }
 }

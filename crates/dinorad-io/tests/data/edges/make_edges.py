@@ -707,6 +707,8 @@ OBLIQUE = directions(20, -35, 10)
 series("oblique", OBLIQUE)
 series("feet_first", directions(180, 0, 0))
 series("rounded_cosines", OBLIQUE, digits=5)
+series("long_cosines", (OBLIQUE[0] * 1.006, OBLIQUE[1] * 1.006, OBLIQUE[2]), truth=affine(FIRST, *OBLIQUE[:2], OBLIQUE[2] * 2.5),
+       hd="highdicom refuses cosines that are not of length one")
 series("tilt", step=[0, 0.8, 2.5], warning="gantry tilt", itk="ITK lays tilted slices straight", hd="highdicom refuses a tilt")
 series("pet_slopes", modality="PT", slopes=[0.1, 0.2, 0.3, 0.4])
 series("wrong_spacing_attribute", prepare=spacing_and_thickness(7, 7))
