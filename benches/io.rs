@@ -1,7 +1,15 @@
 //! Every reader on files of a usual size, in memory or in the page cache. Throughput is in bytes of
 //! the f32 array that comes out, so that formats can be compared.
+//!
+//! The group `limit` is what no reader can go below: the bytes of the same files read and nothing
+//! more, the gzip stream inflated and nothing more, the voxels copied.
 
-use std::{fs, hint::black_box, io::Write, path::Path};
+use std::{
+    fs,
+    hint::black_box,
+    io::{Read, Write},
+    path::Path,
+};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use dinorad::io::{ReadOptions, Volume, dicom, image, mat::MatFile, nifti, npy};
@@ -89,6 +97,24 @@ fn volumes(c: &mut Criterion) {
         b.iter(|| nifti::read_slice(black_box(&packed), SLICES / 2, &options))
     });
     group.bench_function(id("to canonical"), |b| b.iter(|| black_box(&volume).to_canonical()));
+    group.finish();
+
+    let mut group = c.benchmark_group("limit");
+    group.throughput(Throughput::Bytes(volume.data.len() as u64 * 4)).sample_size(20);
+    let slices: Vec<_> = (0..SLICES).map(|k| series.join(format!("{k}.dcm"))).collect();
+    group.bench_function(id("dicom series, bytes"), |b| {
+        b.iter(|| black_box(&slices).iter().map(|p| fs::read(p).map_or(0, |bytes| bytes.len())).sum::<usize>())
+    });
+    group.bench_function(id("nii, bytes"), |b| b.iter(|| fs::read(black_box(&plain))));
+    let stream = fs::read(&packed).expect("a volume");
+    let mut room = Vec::with_capacity(volume.data.len() * 4 + 352);
+    group.bench_function(id("nii.gz, inflated"), |b| {
+        b.iter(|| {
+            room.clear();
+            flate2::read::GzDecoder::new(black_box(stream.as_slice())).read_to_end(&mut room)
+        })
+    });
+    group.bench_function(id("voxels, copied"), |b| b.iter(|| black_box(&volume).data.clone()));
 }
 
 fn npz(path: &Path, npy: &[u8]) {
