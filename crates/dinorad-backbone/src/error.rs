@@ -64,8 +64,8 @@ pub enum Error {
     },
     /// The number of attention heads is neither in a configuration nor known for this width.
     #[error(
-        "{}: the number of attention heads for width {embed_dim} cannot be read from the weights; \
-         give it explicitly (a divisor of {embed_dim})", path.display()
+        "{}: the number of attention heads for width {embed_dim} cannot be read from the weights: put their \
+         config.json beside them, or give a divisor of {embed_dim} (LoadOptions::with_heads)", path.display()
     )]
     UnknownHeads {
         /// The file.

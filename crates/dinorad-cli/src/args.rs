@@ -41,6 +41,9 @@ pub(crate) enum Command {
     /// The data sets and layouts that `--dataset` knows by name
     Datasets(DatasetsArgs),
     /// Which case of a data set is in which part, as a table; no file is moved
+    ///
+    /// Patients are told apart by salted hashes of their numbers. Before a table leaves the house, set
+    /// DINORAD_SALT to a secret of yours: short numbers can be found by trying them all.
     Splits(SplitsArgs),
 }
 

@@ -52,15 +52,15 @@ pub(crate) fn load_one(backbone: &str, args: &EncoderArgs, protocol: Protocol) -
 
 /// The error of a name that is none, and what was likely meant.
 fn named(backbone: &str, error: dinorad::backbone::Error) -> anyhow::Error {
-    /// Jaro-Winkler similarity from which a name counts as misspelt.
-    const ALIKE: f64 = 0.85;
     let (start, name) = match backbone.strip_prefix("untrained:") {
         Some(name) => ("untrained:", name.split('?').next().unwrap_or(name)),
         None => ("", backbone),
     };
     let names = registry().iter().flat_map(|e| e.aliases.iter().copied().chain([e.id])).chain([Source::TINY]);
-    let rated = names.map(|n| (strsim::jaro_winkler(name, n), n)).filter(|(alike, _)| *alike >= ALIKE);
-    match rated.max_by(|a, b| a.0.total_cmp(&b.0)) {
+    // Letters swapped, left out, added or wrong: one in four counts as misspelt.
+    let most = (name.chars().count() / 4).max(1);
+    let rated = names.map(|n| (strsim::osa_distance(name, n), n)).filter(|(errors, _)| *errors <= most);
+    match rated.min_by_key(|(errors, _)| *errors) {
         Some((_, near)) if start.is_empty() && near == Source::TINY => error.into(),
         Some((_, near)) => {
             anyhow::anyhow!("`{backbone}` names no encoder: did you mean `{start}{near}`? (see `dinorad models`)")

@@ -46,9 +46,14 @@ pub(crate) struct Part {
 
 /// How a protocol opens a data set.
 pub(crate) fn options_of(protocol: Protocol) -> OpenOptions {
-    match protocol {
+    let options = match protocol {
         Protocol::Paper => OpenOptions::paper(),
         Protocol::Strict => OpenOptions::default(),
+    };
+    // No option of the command line: those are kept in histories and shown to other users.
+    match std::env::var("DINORAD_SALT") {
+        Ok(salt) if !salt.is_empty() => options.with_salt(salt),
+        _ => options,
     }
 }
 

@@ -102,6 +102,13 @@ fn tables_of_parts_are_written_and_used() {
     let csv = desk.run("splits brain-tumor", &[&root], 0).stdout;
     assert!(csv.starts_with("case,split,patient\n") && csv.contains("train/1.mat,train,"));
     assert!(!csv.contains("MR000001A"), "a patient's number was shown");
+    let salted = desk.run_in("splits brain-tumor", &[&root], 0, &[("DINORAD_SALT", "a secret")]).stdout;
+    let parts = |table: &str| -> Vec<String> {
+        table.lines().filter_map(|l| l.rsplit_once(',')).map(|(part, _)| part.to_owned()).collect()
+    };
+    assert_eq!(parts(&salted), parts(&csv));
+    let hashes = |table: &str| table.lines().skip(1).filter_map(|l| l.rsplit_once(',')).any(|(_, h)| csv.contains(h));
+    assert!(!hashes(&salted), "the salt changes every hash");
     let said = desk.run("splits --shares 0.5,0.25,0.25 --seed 4 --out parts/cut.csv brain-tumor", &[&root], 0);
     assert!(said.stdout.contains("parts/cut.csv"));
     let cut = fs::read_to_string(desk.path("parts/cut.csv")).unwrap();

@@ -29,7 +29,10 @@ impl Json {
         if read.map_err(|e| Error::read(path, e))? as u64 > MAX_JSON_BYTES {
             return Err(Error::format(path, "too large for a configuration"));
         }
-        let value = serde_json::from_slice(&text).map_err(|e| Error::format(path, format!("not JSON: {e}")))?;
+        let value: Value = serde_json::from_slice(&text).map_err(|e| Error::format(path, format!("not JSON: {e}")))?;
+        if !value.is_object() {
+            return Err(Error::format(path, "no configuration: a JSON object is expected"));
+        }
         Ok(Json { path: path.to_owned(), prefix: String::new(), value })
     }
 

@@ -3,21 +3,19 @@
 use anyhow::{Context, Result, bail};
 use dinorad::{
     core::{Protocol, Split},
-    datasets::{Draw, OpenOptions, SplitTable, Unit, find, fold_paths},
+    datasets::{Draw, SplitTable, Unit, find, fold_paths},
 };
 
 use crate::{
     args::{DrawRule, SplitsArgs},
+    features::options_of,
     output::say,
     table::table,
 };
 
 pub(crate) fn run(args: &SplitsArgs) -> Result<usize> {
     let protocol: Protocol = args.protocol.parse()?;
-    let base = match protocol {
-        Protocol::Paper => OpenOptions::paper(),
-        Protocol::Strict => OpenOptions::default(),
-    };
+    let base = options_of(protocol);
     // parts are made of volumes; only the study's draw counts slices
     let options = base.with_seed(args.seed).with_unit(Unit::Volumes);
     let (name, root) = (args.dataset.as_str(), args.root.as_path());
