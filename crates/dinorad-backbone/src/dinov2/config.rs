@@ -156,7 +156,7 @@ impl Dinov2Config {
     /// Checks that the encoder can be built.
     ///
     /// # Errors
-    /// [`Error::Architecture`] for a size of zero or beyond reason, heads that do not divide the
+    /// [`Error::Architecture`](crate::Error::Architecture) for a size of zero or beyond reason, heads that do not divide the
     /// width, or a resampling that is not bicubic.
     pub fn check(&self) -> Result<()> {
         let &Self { embed_dim, depth, heads, patch, grid, hidden, eps, .. } = self;

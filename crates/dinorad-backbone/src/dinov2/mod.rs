@@ -84,7 +84,7 @@ impl Dinov2 {
     /// [`Dinov2Config::parameters`]; the mask token may be missing.
     ///
     /// # Errors
-    /// [`Error::Architecture`] or [`Error::Shape`] if a parameter is missing or of another shape.
+    /// [`Error::Architecture`](crate::Error::Architecture) or [`Error::Shape`](crate::Error::Shape) if a parameter is missing or of another shape.
     pub fn from_tensors(
         config: &Dinov2Config,
         mut spec: BackboneSpec,
@@ -156,7 +156,7 @@ impl Dinov2 {
     /// Rows and columns of patches of an input `(b, 3, h, w)`.
     ///
     /// # Errors
-    /// [`Error::Shape`] or [`Error::InputSize`] if the encoder cannot take it.
+    /// [`Error::Shape`](crate::Error::Shape) or [`Error::InputSize`](crate::Error::InputSize) if the encoder cannot take it.
     pub fn grid_of(&self, pixels: &Tensor) -> Result<(usize, usize)> {
         tokens::grid_of(pixels, self.config.patch)
     }
@@ -167,7 +167,7 @@ impl Dinov2 {
     /// Both are brought to the device of the weights.
     ///
     /// # Errors
-    /// [`Error::Shape`] or [`Error::InputSize`] if the input does not fit, [`Error::NoMaskToken`]
+    /// [`Error::Shape`](crate::Error::Shape) or [`Error::InputSize`](crate::Error::InputSize) if the input does not fit, [`Error::NoMaskToken`](crate::Error::NoMaskToken)
     /// if there is nothing to mask with.
     pub fn prepare_tokens(&self, pixels: &Tensor, masks: Option<&Tensor>, mode: Mode) -> Result<Tensor> {
         let grid = self.grid_of(pixels)?;
@@ -215,7 +215,7 @@ impl Dinov2 {
     /// Tokens of chosen blocks. Results come in network order, whatever the order of indices.
     ///
     /// # Errors
-    /// As [`Dinov2::prepare_tokens`], and [`Error::Request`] if the blocks do not exist.
+    /// As [`Dinov2::prepare_tokens`], and [`Error::Request`](crate::Error::Request) if the blocks do not exist.
     pub fn get_intermediate_layers(&self, pixels: &Tensor, request: &Request) -> Result<Vec<LayerTokens>> {
         let wanted = request.layers.resolve(self.config.depth)?;
         let grid = self.grid_of(pixels)?;

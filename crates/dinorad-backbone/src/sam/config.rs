@@ -83,7 +83,7 @@ impl SamConfig {
     /// Checks that the encoder can be built.
     ///
     /// # Errors
-    /// [`Error::Architecture`] for a size of zero or beyond reason, or heads that do not divide the
+    /// [`Error::Architecture`](crate::Error::Architecture) for a size of zero or beyond reason, or heads that do not divide the
     /// width.
     pub fn check(&self) -> Result<()> {
         let &Self { embed_dim, depth, heads, patch, grid, hidden, eps, .. } = self;
