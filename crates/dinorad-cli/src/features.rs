@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use dinorad::{
     backbone::{Backbone, candle::Device},
-    core::{Protocol, Split, Target, Task, TaskKind, resample::Filter},
+    core::{Protocol, Split, Target, Task, TaskKind, in_full, resample::Filter},
     datasets::{Bad, Dataset, Error as DatasetError, OpenOptions, Unit, open},
     eval::{
         Cases, DatasetCases,
@@ -336,20 +336,6 @@ impl Recipe<'_> {
         }
         Ok(cases)
     }
-}
-
-/// An error with what lies behind it.
-fn in_full(error: &DatasetError) -> String {
-    let mut text = error.to_string();
-    let mut next = std::error::Error::source(error);
-    while let Some(inner) = next {
-        let more = inner.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        next = inner.source();
-    }
-    text
 }
 
 /// Every n-th slice of a case.

@@ -30,3 +30,24 @@ pub enum Error {
 
 /// Shorthand for this crate's results.
 pub type Result<T> = std::result::Result<T, Error>;
+
+/// An error and what lies behind it in one line, nothing said twice.
+///
+/// # Examples
+/// ```
+/// let error = std::io::Error::other("the disk\nis full");
+/// assert_eq!(dinorad_core::in_full(&error), "the disk is full");
+/// ```
+pub fn in_full(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(inner) = next {
+        let more = inner.to_string();
+        if !text.contains(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        next = inner.source();
+    }
+    text.replace(['\n', '\r'], " ")
+}

@@ -12,5 +12,5 @@ pub mod resample;
 pub mod rng;
 
 pub use affine::{Affine, axis_codes_of};
-pub use error::{Error, Result};
+pub use error::{Error, Result, in_full};
 pub use label::{Orientation, Protocol, Split, Target, Task, TaskKind};

@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use dinorad_core::{Orientation, Protocol, Split, Target, Task};
+use dinorad_core::{Orientation, Protocol, Split, Target, Task, in_full};
 use serde::Serialize;
 
 use crate::{
@@ -221,7 +221,7 @@ pub fn doctor_with(name: &str, root: &Path, options: &OpenOptions, load: &LoadOp
                 continue;
             }
             Err(e) => {
-                report.find(Severity::Error, check_of(&e), Some(split), text_of(&e));
+                report.find(Severity::Error, check_of(&e), Some(split), in_full(&e));
                 continue;
             }
         };
@@ -230,7 +230,7 @@ pub fn doctor_with(name: &str, root: &Path, options: &OpenOptions, load: &LoadOp
         }
         let faults = dataset.left_out();
         for e in &faults {
-            report.find(Severity::Error, check_of(e), Some(split), text_of(e));
+            report.find(Severity::Error, check_of(e), Some(split), in_full(e));
         }
         if report.layout.is_empty() {
             dataset.layout().clone_into(&mut report.layout);
@@ -238,7 +238,7 @@ pub fn doctor_with(name: &str, root: &Path, options: &OpenOptions, load: &LoadOp
         let mut one = look_through(&mut report, &dataset, load, &mut copies);
         // patients in two splits can be read
         let unreadable = faults.iter().filter(|e| !matches!(e, Error::Overlap { .. }));
-        let unreadable: Vec<String> = unreadable.map(|e| text_of(e)).collect();
+        let unreadable: Vec<String> = unreadable.map(|e| in_full(e)).collect();
         one.left_out = unreadable.len();
         left_out.push(unreadable);
         one.published = published.map(|p| p[at]);
@@ -316,8 +316,8 @@ fn look_through(
         let seen = match result {
             Ok(seen) => seen,
             Err(e) => {
-                report.find(Severity::Error, check_of(&e), Some(split), format!("{id}: {}", text_of(&e)));
-                out.unreadable.push((id, text_of(&e)));
+                report.find(Severity::Error, check_of(&e), Some(split), format!("{id}: {}", in_full(&e)));
+                out.unreadable.push((id, in_full(&e)));
                 continue;
             }
         };
@@ -392,20 +392,6 @@ fn see(dataset: &dyn Dataset, i: usize) -> Result<Seen> {
         classes,
         label: *label.as_bytes(),
     })
-}
-
-/// An error with what lies behind it.
-fn text_of(e: &Error) -> String {
-    let mut text = e.to_string();
-    let mut next = std::error::Error::source(e);
-    while let Some(inner) = next {
-        let more = inner.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        next = inner.source();
-    }
-    text
 }
 
 /// The name of the check that an error belongs to.

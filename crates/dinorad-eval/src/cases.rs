@@ -2,7 +2,7 @@
 
 use std::{error::Error as StdError, sync::Arc};
 
-use dinorad_core::Orientation;
+use dinorad_core::{Orientation, in_full};
 use dinorad_datasets::{Dataset, Input, InputKind, Pixels, slice_of};
 use dinorad_io::ReadOptions;
 use dinorad_transforms::{Compose, StreamKey};
@@ -87,7 +87,7 @@ impl Cases for DatasetCases {
 
     fn load(&self, i: usize) -> Result<Vec<Array3<f32>>, String> {
         let in_words = |e: &dyn StdError| {
-            let text = reason(e);
+            let text = in_full(e);
             match &self.root {
                 Some(root) => {
                     let text = text.replace(&format!("{root}{}", std::path::MAIN_SEPARATOR), "").replace(root, "");
@@ -161,7 +161,7 @@ impl Cases for InputCases {
         }
         // The id is the path below what the user named: all that the reason may hold of it.
         let in_words = |e: &dyn StdError| {
-            without_name(&reason(e).replace(&input.path.display().to_string(), &input.id), &input.id)
+            without_name(&in_full(e).replace(&input.path.display().to_string(), &input.id), &input.id)
         };
         let pixels = input.load(&self.options).map_err(|e| in_words(&e))?;
         // A stack of MedMNIST has no place in a patient.
@@ -236,19 +236,4 @@ fn each_slice(
 fn without_name(reason: &str, id: &str) -> String {
     let rest = reason.strip_prefix(id).unwrap_or(reason);
     rest.strip_prefix(": ").unwrap_or(reason).to_owned()
-}
-
-/// An error and what lies behind it in one line, nothing said twice.
-pub(crate) fn reason(error: &dyn StdError) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(inner) = next {
-        let more = inner.to_string();
-        if !text.contains(&more) {
-            text.push_str(": ");
-            text.push_str(&more);
-        }
-        next = inner.source();
-    }
-    text.replace(['\n', '\r'], " ")
 }

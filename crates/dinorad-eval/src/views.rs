@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use candle::{DType, Device, Tensor};
 use dinorad_aggregate::{Aggregate, MeanPool};
 use dinorad_backbone::Backbone;
-use dinorad_core::Split;
+use dinorad_core::{Split, in_full};
 use dinorad_datasets::{Dataset, ordered};
 use dinorad_transforms::Compose;
 use ndarray::{Array2, Array3};
@@ -13,7 +13,7 @@ use ndarray::{Array2, Array3};
 use crate::{
     Error, Result,
     assembly::{Aggregation, Assembly},
-    cases::{prepare_view, reason},
+    cases::prepare_view,
     probe::{Place, Views},
 };
 
@@ -94,10 +94,10 @@ impl Views for AugmentedViews<'_> {
                 Some(set) => set,
                 None => return Ok(Err(format!("no {} split to take views of", place.split))),
             };
-            let loaded = set.sample(place.index).map_err(|e| reason(&e)).and_then(|sample| {
+            let loaded = set.sample(place.index).map_err(|e| in_full(&e)).and_then(|sample| {
                 // the splits' streams must not coincide
                 let stream = (place.split as u64) << 40 | place.index as u64;
-                prepare_view(&sample.pixels, &preprocessing, (seed, epoch, stream)).map_err(|e| reason(&*e))
+                prepare_view(&sample.pixels, &preprocessing, (seed, epoch, stream)).map_err(|e| in_full(&*e))
             });
             Ok(loaded.map_err(|why| format!("{}: {why}", set.sample_id(place.index))))
         });

@@ -176,6 +176,7 @@ fn precision_sum(accepted: &[Accepted]) -> Option<f64> {
     }
     (total > 0).then(|| sum / total as f64)
 }
+
 /// A score of each class against the rest, `None` where it is not defined; `scores` is `(n, classes)`,
 /// `targets` `(n,)` class indices.
 pub(crate) fn each_class<S: Score, L: Label>(

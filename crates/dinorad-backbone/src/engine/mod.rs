@@ -154,24 +154,18 @@ impl std::fmt::Debug for CpuEngine {
 
 impl From<&Dinov2> for Model {
     fn from(encoder: &Dinov2) -> Self {
-        let config = encoder.config();
+        let c = encoder.config();
         Model {
+            architecture: Architecture {
+                registers: c.registers,
+                hidden: c.hidden,
+                activation: activation(c.feed_forward, Activation::Gelu),
+                eps: c.eps as f32,
+                ..Architecture::plain(c.embed_dim, c.depth, c.heads, c.patch)
+            },
             spec: encoder.spec().clone(),
             dtype: encoder.dtype(),
-            architecture: Architecture {
-                dim: config.embed_dim,
-                depth: config.depth,
-                heads: config.heads,
-                patch: config.patch,
-                channels: 3,
-                registers: config.registers,
-                hidden: config.hidden,
-                activation: activation(config.feed_forward, Activation::Gelu),
-                pre_norm: false,
-                eps: config.eps as f32,
-                fold: None,
-            },
-            positions: Positions::Table(config.positions),
+            positions: Positions::Table(c.positions),
             wrapper: None,
             tensors: NamedTensors::of(encoder),
             adapted: adapted(encoder.blocks()),
@@ -181,24 +175,19 @@ impl From<&Dinov2> for Model {
 
 impl From<&Vit> for Model {
     fn from(encoder: &Vit) -> Self {
-        let config = encoder.config();
+        let c = encoder.config();
         Model {
+            architecture: Architecture {
+                registers: c.registers,
+                hidden: c.hidden,
+                activation: activation(c.feed_forward, c.activation),
+                pre_norm: c.pre_norm,
+                eps: c.eps as f32,
+                ..Architecture::plain(c.embed_dim, c.depth, c.heads, c.patch)
+            },
             spec: encoder.spec().clone(),
             dtype: encoder.dtype(),
-            architecture: Architecture {
-                dim: config.embed_dim,
-                depth: config.depth,
-                heads: config.heads,
-                patch: config.patch,
-                channels: 3,
-                registers: config.registers,
-                hidden: config.hidden,
-                activation: activation(config.feed_forward, config.activation),
-                pre_norm: config.pre_norm,
-                eps: config.eps as f32,
-                fold: None,
-            },
-            positions: config.positions,
+            positions: c.positions,
             wrapper: encoder.study_norm_eps(),
             tensors: NamedTensors::of(encoder),
             adapted: adapted(encoder.blocks()),

@@ -31,6 +31,25 @@ pub(crate) struct Architecture {
     pub(crate) fold: Option<(Vec<f32>, Vec<f32>)>,
 }
 
+impl Architecture {
+    /// A vision transformer of RGB images with an MLP four times as wide and nothing special.
+    pub(crate) fn plain(dim: usize, depth: usize, heads: usize, patch: usize) -> Self {
+        Architecture {
+            dim,
+            depth,
+            heads,
+            patch,
+            channels: 3,
+            registers: 0,
+            hidden: 4 * dim,
+            activation: Epilogue::BiasGelu,
+            pre_norm: false,
+            eps: 1e-6,
+            fold: None,
+        }
+    }
+}
+
 /// Named tensors in the official naming, as f32 row by row.
 pub(crate) trait Tensors: Sync {
     type Error: Send;

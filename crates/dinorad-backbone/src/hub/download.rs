@@ -241,8 +241,8 @@ impl<'a> Session<'a> {
         format!("models--{}--{}", self.id.owner(), self.id.name())
     }
 
-    /// Makes sure that no other process or thread of ours fetches files of this repository until
-    /// this session ends. Says whether it did not hold the lock already.
+    /// Keeps every other process and thread from fetching files of this repository until `self` is
+    /// dropped. True if the lock was taken now, false if it was held already.
     fn lock(&mut self) -> Result<bool, HubError> {
         if self.lock.is_some() {
             return Ok(false);
