@@ -8,9 +8,12 @@
 mod affine;
 mod error;
 mod label;
+pub mod method;
+mod progress;
 pub mod resample;
 pub mod rng;
 
 pub use affine::{Affine, axis_codes_of};
 pub use error::{Error, Result, in_full};
 pub use label::{Orientation, Protocol, Split, Target, Task, TaskKind};
+pub use progress::{Progress, Silent};

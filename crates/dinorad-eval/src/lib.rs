@@ -16,7 +16,6 @@ pub mod picture;
 pub mod plot;
 mod predictions;
 pub mod probe;
-mod progress;
 pub mod report;
 pub mod run;
 pub mod segment;
@@ -26,7 +25,7 @@ mod views;
 
 pub use atomic::write_atomic;
 pub use cases::{Cases, DatasetCases, InputCases, prepare, prepare_view};
+pub use dinorad_core::{Progress, Silent};
 pub use error::{Error, Result};
 pub use predictions::Predictions;
-pub use progress::{Progress, Silent};
 pub use views::AugmentedViews;
