@@ -28,6 +28,8 @@ pub(crate) enum Command {
     /// Judge an encoder on a data set
     #[command(subcommand)]
     Eval(EvalCommand),
+    /// Experiments that a file describes, or the one of a run again
+    Run(RunArgs),
     /// Features of a store as Parquet, npy or CSV
     Export(ExportArgs),
     /// The study's patch-feature pictures of an image or a scan
@@ -78,22 +80,29 @@ pub(crate) enum DeviceKind {
     Metal,
 }
 
+/// What an encoder runs on; nothing of it decides a number.
 #[derive(Debug, Clone, ClapArgs)]
-pub(crate) struct EncoderArgs {
-    /// `untrained[:name][?seed=N]`, a name of `dinorad models`, a Hub id such as facebook/dinov2-small, or the
-    /// path of a weights file or folder. `eval` takes several, separated by commas or each with its
-    /// own --backbone, and compares them with the first
-    #[arg(long, value_name = "ID|DIR|FILE", value_delimiter = ',', default_value = "untrained:tiny")]
-    pub(crate) backbone: Vec<String>,
-    /// Number format of the encoder
-    #[arg(long, value_enum, default_value = "f32")]
-    pub(crate) precision: Precision,
+pub(crate) struct HardwareArgs {
     /// Where the encoder runs
     #[arg(long, value_enum, default_value = "auto")]
     pub(crate) device: DeviceKind,
     /// Images (or slices) per forward pass
     #[arg(long, value_name = "N", default_value_t = 16)]
     pub(crate) batch: usize,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+pub(crate) struct EncoderArgs {
+    /// `untrained[:name][?seed=N]`, a name of `dinorad models`, a Hub id such as facebook/dinov2-small, or the
+    /// path of a weights file or folder. `eval` takes several, separated by commas or each with its
+    /// own --backbone, and compares them with the first
+    #[arg(long, value_name = "ID|DIR|FILE", value_delimiter = ',', required = true)]
+    pub(crate) backbone: Vec<String>,
+    /// Number format of the encoder
+    #[arg(long, value_enum, default_value = "f32")]
+    pub(crate) precision: Precision,
+    #[command(flatten)]
+    pub(crate) hardware: HardwareArgs,
     /// Mean of red, green, blue on the 0..1 scale, in place of the encoder's own (see `dinorad models`)
     #[arg(long, value_name = "R,G,B", value_delimiter = ',', requires = "std")]
     pub(crate) mean: Option<Vec<f32>>,
@@ -104,8 +113,11 @@ pub(crate) struct EncoderArgs {
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct QuickstartArgs {
+    /// The encoder, as elsewhere (default: a small one with random weights, which the clone can make)
+    #[arg(long, value_name = "ID|DIR|FILE")]
+    pub(crate) backbone: Option<String>,
     #[command(flatten)]
-    pub(crate) encoder: EncoderArgs,
+    pub(crate) hardware: HardwareArgs,
     /// Folder of the quickstart's data (default: examples/data of the clone)
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
@@ -151,6 +163,31 @@ pub(crate) struct EmbedArgs {
     pub(crate) json: bool,
 }
 
+/// What `dinorad run` takes.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct RunArgs {
+    /// A file of experiments, or the config.toml of a run
+    #[arg(value_name = "FILE.toml")]
+    pub(crate) file: PathBuf,
+    /// Folder of the run; of several experiments, the folder that their runs lie in
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// Another value for a key of all experiments, such as method.k=[1,5]; may be given several times
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Only say what would run, and what it would cost
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Results that lie in the folder give way
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+    /// Folder of the feature store, shared by runs (default: features in the current folder)
+    #[arg(long, value_name = "DIR")]
+    pub(crate) features: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) hardware: HardwareArgs,
+}
+
 /// What every way of judging features takes.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct JudgeArgs {
@@ -192,6 +229,9 @@ pub(crate) struct JudgeArgs {
     /// Folder of the run
     #[arg(long, value_name = "DIR")]
     pub(crate) out: PathBuf,
+    /// Results of another experiment that lie in the folder give way
+    #[arg(long)]
+    pub(crate) overwrite: bool,
     /// Folder of the feature store, shared by runs (default: features in the current folder)
     #[arg(long, value_name = "DIR")]
     pub(crate) features: Option<PathBuf>,

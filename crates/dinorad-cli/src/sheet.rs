@@ -12,7 +12,6 @@ use ndarray::{Array2, Array3, ArrayView3, Axis, s};
 
 use crate::{
     lettering::{ADVANCE, LINE, clipped, ink},
-    pictures,
 };
 
 /// Pixels of a cell's picture along its longer side.
@@ -79,7 +78,7 @@ fn samples_of(set: &dyn Dataset, class: usize, kind: TaskKind) -> Vec<Sample> {
 
 fn cell(sample: &Sample, class: usize, split: Split, classes: &[String]) -> Result<Picture> {
     let (slice, mask) = slice_of(sample, class);
-    let mut picture = pictures::picture(&slice)?;
+    let mut picture = dinorad::eval::experiment::picture(&slice)?;
     if let Some(mask) = mask {
         picture = picture.with_mask(mask.view(), MaskStyle::default())?;
     }

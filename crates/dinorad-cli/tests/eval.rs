@@ -49,7 +49,7 @@ fn mean(metrics: &Value, split: &str, name: &str) -> f64 {
     metrics["metrics"][split][name]["mean"].as_f64().unwrap_or_else(|| panic!("no {split} {name} in {metrics}"))
 }
 
-const SMALL: &str = "--image-size 28 --bootstrap 30 --features features";
+const SMALL: &str = "--image-size 28 --bootstrap 30 --features features --backbone untrained";
 
 #[test]
 fn every_head_makes_a_run_with_controls_and_curves() {

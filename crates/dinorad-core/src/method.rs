@@ -291,6 +291,11 @@ pub trait Method: fmt::Debug + Send + Sync + erased_serde::Serialize {
         None
     }
 
+    /// Whether it looks at other views of the training images in every pass ([`Lent::views`]).
+    fn wants_views(&self) -> bool {
+        false
+    }
+
     /// What is searched, in order; of equal scores the first wins.
     fn settings(&self) -> Vec<Setting>;
 
@@ -393,6 +398,11 @@ pub trait Fitted: fmt::Debug + Send + Sync {
     /// # Errors
     /// [`Error::Failed`].
     fn learned(&self, number: &mut dyn FnMut(f64)) -> Result<(), Error>;
+
+    /// Mean training loss of every pass, by setting, where it was trained by steps.
+    fn losses(&self) -> Vec<Vec<f64>> {
+        Vec::new()
+    }
 
     /// Classes that training did not show, or findings that no or every training case had: their
     /// probabilities are constants.

@@ -171,7 +171,8 @@ pub enum Unit {
 }
 
 /// What an uncertain finding (CheXpert's -1) counts as.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Uncertain {
     /// 0, and the extra class `Uncertain` is 1: the study's rule.
     #[default]

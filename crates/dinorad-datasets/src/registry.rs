@@ -168,11 +168,8 @@ fn is_medmnist_flag(name: &str) -> bool {
 /// The name, alias or set of MedMNIST that was most likely meant by one that is none of them.
 fn nearest(name: &str) -> Option<String> {
     let name = name.trim().to_ascii_lowercase();
-    // Letters swapped, left out, added or wrong: one in four counts as misspelt.
-    let most = (name.chars().count() / 4).max(1);
     let names = INFOS.iter().flat_map(|i| i.aliases.iter().copied().chain([i.name])).chain(medmnist_classes::FLAGS);
-    let rated = names.map(|n| (strsim::osa_distance(&name, n), n)).filter(|(errors, _)| *errors <= most);
-    rated.min_by_key(|(errors, _)| *errors).map(|(_, n)| n.to_owned())
+    dinorad_core::nearest(&name, names).map(str::to_owned)
 }
 
 /// Opens one split of a data set.

@@ -1,115 +1,169 @@
-//! Segmentation of slices by a linear decoder on frozen patch tokens.
+//! Segmentation of slices by a decoder on frozen patch tokens.
 //!
-//! Tokens are embedded once ([`crate::embed`] with patch tokens). Decoders are trained on the train
-//! split with masks brought to one size, the learning rate is chosen on validation, and the test
-//! split is judged at the masks' own size, pooled over all pixels and by volume.
+//! Tokens are embedded once ([`crate::embed`] with patch tokens) and lent shard by shard. Every setting
+//! of the decoder is trained on the train part and judged on validation; the test part is looked at once,
+//! at the masks' own size, pooled over all pixels and by volume.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
-use candle::{Device, Tensor};
-use dinorad_core::{Target, Task, TaskKind};
+use dinorad_core::{
+    Split, Target, Task, TaskKind,
+    method::{Answer, Context, Error as MethodError, Fitted, Lent, Method, PatchShard, Setting, View},
+};
 use dinorad_datasets::Dataset;
-use dinorad_heads::{DecoderCase, DecoderTraining, LinearDecoder, first_best};
+use dinorad_heads::first_best;
 use dinorad_metrics::{BootstrapOptions, ConfusionMatrix, Interval, Overlap, Resampling};
-use dinorad_transforms::resize_mask;
-use ndarray::Array2;
-use serde::{Deserialize, Serialize};
+use ndarray::{Array2, Array3, Axis};
 
 use crate::{
-    Error, Progress, Result,
+    Error, Result,
     plot::{self, LinePlot, Marks, Series, XScale},
     report::{Block, Figure, Score, Table},
     run::{MetricValue, MetricsFile, RunFolder},
     store::FeatureStore,
 };
 
-/// Patch tokens of one slice beside its mask.
-#[derive(Debug, Clone)]
-pub struct SegmentCase {
-    /// Sample id.
-    pub id: String,
+/// The slices of a data set's part, their patch tokens in a store, matched by sample id; slices that
+/// could not be embedded are left out. Tokens and masks are read when they are asked for.
+pub struct MaskedSlices {
+    set: Arc<dyn Dataset>,
+    store: FeatureStore,
+    ids: Vec<String>,
+    targets: Vec<Target>,
     /// Slices with the same text belong to one volume; the id itself where nothing is known.
-    pub volume: String,
-    /// `(rows · columns, D)`.
-    pub patches: Array2<f32>,
-    /// Rows and columns of patches.
-    pub grid: (usize, usize),
-    /// `(h, w)` class indices, at the size of the file.
-    pub mask: Array2<u8>,
+    volumes: Vec<String>,
+    places: Vec<usize>,
 }
 
-/// The slices of a data set with their patch tokens from a store, matched by sample id; slices that
-/// could not be embedded are left out.
-///
-/// # Errors
-/// [`Error::Protocol`] for a target that is no mask or a case of several slices (open the data set by
-/// slices), [`Error::Dataset`], and those of the store.
-pub fn segment_cases(store: &FeatureStore, dataset: &dyn Dataset) -> Result<Vec<SegmentCase>> {
-    let places: BTreeMap<String, usize> = (0..dataset.len()).map(|i| (dataset.sample_id(i), i)).collect();
-    let mut cases = Vec::new();
-    let wrong = |why: String| Error::Protocol { protocol: "segmentation", why };
-    for shard in 0..store.manifest().shards.len() {
-        let mut contents = store.shard(shard)?;
-        let (Some((rows, counts)), Some(grids)) =
-            (contents.sequences.remove("patches"), contents.vectors.remove("grid"))
-        else {
+impl std::fmt::Debug for MaskedSlices {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MaskedSlices").field("ids", &self.ids).finish_non_exhaustive()
+    }
+}
+
+impl MaskedSlices {
+    /// Matches the items of a store with the slices of a data set.
+    ///
+    /// # Errors
+    /// [`Error::Protocol`] for a feature without a case, those of the store.
+    pub fn new(store: FeatureStore, set: Arc<dyn Dataset>) -> Result<Self> {
+        let known: BTreeMap<String, usize> = (0..set.len()).map(|i| (set.sample_id(i), i)).collect();
+        let mut out = Self { set, store, ids: vec![], targets: vec![], volumes: vec![], places: vec![] };
+        for id in out.store.ids()? {
+            let &place = known.get(&id).ok_or_else(|| wrong(format!("the data set has no case `{id}`")))?;
+            out.volumes.push(out.set.patient(place).unwrap_or_else(|| id.clone()));
+            out.targets.push(Target::Unlabelled);
+            out.places.push(place);
+            out.ids.push(id);
+        }
+        Ok(out)
+    }
+
+    /// Sample id of a slice.
+    pub fn id(&self, i: usize) -> &str {
+        &self.ids[i]
+    }
+
+    /// What the slices of one volume have in common.
+    pub fn volume(&self, i: usize) -> &str {
+        &self.volumes[i]
+    }
+
+    /// Where a slice stands in its data set.
+    pub fn place(&self, i: usize) -> usize {
+        self.places[i]
+    }
+
+    /// The part it is.
+    pub fn split(&self) -> Split {
+        self.set.split()
+    }
+
+    /// The true classes of a slice, `(h, w)` at the size of its file.
+    ///
+    /// # Errors
+    /// [`Error::Protocol`] for a target that is no mask or a case of several slices (open the data set
+    /// by slices), [`Error::Dataset`].
+    pub fn mask_of(&self, i: usize) -> Result<Array2<u8>> {
+        let Target::Mask(mask) = self.set.target(self.places[i])? else {
+            return Err(wrong(format!("the target of `{}` is no mask", self.ids[i])));
+        };
+        if mask.len_of(Axis(0)) != 1 {
+            return Err(wrong(format!("`{}` is not one slice; open the data set by slices", self.ids[i])));
+        }
+        Ok(mask.index_axis_move(Axis(0), 0))
+    }
+
+    fn shards(&self, f: &mut dyn FnMut(PatchShard<'_>) -> std::result::Result<(), MethodError>) -> Result<()> {
+        let mut next = 0;
+        for shard in 0..self.store.manifest().shards.len() {
+            let mut contents = self.store.shard(shard)?;
             if contents.items.is_empty() {
                 continue;
             }
-            return Err(Error::NoSuchTensor {
-                name: "patches".into(),
-                held: store.manifest().features.keys().cloned().collect::<Vec<_>>().join(", "),
-            });
-        };
-        let mut start = 0;
-        for ((item, count), grid) in contents.items.iter().zip(counts).zip(grids.rows()) {
-            let patches = rows.slice(ndarray::s![start..start + count, ..]).to_owned();
-            start += count;
-            let &i = places.get(&item.id).ok_or_else(|| wrong(format!("the data set has no case `{}`", item.id)))?;
-            let Target::Mask(mask) = dataset.target(i)? else {
-                return Err(wrong(format!("the target of `{}` is no mask", item.id)));
+            let (Some((tokens, _)), Some(grids)) =
+                (contents.sequences.remove("patches"), contents.vectors.remove("grid"))
+            else {
+                let held = self.store.manifest().features.keys().cloned().collect::<Vec<_>>().join(", ");
+                return Err(Error::NoSuchTensor { name: "patches".into(), held });
             };
-            let (d, h, w) = mask.dim();
-            let grid: Vec<usize> = grid.iter().map(|v| *v as usize).collect();
-            let &[1, rows, columns] = grid.as_slice() else {
-                return Err(wrong(format!("`{}` is not one slice ({grid:?}); open the data set by slices", item.id)));
-            };
-            if d != 1 {
-                return Err(Error::shape(format!("mask of `{}`", item.id), "(1, h, w)", mask.shape()));
-            }
-            let mask =
-                mask.into_shape_with_order((h, w)).map_err(|e| Error::shape("mask", e.to_string(), &[d, h, w]))?;
-            let volume = dataset.patient(i).unwrap_or_else(|| item.id.clone());
-            cases.push(SegmentCase { id: item.id.clone(), volume, patches, grid: (rows, columns), mask });
+            let grids = grids
+                .rows()
+                .into_iter()
+                .zip(&contents.items)
+                .map(|(grid, item)| match grid.iter().map(|v| *v as usize).collect::<Vec<_>>().as_slice() {
+                    &[1, rows, columns] => Ok((rows, columns)),
+                    grid => Err(wrong(format!("`{}` is not one slice ({grid:?}); open the data set by slices", item.id))),
+                })
+                .collect::<Result<Vec<_>>>()?;
+            let cases: Vec<usize> = (next..next + grids.len()).collect();
+            next += grids.len();
+            f(PatchShard { cases: &cases, grids: &grids, tokens: tokens.view() })?;
         }
+        Ok(())
     }
-    Ok(cases)
 }
 
-/// How decoders are trained, chosen and judged.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct SegmentOptions {
-    /// Learning rates to try; the one best on validation by mean foreground Dice is kept (ties: the
-    /// first).
-    pub learning_rates: Vec<f64>,
-    /// Training masks have so many pixels for every patch, along each side.
-    pub pixels_per_patch: usize,
-    /// Everything else of the training; its learning rate and classes are set from here and the task.
-    pub training: DecoderTraining,
-    /// How intervals are drawn, over volumes.
-    pub bootstrap: BootstrapOptions,
+impl Lent for MaskedSlices {
+    fn ids(&self) -> &[String] {
+        &self.ids
+    }
+
+    fn targets(&self) -> &[Target] {
+        &self.targets
+    }
+
+    fn patches(
+        &self,
+        f: &mut dyn FnMut(PatchShard<'_>) -> std::result::Result<(), MethodError>,
+    ) -> std::result::Result<(), MethodError> {
+        self.shards(f).map_err(|error| match error {
+            Error::Method(error) => error,
+            other => MethodError::failed(other),
+        })
+    }
+
+    fn mask(&self, case: usize, view: Option<View>) -> std::result::Result<Array3<u8>, MethodError> {
+        if view.is_some() {
+            return Err(MethodError::NotLent { what: "moved masks: its tokens are those of the slices as they are" });
+        }
+        Ok(self.mask_of(case).map_err(MethodError::failed)?.insert_axis(Axis(0)))
+    }
 }
 
-impl Default for SegmentOptions {
-    /// Learning rates 0.01, 0.1 and 1; 4 pixels a patch; [`DecoderTraining::new`] otherwise.
-    fn default() -> Self {
-        Self {
-            learning_rates: vec![0.01, 0.1, 1.0],
-            pixels_per_patch: 4,
-            training: DecoderTraining::new(2),
-            bootstrap: BootstrapOptions::default(),
-        }
-    }
+fn wrong(why: String) -> Error {
+    Error::Protocol { protocol: "segmentation", why }
+}
+
+/// The parts of a data set of masks.
+#[derive(Debug, Clone, Copy)]
+pub struct SegmentParts<'a> {
+    /// What decoders learn from.
+    pub train: &'a MaskedSlices,
+    /// What settings are chosen by.
+    pub val: Option<&'a MaskedSlices>,
+    /// What is looked at once.
+    pub test: &'a MaskedSlices,
 }
 
 /// The overlap of predicted and true masks.
@@ -130,110 +184,102 @@ pub struct Overlaps {
 }
 
 /// A trained decoder and what it did.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct SegmentRun {
+    method: Box<dyn Method>,
     task: Task,
-    options: SegmentOptions,
-    /// The decoder chosen.
-    pub decoder: LinearDecoder,
-    /// Its learning rate.
-    pub learning_rate: f64,
-    /// Mean loss of every epoch, by learning rate.
-    pub losses: Vec<(f64, Vec<f64>)>,
-    /// On validation, with every learning rate.
-    pub val: Vec<(f64, Overlaps)>,
-    /// On test, with the decoder chosen.
+    bootstrap: BootstrapOptions,
+    best: Setting,
+    model: Box<dyn Fitted>,
+    /// Mean loss of every epoch, by setting.
+    pub losses: Vec<(String, Vec<f64>)>,
+    /// On validation, with every setting; `None` for one that gave no masks.
+    pub val: Vec<(Setting, Option<Overlaps>)>,
+    /// On test, with the setting chosen.
     pub test: Overlaps,
     /// Predicted masks of the test cases, at the size of their own.
     pub predictions: Vec<Array2<u8>>,
     n_test: usize,
 }
 
-/// Trains a decoder for every learning rate, keeps the best on validation and judges it on test.
+/// Trains every setting, keeps the best on validation by mean foreground Dice (of equals the first) and
+/// judges it on test.
 ///
 /// # Errors
-/// [`Error::Protocol`] for a task that is no segmentation, a split without cases, or several
-/// learning rates without validation; [`Error::Heads`].
+/// [`Error::Protocol`] for a task that is no segmentation, a part without cases, several settings without
+/// validation, settings that all ran away; [`Error::Method`].
 pub fn segment(
-    train: &[SegmentCase],
-    val: &[SegmentCase],
-    test: &[SegmentCase],
+    method: &dyn Method,
+    parts: &SegmentParts<'_>,
     task: &Task,
-    options: &SegmentOptions,
-    progress: &dyn Progress,
+    draws: &BootstrapOptions,
+    context: &Context<'_>,
 ) -> Result<SegmentRun> {
-    let wrong = |why: &str| Error::Protocol { protocol: "segmentation", why: why.into() };
     if task.kind != TaskKind::Segmentation {
-        return Err(wrong("the task has no masks"));
+        return Err(wrong("the task has no masks".into()));
     }
-    if train.is_empty() || test.is_empty() {
-        return Err(wrong("train and test need at least one case each"));
+    if parts.train.is_empty() || parts.test.is_empty() {
+        return Err(wrong("train and test need at least one case each".into()));
     }
-    if options.learning_rates.is_empty() || options.pixels_per_patch == 0 {
-        return Err(wrong("at least one learning rate and one pixel for every patch are needed"));
+    let settings = method.settings();
+    let val = parts.val.filter(|val| !val.is_empty());
+    if val.is_none() && settings.len() > 1 {
+        return Err(wrong("choosing among several settings needs a validation split; name one".into()));
     }
-    if val.is_empty() && options.learning_rates.len() > 1 {
-        return Err(wrong("choosing among several learning rates needs a validation split; name one"));
-    }
-    let device = Device::Cpu;
-    let cases = train.iter().map(|c| decoder_case(c, options.pixels_per_patch, &device)).collect::<Result<Vec<_>>>()?;
-    progress.set_total(options.learning_rates.len());
-    let (mut decoders, mut losses, mut judged) = (Vec::new(), Vec::new(), Vec::new());
-    for &learning_rate in &options.learning_rates {
-        progress.message(&format!("decoder, learning rate {learning_rate}"));
-        let training = DecoderTraining { learning_rate, classes: task.n_classes(), ..options.training.clone() };
-        // A rate that is too large is a bad rate, not a broken run.
-        let fitted = match training.fit(&cases, &device) {
-            Err(e @ dinorad_heads::Error::Diverged { .. }) => {
-                tracing::warn!("learning rate {learning_rate}: {e}");
-                None
-            }
-            other => Some(other?),
-        };
-        progress.advance(1);
-        let Some((decoder, history)) = fitted else { continue };
-        if !val.is_empty() {
-            let masks = predict(&decoder, val, &device)?;
-            judged.push((learning_rate, overlaps(val, &masks, task, &options.bootstrap)?));
+    let fitted = method.fit(parts.train, task, context)?;
+    let names = settings.iter().map(|s| s.label.clone());
+    let losses = names.zip(fitted.losses()).collect();
+    let mut judged: Vec<(Setting, Option<Overlaps>)> = Vec::new();
+    if let Some(val) = val {
+        let mut masks = masks_of(&*fitted, val, settings.len())?;
+        for (setting, masks) in settings.iter().zip(&mut masks) {
+            let complete = masks.iter().all(Option::is_some);
+            let masks: Vec<Array2<u8>> = std::mem::take(masks).into_iter().flatten().collect();
+            let overlap = complete.then(|| overlaps(val, &masks, task, draws)).transpose()?;
+            judged.push((setting.clone(), overlap));
         }
-        losses.push((learning_rate, history));
-        decoders.push((learning_rate, decoder));
     }
-    let scores: Vec<f64> = judged.iter().map(|(_, o)| o.dice.unwrap_or(f64::NAN)).collect();
-    let best = if scores.is_empty() { 0 } else { first_best(&scores).unwrap_or(0) };
-    if best >= decoders.len() {
-        return Err(wrong("every learning rate diverged"));
+    let scores: Vec<f64> =
+        judged.iter().map(|(_, o)| o.as_ref().and_then(|o| o.dice).unwrap_or(f64::NAN)).collect();
+    let best = match first_best(&scores) {
+        Some(best) => best,
+        None if judged.iter().any(|(_, o)| o.is_some()) || judged.is_empty() => 0,
+        None => return Err(wrong("every setting diverged".into())),
+    };
+    let model = fitted.keep(best);
+    let predictions = masks_of(&*model, parts.test, 1)?.pop().unwrap_or_default();
+    let predictions: Vec<Array2<u8>> = predictions.into_iter().flatten().collect();
+    if predictions.len() != parts.test.len() {
+        return Err(wrong("every setting diverged".into()));
     }
-    let (learning_rate, decoder) = decoders.swap_remove(best);
-    let predictions = predict(&decoder, test, &device)?;
-    let judged_test = overlaps(test, &predictions, task, &options.bootstrap)?;
+    let test = overlaps(parts.test, &predictions, task, draws)?;
+    let best = settings.into_iter().nth(best).unwrap_or_else(|| Setting::new("the only one", "one"));
     Ok(SegmentRun {
+        method: method.clone_box(),
         task: task.clone(),
-        options: options.clone(),
-        decoder,
-        learning_rate,
+        bootstrap: *draws,
+        best,
+        model,
         losses,
         val: judged,
-        test: judged_test,
+        test,
         predictions,
-        n_test: test.len(),
+        n_test: parts.test.len(),
     })
 }
 
-/// The class of every pixel of every case, at the size of the case's own mask.
-///
-/// # Errors
-/// [`Error::Heads`] for tokens that the decoder does not fit.
-pub fn predict(decoder: &LinearDecoder, cases: &[SegmentCase], device: &Device) -> Result<Vec<Array2<u8>>> {
-    cases
-        .iter()
-        .map(|case| {
-            let (h, w) = case.mask.dim();
-            let patches = tensor(&case.patches, device)?.unsqueeze(0)?;
-            let mask = decoder.predict_mask(&patches, case.grid, (h, w))?.flatten_all()?.to_vec1::<u8>()?;
-            Array2::from_shape_vec((h, w), mask).map_err(|e| Error::shape("predicted mask", e.to_string(), &[h, w]))
-        })
-        .collect()
+/// The masks of every case by every setting; none where a setting gave none.
+fn masks_of(fitted: &dyn Fitted, cases: &MaskedSlices, settings: usize) -> Result<Vec<Vec<Option<Array2<u8>>>>> {
+    let mut masks = vec![vec![None; cases.len()]; settings];
+    fitted.predict(cases, &mut |setting, answer| {
+        if let Answer::Mask { case, classes } = answer
+            && let Some(slot) = masks.get_mut(setting).and_then(|of| of.get_mut(case))
+        {
+            *slot = Some(classes.index_axis_move(Axis(0), 0));
+        }
+        Ok(())
+    })?;
+    Ok(masks)
 }
 
 /// Compares predicted masks with the true ones.
@@ -241,7 +287,7 @@ pub fn predict(decoder: &LinearDecoder, cases: &[SegmentCase], device: &Device) 
 /// # Errors
 /// [`Error::Shape`] for lists of unequal length, [`Error::Metrics`] for labels past the classes.
 pub fn overlaps(
-    cases: &[SegmentCase],
+    cases: &MaskedSlices,
     predictions: &[Array2<u8>],
     task: &Task,
     draws: &BootstrapOptions,
@@ -252,14 +298,14 @@ pub fn overlaps(
     let classes = task.n_classes();
     let mut pooled = ConfusionMatrix::new(classes)?;
     let mut by_volume: BTreeMap<&str, ConfusionMatrix> = BTreeMap::new();
-    for (case, predicted) in cases.iter().zip(predictions) {
+    for (i, predicted) in predictions.iter().enumerate() {
         let mut one = ConfusionMatrix::new(classes)?;
-        one.update(predicted.view(), case.mask.view())?;
+        one.update(predicted.view(), cases.mask_of(i)?.view())?;
         pooled.merge(&one)?;
-        match by_volume.get_mut(case.volume.as_str()) {
+        match by_volume.get_mut(cases.volume(i)) {
             Some(matrix) => matrix.merge(&one)?,
             None => {
-                by_volume.insert(&case.volume, one);
+                by_volume.insert(cases.volume(i), one);
             }
         }
     }
@@ -288,20 +334,36 @@ pub fn overlaps(
 }
 
 impl SegmentRun {
+    /// The method.
+    pub fn method(&self) -> &dyn Method {
+        &*self.method
+    }
+
+    /// The setting that validation chose.
+    pub fn best(&self) -> &Setting {
+        &self.best
+    }
+
+    /// The decoder that was tested.
+    pub fn model(&self) -> &dyn Fitted {
+        &*self.model
+    }
+
     /// How the numbers are meant.
     pub fn convention(&self) -> String {
         format!(
             "strict; dice and jaccard: mean over foreground classes that occur, all pixels pooled; dice_by_volume: \
              mean over volumes; ci95: percentile bootstrap over volumes, {} draws, seed {}",
-            self.options.bootstrap.draws, self.options.bootstrap.seed
+            self.bootstrap.draws, self.bootstrap.seed
         )
     }
 
     /// `metrics.json`.
     pub fn metrics(&self) -> MetricsFile {
         let mut file = MetricsFile::new(1, self.convention());
-        let chosen = self.val.iter().find(|(rate, _)| *rate == self.learning_rate);
-        for (split, overlaps) in [("val", chosen.map(|(_, o)| o)), ("test", Some(&self.test))] {
+        let chosen = self.val.iter().find(|(setting, _)| *setting == self.best);
+        file.setting = Some(self.best.label.clone());
+        for (split, overlaps) in [("val", chosen.and_then(|(_, o)| o.as_ref())), ("test", Some(&self.test))] {
             let Some(o) = overlaps else { continue };
             let mut set = |name: String, v: Option<f64>| {
                 file.set(split, name, MetricValue::single(v.unwrap_or(f64::NAN)));
@@ -315,7 +377,9 @@ impl SegmentRun {
             if let Some(i) = o.dice_by_volume {
                 file.set(split, "dice_by_volume", MetricValue::single(i.estimate).with_ci95(i.low, i.high));
             }
-            file.set(split, "learning_rate", MetricValue::single(self.learning_rate));
+            for (name, value) in &self.best.values {
+                file.set(split, *name, MetricValue::single(*value));
+            }
         }
         file
     }
@@ -325,7 +389,7 @@ impl SegmentRun {
     /// # Errors
     /// [`Error::File`], [`Error::Heads`], [`Error::Draw`].
     pub fn write(&self, run: &RunFolder) -> Result<()> {
-        self.decoder.save(&run.path().join("model.safetensors"))?;
+        self.model.save(0, &run.path().join("model.safetensors"))?;
         run.write_plot("loss", &self.loss_plot()?)?;
         run.write_metrics(&self.metrics())?;
         Ok(())
@@ -362,7 +426,7 @@ impl SegmentRun {
             let [dice, jaccard] = cells.map(|v| v.map_or_else(String::new, text));
             classes = classes.with_row([name.clone(), dice, jaccard]);
         }
-        let caption = format!("Training loss by epoch; the learning rate kept is {}.", self.learning_rate);
+        let caption = format!("Training loss by epoch; what was kept is {}.", self.best.label);
         Ok(vec![
             Block::Scores(self.scores()),
             Block::Table(classes),
@@ -381,24 +445,11 @@ impl SegmentRun {
         let series: Vec<Series> = self
             .losses
             .iter()
-            .map(|(rate, history)| {
+            .map(|(setting, history)| {
                 let points = history.iter().enumerate().map(|(e, l)| ((e + 1) as f64, *l)).collect();
-                Series::new(format!("learning rate {rate}"), points)
+                Series::new(setting.clone(), points)
             })
             .collect();
         plot::lines(&options, &series)
     }
-}
-
-fn decoder_case(case: &SegmentCase, pixels_per_patch: usize, device: &Device) -> Result<DecoderCase> {
-    let size = (case.grid.0 * pixels_per_patch, case.grid.1 * pixels_per_patch);
-    Ok(DecoderCase {
-        patches: tensor(&case.patches, device)?,
-        grid: case.grid,
-        mask: resize_mask(case.mask.view(), size.0, size.1)?,
-    })
-}
-
-fn tensor(rows: &Array2<f32>, device: &Device) -> Result<Tensor> {
-    Ok(Tensor::from_vec(rows.iter().copied().collect::<Vec<f32>>(), rows.dim(), device)?)
 }

@@ -5,17 +5,23 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use dinorad::{
     backbone::Request,
-    core::Orientation,
+    core::{Orientation, Protocol},
     datasets::{Bad, discover},
     eval::{
         InputCases,
         embed::{EmbedOptions, embed},
+        experiment::Watch,
         store::Part,
     },
 };
 use serde_json::json;
 
-use crate::{args::EmbedArgs, encoder, features::preprocessing, listing, output::say, progress::Bar};
+use crate::{
+    args::EmbedArgs,
+    listing,
+    output::say,
+    progress::{BARS, Bar},
+};
 
 pub(crate) fn run(args: &EmbedArgs) -> Result<usize> {
     let orientation: Orientation = args.orientation.parse()?;
@@ -23,11 +29,11 @@ pub(crate) fn run(args: &EmbedArgs) -> Result<usize> {
     if let Some(missing) = args.paths.iter().find(|p| !p.exists()) {
         bail!("{}: no such file or folder", missing.display());
     }
-    let encoder = encoder::load(&args.encoder)?;
-    let image_size = encoder::image_size(&*encoder.backbone, args.image_size)?;
+    let encoder = args.encoder.one()?.load(Protocol::Strict, &args.encoder.hardware.device()?, &BARS)?;
+    let image_size = encoder.image_size(args.image_size)?;
     let request = if args.patches { Request::last(1) } else { Request::cls() };
     encoder.backbone.spec().check(&request)?;
-    encoder::warn_if_untrained(&*encoder.backbone);
+    encoder.caution().into_iter().for_each(|caution| BARS.note(caution));
     let inputs = {
         let _bar = Bar::spinner("looking through the files");
         discover(&args.paths)
@@ -35,12 +41,12 @@ pub(crate) fn run(args: &EmbedArgs) -> Result<usize> {
     if inputs.is_empty() {
         bail!("nothing to embed below the given paths");
     }
-    let preprocessing = preprocessing(&*encoder.backbone, image_size);
+    let preprocessing = encoder.preprocessing(image_size);
     let settings = format!("{} orientation={orientation}", preprocessing.hash());
     let cases = Arc::new(InputCases::new(inputs, preprocessing).with_orientation(orientation));
     let options = EmbedOptions {
         request,
-        batch_size: args.encoder.batch,
+        batch_size: args.encoder.hardware.batch,
         shard_size: args.shard_size,
         part,
         device: encoder.device.clone(),

@@ -9,6 +9,7 @@ mod inspect;
 mod models;
 mod pca;
 mod quickstart;
+mod run;
 mod splits;
 
 use anyhow::{Context, Result};
@@ -24,6 +25,7 @@ pub(crate) fn run(args: &Args) -> Result<usize> {
         Command::Quickstart(a) => quickstart::run(a),
         Command::Embed(a) => embed::run(a),
         Command::Eval(a) => eval::run(a),
+        Command::Run(a) => run::run(a),
         Command::Export(a) => export::run(a),
         Command::Pca(a) => pca::run(a),
         Command::Inspect(a) => inspect::run(a),

@@ -1,6 +1,6 @@
 //! Features beside their truths: what heads learn from and are judged on.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use candle::{Device, Tensor};
 use dinorad_aggregate::Aggregate;
@@ -10,6 +10,7 @@ use dinorad_heads::{InputLayout, Targets};
 use dinorad_metrics::Resampling;
 use ndarray::{Array2, ArrayView2, Axis, concatenate, s};
 
+use super::Views;
 use crate::{Error, Result, assembly::pooled, store::FeatureTable};
 
 /// Where a case stands in its data set.
@@ -55,7 +56,7 @@ impl SliceRows {
 }
 
 /// Features with their truths.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Labelled {
     /// Sample ids by row.
     pub ids: Vec<String>,
@@ -73,6 +74,14 @@ pub struct Labelled {
     pub slices: Option<Arc<SliceRows>>,
     /// How much each slice counts in its case's row, where that was not the same for all.
     pub slice_weights: Option<Arc<Vec<Vec<f32>>>>,
+    /// Other views of the cases, for methods that look at the pixels again.
+    pub views: Option<Arc<dyn Views>>,
+}
+
+impl fmt::Debug for Labelled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Labelled").field("ids", &self.ids).field("targets", &self.targets).finish_non_exhaustive()
+    }
 }
 
 impl Labelled {
@@ -87,7 +96,17 @@ impl Labelled {
         }
         let places = (0..n).map(|index| Place { split: Split::Train, index }).collect();
         let patients = vec![None; n];
-        Ok(Self { ids, targets, patients, features, layout: None, places, slices: None, slice_weights: None })
+        Ok(Self {
+            ids,
+            targets,
+            patients,
+            features,
+            layout: None,
+            places,
+            slices: None,
+            slice_weights: None,
+            views: None,
+        })
     }
 
     /// The truths of `dataset` beside a store's features, matched by sample id.
@@ -146,6 +165,7 @@ impl Labelled {
                 .slice_weights
                 .as_ref()
                 .map(|weights| Arc::new(rows.iter().map(|r| weights[*r].clone()).collect())),
+            views: self.views.clone(),
         })
     }
 
@@ -178,6 +198,7 @@ impl Labelled {
             places: [&self.places[..], &other.places].concat(),
             slices,
             slice_weights,
+            views: self.views.clone(),
         })
     }
 

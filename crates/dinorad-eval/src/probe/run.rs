@@ -1,12 +1,12 @@
-//! What came out of a head on features: numbers, files, plots.
+//! What came out of a method on features: numbers, files, plots.
 
 use std::sync::Arc;
 
 use dinorad_aggregate::GatedAttentionPool;
-use dinorad_core::{Target, Task, TaskKind};
+use dinorad_core::{Target, Task, TaskKind, method::SearchAxis};
 use dinorad_metrics::Interval;
 
-use super::{Fitted, Head, Judged, Labelled, ProbeOptions, Refit, Setting, figures, judge};
+use super::{Fitted, Judged, Labelled, Method, ProbeOptions, Refit, Setting, figures, judge};
 use crate::{
     Error, Result,
     plot::{self, LinePlot, Marks, Series, XScale},
@@ -30,7 +30,7 @@ pub struct OfSetting {
 /// A whole run of [`probe`](super::probe).
 #[derive(Debug, Clone)]
 pub struct ProbeRun {
-    pub(super) head: Head,
+    pub(super) method: Box<dyn Method>,
     pub(super) task: Task,
     pub(super) options: ProbeOptions,
     pub(super) of_setting: Vec<OfSetting>,
@@ -42,15 +42,15 @@ pub struct ProbeRun {
     pub(super) notices: Vec<String>,
     pub(super) search_digest: String,
     pub(super) model_digest: String,
-    pub(super) model: Arc<Fitted>,
+    pub(super) model: Arc<dyn Fitted>,
     pub(super) model_at: usize,
     pub(super) pool: Option<GatedAttentionPool>,
 }
 
 impl ProbeRun {
-    /// The head, its `k` sorted.
-    pub fn head(&self) -> &Head {
-        &self.head
+    /// The method.
+    pub fn method(&self) -> &dyn Method {
+        &*self.method
     }
 
     /// The task.
@@ -104,8 +104,8 @@ impl ProbeRun {
     }
 
     /// The tested model; for kNN and ML-kNN with every setting.
-    pub fn model(&self) -> &Fitted {
-        &self.model
+    pub fn model(&self) -> &dyn Fitted {
+        &*self.model
     }
 
     /// The tested model on other cases: the test split under a shift, another data set.
@@ -117,7 +117,7 @@ impl ProbeRun {
         cases.check("other")?;
         let pooled = self.pool.as_ref().map(|pool| cases.pooled_by(pool)).transpose()?;
         let cases = pooled.as_ref().unwrap_or(cases);
-        let p = self.model.predict(cases)?.into_iter().nth(self.model_at);
+        let p = super::probabilities(&*self.model, cases)?.into_iter().nth(self.model_at);
         let p = p.ok_or_else(|| Error::shape("predictions", "one for each setting", &[0]))?;
         judge(cases, p, &self.task, &self.options.bootstrap)
     }
@@ -158,7 +158,7 @@ impl ProbeRun {
                     file.set("val", format!("{name}_{slug}"), MetricValue::single(value.unwrap_or(f64::NAN)));
                 }
             }
-            if let Some(test) = of.test.as_ref().filter(|_| self.head.tables_every_setting()) {
+            if let Some(test) = of.test.as_ref().filter(|_| self.method.tables_every_setting()) {
                 file.set("test", format!("auroc_{slug}"), metric(test.auroc));
                 file.set("test", format!("accuracy_{slug}"), metric(test.accuracy));
             }
@@ -211,7 +211,7 @@ impl ProbeRun {
     /// # Errors
     /// As [`write`](Self::write).
     pub fn write_parts(&self, run: &RunFolder) -> Result<()> {
-        if self.head.tables_every_setting() {
+        if self.method.tables_every_setting() {
             for of in &self.of_setting {
                 if let Some(test) = &of.test {
                     run.write_predictions(&format!("predictions-{}", of.setting.slug), &test.predictions)?;
@@ -250,28 +250,23 @@ impl ProbeRun {
         };
         let caption = format!("Do probabilities of {of} come true? Test split; bars: share of cases.");
         push("reliability", figures::reliability(test, task)?, caption);
-        let (name, x_label, series) = self.search_series();
-        if series.iter().any(|s| s.points.len() > 1) {
+        if let Some((axis, series)) = self.search_series().filter(|(_, s)| s.iter().any(|s| s.points.len() > 1)) {
             let options = LinePlot {
-                x_label: x_label.into(),
+                x_label: axis.label.into(),
                 y_label: "AUROC".into(),
                 y_range: None,
                 x_scale: XScale::Log,
                 marks: Marks::Dots,
             };
             let caption = "AUROC by setting; the one that is best on validation is reported.".to_owned();
-            plots.push((name, plot::lines(&options, &series)?, caption));
+            plots.push((axis.plot, plot::lines(&options, &series)?, caption));
         }
         Ok(plots)
     }
 
-    /// Name, x label and lines of the plot of the search.
-    fn search_series(&self) -> (&'static str, &'static str, Vec<Series>) {
-        let (name, x_name, x_label) = match &self.head {
-            Head::Knn(_) | Head::MlKnn(_) => ("auroc-by-k", "k", "number of neighbours k"),
-            Head::Logreg(_) => ("auroc-by-c", "C", "strength C"),
-            Head::Linear(_) => ("auroc-by-learning-rate", "learning_rate", "learning rate"),
-        };
+    /// The axis and the lines of the plot of the search.
+    fn search_series(&self) -> Option<(SearchAxis, Vec<Series>)> {
+        let axis = self.method.search_axis()?;
         let mut series: Vec<Series> = Vec::new();
         let mut push = |line: String, x: f64, y: Option<f64>| {
             let Some(y) = y else { return };
@@ -280,19 +275,21 @@ impl ProbeRun {
                 None => series.push(Series::new(line, vec![(x, y)])),
             }
         };
+        let rest = |of: &OfSetting| -> Vec<String> {
+            of.setting.values.iter().filter(|(n, _)| *n != axis.value).map(|(n, v)| format!("{n} {v}")).collect()
+        };
+        // Settings that differ in more than the axis are lines of their own.
+        let first = self.of_setting.first().map(rest).unwrap_or_default();
+        let many = self.of_setting.iter().any(|of| rest(of) != first);
         for of in &self.of_setting {
-            let Some((_, x)) = of.setting.values.iter().find(|(n, _)| *n == x_name) else { continue };
-            let rest: Vec<String> =
-                of.setting.values.iter().filter(|(n, _)| *n != x_name).map(|(n, v)| format!("{n} {v}")).collect();
-            let many = matches!(&self.head, Head::Linear(_))
-                || matches!(&self.head, Head::MlKnn(head) if head.smoothings.len() > 1);
-            let line = |what: &str| if many { format!("{what}, {}", rest.join(", ")) } else { what.to_owned() };
+            let Some((_, x)) = of.setting.values.iter().find(|(n, _)| *n == axis.value) else { continue };
+            let line = |what: &str| if many { format!("{what}, {}", rest(of).join(", ")) } else { what.to_owned() };
             push(line("validation"), *x, of.val_auroc);
-            if self.head.tables_every_setting() && !many {
+            if self.method.tables_every_setting() && !many {
                 push("test".into(), *x, of.test.as_ref().and_then(|t| t.auroc).map(|i| i.estimate));
             }
         }
-        (name, x_label, series)
+        Some((axis, series))
     }
 
     /// The numbers for a report's table.

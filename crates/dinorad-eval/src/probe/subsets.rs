@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use dinorad_core::{Protocol, Task, rng};
+use dinorad_core::{Protocol, Task, method, rng};
 use dinorad_heads::{Targets, few_shot};
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
-use super::{Context, Head, Labelled, ProbeOptions, Refit, Splits, quick};
+use super::{Context, Labelled, Method, ProbeOptions, Refit, Splits, quick};
 use crate::{
     Error, Result,
     run::{CurvePoint, MetricValue},
@@ -148,7 +148,7 @@ impl SubsetPoint {
 /// [`Error::Parameter`] for shots of 0, shares outside 0..1 and no tries; what
 /// [`probe`](super::probe) says of the features.
 pub fn subset_curves(
-    head: &Head,
+    method: &dyn Method,
     splits: &Splits<'_>,
     task: &Task,
     options: &ProbeOptions,
@@ -182,12 +182,13 @@ pub fn subset_curves(
             Err(e) => return Err(e),
         };
         let train = splits.train.select(&rows)?;
-        let (head, notice) = match head.within(rows.len()) {
-            Ok(fitting) => fitting,
+        let (fitting, notice) = match method.within(rows.len()) {
+            Ok(Some((fitting, notice))) => (fitting, Some(notice)),
+            Ok(None) => (method.clone_box(), None),
             Err(e) => return Ok(none(rows.len(), e.to_string())),
         };
-        let head = head.with_seed(subsets.seed.wrapping_add(attempt));
-        match quick(&head, &Splits { train: &train, ..*splits }, task, &options, context) {
+        let seeded = fitting.with_seed(subsets.seed.wrapping_add(attempt));
+        match quick(&*seeded, &Splits { train: &train, ..*splits }, task, &options, context) {
             Ok(tested) => Ok(SubsetDraw {
                 cases: rows.len(),
                 auroc: tested.auroc,
@@ -196,11 +197,10 @@ pub fn subset_curves(
                 notice,
             }),
             // these follow from the draw
-            Err(Error::Heads(
-                e @ (dinorad_heads::Error::OneClass { .. }
-                | dinorad_heads::Error::TooFewRows { .. }
-                | dinorad_heads::Error::Diverged { .. }),
-            )) => Ok(none(rows.len(), e.to_string())),
+            Err(Error::Method(method::Error::Unlearnable(e))) => Ok(none(rows.len(), e.to_string())),
+            Err(Error::Heads(e @ (dinorad_heads::Error::OneClass { .. } | dinorad_heads::Error::Diverged { .. }))) => {
+                Ok(none(rows.len(), e.to_string()))
+            }
             Err(e) => Err(e),
         }
     };

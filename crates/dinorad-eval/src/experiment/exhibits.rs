@@ -1,23 +1,18 @@
 //! Single cases for a report: the surest answers, the nearest neighbours of some, and what the slices
 //! of a scan weighed.
 
-use anyhow::Result;
-use dinorad::{
-    core::{Target, Task, TaskKind},
-    datasets::{Dataset, Pixels},
-    eval::{
-        picture::{Picture, Scaling, Window},
-        plot::{self, LinePlot, Marks, Series, XScale},
-        probe::{Judged, Labelled, ProbeRun},
-        report::{Block, Case, Figure, Judgement},
-    },
-    io::Placement,
-};
+use dinorad_core::{Target, Task, TaskKind};
+use dinorad_datasets::{Dataset, Pixels};
+use dinorad_io::Placement;
 use ndarray::{Array3, Axis, s};
 
+use super::{data::Data, features::Features, slices as pictures};
 use crate::{
-    features::{Data, Features},
-    pictures,
+    Result,
+    picture::{Picture, Scaling, Window},
+    plot::{self, LinePlot, Marks, Series, XScale},
+    probe::{Judged, Labelled, ProbeRun},
+    report::{Block, Case, Figure, Judgement},
 };
 
 /// Surest cases of each predicted class, right and wrong ones.
@@ -32,7 +27,7 @@ const SLICES: usize = 4;
 const SIDE: usize = 168;
 
 /// Everything there is to show of `run`.
-pub(crate) fn blocks(data: &Data, features: &Features, run: &ProbeRun, slice_step: usize) -> Result<Vec<Block>> {
+pub(super) fn blocks(data: &Data, features: &Features, run: &ProbeRun, slice_step: usize) -> Result<Vec<Block>> {
     let (test, judged) = (&*data.test.set, run.test());
     let surest = surest(judged, run.task());
     let mut blocks = Vec::new();
@@ -160,7 +155,7 @@ fn slice_weights(set: &dyn Dataset, cases: &Labelled, judged: &Judged, slice_ste
         order.truncate(SLICES);
         let pixels = set.sample(cases.places[row].index)?.pixels;
         let slices: Vec<Array3<f32>> = order.iter().filter_map(|k| slice(&pixels, in_scan(*k))).collect();
-        let tiles = slices.iter().map(|s| Ok(pictures::picture(s)?.fitted(SIDE, Scaling::Bicubic)?));
+        let tiles = slices.iter().map(|s| pictures::picture(s)?.fitted(SIDE, Scaling::Bicubic));
         let tiles = tiles.collect::<Result<Vec<_>>>()?;
         if tiles.is_empty() {
             continue;
@@ -201,10 +196,10 @@ fn thumbnail(pixels: &Pixels) -> Result<Picture> {
             let depth = v.data.len_of(Axis(0));
             (0..4).filter_map(|i| slice(pixels, (2 * i + 3) * depth / 12)).collect()
         }
-        other => pictures::slices(other, 4)?,
+        other => pictures::slices(other, 4),
     };
     if let [one] = slices.as_slice() {
-        return Ok(pictures::picture(one)?.fitted(SIDE, Scaling::Nearest)?);
+        return pictures::picture(one)?.fitted(SIDE, Scaling::Nearest);
     }
     // the same gray for the same value in all slices
     let extremes = slices
@@ -214,7 +209,7 @@ fn thumbnail(pixels: &Pixels) -> Result<Picture> {
         .fold((f32::MAX, f32::MIN), |(low, high), v| (low.min(*v), high.max(*v)));
     let window = Window::Range(extremes.0, extremes.1);
     let tile =
-        |slice: &Array3<f32>| Ok(Picture::channels(slice.view(), window)?.fitted(SIDE / 2 - 1, Scaling::Nearest)?);
+        |slice: &Array3<f32>| Picture::channels(slice.view(), window)?.fitted(SIDE / 2 - 1, Scaling::Nearest);
     let tiles = slices.iter().map(tile).collect::<Result<Vec<_>>>()?;
-    Ok(Picture::sheet(&tiles, 2, 2, [120; 3])?)
+    Picture::sheet(&tiles, 2, 2, [120; 3])
 }

@@ -1,25 +1,21 @@
 //! Slices, overlays and PCA maps for people.
 
-use anyhow::{Context, Result};
-use dinorad::{
-    backbone::{
-        Backbone, Request,
-        candle::{DType, Device, Tensor},
-    },
-    datasets::Pixels,
-    eval::{
-        pca::{PatchMap, PcaOptions, pca_maps},
-        picture::{Picture, Scaling, Window},
-    },
-};
+use candle::{DType, Tensor};
+use dinorad_backbone::Request;
+use dinorad_datasets::Pixels;
 use ndarray::{Array2, Array3, Axis, s};
 
-use crate::features::preprocessing;
+use super::Loaded;
+use crate::{
+    Error, Result,
+    pca::{PatchMap, PcaOptions, pca_maps},
+    picture::{Picture, Scaling, Window},
+};
 
 /// Evenly spaced slices of a case, `(c, h, w)` each, turned as radiologists look at them: volumes
 /// with the patient's front up and right side on the left.
-pub(crate) fn slices(pixels: &Pixels, count: usize) -> Result<Vec<Array3<f32>>> {
-    Ok(match pixels {
+pub fn slices(pixels: &Pixels, count: usize) -> Vec<Array3<f32>> {
+    match pixels {
         Pixels::Image(image) => vec![image.data.clone()],
         Pixels::Slices(images) => spaced(images.len(), count).map(|i| images[i].data.clone()).collect(),
         Pixels::Volume(volume) => {
@@ -30,7 +26,7 @@ pub(crate) fn slices(pixels: &Pixels, count: usize) -> Result<Vec<Array3<f32>>> 
                 .map(|k| volume.data.slice(s![k, ..;-1, ..;-1]).insert_axis(Axis(0)).to_owned())
                 .collect()
         }
-    })
+    }
 }
 
 /// `count` indices of `0..len`, in the middles of equal stretches.
@@ -40,42 +36,46 @@ fn spaced(len: usize, count: usize) -> impl Iterator<Item = usize> {
 }
 
 /// A gray or colour picture whose brightest and darkest hundredth are cut.
-pub(crate) fn picture(image: &Array3<f32>) -> Result<Picture> {
-    Ok(Picture::channels(image.view(), Window::Percentiles(0.5, 99.5))?)
+pub fn picture(image: &Array3<f32>) -> Result<Picture> {
+    Picture::channels(image.view(), Window::Percentiles(0.5, 99.5))
 }
 
 /// How PCA pictures are made.
-pub(crate) struct PcaRequest {
-    pub(crate) image_size: usize,
-    pub(crate) batch: usize,
+#[derive(Debug, Clone, Copy)]
+pub struct PcaRequest {
+    /// Side in pixels of the square that the encoder sees.
+    pub image_size: usize,
+    /// Images per forward pass.
+    pub batch: usize,
     /// Longer side of every picture, in pixels.
-    pub(crate) side: usize,
+    pub side: usize,
 }
 
 /// Every image and, below it, the principal components of its patch tokens as colours; one
 /// analysis over all of them.
-pub(crate) fn pca(
-    slices: &[Array3<f32>],
-    backbone: &dyn Backbone,
-    device: &Device,
-    request: &PcaRequest,
-) -> Result<Picture> {
-    let preprocessing = preprocessing(backbone, request.image_size);
+///
+/// # Errors
+/// [`Error::Encoder`] for a size that the encoder cannot take, [`Error::Decomposition`],
+/// [`Error::Draw`].
+pub fn pca_sheet(slices: &[Array3<f32>], encoder: &Loaded, request: &PcaRequest) -> Result<Picture> {
+    let backbone = &*encoder.backbone;
+    let preprocessing = encoder.preprocessing(request.image_size);
     let mut maps = Vec::with_capacity(slices.len());
     for batch in slices.chunks(request.batch.max(1)) {
         let mut tensors = Vec::with_capacity(batch.len());
         for slice in batch {
             let pixels = preprocessing.apply(slice.clone())?;
             let shape = pixels.dim();
-            tensors.push(Tensor::from_vec(pixels.into_iter().collect::<Vec<f32>>(), shape, device)?);
+            tensors.push(Tensor::from_vec(pixels.into_iter().collect::<Vec<f32>>(), shape, &encoder.device)?);
         }
         let features = backbone.forward(&Tensor::stack(&tensors, 0)?, &Request::last(1))?;
         let tokens = features.last()?;
-        let patches = tokens.patches.as_ref().context("the encoder gives no patch tokens")?;
+        let patches = tokens.patches.as_ref().ok_or_else(|| Error::unfit("the encoder gives no patch tokens".into()))?;
         for i in 0..batch.len() {
             let rows = patches.get(i)?.to_dtype(DType::F32)?.to_vec2::<f32>()?;
             let dim = rows.first().map_or(0, Vec::len);
-            let rows = Array2::from_shape_vec((rows.len(), dim), rows.into_iter().flatten().collect())?;
+            let rows = Array2::from_shape_vec((rows.len(), dim), rows.into_iter().flatten().collect())
+                .map_err(|e| Error::shape("patch tokens", e.to_string(), &[]))?;
             maps.push(PatchMap::new(rows, tokens.grid)?);
         }
     }
@@ -99,5 +99,5 @@ pub(crate) fn pca(
             }
         }
     }
-    Ok(Picture::sheet(&cells, columns, 6, [255; 3])?)
+    Picture::sheet(&cells, columns, 6, [255; 3])
 }
