@@ -9,7 +9,6 @@ mod args;
 mod commands;
 mod describe;
 mod hardware;
-mod lettering;
 mod listing;
 mod output;
 mod progress;

@@ -6,29 +6,22 @@
 )]
 
 pub mod assembly;
-mod atomic;
 mod cases;
 pub mod embed;
 mod error;
 pub mod experiment;
 pub mod export;
 pub mod pca;
-pub mod picture;
-pub mod plot;
 mod paths;
-mod predictions;
 pub mod probe;
-pub mod report;
-pub mod run;
 pub mod segment;
 pub mod store;
 mod upload;
 mod views;
 mod words;
 
-pub use atomic::write_atomic;
 pub use cases::{Cases, DatasetCases, InputCases, prepare, prepare_view};
 pub use dinorad_core::{Progress, Silent};
+pub use dinorad_report::{Predictions, pages as report, picture, plot, run, write_atomic};
 pub use error::{Error, Result};
-pub use predictions::Predictions;
 pub use views::AugmentedViews;
