@@ -51,7 +51,7 @@
 
 use std::{error::Error as StdError, fmt, path::Path};
 
-use ndarray::{Array2, Array3, ArrayView2};
+use ndarray::{Array2, Array3, ArrayView2, Axis};
 use serde::{Deserialize, Serialize};
 
 use crate::{Progress, Silent, Target, Task};
@@ -249,6 +249,94 @@ pub trait Lent: Send + Sync {
     fn mask(&self, case: usize, view: Option<View>) -> Result<Array3<u8>, Error> {
         let _ = (case, view);
         Err(Error::NotLent { what: "masks" })
+    }
+}
+
+/// Cases that lie in memory: what a program lends that has features of its own.
+///
+/// ```
+/// use dinorad_core::{Target, method::{InMemory, Lent}};
+/// use ndarray::array;
+///
+/// let cases = InMemory::new(array![[0.1f32, 0.9], [0.8, 0.2]], vec![Target::Class(0), Target::Class(1)]);
+/// assert_eq!(cases.ids(), ["0", "1"]);
+/// assert_eq!(cases.rows()?.dim(), (2, 2));
+/// assert!(cases.patches(&mut |_| Ok(())).is_err());
+/// # Ok::<(), dinorad_core::method::Error>(())
+/// ```
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct InMemory {
+    /// Sample ids by case.
+    pub ids: Vec<String>,
+    /// Truths by case.
+    pub targets: Vec<Target>,
+    /// Features `(n, dim)`.
+    pub rows: Option<Array2<f32>>,
+    /// Which tokens a row is made of.
+    pub tokens: Option<TokenLayout>,
+    /// Patch tokens `(rows · columns, dim)` with their rows and columns, slice after slice, by case.
+    pub patches: Vec<Vec<(Array2<f32>, (usize, usize))>>,
+    /// Masks `(d, h, w)` by case.
+    pub masks: Vec<Array3<u8>>,
+}
+
+impl InMemory {
+    /// Rows of features `(n, dim)` and their truths; ids count from 0.
+    pub fn new(rows: Array2<f32>, targets: Vec<Target>) -> Self {
+        let ids = (0..rows.nrows()).map(|i| i.to_string()).collect();
+        Self { ids, targets, rows: Some(rows), ..Self::default() }
+    }
+
+    /// The same with the tokens that a row is made of.
+    #[must_use]
+    pub fn with_tokens(self, tokens: TokenLayout) -> Self {
+        Self { tokens: Some(tokens), ..self }
+    }
+
+    /// Slices with their masks: of every case its patch tokens with their grids, and its mask.
+    pub fn of_slices(cases: Vec<(Vec<(Array2<f32>, (usize, usize))>, Array3<u8>)>) -> Self {
+        let (patches, masks): (Vec<_>, Vec<_>) = cases.into_iter().unzip();
+        let ids: Vec<String> = (0..masks.len()).map(|i| i.to_string()).collect();
+        Self { targets: vec![Target::Unlabelled; ids.len()], ids, patches, masks, ..Self::default() }
+    }
+}
+
+impl Lent for InMemory {
+    fn ids(&self) -> &[String] {
+        &self.ids
+    }
+
+    fn targets(&self) -> &[Target] {
+        &self.targets
+    }
+
+    fn rows(&self) -> Result<ArrayView2<'_, f32>, Error> {
+        self.rows.as_ref().map(|rows| rows.view()).ok_or(Error::NotLent { what: "rows of features" })
+    }
+
+    fn tokens(&self) -> Option<TokenLayout> {
+        self.tokens
+    }
+
+    /// A shard for every case.
+    fn patches(&self, f: &mut dyn FnMut(PatchShard<'_>) -> Result<(), Error>) -> Result<(), Error> {
+        if self.patches.is_empty() {
+            return Err(Error::NotLent { what: "patch tokens" });
+        }
+        for (case, slices) in self.patches.iter().enumerate().filter(|(_, slices)| !slices.is_empty()) {
+            let views: Vec<_> = slices.iter().map(|(tokens, _)| tokens.view()).collect();
+            let tokens = ndarray::concatenate(Axis(0), &views).map_err(Error::failed)?;
+            let grids: Vec<(usize, usize)> = slices.iter().map(|(_, grid)| *grid).collect();
+            f(PatchShard { cases: &vec![case; slices.len()], grids: &grids, tokens: tokens.view() })?;
+        }
+        Ok(())
+    }
+
+    fn mask(&self, case: usize, view: Option<View>) -> Result<Array3<u8>, Error> {
+        match (self.masks.get(case), view) {
+            (Some(mask), None) => Ok(mask.clone()),
+            _ => Err(Error::NotLent { what: "masks" }),
+        }
     }
 }
 

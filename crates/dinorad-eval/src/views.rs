@@ -122,8 +122,9 @@ impl Views for AugmentedViews<'_> {
                 if count == 1 {
                     values.extend(case);
                 } else {
-                    let case = Tensor::from_vec(case, (count, dim), &Device::Cpu)?;
-                    values.extend(MeanPool.aggregate(&case)?.to_vec1::<f32>()?);
+                    let case = Array2::from_shape_vec((count, dim), case)
+                        .map_err(|e| Error::shape("features of a view", e.to_string(), &[]))?;
+                    values.extend(MeanPool.aggregate(case.view())?);
                 }
             }
             let features = Array2::from_shape_vec((size, dim), values)

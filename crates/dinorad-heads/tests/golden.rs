@@ -8,7 +8,7 @@ use dinorad_backbone::{Features, LayerTokens};
 use dinorad_heads::{
     AVGPOOLS, BLOCKS, BatchOrder, CLASSIFICATION_LEARNING_RATES, DecoderPoint, Fit, InfiniteSampler, InputLayout, Knn,
     LinearDecoder, LinearModel, LogisticRegression, MlKnn, Neighbours, PixelLoss, ProbePoint, ProbeTask,
-    SEGMENTATION_LEARNING_RATES, Targets, TrainingNeighbours, Vote, few_shot, first_best, l2_normalise, linear_input,
+    SEGMENTATION_LEARNING_RATES, Targets, TrainingNeighbours, Vote, few_shot, first_best, l2_normalise,
     study_strengths,
 };
 use dinorad_nn::{
@@ -17,7 +17,7 @@ use dinorad_nn::{
     optim::{Algorithm, Decay, Group},
 };
 use dinorad_testkit::{Case, cases};
-use ndarray::{Array1, Array2, ArrayD, Axis, IxDyn};
+use ndarray::{Array1, Array2, Array3, ArrayD, Axis, IxDyn};
 
 /// Kinds that later work owns: segmentation (but the linear decoder) and fine-tuning.
 const LATER: [&str; 5] = ["adapter_parameter_names", "dice_loss", "lora", "unet_decoder", "unet_plain"];
@@ -58,6 +58,10 @@ fn tensor(case: &Case, name: &str) -> Tensor {
     let stored = case.tensor(name);
     let values: Vec<f32> = stored.values.iter().map(|v| *v as f32).collect();
     Tensor::from_vec(values, stored.values.shape(), &Device::Cpu).unwrap()
+}
+
+fn matrix(case: &Case, name: &str) -> Array2<f32> {
+    case.tensor(name).values.mapv(|v| v as f32).into_dimensionality().unwrap()
 }
 
 fn labels(case: &Case, name: &str) -> Tensor {
@@ -107,29 +111,29 @@ fn neighbours(found: &Neighbours, k: usize) -> ArrayD<f64> {
 }
 
 fn knn(case: &Case) {
-    let (train, query) = (tensor(case, "train_raw"), tensor(case, "query_raw"));
+    let (train, query) = (matrix(case, "train_raw"), matrix(case, "query_raw"));
     let classes = case.usize("classes");
     let y = case.tensor("train_labels").usize().into_iter().map(|v| v as u32).collect();
     let y = Targets::classes(y, classes).unwrap();
-    check(case, "train_normalised", &l2_normalise(&train).unwrap());
+    case.check_f32("train_normalised", &l2_normalise(train.view()).unwrap().into_dyn());
     let fit = |ks: &[usize], vote| {
-        Knn::new(ks).with_vote(vote).with_temperature(case.f64("temperature")).fit(&train, &y).unwrap()
+        Knn::new(ks).with_vote(vote).with_temperature(case.f64("temperature")).fit(train.view(), &y).unwrap()
     };
     for name in case.names("expected") {
         if let Some((k, list)) = name.strip_prefix("probs_k").and_then(|n| n.split_once("_of_")) {
             let (k, ks): (usize, _) = (k.parse().unwrap(), numbers(list));
-            let votes = fit(&ks, Vote::SharedSoftmax).votes(&query).unwrap();
+            let votes = fit(&ks, Vote::SharedSoftmax).votes(query.view()).unwrap();
             let at = ks.iter().position(|v| *v == k).unwrap();
             case.check_f32(&name, &votes[at].clone().into_dyn());
             // the same votes as probabilities
-            let own = &fit(&ks, Vote::Renormalised).votes(&query).unwrap()[at];
+            let own = &fit(&ks, Vote::Renormalised).votes(query.view()).unwrap()[at];
             for (own, shared) in own.outer_iter().zip(votes[at].outer_iter()) {
                 assert!((own.sum() - 1.0).abs() < 1e-6);
                 assert!(own.iter().zip(shared).all(|(a, b)| (a - b / shared.sum()).abs() < 1e-5));
             }
         } else if let Some(k) = name.strip_prefix("top") {
             let k = k.parse().unwrap();
-            let found = fit(&[k], Vote::SharedSoftmax).neighbours(&query).unwrap();
+            let found = fit(&[k], Vote::SharedSoftmax).neighbours(query.view()).unwrap();
             case.check(&name, &neighbours(&found, k));
         }
     }
@@ -137,7 +141,7 @@ fn knn(case: &Case) {
 
 fn mlknn(case: &Case) {
     assert_eq!(case.parameters["metric"], "cosine");
-    let (train, query) = (tensor(case, "train"), tensor(case, "query"));
+    let (train, query) = (matrix(case, "train"), matrix(case, "query"));
     let y = case.tensor("train_labels").values.mapv(|v| v as u8).into_dimensionality().unwrap();
     let y = Targets::findings(y).unwrap();
     let rule = match case.usize("ignore_first_neighbours") {
@@ -147,9 +151,9 @@ fn mlknn(case: &Case) {
     let ks: Vec<usize> =
         case.parameters["k"].as_array().unwrap().iter().map(|k| k.as_u64().unwrap() as usize).collect();
     let head = MlKnn::new(&ks).with_neighbours(rule).with_smoothing(case.f64("s"));
-    let model = head.fit(&train, &y).unwrap();
-    let found = model.neighbours(&query).unwrap();
-    let all = model.probabilities(&query).unwrap();
+    let model = head.fit(train.view(), &y).unwrap();
+    let found = model.neighbours(query.view()).unwrap();
+    let all = model.probabilities(query.view()).unwrap();
     for (at, (k, p)) in ks.iter().zip(&all).enumerate() {
         let (with, without) = model.conditionals(at).unwrap();
         case.check(&format!("proba_k{k}"), &p.clone().into_dyn());
@@ -163,7 +167,7 @@ fn mlknn(case: &Case) {
 }
 
 fn logreg(case: &Case) {
-    let (train, val) = (tensor(case, "train"), tensor(case, "val"));
+    let (train, val) = (matrix(case, "train"), matrix(case, "val"));
     let classes = case.usize("classes");
     let y = case.tensor("train_labels").usize().into_iter().map(|v| v as u32).collect();
     let y = Targets::classes(y, classes).unwrap();
@@ -173,7 +177,7 @@ fn logreg(case: &Case) {
         let gap = strengths.iter().zip(study_strengths()).map(|(a, b)| ((a - b) / a).abs()).fold(0.0, f64::max);
         assert!(gap < 1e-6, "{}: strengths differ by {gap}", case.name);
     }
-    let models = LogisticRegression::default().sweep(&train, &y, &strengths).unwrap();
+    let models = LogisticRegression::default().sweep(train.view(), &y, &strengths).unwrap();
     let stack = |parts: Vec<ArrayD<f64>>| {
         let views: Vec<_> = parts.iter().map(|p| p.view()).collect();
         ndarray::stack(Axis(0), &views).unwrap()
@@ -181,14 +185,14 @@ fn logreg(case: &Case) {
     let per_model = |f: &dyn Fn(&dinorad_heads::LogisticModel) -> ArrayD<f64>| stack(models.iter().map(f).collect());
     case.check("coef", &per_model(&|m| m.coefficients().clone().into_dyn()));
     case.check("intercept", &per_model(&|m| m.intercepts().clone().into_dyn()));
-    case.check("val_proba", &per_model(&|m| m.probabilities(&val).unwrap().into_dyn()));
+    case.check("val_proba", &per_model(&|m| m.probabilities(val.view()).unwrap().into_dyn()));
     case.check("objective", &Array1::from_iter(models.iter().map(|m| m.objective())).into_dyn());
     let accuracy = |p: Array2<f64>| {
         let top = |row: ndarray::ArrayView1<'_, f64>| first_best(row.as_slice().unwrap()).unwrap();
         let right = p.outer_iter().zip(&want).filter(|(row, want)| top(*row) == **want).count();
         right as f64 / want.len() as f64
     };
-    let scores: Vec<f64> = models.iter().map(|m| accuracy(m.probabilities(&val).unwrap())).collect();
+    let scores: Vec<f64> = models.iter().map(|m| accuracy(m.probabilities(val.view()).unwrap())).collect();
     case.check_scalar("best_index", first_best(&scores).unwrap() as f64);
     case.check("val_accuracy", &Array1::from(scores).into_dyn());
     println!("{:<40} most iterations {}", case.name, models.iter().map(|m| m.iterations()).max().unwrap());
@@ -214,7 +218,7 @@ fn linear_input_case(case: &Case) {
     let features = blocks(case, &Tensor::clone);
     let most = features.layers.len();
     let layout = InputLayout { dim: case.usize("dim"), blocks: most, avgpool: true };
-    let wide = linear_input(&features, most, true).unwrap();
+    let wide = features.linear_input(most, true).unwrap();
     let choice = |text: &str| {
         let (n, avgpool) = text.strip_prefix('n').unwrap().split_once("_avgpool_").unwrap();
         (n.parse::<usize>().unwrap(), avgpool.parse::<bool>().unwrap())
@@ -241,7 +245,7 @@ fn linear_input_case(case: &Case) {
             check_squeezed(case, &name, &model.logits(&x).unwrap());
         } else {
             let (blocks, avgpool) = choice(&name);
-            let got = linear_input(&features, blocks, avgpool).unwrap();
+            let got = features.linear_input(blocks, avgpool).unwrap();
             check(case, &name, &got);
             let columns = layout.columns(blocks, avgpool).unwrap();
             let cut = wide.narrow(1, columns.start, columns.len()).unwrap();
@@ -251,19 +255,21 @@ fn linear_input_case(case: &Case) {
 }
 
 fn volume_mean(case: &Case) {
-    let batch = tensor(case, "batch");
-    let padded = padded_slices(&batch, dinorad_aggregate::PADDING_VALUE).unwrap();
+    let batch = case.tensor("batch").values.mapv(|v| v as f32);
+    let padded = padded_slices(batch.view(), dinorad_aggregate::PADDING_VALUE).unwrap();
     let flags = Array2::from_shape_fn((padded.len(), padded[0].len()), |(b, s)| f64::from(u8::from(padded[b][s])));
     case.check("is_padding", &flags.into_dyn());
     let counts: Vec<usize> =
         case.parameters["slices"].as_array().unwrap().iter().map(|v| v.as_u64().unwrap() as usize).collect();
-    let (scans, slices) = (batch.dim(0).unwrap(), batch.dim(1).unwrap());
+    let (scans, slices) = (batch.shape()[0], batch.shape()[1]);
     // every slice as an image of its own
     let features = blocks(case, &|t| t.flatten(0, 1).unwrap());
     let avgpool = case.parameters["avgpool"].as_bool().unwrap();
-    let rows = linear_input(&features, case.usize("n_last_blocks"), avgpool).unwrap();
+    let rows = features.linear_input(case.usize("n_last_blocks"), avgpool).unwrap();
     let width = rows.dim(1).unwrap();
-    let mean = aggregate_batch(&MeanPool, &rows.reshape((scans, slices, width)).unwrap(), &counts).unwrap();
+    let rows = Array3::from_shape_vec((scans, slices, width), rows.flatten_all().unwrap().to_vec1().unwrap()).unwrap();
+    let mean = aggregate_batch(&MeanPool, rows.view(), &counts).unwrap();
+    let mean = Tensor::from_iter(mean, &Device::Cpu).unwrap().reshape((scans, width)).unwrap();
     check(case, "mean_features", &mean);
     let task = match case.usize("classes") {
         1 => ProbeTask::Binary,

@@ -251,7 +251,7 @@ impl Head {
         let y = train.answers(classes)?;
         self.check(&y)?;
         Ok(match self {
-            Head::Knn(knn) => Fitted::Knn(knn.fit(&train.tensor()?, &y)?),
+            Head::Knn(knn) => Fitted::Knn(knn.fit(train.features.view(), &y)?),
             Head::MlKnn(head) => {
                 let mut models: Vec<MlKnnModel> = Vec::with_capacity(head.smoothings.len());
                 for &s in &head.smoothings {
@@ -259,7 +259,7 @@ impl Head {
                         // the neighbours are the same
                         Some(first) => first.with_smoothing(s)?,
                         None => MlKnn { ks: head.ks.clone(), smoothing: s, neighbours: head.neighbours }
-                            .fit(&train.tensor()?, &y)?,
+                            .fit(train.features.view(), &y)?,
                     });
                 }
                 Fitted::MlKnn(models)
@@ -267,7 +267,7 @@ impl Head {
             Head::Logreg(head) => {
                 let c = head.strengths.first().copied().unwrap_or(1.0);
                 let one = LogisticRegression { c, tolerance: head.tolerance, max_iterations: head.max_iterations };
-                Fitted::Logreg(one.sweep(&train.tensor()?, &y, &head.strengths)?)
+                Fitted::Logreg(one.sweep(train.features.view(), &y, &head.strengths)?)
             }
             Head::Linear(head) => Fitted::Linear(head.fit(train, &y, context)?),
         })
@@ -304,27 +304,19 @@ impl Fitted {
     /// # Errors
     /// [`Error::Heads`] for features of another width, none, or such as are not finite.
     pub fn predict(&self, cases: &Labelled) -> Result<Vec<Array2<f32>>> {
-        let x = cases.tensor()?;
+        let x = cases.features.view();
         let narrow = |p: Array2<f64>| p.mapv(|v| v as f32);
         Ok(match self {
-            Fitted::Knn(model) => model.votes(&x)?,
+            Fitted::Knn(model) => model.votes(x)?,
             Fitted::MlKnn(models) => {
                 let Some(first) = models.first() else { return Ok(Vec::new()) };
-                let near = first.neighbours(&x)?;
+                let near = first.neighbours(x)?;
                 models.iter().flat_map(|model| model.probabilities_of(&near)).map(narrow).collect()
             }
             Fitted::Logreg(models) => {
-                models.iter().map(|model| Ok(narrow(model.probabilities(&x)?))).collect::<Result<_>>()?
+                models.iter().map(|model| Ok(narrow(model.probabilities(x)?))).collect::<Result<_>>()?
             }
-            Fitted::Linear(models) => models
-                .iter()
-                .map(|model| {
-                    let p = model.predict(&x)?;
-                    let shape = p.dims2()?;
-                    let values = p.flatten_all()?.to_vec1::<f32>()?;
-                    Array2::from_shape_vec(shape, values).map_err(|e| Error::shape("probabilities", e.to_string(), &[]))
-                })
-                .collect::<Result<_>>()?,
+            Fitted::Linear(models) => models.iter().map(|model| Ok(model.predict(x)?)).collect::<Result<_>>()?,
         })
     }
 

@@ -2,7 +2,6 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use candle::{Device, Tensor};
 use dinorad_aggregate::Aggregate;
 use dinorad_core::{Split, Target};
 use dinorad_datasets::Dataset;
@@ -219,14 +218,6 @@ impl Labelled {
         }
     }
 
-    /// The features as a tensor on the CPU.
-    ///
-    /// # Errors
-    /// [`Error::Tensor`].
-    pub fn tensor(&self) -> Result<Tensor> {
-        tensor(&self.features)
-    }
-
     /// Draws whole patients when every case names one, else cases.
     ///
     /// # Errors
@@ -258,9 +249,4 @@ impl Labelled {
         }
         Ok(())
     }
-}
-
-/// An array as a tensor on the CPU.
-pub(crate) fn tensor(features: &Array2<f32>) -> Result<Tensor> {
-    Ok(Tensor::from_vec(features.iter().copied().collect::<Vec<f32>>(), features.dim(), &Device::Cpu)?)
 }

@@ -103,8 +103,7 @@ impl LinearHead {
         context.progress.set_total(steps);
         match context.views {
             None => {
-                let x = train.tensor()?;
-                trainer.train(&x, y, &mut *order, size, steps, &mut |done| context.progress.advance(done))?;
+                trainer.train(train.features.view(), y, &mut *order, size, steps, &mut |done| context.progress.advance(done))?;
             }
             Some(views) => {
                 let batches: Vec<Vec<usize>> = (0..steps).map(|_| order.next_batch(size)).collect();
@@ -124,7 +123,7 @@ impl LinearHead {
                 let mut step = 0;
                 views.for_each(visits, &mut |features| {
                     let targets = y.select(&batches[step])?;
-                    trainer.step(&super::labelled::tensor(&features)?, &targets)?;
+                    trainer.step(features.view(), &targets)?;
                     step += 1;
                     context.progress.advance(1);
                     Ok(())
