@@ -293,7 +293,7 @@ impl fmt::Debug for LinearMethod {
 fn layout_of(tokens: Option<TokenLayout>, width: usize) -> Result<Option<InputLayout>, crate::Error> {
     let Some(TokenLayout { blocks, avgpool }) = tokens else { return Ok(None) };
     let parts = blocks + usize::from(avgpool);
-    if parts == 0 || width % parts != 0 {
+    if parts == 0 || !width.is_multiple_of(parts) {
         return Err(crate::Error::shape("rows of features", format!("(n, a multiple of {parts})"), &[width]));
     }
     Ok(Some(InputLayout { dim: width / parts, blocks, avgpool }))

@@ -193,10 +193,8 @@ impl Fitted for MlKnnFitted {
     ) -> Result<(), Error> {
         let Some(first) = self.0.first() else { return Ok(()) };
         let near = first.neighbours(cases.rows()?)?;
-        let mut which = 0;
-        for p in self.0.iter().flat_map(|model| model.probabilities_of(&near)) {
+        for (which, p) in self.0.iter().flat_map(|model| model.probabilities_of(&near)).enumerate() {
             give(which, Answer::Probabilities(p.mapv(|v| v as f32)))?;
-            which += 1;
         }
         Ok(())
     }
