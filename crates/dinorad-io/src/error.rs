@@ -70,6 +70,15 @@ pub enum Error {
         /// The cargo feature that would bring it, if there is one.
         feature: Option<&'static str>,
     },
+    /// The file takes a part of its content from another file (HDF5's external links, external raw
+    /// data, virtual data sets). That is never followed, whatever the other file is.
+    #[error("{}: {what} lies in another file, which is not followed", path.display())]
+    Elsewhere {
+        /// The file.
+        path: PathBuf,
+        /// The part, and in which way it lies elsewhere.
+        what: String,
+    },
     /// More memory than the caller allows.
     #[error("{}: {what} needs {needed} bytes, the limit is {limit}", path.display())]
     Limit {
