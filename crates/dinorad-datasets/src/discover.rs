@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use dinorad_io::{Format, ReadOptions, dicom, npy};
+use dinorad_io::{Format, Personal, ReadOptions, dicom, npy};
 
 use crate::{
     Dataset, Error, OpenOptions, Pixels, Result,
@@ -26,7 +26,7 @@ pub enum InputKind {
         /// The folder they lie in.
         folder: PathBuf,
         /// SeriesInstanceUID; empty if the files have none.
-        uid: String,
+        uid: Personal,
         /// The files.
         files: Vec<PathBuf>,
     },

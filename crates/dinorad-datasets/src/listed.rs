@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use dinorad_core::{Orientation, Protocol, Split, Target, Task};
-use dinorad_io::{Format, Image, ReadOptions, Volume, dicom, image, mat, nifti, npy};
+use dinorad_io::{Format, Image, Personal, ReadOptions, Volume, dicom, image, mat, nifti, npy};
 use dinorad_transforms::{PercentileRule, clamp, percentile_clip};
 use ndarray::{Array2, Array3, Axis, Ix2};
 
@@ -29,7 +29,7 @@ pub(crate) enum Source {
     /// Separate pictures of one scan.
     Pictures(Vec<PathBuf>),
     /// A DICOM series: its files, as found in one folder.
-    Series { folder: PathBuf, uid: String, files: Vec<PathBuf> },
+    Series { folder: PathBuf, uid: Personal, files: Vec<PathBuf> },
 }
 
 impl Source {
