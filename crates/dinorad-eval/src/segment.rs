@@ -4,11 +4,11 @@
 //! split with masks brought to one size, the learning rate is chosen on validation, and the test
 //! split is judged at the masks' own size, pooled over all pixels and by volume.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use candle::{Device, Tensor};
 use dinorad_core::{Target, Task, TaskKind};
-use dinorad_datasets::Dataset;
+use dinorad_datasets::{Dataset, PatientKey};
 use dinorad_heads::{DecoderCase, DecoderTraining, LinearDecoder, first_best};
 use dinorad_metrics::{BootstrapOptions, ConfusionMatrix, Interval, Overlap, Resampling};
 use dinorad_transforms::resize_mask;
@@ -28,7 +28,7 @@ use crate::{
 pub struct SegmentCase {
     /// Sample id.
     pub id: String,
-    /// Slices with the same text belong to one volume; the id itself where nothing is known.
+    /// Slices with the same text belong to one volume, or one patient.
     pub volume: String,
     /// `(rows · columns, D)`.
     pub patches: Array2<f32>,
@@ -47,6 +47,7 @@ pub struct SegmentCase {
 pub fn segment_cases(store: &FeatureStore, dataset: &dyn Dataset) -> Result<Vec<SegmentCase>> {
     let places: BTreeMap<String, usize> = (0..dataset.len()).map(|i| (dataset.sample_id(i), i)).collect();
     let mut cases = Vec::new();
+    let mut owners = Vec::new();
     let wrong = |why: String| Error::Protocol { protocol: "segmentation", why };
     for shard in 0..store.manifest().shards.len() {
         let mut contents = store.shard(shard)?;
@@ -79,9 +80,20 @@ pub fn segment_cases(store: &FeatureStore, dataset: &dyn Dataset) -> Result<Vec<
             }
             let mask =
                 mask.into_shape_with_order((h, w)).map_err(|e| Error::shape("mask", e.to_string(), &[d, h, w]))?;
-            let volume = dataset.patient(i).unwrap_or_else(|| item.id.clone());
-            cases.push(SegmentCase { id: item.id.clone(), volume, patches, grid: (rows, columns), mask });
+            owners.push(dataset.patient_key(i).ok_or_else(|| item.id.clone()));
+            cases.push(SegmentCase {
+                id: item.id.clone(),
+                volume: String::new(),
+                patches,
+                grid: (rows, columns),
+                mask,
+            });
         }
+    }
+    let sorted: BTreeSet<&std::result::Result<PatientKey, String>> = owners.iter().collect();
+    let ranks: BTreeMap<_, usize> = sorted.into_iter().zip(0..).collect();
+    for (case, owner) in cases.iter_mut().zip(&owners) {
+        case.volume = format!("volume {:06}", ranks.get(owner).copied().unwrap_or_default());
     }
     Ok(cases)
 }
