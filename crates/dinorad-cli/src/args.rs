@@ -438,7 +438,7 @@ pub(crate) struct InspectArgs {
     /// Machine-readable
     #[arg(long)]
     pub(crate) json: bool,
-    /// Show personal data too (names, ids, dates)
+    /// Show personal data too (names, ids, dates, UIDs)
     #[arg(long)]
     pub(crate) phi: bool,
 }

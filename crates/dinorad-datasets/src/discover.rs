@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use dinorad_io::{Format, ReadOptions, dicom, npy};
+use dinorad_io::{Format, Personal, ReadOptions, Unfollowed, Walked, dicom, npy};
 
 use crate::{
     Dataset, Error, OpenOptions, Pixels, Result,
@@ -26,7 +26,7 @@ pub enum InputKind {
         /// The folder they lie in.
         folder: PathBuf,
         /// SeriesInstanceUID; empty if the files have none.
-        uid: String,
+        uid: Personal,
         /// The files.
         files: Vec<PathBuf>,
     },
@@ -57,6 +57,8 @@ pub struct Input {
     pub kind: InputKind,
     /// The opened MedMNIST part that this input is one image of.
     dataset: Option<std::sync::Arc<dyn Dataset>>,
+    /// The folder that the user named, within which the links of a series are followed.
+    tree: Option<PathBuf>,
 }
 
 impl std::fmt::Debug for Input {
@@ -68,7 +70,7 @@ impl std::fmt::Debug for Input {
 
 impl Input {
     fn new(id: String, path: PathBuf, kind: InputKind) -> Self {
-        Self { id, path, kind, dataset: None }
+        Self { id, path, kind, dataset: None, tree: None }
     }
 
     /// Why this cannot be read, if that is known already.
@@ -84,7 +86,9 @@ impl Input {
         let pixels = match (&self.kind, &self.dataset) {
             (InputKind::File(_), _) => load(&self.path, options)?,
             (InputKind::Series { folder, uid, .. }, _) => {
-                Pixels::Volume(dicom::read_series(folder, &options.clone().with_series(uid))?.0)
+                let mut options = options.clone().with_series(uid);
+                options.tree.clone_from(&self.tree);
+                Pixels::Volume(dicom::read_series(folder, &options)?.0)
             }
             (InputKind::MedMnist { index, .. }, Some(dataset)) => dataset.sample(*index)?.pixels,
             (InputKind::Bad { reason }, _) => return Err(Error::layout(&self.path, reason)),
@@ -114,7 +118,8 @@ impl Input {
 /// Everything below the given files and folders, in order: DICOM slices grouped into series, each
 /// image of a MedMNIST file by itself, every other readable file as one input. Files that cannot be
 /// used (a text, an empty file) are in the list too, as [`InputKind::Bad`] with a reason. Hidden
-/// files are passed over; numbers in names count as numbers.
+/// files are passed over; numbers in names count as numbers. Links that are not followed (see
+/// [`dinorad_io::Tree`]) are in the list, too.
 ///
 /// # Examples
 /// ```no_run
@@ -127,11 +132,11 @@ pub fn discover(paths: &[PathBuf]) -> Vec<Input> {
     let mut out = Vec::new();
     for path in paths {
         if path.is_dir() {
-            match files_below(path) {
-                Ok(files) if files.is_empty() => {
+            match files_below(path, path) {
+                Ok(found) if found.files.is_empty() && found.passed_over.is_empty() => {
                     out.push(bad(file_name(path), path, "no files in this folder"));
                 }
-                Ok(files) => out.extend(folder(path, &files)),
+                Ok(found) => out.extend(folder(path, &found)),
                 Err(e) => out.push(bad(file_name(path), path, &e.to_string())),
             }
         } else if path.exists() {
@@ -148,11 +153,18 @@ fn bad(id: String, path: &Path, reason: &str) -> Input {
 }
 
 /// The inputs that the files below `root` make.
-fn folder(root: &Path, files: &[PathBuf]) -> Vec<Input> {
-    let mut out = Vec::new();
+fn folder(root: &Path, found: &Walked) -> Vec<Input> {
+    let files = found.files.as_slice();
+    let link = |(path, why): &(PathBuf, Unfollowed)| bad(relative(path, root), path, &why.to_string());
+    let mut out: Vec<Input> = found.passed_over.iter().map(link).collect();
     let mut slices: BTreeSet<PathBuf> = BTreeSet::new();
+    let unfollowed: BTreeMap<&PathBuf, &Unfollowed> = found.passed_over.iter().map(|(path, why)| (path, why)).collect();
     for file in files {
-        if matches!(dinorad_io::sniff(file), Ok(Format::Dicom)) {
+        // the voxels of a header may lie behind a link that is not followed
+        let voxels = content_files(file).unwrap_or_default().iter().find_map(|p| unfollowed.get(p).copied());
+        if let Some(why) = voxels {
+            out.push(bad(relative(file, root), file, &why.to_string()));
+        } else if matches!(dinorad_io::sniff(file), Ok(Format::Dicom)) {
             slices.insert(file.clone());
         } else {
             out.extend(one_file(file, relative(file, root), files));
@@ -206,7 +218,7 @@ fn reason(error: &dyn std::fmt::Display, path: &Path) -> String {
 /// The series that have files in this folder, with all their files below it; taken out of `slices`.
 fn series(root: &Path, folder: &Path, slices: &mut BTreeSet<PathBuf>) -> Vec<Input> {
     let mut groups = Vec::new();
-    for mut info in dicom::find_series(folder, &ReadOptions::default()).unwrap_or_default() {
+    for mut info in dicom::find_series(folder, &ReadOptions::default().with_tree(root)).unwrap_or_default() {
         let here = |f: &PathBuf| f.parent() == Some(folder) && slices.contains(f);
         if info.files.iter().any(here) {
             info.files.retain(|f| slices.remove(f));
@@ -222,7 +234,7 @@ fn series(root: &Path, folder: &Path, slices: &mut BTreeSet<PathBuf>) -> Vec<Inp
         _ => {
             let id = if several { format!("{base}/series-{}", n + 1) } else { base.clone() };
             let kind = InputKind::Series { folder: folder.to_owned(), uid: info.uid, files: info.files };
-            Input::new(id, folder.to_owned(), kind)
+            Input { tree: Some(root.to_owned()), ..Input::new(id, folder.to_owned(), kind) }
         }
     };
     groups.into_iter().enumerate().map(input).collect()

@@ -5,6 +5,8 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
+use dinorad_io::{Tree, Walked};
+
 use crate::{Error, Result, natural::path_order};
 
 /// Files that no data set means: `.DS_Store`, `._x`, `.keep`.
@@ -31,7 +33,8 @@ fn entries(folder: &Path, what: &'static str) -> Result<Vec<PathBuf>> {
 /// The files of a folder (not below it) without hidden ones, by name as text.
 pub(crate) fn folder_files(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut out = entries(folder, "the folder")?;
-    out.retain(|p| p.is_file());
+    // a link that leads nowhere stays: it is missed when it is read
+    out.retain(|p| p.is_file() || !p.exists());
     Ok(out)
 }
 
@@ -90,7 +93,7 @@ pub(crate) fn below(root: &Path, table: &Path, given: &str) -> Result<PathBuf> {
 /// The files that the pixels named by `path` are made of: a folder's, a `.hdr` with its `.img`.
 pub(crate) fn content_files(path: &Path) -> Result<Vec<PathBuf>> {
     if path.is_dir() {
-        return files_below(path);
+        return Ok(files_below(path, path)?.files);
     }
     let mut out = vec![path.to_owned()];
     let name = file_name(path);
@@ -105,23 +108,14 @@ pub(crate) fn content_files(path: &Path) -> Result<Vec<PathBuf>> {
     Ok(out)
 }
 
-/// Every file below a folder without hidden ones, numbers in order.
-pub(crate) fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
-    let mut out = Vec::new();
+/// Every file below a folder without hidden ones, numbers in order, and the links that are not
+/// followed. Links lead within `root`, of which the folder is a part.
+pub(crate) fn files_below(root: &Path, folder: &Path) -> Result<Walked> {
     if !folder.is_dir() {
-        return Ok(out);
+        return Ok(Walked::default());
     }
-    let visible = |e: &walkdir::DirEntry| e.depth() == 0 || !is_hidden(e.file_name());
-    for entry in walkdir::WalkDir::new(folder).follow_links(true).into_iter().filter_entry(visible) {
-        let entry = entry.map_err(|e| {
-            let path = e.path().unwrap_or(folder).to_owned();
-            Error::Read { path, source: e.into() }
-        })?;
-        if entry.file_type().is_file() {
-            out.push(entry.into_path());
-        }
-    }
-    out.sort_by(|a, b| path_order(a, b));
+    let mut out = Tree::new(root)?.files(folder, |name| !is_hidden(name))?;
+    out.files.sort_by(|a, b| path_order(a, b));
     Ok(out)
 }
 

@@ -176,6 +176,7 @@ fn nearest(name: &str) -> Option<String> {
 ///
 /// `name` is one of [`infos`], an alias, the study's name, or a set of MedMNIST; `root` a folder or,
 /// for `medmnist` and `csv`, the file itself. Tables, names and headers are read, pixels are not.
+/// Symbolic links are followed within `root`, see [`dinorad_io::Tree`].
 ///
 /// # Errors
 /// [`Error::Unknown`] for a name nobody knows; [`Error::NoSplit`]; else whatever is wrong on disk,
@@ -199,6 +200,8 @@ pub fn open(name: &str, root: &Path, split: Split, options: &OpenOptions) -> Res
         return split_table::open_part(name, root, split, options, table);
     }
     let flag = name.trim().to_ascii_lowercase();
+    // the paths of a table of files are named by the user, wherever they lead
+    let options = &if info.name == "csv" { options.clone() } else { options.within(root) };
     match info.name {
         "medmnist" => medmnist::open(root, is_medmnist_flag(&flag).then_some(flag.as_str()), split, options),
         "msd" => msd::open("msd", root, split, options),

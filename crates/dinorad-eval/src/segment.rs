@@ -4,13 +4,16 @@
 //! of the decoder is trained on the train part and judged on validation; the test part is looked at once,
 //! at the masks' own size, pooled over all pixels and by volume.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use dinorad_core::{
     Split, Target, Task, TaskKind,
     method::{Answer, Context, Error as MethodError, Fitted, Lent, Method, PatchShard, Setting, View},
 };
-use dinorad_datasets::Dataset;
+use dinorad_datasets::{Dataset, PatientKey};
 use dinorad_heads::first_best;
 use dinorad_metrics::{BootstrapOptions, ConfusionMatrix, Interval, Overlap, Resampling};
 use ndarray::{Array2, Array3, Axis};
@@ -30,7 +33,7 @@ pub struct MaskedSlices {
     store: FeatureStore,
     ids: Vec<String>,
     targets: Vec<Target>,
-    /// Slices with the same text belong to one volume; the id itself where nothing is known.
+    /// Slices with the same text belong to one volume, or one patient; not a name of either.
     volumes: Vec<String>,
     places: Vec<usize>,
 }
@@ -49,13 +52,17 @@ impl MaskedSlices {
     pub fn new(store: FeatureStore, set: Arc<dyn Dataset>) -> Result<Self> {
         let known: BTreeMap<String, usize> = (0..set.len()).map(|i| (set.sample_id(i), i)).collect();
         let mut out = Self { set, store, ids: vec![], targets: vec![], volumes: vec![], places: vec![] };
+        let mut owners = Vec::new();
         for id in out.store.ids()? {
             let &place = known.get(&id).ok_or_else(|| wrong(format!("the data set has no case `{id}`")))?;
-            out.volumes.push(out.set.patient(place).unwrap_or_else(|| id.clone()));
+            owners.push(out.set.patient_key(place).ok_or_else(|| id.clone()));
             out.targets.push(Target::Unlabelled);
             out.places.push(place);
             out.ids.push(id);
         }
+        let sorted: BTreeSet<&std::result::Result<PatientKey, String>> = owners.iter().collect();
+        let ranks: BTreeMap<_, usize> = sorted.into_iter().zip(0..).collect();
+        out.volumes = owners.iter().map(|owner| format!("volume {:06}", ranks[owner])).collect();
         Ok(out)
     }
 

@@ -4,6 +4,7 @@
 use std::{fs, sync::Arc};
 
 use dinorad_core::{Protocol, Target, Task, TaskKind, rng};
+use dinorad_datasets::PatientKey;
 use dinorad_eval::{
     Error,
     probe::{
@@ -320,7 +321,7 @@ fn few_shots_are_balanced_seeded_and_their_own() {
     // the study's draw: so many patients of a class, all their images, nothing random
     let mut named = train.clone();
     named.ids = (0..120).map(|i| format!("{:08}_{:03}.png", i / 2, i % 2)).collect();
-    named.patients = (0..120).map(|i| Some(format!("hash {}", 997 * (i / 2) % 60))).collect();
+    named.patients = (0..120).map(|i| Some(PatientKey::of(&format!("patient {}", 997 * (i / 2) % 60)))).collect();
     named.targets = (0..120).map(|i| Target::Class(usize::from(i / 2 % 2 == 1))).collect();
     let splits = Splits { train: &named, ..splits };
     let study = SubsetOptions { shots: vec![3], fractions: vec![], draw: Draw::Patients, ..subsets };
@@ -375,7 +376,7 @@ fn models_are_compared_on_the_cases_they_share() {
         assert_eq!(compare(good.test(), half.test(), &task, &options.bootstrap).unwrap().unwrap().cases, 70);
         // patients are drawn where they are known
         let mut grouped = test.clone();
-        grouped.patients = (0..150).map(|i| Some((i / 3).to_string())).collect();
+        grouped.patients = (0..150).map(|i| Some(PatientKey::of(&(i / 3).to_string()))).collect();
         let by_patient = run(&train, &grouped);
         let compared = compare(by_patient.test(), bad.test(), &task, &options.bootstrap).unwrap().unwrap();
         assert_eq!(compared.method, "paired bootstrap over patients");

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use dinorad_core::Task;
+use dinorad_datasets::PatientKey;
 use dinorad_heads::Targets;
 use dinorad_metrics::{BootstrapOptions, RankedScores, Resampling, delong_paired};
 use dinorad_report::Comparison;
@@ -48,7 +49,7 @@ pub fn compare(a: &Judged, b: &Judged, task: &Task, draws: &BootstrapOptions) ->
             (labels, (0..n).collect())
         }
     };
-    let patients: Option<Vec<&String>> = of_a.iter().map(|i| a.patients[*i].as_ref()).collect();
+    let patients: Option<Vec<&PatientKey>> = of_a.iter().map(|i| a.patients[*i].as_ref()).collect();
     let resampling = match &patients {
         Some(patients) => Resampling::by_group(patients)?,
         None => Resampling::by_case(pairs.len())?,

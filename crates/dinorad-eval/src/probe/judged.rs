@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use dinorad_core::{Task, TaskKind};
+use dinorad_datasets::PatientKey;
 use dinorad_heads::Targets;
 use dinorad_metrics::{
     BootstrapOptions, Calibration, Convention, Interval, LabelIntervals, RankedScores, Resampling, average_precision,
@@ -48,8 +49,8 @@ pub struct Judged {
     pub absent: Vec<usize>,
     /// How much each slice counted in its scan, where that was not the same for all.
     pub slice_weights: Option<Arc<Vec<Vec<f32>>>>,
-    /// A hash that is equal for all cases of a patient, by row.
-    pub patients: Vec<Option<String>>,
+    /// Equal for all cases of a patient, by row.
+    pub patients: Vec<Option<PatientKey>>,
 }
 
 /// Truths and probabilities in the forms the metrics take.

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use dinorad_aggregate::Aggregate;
 use dinorad_core::{Split, Target};
-use dinorad_datasets::Dataset;
+use dinorad_datasets::{Dataset, PatientKey};
 use dinorad_heads::{InputLayout, Targets};
 use dinorad_metrics::Resampling;
 use ndarray::{Array2, ArrayView2, Axis, concatenate, s};
@@ -61,8 +61,8 @@ pub struct Labelled {
     pub ids: Vec<String>,
     /// The truth by row.
     pub targets: Vec<Target>,
-    /// A hash that is equal for all cases of a patient; intervals then draw patients, not images.
-    pub patients: Vec<Option<String>>,
+    /// Equal for all cases of a patient; intervals then draw patients, not images.
+    pub patients: Vec<Option<PatientKey>>,
     /// `(n, D)`.
     pub features: Array2<f32>,
     /// Which columns hold which tokens, where the rows hold several.
@@ -124,7 +124,7 @@ impl Labelled {
                 why: format!("the data set has no case `{id}`"),
             })?;
             out.targets[row] = dataset.target(index)?;
-            out.patients[row] = dataset.patient(index);
+            out.patients[row] = dataset.patient_key(index);
             out.places[row] = Place { split: dataset.split(), index };
         }
         Ok(out)
@@ -251,8 +251,8 @@ impl Labelled {
     }
 
     /// The patients, when every case names one.
-    pub fn grouped(&self) -> Option<Vec<&String>> {
-        let known: Option<Vec<&String>> = self.patients.iter().map(Option::as_ref).collect();
+    pub fn grouped(&self) -> Option<Vec<&PatientKey>> {
+        let known: Option<Vec<&PatientKey>> = self.patients.iter().map(Option::as_ref).collect();
         known.filter(|patients| !patients.is_empty())
     }
 

@@ -1,8 +1,9 @@
 //! Small training sets: so many cases of every class, or a share of all, drawn several times.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use dinorad_core::{Protocol, Task, method, rng};
+use dinorad_datasets::PatientKey;
 use dinorad_heads::{Targets, few_shot};
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
@@ -264,9 +265,9 @@ fn shots_of(
 }
 
 /// A name for every case's patient that sorts as in the study: what stands before `_` in the file's
-/// name, where that tells the same patients apart as the data set does, else the data set's hash.
+/// name, where that tells the same patients apart as the data set does, else the rank of its key.
 fn patient_names(train: &Labelled) -> Option<Vec<String>> {
-    let hashes = train.grouped()?;
+    let keys = train.grouped()?;
     let by_file: Option<Vec<&str>> = train
         .ids
         .iter()
@@ -274,13 +275,17 @@ fn patient_names(train: &Labelled) -> Option<Vec<String>> {
         .collect();
     let same = |names: &[&str]| {
         let (mut there, mut back) = (BTreeMap::new(), BTreeMap::new());
-        names.iter().zip(&hashes).all(|(name, hash)| {
-            *there.entry(*name).or_insert(*hash) == *hash && *back.entry(*hash).or_insert(*name) == *name
+        names.iter().zip(&keys).all(|(name, key)| {
+            *there.entry(*name).or_insert(*key) == *key && *back.entry(*key).or_insert(*name) == *name
         })
     };
     Some(match by_file.filter(|names| same(names)) {
         Some(names) => names.into_iter().map(str::to_owned).collect(),
-        None => hashes.into_iter().cloned().collect(),
+        None => {
+            let sorted: BTreeSet<&PatientKey> = keys.iter().copied().collect();
+            let ranks: BTreeMap<&PatientKey, usize> = sorted.into_iter().zip(0..).collect();
+            keys.iter().map(|key| format!("{:09}", ranks.get(key).copied().unwrap_or_default())).collect()
+        }
     })
 }
 
@@ -289,9 +294,9 @@ fn share_of(train: &Labelled, answers: &Targets, fraction: f64, seed: u64, attem
     if fraction == 1.0 {
         return (0..train.len()).collect();
     }
-    let mut units: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    let mut units: BTreeMap<std::result::Result<usize, &PatientKey>, Vec<usize>> = BTreeMap::new();
     for row in 0..train.len() {
-        let key = train.patients[row].clone().map_or_else(|| format!("case {row:012}"), |p| format!("patient {p}"));
+        let key = train.patients[row].as_ref().map_or(Ok(row), Err);
         units.entry(key).or_default().push(row);
     }
     let mut strata: BTreeMap<u32, Vec<Vec<usize>>> = BTreeMap::new();
