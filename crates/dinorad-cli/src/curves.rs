@@ -89,9 +89,12 @@ fn subset(curve: &SubsetCurve) -> Rows {
         ]
     };
     Rows {
-        heading: "Small training sets: mean ± standard deviation (smallest–largest) over draws".into(),
+        heading: format!(
+            "Small training sets: mean ± standard deviation (smallest–largest) over draws; {}",
+            curve.note
+        ),
         head: vec![
-            if curve.name == "shots" { "shots per class" } else { "fraction" },
+            if curve.name == "shots" { curve.unit } else { "fraction" },
             "cases",
             "draws",
             "test AUROC",
@@ -144,6 +147,11 @@ pub(crate) fn tables(done: &Done) -> Vec<Table> {
     tables
 }
 
+/// What the tables of small training sets leave open: how cases were drawn, how settings were chosen.
+pub(crate) fn notes(done: &Done) -> Vec<String> {
+    done.subsets.iter().map(|curve| format!("{}: {}", curve.name, curve.note)).collect()
+}
+
 /// Name, SVG and caption of the plots of curves.
 pub(crate) fn plots(done: &Done) -> Result<Vec<(String, String, String)>> {
     let mut plots = Vec::new();
@@ -165,15 +173,17 @@ pub(crate) fn plots(done: &Done) -> Result<Vec<(String, String, String)>> {
             series.push(Series::new("all training cases", vec![(*low, whole), (*high, whole)]));
         }
         let options = LinePlot {
-            x_label: if curve.name == "shots" { "training cases per class" } else { "fraction of the training cases" }
-                .into(),
+            x_label: if curve.name == "shots" { format!("training {}", curve.unit) } else { curve.unit.into() },
             y_label: "test AUROC".into(),
             y_range: None,
             x_scale: XScale::Log,
             marks: Marks::Dots,
         };
-        let caption = "AUROC on the test split; the band is one standard deviation over draws to each side.";
-        plots.push((format!("auroc-by-{}", curve.name), plot::lines(&options, &series)?, caption.to_owned()));
+        let caption = format!(
+            "AUROC on the test split; the band is one standard deviation over draws to each side; {}.",
+            curve.note
+        );
+        plots.push((format!("auroc-by-{}", curve.name), plot::lines(&options, &series)?, caption));
     }
     let series: Vec<Series> = done
         .shifts

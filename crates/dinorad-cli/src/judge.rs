@@ -174,7 +174,7 @@ impl Job<'_> {
 
         let mut timings = vec![Timing::new(format!("{} and bootstrap", self.head.title()), judging)];
         let started = Instant::now();
-        let subset_options = self.subset_options(&features);
+        let subset_options = self.subset_options();
         let subsets = match &subset_options {
             Some(options) => self.with_context("small training sets", encoder, &recipe, |context| {
                 let splits = features.splits();
@@ -274,14 +274,14 @@ impl Job<'_> {
         Ok(views.on(&encoder.device, self.batch))
     }
 
-    fn subset_options(&self, features: &Features) -> Option<SubsetOptions> {
+    fn subset_options(&self) -> Option<SubsetOptions> {
         let Subsets { shots, fractions, tries, draw } = &self.subsets;
         (!(shots.is_empty() && fractions.is_empty())).then(|| SubsetOptions {
             shots: shots.clone(),
             fractions: fractions.clone(),
             tries: *tries,
             seed: self.seed,
-            draw: draw.unwrap_or_else(|| Draw::of(self.options.protocol, &features.train)),
+            draw: draw.unwrap_or_else(|| Draw::of(self.options.protocol, self.data.train.set.id())),
         })
     }
 
@@ -354,6 +354,7 @@ impl Job<'_> {
             done.run.set_all(&mut file, "test_own_data_set", own);
         }
         file.notices.extend(self.data.notices());
+        file.notices.extend(curves::notes(done));
         for curve in &done.subsets {
             let points = curve.points.iter().map(|p| p.to_curve_point()).collect();
             file.curves.insert(curve.name.to_owned(), points);

@@ -392,6 +392,9 @@ fn tell(args: &JudgeArgs, job: &Job<'_>, done: &[Done]) -> Result<usize> {
             for table in curves::tables(one) {
                 say!("{table}");
             }
+            for note in curves::notes(one) {
+                say!("{note}");
+            }
         }
         several => {
             say!("{}", curves::by_encoder(several));
@@ -399,6 +402,9 @@ fn tell(args: &JudgeArgs, job: &Job<'_>, done: &[Done]) -> Result<usize> {
                 say!("{}", one.spec.id);
                 for table in curves::tables(one) {
                     say!("{table}");
+                }
+                for note in curves::notes(one) {
+                    say!("{note}");
                 }
             }
         }

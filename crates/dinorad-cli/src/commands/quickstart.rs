@@ -87,8 +87,8 @@ pub(crate) fn run(args: &QuickstartArgs) -> Result<usize> {
     let mut report = Report::new("dinorad quickstart", encoder::card(&encoder))
         .with_intro(
             "X-ray, CT and MRI through one frozen encoder: two classifications by nearest neighbours, one \
-             segmentation by a linear decoder, and pictures of patch features. Test cases are looked at once; every \
-             setting was chosen on validation.",
+             segmentation by a linear decoder, and pictures of patch features. Every setting was chosen on validation; \
+             the table of every k on test chooses nothing.",
         )
         .with_fact("command", "dinorad quickstart");
     let mut failures = Vec::new();
