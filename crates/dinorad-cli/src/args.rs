@@ -241,7 +241,7 @@ pub(crate) struct JudgeArgs {
     /// Draws of the bootstrap behind every interval
     #[arg(long = "draws", visible_alias = "bootstrap", value_name = "N", default_value_t = 1000)]
     pub(crate) bootstrap: usize,
-    /// Also train on so many cases of every class alone, and draw the curve
+    /// Also train on so many cases alone (counted as --shot-rule says), and draw the curve
     #[arg(long, value_name = "N,N,…", value_delimiter = ',')]
     pub(crate) shots: Vec<usize>,
     /// Also train on these shares of the training cases, and draw the curve
@@ -250,8 +250,8 @@ pub(crate) struct JudgeArgs {
     /// Seeded draws of every --shots and --fraction
     #[arg(long, value_name = "N", default_value_t = 5)]
     pub(crate) tries: usize,
-    /// How shots are chosen (default: per-class; under paper patients, for findings whose patients are
-    /// known)
+    /// How shots are chosen and counted: cases of every class by seed, patients of every class, or cases
+    /// in all (default: per-class; under paper the study's rule: patients for NIH, else evenly-spaced)
     #[arg(long, value_name = "per-class|patients|evenly-spaced")]
     pub(crate) shot_rule: Option<String>,
     /// Also judge the test split under graded shifts of its images: noise, blur, contrast, resolution

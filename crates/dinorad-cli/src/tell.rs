@@ -24,6 +24,14 @@ pub(crate) fn printed(rows: &Rows) -> comfy_table::Table {
     table
 }
 
+/// What the tables of small training sets leave open: how cases were drawn, how settings were chosen.
+fn notes(one: &Outcome) -> Result<()> {
+    for note in one.curve_notes() {
+        say!("{note}");
+    }
+    Ok(())
+}
+
 /// Tables on stdout, notes on stderr; how many cases failed.
 pub(crate) fn outcomes(done: &[Outcome], compared: &[Option<Comparison>], out: &Path) -> Result<usize> {
     match done {
@@ -34,6 +42,7 @@ pub(crate) fn outcomes(done: &[Outcome], compared: &[Option<Comparison>], out: &
             for rows in one.tables() {
                 say!("{}", printed(&rows));
             }
+            notes(one)?;
         }
         several => {
             say!("{}", printed(&dinorad::eval::experiment::encoders(several, compared)));
@@ -45,6 +54,7 @@ pub(crate) fn outcomes(done: &[Outcome], compared: &[Option<Comparison>], out: &
                 for rows in beside {
                     say!("{}", printed(&rows));
                 }
+                notes(one)?;
             }
         }
     }

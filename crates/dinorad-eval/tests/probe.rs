@@ -289,6 +289,12 @@ fn few_shots_are_balanced_seeded_and_their_own() {
         let [shots, fraction] = all.as_slice() else { panic!("{all:?}") };
         let sizes: Vec<usize> = shots.points.iter().map(|p| p.draws[0].cases).collect();
         assert_eq!(sizes, [2, 4, 16, 0]);
+        // a reader is told what was counted and what chose the settings
+        assert_eq!((shots.unit, fraction.unit), ("cases per class", "fraction of the training cases"));
+        assert!(shots.note.starts_with("shots are cases of every class, drawn by seed; of "), "{}", shots.note);
+        for note in [&shots.note, &fraction.note] {
+            assert!(note.contains("chosen by auroc on the whole validation split (40 cases)"), "{note}");
+        }
         assert!(shots.points.iter().all(|p| p.draws.len() == 4));
         // 60 cases of a class are all there is
         assert!(shots.points[3].draws.iter().all(|d| d.auroc.is_none() && d.notice.as_ref().unwrap().contains("61")));
@@ -327,8 +333,16 @@ fn few_shots_are_balanced_seeded_and_their_own() {
     let study = SubsetOptions { shots: vec![3], fractions: vec![], draw: Draw::Patients, ..subsets };
     let curves =
         subset_curves(&Head::Knn(Knn::new(&[1])), &splits, &task, &options(Protocol::Paper), &study, &Context::PLAIN);
-    let point = &curves.unwrap()[0].points[0];
+    let curves = curves.unwrap();
+    let point = &curves[0].points[0];
     assert_eq!((point.draws.len(), point.draws[0].cases), (1, 12));
+    assert_eq!(curves[0].unit, "patients per class");
+    assert!(curves[0].note.ends_with("; one setting, nothing chosen"), "{}", curves[0].note);
+    let even = SubsetOptions { draw: Draw::EvenlySpaced, ..study };
+    let head = Head::Knn(Knn::new(&[1]));
+    let curves = subset_curves(&head, &splits, &task, &options(Protocol::Paper), &even, &Context::PLAIN).unwrap();
+    assert_eq!((curves[0].unit, curves[0].points[0].draws[0].cases), ("cases in all", 3));
+    assert!(curves[0].note.contains("evenly spaced"), "{}", curves[0].note);
 }
 
 #[test]

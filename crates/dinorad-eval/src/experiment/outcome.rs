@@ -170,6 +170,7 @@ impl Outcome {
             run.set_all(&mut file, "test_own_data_set", own);
         }
         file.notices.extend(self.data_notices.iter().cloned());
+        file.notices.extend(self.curve_notes());
         for curve in subsets {
             let points = curve.points.iter().map(|p| p.to_curve_point()).collect();
             file.curves.insert(curve.name.to_owned(), points);

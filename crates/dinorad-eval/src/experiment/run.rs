@@ -238,7 +238,7 @@ impl Runner<'_> {
         let own_test = features.own_test.as_ref().map(|cases| run.judge(cases)).transpose()?;
 
         let started = Instant::now();
-        let subset_options = job.subset_options(&features);
+        let subset_options = job.subset_options();
         let subsets = match &subset_options {
             Some(options) => {
                 let stage = self.watch.stage("small training sets");
@@ -389,14 +389,14 @@ impl Job<'_> {
             .map_err(|error| Error::While { doing: doing(), source: Box::new(error) })
     }
 
-    fn subset_options(&self, features: &Features) -> Option<SubsetOptions> {
+    fn subset_options(&self) -> Option<SubsetOptions> {
         let given = self.ready.experiment.subsets.as_ref()?;
         (!(given.shots.is_empty() && given.fractions.is_empty())).then(|| SubsetOptions {
             shots: given.shots.clone(),
             fractions: given.fractions.clone(),
             tries: given.tries,
             seed: self.ready.experiment.seed,
-            draw: given.draw.unwrap_or_else(|| Draw::of(self.options.protocol, &features.train)),
+            draw: given.draw.unwrap_or_else(|| Draw::of(self.options.protocol, self.data.train.set.id())),
         })
     }
 

@@ -100,8 +100,9 @@ fn subset(curve: &SubsetCurve) -> Rows {
             notices.join("; "),
         ]
     };
-    let x = if curve.name == "shots" { "shots per class" } else { "fraction" };
-    let heading = "Small training sets: mean ± standard deviation (smallest–largest) over draws";
+    let x = if curve.name == "shots" { curve.unit } else { "fraction" };
+    let heading =
+        format!("Small training sets: mean ± standard deviation (smallest–largest) over draws; {}", curve.note);
     let mut table = Rows::new(heading, [x, "cases", "draws", "test AUROC", "test accuracy", ""], 0);
     table.rows.extend(curve.points.iter().map(row));
     table
@@ -174,6 +175,12 @@ impl Outcome {
         tables
     }
 
+    /// How the cases of small training sets were drawn, and by what their settings were chosen.
+    pub fn curve_notes(&self) -> Vec<String> {
+        let Judgements::Classes { subsets, .. } = &self.judgements else { return Vec::new() };
+        subsets.iter().map(|curve| format!("{}: {}", curve.name, curve.note)).collect()
+    }
+
     /// What stands beside the score: controls, small training sets, shifts.
     pub fn tables(&self) -> Vec<Rows> {
         let Judgements::Classes { run, controls: of, own_test, .. } = &self.judgements else {
@@ -218,15 +225,17 @@ pub(super) fn plots(done: &Outcome) -> Result<Vec<(String, String, String)>> {
             series.push(Series::new("all training cases", vec![(*low, whole), (*high, whole)]));
         }
         let options = LinePlot {
-            x_label: if curve.name == "shots" { "training cases per class" } else { "fraction of the training cases" }
-                .into(),
+            x_label: if curve.name == "shots" { format!("training {}", curve.unit) } else { curve.unit.into() },
             y_label: "test AUROC".into(),
             y_range: None,
             x_scale: XScale::Log,
             marks: Marks::Dots,
         };
-        let caption = "AUROC on the test split; the band is one standard deviation over draws to each side.";
-        plots.push((format!("auroc-by-{}", curve.name), plot::lines(&options, &series)?, caption.to_owned()));
+        let caption = format!(
+            "AUROC on the test split; the band is one standard deviation over draws to each side; {}.",
+            curve.note
+        );
+        plots.push((format!("auroc-by-{}", curve.name), plot::lines(&options, &series)?, caption));
     }
     let series: Vec<Series> = shifts
         .iter()

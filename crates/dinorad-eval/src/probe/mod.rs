@@ -1,8 +1,9 @@
 //! Judging frozen features by a method on top of them.
 //!
 //! The protocol is the study's: every setting of the method is trained on the train split and judged on
-//! the validation split; the best one is trained again where the protocol says so, and the test split
-//! is looked at once. Nothing of the test split enters a search, a weight or a statistic.
+//! the validation split; the best one is trained again where the protocol says so, and meets the test
+//! split. Nothing of the test split enters a search, a weight or a statistic; neighbour methods table every
+//! `k` on it beside the chosen one.
 //!
 //! ```
 //! use dinorad_core::{Target, Task, TaskKind};
@@ -76,7 +77,7 @@ pub struct Splits<'a> {
     pub train: &'a Labelled,
     /// What settings are chosen by.
     pub val: Option<&'a Labelled>,
-    /// What is looked at once.
+    /// What nothing is chosen by.
     pub test: &'a Labelled,
 }
 
@@ -128,7 +129,8 @@ impl ProbeOptions {
     }
 }
 
-/// Judges a method on features: searches on validation, trains what was chosen, tests once.
+/// Judges a method on features: searches on validation, trains what was chosen, tests it. Neighbour methods
+/// table every `k` on test beside the chosen one; no choice depends on that.
 ///
 /// Settings are chosen by AUROC (mean over classes or findings that occur; of equals the first); where
 /// it is undefined on validation, by accuracy, which the run's notices say.
@@ -236,6 +238,8 @@ pub struct Tested {
     pub accuracy: Option<f64>,
     /// The setting that validation chose.
     pub setting: String,
+    /// The score that it was chosen by, as in [`ProbeRun`].
+    pub chosen_by: &'static str,
 }
 
 /// The protocol of [`probe`] without intervals.
@@ -251,7 +255,7 @@ pub fn quick(
 ) -> Result<Tested> {
     let pooled = Pooled::learn(splits, task, options)?;
     let splits = &pooled.as_ref().map_or(*splits, Pooled::splits);
-    let Chosen { fitted, settings, best, .. } = search(method, splits.train, splits.val, task, context)?;
+    let Chosen { fitted, settings, best, chosen_by, .. } = search(method, splits.train, splits.val, task, context)?;
     check_test(splits)?;
     let (fitted, _) = refit(method, fitted, best, splits, task, options.refit, context)?;
     let at = if method.tables_every_setting() { best } else { 0 };
@@ -259,7 +263,7 @@ pub fn quick(
     let p = p.ok_or_else(|| Error::shape("predictions", "one for each setting", &[0]))?;
     let setting = settings.into_iter().nth(best).map(|(s, _)| s.label).unwrap_or_default();
     let (auroc, accuracy) = (quick_auroc(splits.test, p.view(), task)?, quick_accuracy(splits.test, p.view(), task)?);
-    Ok(Tested { auroc, accuracy, setting })
+    Ok(Tested { auroc, accuracy, setting, chosen_by })
 }
 
 fn check_test(splits: &Splits<'_>) -> Result<()> {

@@ -5,26 +5,27 @@ use dinorad_io::{
     AnyArray, Error, ReadOptions, Volume,
     dicom::{self, DicomFile, SeriesReport},
 };
+use dinorad_testkit::each;
 use ndarray::{ArrayD, IxDyn};
 use serde_json::Value;
 
-use crate::common::{Family, bounded, compare, compare_affine, compare_stats, floats, line, sha256, sizes};
+use crate::common::{Family, bounded, compare, compare_affine, compare_stats, floats, id, line, sha256, sizes};
 
 #[test]
 fn dicom_series() {
     let mut family = Family::read("dicom_series");
-    for case in family.cases() {
+    each(family.cases(), id, |case| {
         let folder = family.folder.join(case["file"].as_str().unwrap());
         let mut options = ReadOptions::default();
         if let Some(uid) = case["select_series_instance_uid"].as_str() {
             options = options.with_series(uid);
         }
-        let outcome = match bounded(&case, || dicom::read_series(&folder, &options)) {
-            Ok((volume, report)) => Ok(check(&family, &case, &folder, &volume, &report)),
-            Err(e) => Err(refused(&case, &folder, e)),
+        let outcome = match bounded(case, || dicom::read_series(&folder, &options)) {
+            Ok((volume, report)) => Ok(check(&family, case, &folder, &volume, &report)),
+            Err(e) => Err(refused(case, &folder, e)),
         };
-        family.judge(&case, outcome);
-    }
+        family.judge(case, outcome);
+    });
 }
 
 fn refused(case: &Value, folder: &Path, error: Error) -> String {
