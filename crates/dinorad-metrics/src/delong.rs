@@ -103,11 +103,16 @@ pub fn delong_paired<A: Score, B: Score, L: Label>(
     targets: ArrayView1<'_, L>,
     level: f64,
 ) -> Result<DeLongTest> {
-    let quantile = two_sided_quantile(level)?;
     let (a, positive) = input::binary(scores_a, targets)?;
     let (b, _) = input::binary(scores_b, targets)?;
-    check_counts(&positive)?;
-    let (a, b) = (Components::new(&a, &positive), Components::new(&b, &positive));
+    delong_of(&a, &b, &positive, level)
+}
+
+/// [`delong_paired`] of scores that were checked.
+pub(crate) fn delong_of(a: &[f64], b: &[f64], positive: &[bool], level: f64) -> Result<DeLongTest> {
+    let quantile = two_sided_quantile(level)?;
+    check_counts(positive)?;
+    let (a, b) = (Components::new(a, positive), Components::new(b, positive));
     let variance = (a.covariance(&a) + b.covariance(&b) - 2.0 * a.covariance(&b)).max(0.0);
     let (difference, standard_error) = (a.auroc - b.auroc, variance.sqrt());
     // equal models: rounding leaves nothing of either
