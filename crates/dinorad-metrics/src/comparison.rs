@@ -21,12 +21,11 @@ pub enum ComparisonMethod {
 pub struct AurocComparison {
     /// First minus second.
     pub difference: f64,
-    /// Lower end of its interval.
-    pub low: f64,
-    /// Upper end of its interval.
-    pub high: f64,
-    /// Two-sided probability of such a difference if the runs were equal.
-    pub p_value: f64,
+    /// Its interval; `None` for a difference without a standard error.
+    pub interval: Option<[f64; 2]>,
+    /// Two-sided probability of such a difference if the runs were equal; `None` for a difference
+    /// without a standard error.
+    pub p_value: Option<f64>,
     /// How it was found.
     pub method: ComparisonMethod,
 }
@@ -55,7 +54,7 @@ pub struct AurocComparison {
 /// let options = BootstrapOptions::default();
 /// let cases = Resampling::by_case(60)?;
 /// let found = compare_auroc(&run(50)?, &run(0)?, &cases, &options)?.unwrap();
-/// assert!(found.difference > 0.2 && found.p_value < 0.05);
+/// assert!(found.difference > 0.2 && found.p_value.is_some_and(|p| p < 0.05));
 /// assert_eq!(found.method, ComparisonMethod::DeLong);
 /// // pairs of cases belong to one patient: they are drawn together
 /// let patients: Vec<usize> = (0..60).map(|i| i / 2).collect();
@@ -84,8 +83,7 @@ pub fn compare_auroc(
         return match delong_of(of_a, of_b, truth, options.level) {
             Ok(test) => Ok(Some(AurocComparison {
                 difference: test.difference,
-                low: test.low,
-                high: test.high,
+                interval: test.p_value.map(|_| [test.low, test.high]),
                 p_value: test.p_value,
                 method: ComparisonMethod::DeLong,
             })),
@@ -103,11 +101,12 @@ pub fn compare_auroc(
     let share =
         |side: fn(&f64) -> bool| (1 + draws.iter().filter(|d| side(d)).count()) as f64 / (1 + draws.len()) as f64;
     let p_value = (2.0 * share(|d| *d <= 0.0).min(share(|d| *d >= 0.0))).min(1.0);
+    // draws that all differ by the same say nothing about chance
+    let known = interval.estimate == 0.0 || interval.standard_error > 0.0;
     Ok(Some(AurocComparison {
         difference: interval.estimate,
-        low: interval.low,
-        high: interval.high,
-        p_value,
+        interval: known.then_some([interval.low, interval.high]),
+        p_value: known.then_some(p_value),
         method: ComparisonMethod::PairedBootstrap,
     }))
 }

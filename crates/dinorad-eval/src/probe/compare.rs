@@ -16,10 +16,10 @@ use crate::Result;
 pub struct Comparison {
     /// First minus second.
     pub difference: f64,
-    /// Its 95 % interval.
-    pub ci95: [f64; 2],
-    /// Two-sided.
-    pub p_value: f64,
+    /// Its 95 % interval; `None` for a difference without a standard error.
+    pub ci95: Option<[f64; 2]>,
+    /// Two-sided; `None` for a difference without a standard error.
+    pub p_value: Option<f64>,
     /// `DeLong` or `paired bootstrap over patients` (or `cases`).
     pub method: String,
     /// Cases that both models have judged.
@@ -61,7 +61,7 @@ pub fn compare(a: &Judged, b: &Judged, task: &Task, draws: &BootstrapOptions) ->
     let unit = if patients.is_some() { "patients" } else { "cases" };
     Ok(Some(Comparison {
         difference: found.difference,
-        ci95: [found.low, found.high],
+        ci95: found.interval,
         p_value: found.p_value,
         method: match found.method {
             ComparisonMethod::DeLong => "DeLong".into(),
