@@ -15,7 +15,7 @@ use dinorad_core::{
 };
 use dinorad_datasets::{Dataset, PatientKey};
 use dinorad_heads::first_best;
-use dinorad_metrics::{BootstrapOptions, ConfusionMatrix, Interval, Overlap, Resampling};
+use dinorad_metrics::{BootstrapOptions, Interval, MaskScores, RunScore, run_scores};
 use ndarray::{Array2, Array3, Axis};
 
 use crate::{
@@ -302,42 +302,30 @@ pub fn overlaps(
     if cases.len() != predictions.len() {
         return Err(Error::shape("predicted masks", format!("({})", cases.len()), &[predictions.len()]));
     }
-    let classes = task.n_classes();
-    let mut pooled = ConfusionMatrix::new(classes)?;
-    let mut by_volume: BTreeMap<&str, ConfusionMatrix> = BTreeMap::new();
+    let mut scores = MaskScores::new(task.n_classes())?;
     for (i, predicted) in predictions.iter().enumerate() {
-        let mut one = ConfusionMatrix::new(classes)?;
-        one.update(predicted.view(), cases.mask_of(i)?.view())?;
-        pooled.merge(&one)?;
-        match by_volume.get_mut(cases.volume(i)) {
-            Some(matrix) => matrix.merge(&one)?,
-            None => {
-                by_volume.insert(cases.volume(i), one);
-            }
+        scores.update(cases.volume(i), predicted.view(), cases.mask_of(i)?.view())?;
+    }
+    Ok(Overlaps {
+        dice: scores.dice(),
+        jaccard: scores.jaccard(),
+        dice_by_class: scores.dice_by_class(),
+        jaccard_by_class: scores.jaccard_by_class(),
+        dice_by_volume: scores.dice_by_volume(draws)?,
+        volumes: scores.dice_of_volumes().len(),
+    })
+}
+
+impl Overlaps {
+    /// One of the scores that a run writes, with its interval where it has one.
+    fn score(&self, score: RunScore) -> (Option<f64>, Option<Interval>) {
+        match score {
+            RunScore::Dice => (self.dice, None),
+            RunScore::Jaccard => (self.jaccard, None),
+            RunScore::DiceByVolume => (self.dice_by_volume.map(|i| i.estimate), self.dice_by_volume),
+            _ => (None, None),
         }
     }
-    let of_volumes: Vec<f64> = by_volume.values().filter_map(|m| Overlap::new(m).foreground_dice()).collect();
-    let dice_by_volume = if of_volumes.is_empty() {
-        None
-    } else {
-        let mean = |weights: &[u32]| {
-            let total: f64 = weights.iter().map(|w| f64::from(*w)).sum();
-            (total > 0.0).then(|| weights.iter().zip(&of_volumes).map(|(w, d)| f64::from(*w) * d).sum::<f64>() / total)
-        };
-        Some(Resampling::by_case(of_volumes.len())?.bootstrap(draws, mean)?)
-    };
-    let overlap = Overlap::new(&pooled);
-    let each = |f: &dyn Fn(&dinorad_metrics::BinaryCounts) -> Option<f64>| {
-        (0..classes).map(|c| f(&pooled.one_vs_rest(c))).collect()
-    };
-    Ok(Overlaps {
-        dice: overlap.foreground_dice(),
-        jaccard: overlap.foreground_jaccard(),
-        dice_by_class: each(&|c| c.f1()),
-        jaccard_by_class: each(&|c| c.jaccard()),
-        dice_by_volume,
-        volumes: of_volumes.len(),
-    })
 }
 
 impl SegmentRun {
@@ -372,17 +360,20 @@ impl SegmentRun {
         file.setting = Some(self.best.label.clone());
         for (split, overlaps) in [("val", chosen.and_then(|(_, o)| o.as_ref())), ("test", Some(&self.test))] {
             let Some(o) = overlaps else { continue };
+            for rule in run_scores(TaskKind::Segmentation) {
+                let (value, interval) = o.score(rule.score);
+                let mut value = MetricValue::single(value.unwrap_or(f64::NAN));
+                if let Some(i) = interval {
+                    value = value.with_ci95(i.low, i.high);
+                }
+                file.set(split, rule.name, value);
+            }
             let mut set = |name: String, v: Option<f64>| {
                 file.set(split, name, MetricValue::single(v.unwrap_or(f64::NAN)));
             };
-            set("dice".into(), o.dice);
-            set("jaccard".into(), o.jaccard);
             for (c, (dice, jaccard)) in o.dice_by_class.iter().zip(&o.jaccard_by_class).enumerate().skip(1) {
                 set(format!("dice_class_{c}"), *dice);
                 set(format!("jaccard_class_{c}"), *jaccard);
-            }
-            if let Some(i) = o.dice_by_volume {
-                file.set(split, "dice_by_volume", MetricValue::single(i.estimate).with_ci95(i.low, i.high));
             }
             for (name, value) in &self.best.values {
                 file.set(split, *name, MetricValue::single(*value));
@@ -404,19 +395,20 @@ impl SegmentRun {
 
     /// The numbers for a report's table.
     pub fn scores(&self) -> Vec<Score> {
-        let number = |name: &str, v: Option<f64>| Score::new(name, v.unwrap_or(f64::NAN)).with_n(self.n_test);
-        let mut scores = vec![
-            number("Dice", self.test.dice)
-                .with_note("mean over foreground classes, all pixels pooled; cases are slices"),
-            number("Jaccard", self.test.jaccard).with_note("as Dice"),
-        ];
-        if let Some(i) = self.test.dice_by_volume {
-            scores.push(
-                Score::new("Dice by volume", i.estimate)
-                    .with_ci95(i.low, i.high)
-                    .with_n(self.test.volumes)
-                    .with_note("mean over volumes"),
-            );
+        let mut scores = Vec::new();
+        for rule in run_scores(TaskKind::Segmentation) {
+            let (value, interval) = self.test.score(rule.score);
+            let (n, unit) = if rule.score == RunScore::DiceByVolume {
+                (self.test.volumes, "volumes")
+            } else {
+                (self.n_test, "slices")
+            };
+            let note = format!("{}; cases are {unit}", rule.convention);
+            let mut score = Score::new(rule.title, value.unwrap_or(f64::NAN)).with_n(n).with_note(note);
+            if let Some(i) = interval {
+                score = score.with_ci95(i.low, i.high);
+            }
+            scores.push(score);
         }
         scores
     }

@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 pub struct Comparison {
     /// First minus second.
     pub difference: f64,
-    /// Its 95 % interval.
-    pub ci95: [f64; 2],
-    /// Two-sided.
-    pub p_value: f64,
+    /// Its 95 % interval; `None` for a difference without a standard error.
+    pub ci95: Option<[f64; 2]>,
+    /// Two-sided; `None` for a difference without a standard error.
+    pub p_value: Option<f64>,
     /// `DeLong` or `paired bootstrap over patients` (or `cases`).
     pub method: String,
     /// Cases that both models have judged.

@@ -315,8 +315,13 @@ pub fn encoders(done: &[Outcome], compared: &[Option<Comparison>]) -> Rows {
         ];
         match compared {
             Some(c) => {
-                row.push(format!("{:+.3} ({:+.3} to {:+.3})", c.difference, c.ci95[0], c.ci95[1]));
-                row.push(if c.p_value < 0.001 { "< 0.001".into() } else { format!("{:.3}", c.p_value) });
+                let ends = c.ci95.map_or_else(String::new, |[low, high]| format!(" ({low:+.3} to {high:+.3})"));
+                row.push(format!("{:+.3}{ends}", c.difference));
+                row.push(match c.p_value {
+                    None => "undefined".into(),
+                    Some(p) if p < 0.001 => "< 0.001".into(),
+                    Some(p) => format!("{p:.3}"),
+                });
             }
             None => row.extend([String::new(), String::new()]),
         }

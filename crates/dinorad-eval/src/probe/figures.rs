@@ -1,10 +1,10 @@
 //! Curves of what was predicted: ROC, precision over recall, reliability.
 
 use dinorad_core::{Target, Task, TaskKind};
-use dinorad_metrics::{Calibration, precision_recall_curve, roc_curve};
+use dinorad_metrics::{CALIBRATION_BINS, Calibration, precision_recall_curve, roc_curve};
 use ndarray::{Array1, ArrayView1};
 
-use super::{Judged, judged::BINS};
+use super::Judged;
 use crate::{
     Result,
     plot::{self, Series},
@@ -90,7 +90,7 @@ pub fn reliability(judged: &Judged, task: &Task) -> Result<Option<String>> {
     if p.nrows() == 0 || p.iter().any(|v| !(0.0..=1.0).contains(v)) {
         return Ok(None);
     }
-    let mut calibration = Calibration::new(BINS)?;
+    let mut calibration = Calibration::new(CALIBRATION_BINS)?;
     if task.kind == TaskKind::Multilabel || p.ncols() == 2 {
         for column in columns(judged, task) {
             calibration.update_binary(column.scores, column.truth.view())?;
@@ -107,7 +107,7 @@ pub fn reliability(judged: &Judged, task: &Task) -> Result<Option<String>> {
     }
     let points = bins.iter().filter(|b| b.count > 0).map(|b| (b.confidence, b.accuracy)).collect();
     let edges = calibration.edges();
-    let mut bars: Vec<(f64, f64, f64)> = Vec::with_capacity(BINS);
+    let mut bars: Vec<(f64, f64, f64)> = Vec::with_capacity(CALIBRATION_BINS);
     for (i, bin) in bins.iter().enumerate() {
         let share = bin.count as f64 / total as f64;
         match (edges.get(i), edges.get(i + 1)) {

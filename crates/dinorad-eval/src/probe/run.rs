@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use dinorad_aggregate::GatedAttentionPool;
 use dinorad_core::{Target, Task, TaskKind, method::SearchAxis};
-use dinorad_metrics::Interval;
+use dinorad_metrics::{Interval, RunScore, run_scores};
 
 use super::{Fitted, Judged, Labelled, Method, ProbeOptions, Refit, Setting, figures, judge};
 use crate::{
@@ -295,17 +295,19 @@ impl ProbeRun {
     /// The numbers for a report's table.
     pub fn scores(&self) -> Vec<Score> {
         let n = self.test.predictions.ids.len();
-        let auroc_note = match self.task.kind {
-            TaskKind::Binary => "class 1 against 0; ties count one half",
-            TaskKind::Multilabel => "mean over findings that occur",
-            _ => "each class against the rest, mean over classes that occur",
-        };
-        let accuracy_note =
-            if self.task.kind == TaskKind::Multilabel { "findings right at 0.5" } else { "most probable class" };
+        let note = |score: RunScore| score.rule(self.scored_as()).map_or("", |rule| rule.convention);
         vec![
-            score("AUROC", self.test.auroc).with_n(n).with_note(auroc_note),
-            score("accuracy", self.test.accuracy).with_n(n).with_note(accuracy_note),
+            score("AUROC", self.test.auroc).with_n(n).with_note(note(RunScore::Auroc)),
+            score("accuracy", self.test.accuracy).with_n(n).with_note(note(RunScore::Accuracy)),
         ]
+    }
+
+    /// The kind of task whose scores the run has: two classes are a binary task.
+    fn scored_as(&self) -> TaskKind {
+        match self.task.kind {
+            TaskKind::Multiclass if self.task.n_classes() == 2 => TaskKind::Binary,
+            kind => kind,
+        }
     }
 
     /// Scores, plots and the confusion matrix for a report's section.
@@ -316,7 +318,9 @@ impl ProbeRun {
         let mut scores = self.scores();
         let n = self.test.predictions.ids.len();
         for other in &self.test.others {
-            let mut line = Score::new(title(&other.name), other.value.unwrap_or(f64::NAN)).with_n(n);
+            let rule = run_scores(self.scored_as()).find(|rule| rule.name == other.name);
+            let title = rule.map_or(other.name.as_str(), |rule| rule.title);
+            let mut line = Score::new(title, other.value.unwrap_or(f64::NAN)).with_n(n);
             if let Some(i) = other.interval {
                 line = line.with_ci95(i.low, i.high);
             }
@@ -345,17 +349,6 @@ impl ProbeRun {
             blocks.push(Block::Note(notice.clone()));
         }
         Ok(blocks)
-    }
-}
-
-/// A score's name in `metrics.json` as people write it.
-fn title(name: &str) -> String {
-    match name {
-        "f1" => "F1".into(),
-        "kappa" => "Cohen's kappa".into(),
-        "brier" => "Brier score".into(),
-        "ece" => "calibration error (ECE)".into(),
-        other => other.replace('_', " "),
     }
 }
 
