@@ -12,7 +12,6 @@ mod curves;
 mod encoder;
 mod features;
 mod judge;
-mod lettering;
 mod listing;
 mod output;
 mod pictures;

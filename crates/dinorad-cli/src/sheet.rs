@@ -6,14 +6,14 @@ use anyhow::{Result, bail};
 use dinorad::{
     core::{Split, Target, TaskKind},
     datasets::{Dataset, OpenOptions, Pixels, Sample, Unit, open},
-    eval::picture::{MaskStyle, Picture, Scaling},
+    report::{
+        lettering::{ADVANCE, LINE, clipped, ink},
+        picture::{MaskStyle, Picture, Scaling},
+    },
 };
 use ndarray::{Array2, Array3, ArrayView3, Axis, s};
 
-use crate::{
-    lettering::{ADVANCE, LINE, clipped, ink},
-    pictures,
-};
+use crate::pictures;
 
 /// Pixels of a cell's picture along its longer side.
 const SIDE: usize = 240;

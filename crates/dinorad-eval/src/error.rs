@@ -104,14 +104,6 @@ pub enum Error {
         /// What the writer said.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// A picture or plot that could not be drawn.
-    #[error("could not draw {what}: {why}")]
-    Draw {
-        /// Which picture.
-        what: &'static str,
-        /// What the drawing library said.
-        why: String,
-    },
     /// A matrix decomposition that did not converge.
     #[error("no principal components: {why}")]
     Decomposition {
@@ -136,6 +128,9 @@ pub enum Error {
     /// A head.
     #[error(transparent)]
     Heads(#[from] dinorad_heads::Error),
+    /// A run folder, a picture or a page.
+    #[error(transparent)]
+    Report(#[from] dinorad_report::Error),
     /// A metric.
     #[error(transparent)]
     Metrics(#[from] dinorad_metrics::Error),

@@ -14,6 +14,7 @@ use std::{
 
 use dinorad_core::{Split, Target, Task, TaskKind};
 use dinorad_datasets::Dataset;
+use dinorad_report::atomic::Target as Place;
 use ndarray::{Array2, ArrayView2, s};
 use parquet::{
     basic::Compression,
@@ -28,7 +29,6 @@ use parquet::{
 
 use crate::{
     Error, Result,
-    atomic::Target as Place,
     store::{FeatureKind, FeatureStore, ShardContents},
 };
 

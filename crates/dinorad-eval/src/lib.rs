@@ -6,27 +6,20 @@
 )]
 
 pub mod assembly;
-mod atomic;
 mod cases;
 pub mod embed;
 mod error;
 pub mod export;
 pub mod pca;
-pub mod picture;
-pub mod plot;
-mod predictions;
 pub mod probe;
 mod progress;
-pub mod report;
-pub mod run;
 pub mod segment;
 pub mod store;
 mod upload;
 mod views;
 
-pub use atomic::write_atomic;
 pub use cases::{Cases, DatasetCases, InputCases, prepare, prepare_view};
+pub use dinorad_report::{Predictions, pages as report, picture, plot, run, write_atomic};
 pub use error::{Error, Result};
-pub use predictions::Predictions;
 pub use progress::{Progress, Silent};
 pub use views::AugmentedViews;

@@ -323,7 +323,7 @@ impl SegmentRun {
     /// Writes `metrics.json`, `model.safetensors` and the plot of the losses.
     ///
     /// # Errors
-    /// [`Error::File`], [`Error::Heads`], [`Error::Draw`].
+    /// [`Error::Report`], [`Error::Heads`].
     pub fn write(&self, run: &RunFolder) -> Result<()> {
         self.decoder.save(&run.path().join("model.safetensors"))?;
         run.write_plot("loss", &self.loss_plot()?)?;
@@ -353,7 +353,7 @@ impl SegmentRun {
     /// Scores, the table of classes and the losses for a report's section.
     ///
     /// # Errors
-    /// [`Error::Draw`].
+    /// [`Error::Report`].
     pub fn blocks(&self) -> Result<Vec<Block>> {
         let text = |v: &Option<f64>| v.map_or_else(|| "undefined".to_owned(), |v| format!("{v:.3}"));
         let mut classes = Table::new("Classes", ["class", "Dice", "Jaccard"]);
@@ -386,7 +386,7 @@ impl SegmentRun {
                 Series::new(format!("learning rate {rate}"), points)
             })
             .collect();
-        plot::lines(&options, &series)
+        Ok(plot::lines(&options, &series)?)
     }
 }
 

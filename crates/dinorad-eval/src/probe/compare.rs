@@ -5,27 +5,12 @@ use std::collections::BTreeMap;
 use dinorad_core::Task;
 use dinorad_heads::Targets;
 use dinorad_metrics::{BootstrapOptions, RankedScores, Resampling, delong_paired};
+use dinorad_report::Comparison;
 use ndarray::{Array2, Axis};
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
 
 use super::Judged;
 use crate::Result;
-
-/// The difference of two models' AUROCs on the same cases.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Comparison {
-    /// First minus second.
-    pub difference: f64,
-    /// Its 95 % interval.
-    pub ci95: [f64; 2],
-    /// Two-sided.
-    pub p_value: f64,
-    /// `DeLong` or `paired bootstrap over patients` (or `cases`).
-    pub method: String,
-    /// Cases that both models have judged.
-    pub cases: usize,
-}
 
 /// Compares two judgements by AUROC: DeLong's test for a single curve of independent cases, else the
 /// bootstrap of the difference over the same draws, of patients where they are known. `None` where

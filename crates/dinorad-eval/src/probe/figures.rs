@@ -44,7 +44,7 @@ fn drawn<'a>(judged: &'a Judged, task: &'a Task) -> Vec<Column<'a>> {
 /// ROC with AUROC and interval in the legend; `None` where no class has both kinds of cases.
 ///
 /// # Errors
-/// [`Error::Draw`](crate::Error::Draw), [`Error::Metrics`](crate::Error::Metrics).
+/// [`Error::Report`](crate::Error::Report), [`Error::Metrics`](crate::Error::Metrics).
 pub fn roc(judged: &Judged, task: &Task) -> Result<Option<String>> {
     let mut curves = Vec::new();
     for column in drawn(judged, task) {
@@ -53,7 +53,7 @@ pub fn roc(judged: &Judged, task: &Task) -> Result<Option<String>> {
         let points = roc.false_positive_rate.into_iter().zip(roc.true_positive_rate).collect();
         curves.push(Series::new(format!("{} {:.3} ({:.3}–{:.3})", column.name, i.estimate, i.low, i.high), points));
     }
-    if curves.is_empty() { Ok(None) } else { plot::roc(&curves).map(Some) }
+    if curves.is_empty() { Ok(None) } else { Ok(Some(plot::roc(&curves)?)) }
 }
 
 /// Precision over recall with average precision in the legend; `None` as for [`roc`].
@@ -77,7 +77,7 @@ pub fn precision_recall(judged: &Judged, task: &Task) -> Result<Option<String>> 
         }
         curves.push(Series::new(name, points));
     }
-    if curves.is_empty() { Ok(None) } else { plot::precision_recall(&curves, prevalence).map(Some) }
+    if curves.is_empty() { Ok(None) } else { Ok(Some(plot::precision_recall(&curves, prevalence)?)) }
 }
 
 /// Reliability: of the probability of class 1 or of every finding, else of the most probable class;
@@ -117,5 +117,5 @@ pub fn reliability(judged: &Judged, task: &Task) -> Result<Option<String>> {
         }
     }
     let name = format!("calibration error {:.3}", calibration.expected_error()?);
-    plot::reliability(&[Series::new(name, points)], &bars).map(Some)
+    Ok(Some(plot::reliability(&[Series::new(name, points)], &bars)?))
 }

@@ -46,8 +46,9 @@ use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
 pub use classes::SharedClasses;
-pub use compare::{Comparison, compare};
+pub use compare::compare;
 pub use controls::shuffled_labels;
+pub use dinorad_report::Comparison;
 pub use figures::{precision_recall, reliability, roc};
 pub use head::{Context, Fitted, Head, LogisticHead, MlKnnHead, Setting};
 pub use judged::{Judged, NamedScore, judge, quick_accuracy, quick_auroc};

@@ -199,7 +199,7 @@ impl ProbeRun {
     /// `predictions-k*.csv` for kNN, the model where there is one, and the plots.
     ///
     /// # Errors
-    /// [`Error::File`](crate::Error::File), [`Error::Draw`](crate::Error::Draw).
+    /// [`Error::Report`](crate::Error::Report).
     pub fn write(&self, run: &RunFolder) -> Result<()> {
         self.write_parts(run)?;
         run.write_metrics(&self.metrics())?;
@@ -232,7 +232,7 @@ impl ProbeRun {
     /// Name, SVG and caption of every plot that these results allow.
     ///
     /// # Errors
-    /// [`Error::Draw`](crate::Error::Draw).
+    /// [`Error::Report`](crate::Error::Report).
     pub fn plots(&self) -> Result<Vec<(&'static str, String, String)>> {
         let mut plots = Vec::new();
         let setting = &self.best().label;
@@ -314,7 +314,7 @@ impl ProbeRun {
     /// Scores, plots and the confusion matrix for a report's section.
     ///
     /// # Errors
-    /// [`Error::Draw`](crate::Error::Draw).
+    /// [`Error::Report`](crate::Error::Report).
     pub fn blocks(&self) -> Result<Vec<Block>> {
         let mut scores = self.scores();
         let n = self.test.predictions.ids.len();

@@ -33,10 +33,11 @@ mod reader;
 mod shard;
 mod writer;
 
+pub use dinorad_report::Failure;
 pub use plan::{ItemKey, KeyParts, Part, StorePlan};
 pub use reader::{FeatureStore, FeatureTable, SequenceTable};
 pub use shard::{ItemFeatures, Outcome, ShardContents};
-pub use writer::{Failure, FeatureKind, FeatureShape, Manifest, ShardRecord, Store};
+pub use writer::{FeatureKind, FeatureShape, Manifest, ShardRecord, Store};
 
 /// Version of the files' layout; part of every key.
 const FORMAT: u32 = 1;

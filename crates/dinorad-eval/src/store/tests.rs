@@ -1,12 +1,10 @@
 use std::{collections::BTreeMap, fs, path::Path};
 
+use dinorad_report::atomic::kill::{kill_points_passed, killed_at};
 use ndarray::{Array1, Array2};
 
 use super::*;
-use crate::{
-    Error,
-    atomic::{kill_points_passed, killed_at},
-};
+use crate::Error;
 
 fn plan(n: usize, shard_size: usize) -> StorePlan {
     let items = (0..n).map(|i| ItemKey::new(format!("case-{i:03}.png"), [i as u8; 32])).collect();

@@ -6,6 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use dinorad_report::{
+    Failure,
+    atomic::{remove_unfinished, write_atomic},
+};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -13,10 +17,7 @@ use super::{
     lock::StoreLock,
     shard::{ShardContents, decode, encode, shard_name},
 };
-use crate::{
-    Error, Result,
-    atomic::{remove_unfinished, write_atomic},
-};
+use crate::{Error, Result};
 
 /// What `manifest.json` says; written when every shard is there.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -69,15 +70,6 @@ pub struct ShardRecord {
     pub bytes: u64,
     /// Its hash.
     pub blake3: String,
-}
-
-/// An item without features.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Failure {
-    /// The sample id.
-    pub id: String,
-    /// Why.
-    pub reason: String,
 }
 
 /// What is known of a shard that is on disk and whole.

@@ -2,9 +2,9 @@
 //! paper, in a light and in a dark room.
 //!
 //! ```
-//! use dinorad_eval::report::{Block, EncoderCard, Report, Score, Section, Training};
+//! use dinorad_report::pages::{Block, EncoderCard, Report, Score, Section, Training};
 //!
-//! # fn main() -> Result<(), dinorad_eval::Error> {
+//! # fn main() -> Result<(), dinorad_report::Error> {
 //! # let folder = tempfile::tempdir().unwrap();
 //! let report = Report::new("Quickstart", EncoderCard::new("vit-tiny", Training::Untrained))
 //!     .with_section(
@@ -29,7 +29,7 @@ use askama::Template;
 pub use blocks::{Block, Case, Confusion, Figure, Judgement, Table, Timing};
 pub use cards::{ClassCount, DatasetCard, EncoderCard, Score, Training};
 
-use crate::{Error, Result, atomic::write_atomic, store::Failure};
+use crate::{Error, Failure, Result, atomic::write_atomic};
 
 /// A page about one encoder on any number of tasks.
 #[derive(Debug, Clone, Template)]

@@ -4,9 +4,9 @@
 //! `log.jsonl`, `plots/*.svg`. Every file appears whole; only the log grows line by line.
 //!
 //! ```
-//! use dinorad_eval::run::{MetricValue, MetricsFile, RunFolder};
+//! use dinorad_report::run::{MetricValue, MetricsFile, RunFolder};
 //!
-//! # fn main() -> Result<(), dinorad_eval::Error> {
+//! # fn main() -> Result<(), dinorad_report::Error> {
 //! # let root = tempfile::tempdir().unwrap();
 //! let run = RunFolder::create(&root.path().join("runs/first"))?;
 //! let mut metrics = MetricsFile::new(1, "strict");
@@ -25,7 +25,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Predictions, Result, atomic::write_atomic};
+use crate::{Comparison, Error, Predictions, Result, atomic::write_atomic};
 
 /// The writer's name in temporary files: a run folder has one writer.
 const WRITER: &str = "run";
@@ -200,7 +200,7 @@ pub struct MetricsFile {
     pub curves: BTreeMap<String, Vec<CurvePoint>>,
     /// Comparisons with others on the same cases, by what they are compared with.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub comparisons: BTreeMap<String, crate::probe::Comparison>,
+    pub comparisons: BTreeMap<String, Comparison>,
 }
 
 /// One point of a curve of scores.

@@ -43,7 +43,7 @@ pub fn write_atomic(path: &Path, bytes: &[u8], writer: &str) -> Result<()> {
 }
 
 /// What a path to be written stands for.
-pub(crate) enum Target {
+pub enum Target {
     /// A file, there or not: the one behind a link, which a rename would put a file in place of.
     File(PathBuf),
     /// A pipe, a terminal or another device, open: bytes go straight to it.
@@ -51,7 +51,11 @@ pub(crate) enum Target {
 }
 
 impl Target {
-    pub(crate) fn of(path: &Path) -> Result<Self> {
+    /// What is at the path now.
+    ///
+    /// # Errors
+    /// [`Error::File`] for a folder, and where the file system refuses.
+    pub fn of(path: &Path) -> Result<Self> {
         match fs::metadata(path) {
             Ok(there) if there.is_dir() => {
                 Err(Error::file("write", path)(std::io::Error::from(std::io::ErrorKind::IsADirectory)))
@@ -69,8 +73,12 @@ impl Target {
     }
 }
 
-/// Removes what killed writers left in `folder`; with a `writer`, only that one's files.
-pub(crate) fn remove_unfinished(folder: &Path, writer: Option<&str>) -> Result<usize> {
+/// Removes what killed writers left in `folder`; with a `writer`, only that one's files. Returns how
+/// many there were.
+///
+/// # Errors
+/// [`Error::File`].
+pub fn remove_unfinished(folder: &Path, writer: Option<&str>) -> Result<usize> {
     let mut removed = 0;
     let ending = match writer {
         Some(writer) => format!(".{writer}{UNFINISHED}"),
@@ -108,21 +116,22 @@ fn sync_folder(path: &Path) {
     }
 }
 
-/// Where the tests stop a writer as a kill would: nothing after this point runs.
-#[cfg(not(test))]
+/// Where tests stop a writer as a kill would: nothing after this point runs.
+#[cfg(not(any(test, feature = "kill-points")))]
 #[inline(always)]
 fn kill_point(_: &'static str) -> Result<()> {
     Ok(())
 }
 
-#[cfg(test)]
-pub(crate) use tests::{kill_point, kill_points_passed, killed_at};
+#[cfg(any(test, feature = "kill-points"))]
+use kill::kill_point;
 
-#[cfg(test)]
-mod tests {
-    use std::cell::Cell;
+/// Writers that are stopped half-way, for tests of what they leave (feature `kill-points`).
+#[cfg(any(test, feature = "kill-points"))]
+pub mod kill {
+    use std::{cell::Cell, path::PathBuf};
 
-    use super::*;
+    use crate::{Error, Result};
 
     thread_local! {
         static PASSED: Cell<usize> = const { Cell::new(0) };
@@ -130,7 +139,7 @@ mod tests {
     }
 
     /// Counts the points a writer passes and fails at the chosen one, and at all after it.
-    pub(crate) fn kill_point(_: &'static str) -> Result<()> {
+    pub(super) fn kill_point(_: &'static str) -> Result<()> {
         let n = PASSED.get();
         PASSED.set(n + 1);
         match KILL_AT.get() {
@@ -140,7 +149,7 @@ mod tests {
     }
 
     /// Runs `work` on this thread as if killed at the `at`-th point.
-    pub(crate) fn killed_at<T>(at: Option<usize>, work: impl FnOnce() -> T) -> T {
+    pub fn killed_at<T>(at: Option<usize>, work: impl FnOnce() -> T) -> T {
         PASSED.set(0);
         KILL_AT.set(at);
         let out = work();
@@ -148,9 +157,15 @@ mod tests {
         out
     }
 
-    pub(crate) fn kill_points_passed() -> usize {
+    /// How many points the last [`killed_at`] passed.
+    pub fn kill_points_passed() -> usize {
         PASSED.get()
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{kill::killed_at, *};
 
     #[cfg(unix)]
     #[test]

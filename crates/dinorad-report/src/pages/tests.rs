@@ -156,7 +156,7 @@ fn the_page_stands_alone() {
     let path = folder.path().join("report.html");
     report.write(&path).unwrap();
     assert_eq!(std::fs::read_to_string(&path).unwrap(), html);
-    // To look at: DINORAD_SAMPLE_REPORT=report.html cargo test -p dinorad-eval the_page
+    // To look at: DINORAD_SAMPLE_REPORT=report.html cargo test -p dinorad-report the_page
     if let Some(path) = std::env::var_os("DINORAD_SAMPLE_REPORT") {
         report.write(Path::new(&path)).unwrap();
     }

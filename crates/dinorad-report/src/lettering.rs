@@ -99,19 +99,20 @@ const FONT: [[u8; 5]; 95] = [
     [0x10, 0x08, 0x08, 0x10, 0x08],
 ];
 
-/// Dots from one letter to the next, and from one line to the next.
-pub(crate) const ADVANCE: usize = 6;
-pub(crate) const LINE: usize = 9;
+/// Dots from one letter to the next.
+pub const ADVANCE: usize = 6;
+/// Dots from one line to the next.
+pub const LINE: usize = 9;
 
 /// Whether the dot `(y, x)` of a line of text is ink. Letters that the font lacks are a `?`.
-pub(crate) fn ink(text: &str, y: usize, x: usize) -> bool {
+pub fn ink(text: &str, y: usize, x: usize) -> bool {
     let Some(letter) = text.chars().nth(x / ADVANCE) else { return false };
     let at = (letter as usize).checked_sub(0x20).filter(|i| *i < FONT.len()).unwrap_or(0x3f - 0x20);
     y < 7 && FONT[at].get(x % ADVANCE).is_some_and(|column| (column >> y) & 1 == 1)
 }
 
 /// The text in so many letters at most; what is cut is cut at the front if `tail`, and marked.
-pub(crate) fn clipped(text: &str, letters: usize, tail: bool) -> String {
+pub fn clipped(text: &str, letters: usize, tail: bool) -> String {
     let n = text.chars().count();
     if n <= letters {
         return text.to_owned();
