@@ -30,6 +30,16 @@ pub(crate) enum Command {
     Eval(EvalCommand),
     /// Experiments that a file describes, or the one of a run again
     Run(RunArgs),
+    /// A page over runs, from their folders alone
+    ///
+    ///   dinorad report runs --out runs/report.html
+    #[command(verbatim_doc_comment)]
+    Report(ReportArgs),
+    /// Two runs beside each other: paired tests on the cases both have judged, and how they differ
+    ///
+    ///   dinorad compare runs/knn runs/logreg
+    #[command(verbatim_doc_comment)]
+    Compare(CompareArgs),
     /// Features of a store as Parquet, npy or CSV
     Export(ExportArgs),
     /// The study's patch-feature pictures of an image or a scan
@@ -388,6 +398,38 @@ pub(crate) struct EvalLinearArgs {
     /// split
     #[arg(long, value_name = "FILE")]
     pub(crate) init: Option<PathBuf>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ReportArgs {
+    /// Folders of runs, or folders with runs somewhere below them
+    #[arg(required = true, value_name = "RUN|DIR")]
+    pub(crate) runs: Vec<PathBuf>,
+    /// The page to write
+    #[arg(short, long, value_name = "HTML", default_value = "report.html")]
+    pub(crate) out: PathBuf,
+    /// Print what is on the page as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct CompareArgs {
+    /// Folder of the first run
+    #[arg(value_name = "A")]
+    pub(crate) a: PathBuf,
+    /// Folder of the second run
+    #[arg(value_name = "B")]
+    pub(crate) b: PathBuf,
+    /// Draws of the bootstrap and of the permutations
+    #[arg(long, value_name = "N", default_value_t = 2000)]
+    pub(crate) draws: usize,
+    /// Seed of everything that is drawn
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Machine-readable
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -1,6 +1,8 @@
 //! Features for other programs: Parquet, npy, CSV.
 //!
-//! Ids are those of the store, labels those of a data set; whose images they are is never written.
+//! Ids are those of the store, labels those of a data set; whose images they are is never written. In
+//! CSV an id that a spreadsheet could take for a formula has a quote before it, which
+//! [`unguarded`](dinorad_report::spreadsheet::unguarded) takes away again.
 //! Shards are read one after the other, so that a store larger than memory can be written out.
 
 use std::{
@@ -14,7 +16,7 @@ use std::{
 
 use dinorad_core::{Split, Target, Task, TaskKind};
 use dinorad_datasets::Dataset;
-use dinorad_report::atomic::Target as Place;
+use dinorad_report::{atomic::Target as Place, spreadsheet::guarded};
 use ndarray::{Array2, ArrayView2, s};
 use parquet::{
     basic::Compression,
@@ -455,7 +457,7 @@ impl Sink for CsvSink {
         let mut record: Vec<String> = Vec::new();
         for (i, id) in rows.ids.iter().enumerate() {
             record.clear();
-            record.push(id.clone());
+            record.push(guarded(id).into_owned());
             if let Some(labels) = labels {
                 record.push(labels.split(id).map_or_else(String::new, |s| s.to_string()));
                 record.extend(labels.values(id).iter().map(|v| v.map_or_else(String::new, |v| v.to_string())));

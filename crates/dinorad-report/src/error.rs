@@ -24,6 +24,56 @@ pub enum Error {
         /// What is wrong with it.
         why: String,
     },
+    /// A folder that is not a run's.
+    #[error("{} is no run: it holds no dinorad-run.json", path.display())]
+    NoRun {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A run of another version.
+    #[error(
+        "{} is a run of version {found}, and this program reads version {reads}: {}", path.display(),
+        if found < reads { "run the experiment again; features that were made before are found again" }
+        else { "a newer dinorad reads it" }
+    )]
+    Version {
+        /// The run's folder, or the file.
+        path: PathBuf,
+        /// Its version; 1 for those made before versions were written.
+        found: u32,
+        /// The version that is read.
+        reads: u32,
+    },
+    /// A run that is being made, or was stopped.
+    #[error("the run {} is not finished: run its experiment again with the same folder to resume it", path.display())]
+    Unfinished {
+        /// Its folder.
+        path: PathBuf,
+    },
+    /// A run that ended without results.
+    #[error("the run {} failed: {why}", path.display())]
+    Failed {
+        /// Its folder.
+        path: PathBuf,
+        /// Why, as it said itself.
+        why: String,
+    },
+    /// A folder that a new run may not have.
+    #[error("{} holds a run already: name another folder, or say that it may be overwritten", path.display())]
+    Exists {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// Runs that cannot be compared.
+    #[error("{} and {} cannot be compared: {why}", a.display(), b.display())]
+    NotComparable {
+        /// The first run.
+        a: PathBuf,
+        /// The second.
+        b: PathBuf,
+        /// Why.
+        why: String,
+    },
     /// A setting outside its range.
     #[error("{what}: expected {expected}, got {got}")]
     Parameter {
@@ -62,6 +112,9 @@ pub enum Error {
         /// What the drawing library said.
         why: String,
     },
+    /// A metric.
+    #[error(transparent)]
+    Metrics(#[from] dinorad_metrics::Error),
 }
 
 /// Shorthand for this crate's results.

@@ -6,18 +6,27 @@
 )]
 
 pub mod atomic;
-mod comparison;
+mod compare;
 mod error;
 mod failure;
+pub mod figures;
+pub mod folder;
 pub mod lettering;
 pub mod pages;
+mod paired;
 pub mod picture;
 pub mod plot;
 mod predictions;
 pub mod run;
+pub mod spreadsheet;
 
 pub use atomic::write_atomic;
-pub use comparison::Comparison;
+pub use compare::{ComparedCases, ComparedScore, RunComparison, Test, compare_runs};
 pub use error::{Error, Result};
 pub use failure::Failure;
+pub use folder::{
+    CaseCounts, CaseTable, CurvePoint, Description, Difference, Exhibits, Existing, Found, Made, MetricValue, Metrics,
+    NotJudged, RunFolder, RunWriter, Search, SearchAxis, Searched, Skipped, Status, Walked, is_run, runs_below,
+};
+pub use paired::{Comparison, Pairs};
 pub use predictions::Predictions;

@@ -6,6 +6,7 @@
 use std::fmt::Display;
 
 use plotters::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
@@ -23,38 +24,106 @@ pub fn color(i: usize) -> [u8; 3] {
     PALETTE[i % PALETTE.len()]
 }
 
+/// Values past this are no places on paper: they are left out, as those that are not finite are.
+const LARGEST: f64 = 1e100;
+/// Most ticks on a logarithmic axis; where more values occur, powers of ten stand for them.
+const TICKS: usize = 8;
+
+/// A plot as data: what it shows, drawn when it is looked at.
+///
+/// ```
+/// use dinorad_report::plot::{Plot, Series};
+///
+/// let plot = Plot::Roc { curves: vec![Series::new("pneumonia", vec![(0.0, 0.0), (0.1, 0.8), (1.0, 1.0)])] };
+/// let kept = serde_json::to_string(&plot)?;
+/// let again: Plot = serde_json::from_str(&kept)?;
+/// assert_eq!(again.to_svg()?, plot.to_svg()?);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "plot", rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Plot {
+    /// As [`roc`].
+    Roc {
+        /// One for each class.
+        curves: Vec<Series>,
+    },
+    /// As [`precision_recall`].
+    PrecisionRecall {
+        /// One for each class.
+        curves: Vec<Series>,
+        /// What chance gives.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        prevalence: Option<f64>,
+    },
+    /// As [`reliability`].
+    Reliability {
+        /// One for each model.
+        curves: Vec<Series>,
+        /// `(from, to, share of cases)`.
+        bars: Vec<(f64, f64, f64)>,
+    },
+    /// As [`lines`].
+    Lines {
+        /// How it is drawn.
+        axes: LinePlot,
+        /// The lines.
+        series: Vec<Series>,
+    },
+}
+
+impl Plot {
+    /// The text of the SVG; the same for the same plot.
+    ///
+    /// # Errors
+    /// [`Error::Draw`].
+    pub fn to_svg(&self) -> Result<String> {
+        match self {
+            Plot::Roc { curves } => roc(curves),
+            Plot::PrecisionRecall { curves, prevalence } => precision_recall(curves, *prevalence),
+            Plot::Reliability { curves, bars } => reliability(curves, bars),
+            Plot::Lines { axes, series } => lines(axes, series),
+        }
+    }
+}
+
 /// One line of a plot.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Series {
     /// For the legend.
     pub name: String,
     /// `(x, y)`; a non-finite point breaks no plot, it is left out.
     pub points: Vec<(f64, f64)>,
     /// `(x, low, high)` of the band around the line, such as an interval or the spread of draws.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub band: Vec<(f64, f64, f64)>,
 }
 
 impl Series {
     /// A named line.
-    pub fn new(name: impl Into<String>, points: Vec<(f64, f64)>) -> Self {
+    pub fn new(name: impl Into<String>, mut points: Vec<(f64, f64)>) -> Self {
+        points.retain(|(x, y)| drawable(*x) && drawable(*y));
         Self { name: name.into(), points, band: Vec::new() }
     }
 
     /// With a band around the line.
-    pub fn with_band(mut self, band: Vec<(f64, f64, f64)>) -> Self {
+    pub fn with_band(mut self, mut band: Vec<(f64, f64, f64)>) -> Self {
+        band.retain(|(x, low, high)| drawable(*x) && drawable(*low) && drawable(*high));
         self.band = band;
         self
     }
 }
 
 /// How a line plot is drawn.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LinePlot {
     /// Below the x axis.
     pub x_label: String,
     /// Beside the y axis.
     pub y_label: String,
     /// Limits of y; from the points where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub y_range: Option<(f64, f64)>,
     /// Distances on the x axis.
     pub x_scale: XScale,
@@ -63,7 +132,8 @@ pub struct LinePlot {
 }
 
 /// Distances on the x axis.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum XScale {
     /// Equal steps.
     Linear,
@@ -72,7 +142,8 @@ pub enum XScale {
 }
 
 /// Whether the points of a line are marked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Marks {
     /// The line alone.
     None,
@@ -179,19 +250,25 @@ fn draw(size: (u32, u32), plot: &LinePlot, series: &[Series], more: &Extras) -> 
     let log = plot.x_scale == XScale::Log;
     let place = |x: f64| if log { x.ln() } else { x };
     let keep = |s: &Series| -> Vec<(f64, f64)> {
-        s.points.iter().map(|&(x, y)| (place(x), y)).filter(|(x, y)| x.is_finite() && y.is_finite()).collect()
+        s.points.iter().map(|&(x, y)| (place(x), y)).filter(|(x, y)| drawable(*x) && drawable(*y)).collect()
     };
     let kept: Vec<Vec<(f64, f64)>> = series.iter().map(keep).collect();
     let bands: Vec<Vec<(f64, f64, f64)>> = series.iter().map(|s| band(s, place)).collect();
     let (x0, x1) = x_range.unwrap_or_else(|| extent(kept.iter().flatten().map(|p| p.0), 0.03));
     let edges = bands.iter().flatten().flat_map(|b| [b.1, b.2]);
     let (y0, y1) = plot.y_range.unwrap_or_else(|| extent(kept.iter().flatten().map(|p| p.1).chain(edges), 0.08));
+    if !(drawable(y0) && drawable(y1) && y0 < y1) {
+        return Err(Error::Draw { what: "a plot", why: format!("y cannot run from {y0} to {y1}") });
+    }
     let names: Vec<&str> = series.iter().chain(dashed).map(|s| s.name.as_str()).collect();
     let free = free_corner(&kept, (x0, x1), (y0, y1), &names);
     // With a logarithmic axis the ticks are the x values that occur.
     let mut ticks: Vec<f64> = kept.iter().flatten().map(|p| p.0).collect();
     ticks.sort_by(f64::total_cmp);
     ticks.dedup();
+    if ticks.len() > TICKS {
+        ticks = powers_of_ten(&ticks);
+    }
     let mut svg = String::new();
     {
         let area = SVGBackend::with_string(&mut svg, size).into_drawing_area();
@@ -329,7 +406,26 @@ fn free_corner(
 /// The finite part of a band, its places on the axis.
 fn band(series: &Series, place: impl Fn(f64) -> f64) -> Vec<(f64, f64, f64)> {
     let placed = series.band.iter().map(|&(x, low, high)| (place(x), low, high));
-    placed.filter(|(x, low, high)| x.is_finite() && low.is_finite() && high.is_finite()).collect()
+    placed.filter(|(x, low, high)| drawable(*x) && drawable(*low) && drawable(*high)).collect()
+}
+
+/// Whether a value has a place on paper.
+fn drawable(v: f64) -> bool {
+    v.abs() <= LARGEST
+}
+
+/// Logarithms of powers of ten between the first and the last of sorted logarithms, evenly spaced and
+/// at most [`TICKS`]; both ends where there are fewer than two of them.
+fn powers_of_ten(logarithms: &[f64]) -> Vec<f64> {
+    let (Some(first), Some(last)) = (logarithms.first(), logarithms.last()) else { return Vec::new() };
+    let ten = std::f64::consts::LN_10;
+    // what is a power of ten but for rounding counts as one
+    let (low, high) = ((first / ten - 1e-9).ceil() as i64, (last / ten + 1e-9).floor() as i64);
+    if high <= low {
+        return vec![*first, *last];
+    }
+    let step = usize::try_from(high - low).unwrap_or(usize::MAX).div_ceil(TICKS - 1).max(1);
+    (low..=high).step_by(step).map(|power| power as f64 * ten).collect()
 }
 
 /// Least and greatest with a margin; a sensible span where there is none.
@@ -431,6 +527,39 @@ mod tests {
         assert!(svg.contains("calibrated"));
         let svg = precision_recall(&[Series::new("AP 0.8", vec![(0.0, 1.0), (1.0, 0.4)])], Some(0.4)).unwrap();
         assert!(svg.contains("chance 0.400"));
+    }
+
+    #[test]
+    fn many_values_on_a_logarithmic_axis_are_told_by_powers_of_ten() {
+        let tens = |logs: &[f64]| -> Vec<String> { powers_of_ten(logs).iter().map(|l| number(l.exp())).collect() };
+        let strengths: Vec<f64> = (-24..=20).map(|i| 10f64.powf(f64::from(i) / 4.0).ln()).collect();
+        assert_eq!(tens(&strengths), ["1.0e-6", "1.0e-4", "0.01", "1", "100", "10000"]);
+        assert_eq!(tens(&[2f64.ln(), 3f64.ln()]), ["2", "3"]);
+        assert_eq!(tens(&[1f64.ln(), 10f64.ln()]), ["1", "10"]);
+        assert!(tens(&[]).is_empty());
+    }
+
+    #[test]
+    fn plots_from_a_file_cannot_ask_for_the_impossible() {
+        let axes = |y_range| LinePlot {
+            x_label: String::new(),
+            y_label: String::new(),
+            y_range,
+            x_scale: XScale::Linear,
+            marks: Marks::None,
+        };
+        let far = |points: Vec<(f64, f64)>| Plot::Lines {
+            axes: axes(None),
+            series: vec![Series { name: "far".into(), points, band: vec![(1e308, -1e308, 1e308)] }],
+        };
+        for points in [vec![(0.0, 1e308), (1.0, -1e308)], vec![(-1e308, 0.0), (1e308, 1.0)], vec![(1e99, 0.0)]] {
+            let svg = far(points).to_svg().unwrap();
+            assert!(!svg.contains("inf") && !svg.contains("NaN"), "{svg}");
+        }
+        for range in [(1.0, 1.0), (1.0, 0.0), (f64::NAN, 1.0), (0.0, f64::INFINITY)] {
+            let flat = Plot::Lines { axes: axes(Some(range)), series: Vec::new() };
+            assert!(matches!(flat.to_svg(), Err(Error::Draw { .. })), "{range:?}");
+        }
     }
 
     #[test]

@@ -3,15 +3,20 @@
 use std::{collections::BTreeMap, fs, path::Path};
 
 use dinorad_core::Target;
-use ndarray::Array2;
+use ndarray::{Array2, ArrayView2, Axis};
 
-use crate::{Error, Result};
+use crate::{
+    Error, Result,
+    spreadsheet::{guarded, unguarded},
+};
 
 /// Probabilities of every case beside the truth.
 ///
 /// Columns `sample_id,target,p_0,p_1,…`; `p_j` is the probability of class `j`, written with the
 /// fewest digits that read back as the same f32. A multilabel target is written `0;1;0`, an
-/// unknown one as nothing.
+/// unknown one as nothing; that of a single finding reads back as a class. An id that a spreadsheet
+/// could take for a formula has a quote before it, which reading takes away again
+/// ([`crate::spreadsheet`]).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Predictions {
     /// Sample ids by row.
@@ -47,19 +52,17 @@ impl Predictions {
 
     /// Index of the most probable class by row; the first of equals, NaN last.
     pub fn classes(&self) -> Vec<usize> {
-        self.probabilities
-            .rows()
-            .into_iter()
-            .map(|row| {
-                let mut best: (usize, f32) = (0, f32::NAN);
-                for (j, &p) in row.iter().enumerate() {
-                    if p > best.1 || (best.1.is_nan() && !p.is_nan()) {
-                        best = (j, p);
-                    }
-                }
-                best.0
-            })
-            .collect()
+        most_probable(self.probabilities.view())
+    }
+
+    /// Some of the cases, by row; rows past the last are passed over.
+    pub fn select(&self, rows: &[usize]) -> Self {
+        let rows: Vec<usize> = rows.iter().copied().filter(|row| *row < self.ids.len()).collect();
+        Self {
+            ids: rows.iter().map(|row| self.ids[*row].clone()).collect(),
+            targets: rows.iter().map(|row| self.targets[*row].clone()).collect(),
+            probabilities: self.probabilities.select(Axis(0), &rows),
+        }
     }
 
     /// Rows to look at: up to `wrong` cases with the surest wrong answer first, then up to `right`
@@ -96,7 +99,7 @@ impl Predictions {
         writer.write_record(&record)?;
         for ((id, target), row) in self.ids.iter().zip(&self.targets).zip(self.probabilities.rows()) {
             record.clear();
-            record.push(id.clone());
+            record.push(guarded(id).into_owned());
             record.push(match target {
                 Target::Class(c) => c.to_string(),
                 Target::Labels(l) => l.iter().map(u8::to_string).collect::<Vec<_>>().join(";"),
@@ -113,9 +116,13 @@ impl Predictions {
     /// # Errors
     /// [`Error::File`], [`Error::Damaged`] for other columns or cells that are no numbers.
     pub fn read_csv(path: &Path) -> Result<Self> {
+        Self::from_csv(path, &fs::read(path).map_err(Error::file("read", path))?)
+    }
+
+    /// The predictions in a file's bytes; the path is for messages.
+    pub(crate) fn from_csv(path: &Path, bytes: &[u8]) -> Result<Self> {
         let damaged = |why: String| Error::Damaged { path: path.to_owned(), why };
-        let bytes = fs::read(path).map_err(Error::file("read", path))?;
-        let mut reader = csv::Reader::from_reader(bytes.as_slice());
+        let mut reader = csv::Reader::from_reader(bytes);
         let header = reader.headers().map_err(|e| damaged(e.to_string()))?;
         let n_classes = header.len().saturating_sub(2);
         let expected: Vec<String> =
@@ -128,7 +135,7 @@ impl Predictions {
             let record = record.map_err(|e| damaged(e.to_string()))?;
             let no_number = |cell: &str| damaged(format!("line {}: `{cell}` is no number", line + 2));
             let (id, target) = (record.get(0).unwrap_or_default(), record.get(1).unwrap_or_default());
-            ids.push(id.to_owned());
+            ids.push(unguarded(id).to_owned());
             targets.push(if target.is_empty() {
                 Target::Unlabelled
             } else if target.contains(';') {
@@ -145,6 +152,20 @@ impl Predictions {
             Array2::from_shape_vec((ids.len(), n_classes), values).map_err(|e| damaged(e.to_string()))?;
         Self::new(ids, targets, probabilities)
     }
+}
+
+/// Index of the greatest value by row; the first of equals, NaN last.
+pub(crate) fn most_probable(probabilities: ArrayView2<'_, f32>) -> Vec<usize> {
+    let best_of = |row: ndarray::ArrayView1<'_, f32>| {
+        let mut best: (usize, f32) = (0, f32::NAN);
+        for (j, &p) in row.iter().enumerate() {
+            if p > best.1 || (best.1.is_nan() && !p.is_nan()) {
+                best = (j, p);
+            }
+        }
+        best.0
+    };
+    probabilities.rows().into_iter().map(best_of).collect()
 }
 
 #[cfg(test)]
@@ -169,6 +190,20 @@ mod tests {
         let text = fs::read_to_string(&path).unwrap();
         assert!(text.starts_with("sample_id,target,p_0,p_1\n\"a,b\",1,0.33333334,0.6666666"));
         assert_eq!(predictions.classes(), [1, 1, 1, 1]);
+    }
+
+    #[test]
+    fn ids_are_no_formulas_and_come_back() {
+        let ids = ["=cmd|'/C calc'!A0", "-2", "+a", "@b", "'=c", "\td", "plain"].map(str::to_owned).to_vec();
+        let n = ids.len();
+        let targets = vec![Target::Class(1); n];
+        let predictions = Predictions::new(ids, targets, Array2::from_elem((n, 1), -0.5)).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("p.csv");
+        fs::write(&path, predictions.to_csv().unwrap()).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.contains("\n'=cmd") && text.contains("\n-2,1,-0.5\n") && text.contains("\n''=c,"), "{text}");
+        assert_eq!(Predictions::read_csv(&path).unwrap(), predictions);
     }
 
     #[test]

@@ -25,6 +25,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::folder::{CurvePoint, MetricValue};
 use crate::{Comparison, Error, Predictions, Result, atomic::write_atomic};
 
 /// The writer's name in temporary files: a run folder has one writer.
@@ -203,21 +204,6 @@ pub struct MetricsFile {
     pub comparisons: BTreeMap<String, Comparison>,
 }
 
-/// One point of a curve of scores.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct CurvePoint {
-    /// What was varied: shots per class, fraction of the cases, severity.
-    pub x: f64,
-    /// Training cases behind the point, the mean over draws.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cases: Option<f64>,
-    /// Scores by name, over draws.
-    pub metrics: BTreeMap<String, MetricValue>,
-    /// Why draws gave no score, or what was changed to get one.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub notices: Vec<String>,
-}
-
 impl MetricsFile {
     /// An empty file for that many runs.
     pub fn new(n_runs: usize, convention: impl Into<String>) -> Self {
@@ -232,46 +218,6 @@ impl MetricsFile {
     /// One number; `None` when it was not taken.
     pub fn get(&self, split: &str, name: &str) -> Option<&MetricValue> {
         self.metrics.get(split)?.get(name)
-    }
-}
-
-/// A number over runs; `None` (JSON `null`) where it is undefined, as the AUROC of one class alone.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct MetricValue {
-    /// Mean over the runs where it is defined.
-    pub mean: Option<f64>,
-    /// Sample standard deviation over runs; absent for fewer than two.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub stdev: Option<f64>,
-    /// One value a run.
-    pub values: Vec<Option<f64>>,
-    /// 95 % confidence interval over cases.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ci95: Option<[f64; 2]>,
-}
-
-impl MetricValue {
-    /// The value of one run; NaN and infinity count as undefined.
-    pub fn single(value: f64) -> Self {
-        Self::over_runs(&[value])
-    }
-
-    /// The values of several runs.
-    pub fn over_runs(values: &[f64]) -> Self {
-        let values: Vec<Option<f64>> = values.iter().map(|v| v.is_finite().then_some(*v)).collect();
-        let known: Vec<f64> = values.iter().flatten().copied().collect();
-        let n = known.len() as f64;
-        let mean = (!known.is_empty()).then(|| known.iter().sum::<f64>() / n);
-        let stdev = mean
-            .filter(|_| known.len() > 1)
-            .map(|m| (known.iter().map(|v| (v - m).powi(2)).sum::<f64>() / (n - 1.0)).sqrt());
-        Self { mean, stdev, values, ci95: None }
-    }
-
-    /// Adds a confidence interval; ignored unless both ends are finite.
-    pub fn with_ci95(mut self, low: f64, high: f64) -> Self {
-        self.ci95 = (low.is_finite() && high.is_finite()).then_some([low, high]);
-        self
     }
 }
 

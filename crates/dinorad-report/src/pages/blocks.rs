@@ -1,13 +1,18 @@
 //! What a section is made of.
 
+use std::sync::Arc;
+
 use base64::{Engine, engine::general_purpose::STANDARD};
-use ndarray::{Array2, ArrayView2};
+use ndarray::ArrayView2;
+use serde::{Deserialize, Serialize};
 
 use super::{Score, cards::count};
-use crate::{Error, Result, picture::Picture};
+use crate::{Error, Result, picture::Picture, plot::Plot};
 
 /// One part of a section.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Block {
     /// A line of plain text.
     Note(String),
@@ -36,21 +41,56 @@ pub enum Block {
 }
 
 /// A plot or picture with the sentence below it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Figure {
-    pub(super) content: Content,
+    #[serde(flatten)]
+    pub(crate) content: Content,
     pub(super) caption: String,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) wide: bool,
 }
 
-#[derive(Debug, Clone)]
-pub(super) enum Content {
+/// What a figure shows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Content {
+    /// Drawn when the page is written: no text of a file goes into a page unescaped.
+    Drawn(Plot),
+    Picture(Shown),
+    /// The text of a plot of this process's own; a run's folder keeps none.
+    #[serde(skip)]
     Svg(String),
-    Png { data: String, width: usize, alt: String },
+}
+
+/// A picture of a page: its bytes here, in a run's folder a file of its own.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Shown {
+    /// Where it lies in a run's folder; empty until it is written.
+    pub(crate) file: String,
+    pub(super) width: usize,
+    pub(super) alt: String,
+    #[serde(skip)]
+    pub(crate) png: Arc<Vec<u8>>,
+}
+
+impl Shown {
+    fn new(picture: &Picture, alt: &str) -> Result<Self> {
+        Ok(Self { file: String::new(), width: picture.width(), alt: alt.to_owned(), png: Arc::new(picture.to_png()?) })
+    }
+
+    pub(super) fn data(&self) -> String {
+        STANDARD.encode(self.png.as_slice())
+    }
 }
 
 impl Figure {
-    /// A plot made by [`crate::plot`]; its text goes into the page as it is.
+    /// A plot, which a run's folder can keep.
+    pub fn drawn(plot: Plot, caption: impl Into<String>) -> Self {
+        Self { content: Content::Drawn(plot), caption: caption.into(), wide: false }
+    }
+
+    /// The text of a plot made by [`crate::plot`], for a page made in memory: it goes into the page as
+    /// it is, and a run's folder refuses it.
     pub fn plot(svg: impl Into<String>, caption: impl Into<String>) -> Self {
         Self { content: Content::Svg(svg.into()), caption: caption.into(), wide: false }
     }
@@ -61,7 +101,7 @@ impl Figure {
     /// [`Error::Draw`].
     pub fn picture(picture: &Picture, caption: impl Into<String>) -> Result<Self> {
         let caption = caption.into();
-        Ok(Self { content: png(picture, &caption)?, caption, wide: false })
+        Ok(Self { content: Content::Picture(Shown::new(picture, &caption)?), caption, wide: false })
     }
 
     /// Lets the figure take the whole width of the page.
@@ -72,10 +112,10 @@ impl Figure {
 }
 
 /// Which class was taken for which: rows are the truth, columns the prediction.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Confusion {
     pub(super) classes: Vec<String>,
-    counts: Array2<usize>,
+    counts: Vec<Vec<usize>>,
 }
 
 impl Confusion {
@@ -87,7 +127,7 @@ impl Confusion {
         if counts.dim() != (classes.len(), classes.len()) {
             return Err(Error::shape("confusion matrix", format!("({0}, {0})", classes.len()), counts.shape()));
         }
-        Ok(Self { classes, counts: counts.to_owned() })
+        Ok(Self { classes, counts: counts.rows().into_iter().map(|row| row.to_vec()).collect() })
     }
 
     /// From the class of every case and the class predicted for it; classes past the names are refused.
@@ -98,9 +138,10 @@ impl Confusion {
         if truth.len() != predicted.len() {
             return Err(Error::shape("predicted classes", format!("({})", truth.len()), &[predicted.len()]));
         }
-        let mut counts = Array2::zeros((classes.len(), classes.len()));
+        let mut counts = vec![vec![0; classes.len()]; classes.len()];
         for (&t, &p) in truth.iter().zip(predicted) {
-            *counts.get_mut([t, p]).ok_or_else(|| Error::Parameter {
+            let cell = counts.get_mut(t).and_then(|row: &mut Vec<usize>| row.get_mut(p));
+            *cell.ok_or_else(|| Error::Parameter {
                 what: "class of a case",
                 expected: "less than the number of classes",
                 got: t.max(p).to_string(),
@@ -109,10 +150,14 @@ impl Confusion {
         Ok(Self { classes, counts })
     }
 
+    fn counts(&self, truth: usize) -> &[usize] {
+        self.counts.get(truth).map_or(&[], Vec::as_slice)
+    }
+
     /// Cells of a row: count, share of the row in percent, shade 0–100.
     pub(super) fn row(&self, truth: &usize) -> Vec<Cell> {
-        let row = self.counts.row(*truth);
-        let total: usize = row.sum();
+        let row = self.counts(*truth);
+        let total: usize = row.iter().sum();
         row.iter()
             .map(|&n| {
                 let percent = n as f64 * 100.0 / total.max(1) as f64;
@@ -122,7 +167,7 @@ impl Confusion {
     }
 
     pub(super) fn total(&self, truth: &usize) -> String {
-        count(self.counts.row(*truth).sum())
+        count(self.counts(*truth).iter().sum())
     }
 }
 
@@ -144,7 +189,8 @@ impl Cell {
 }
 
 /// Whether a case was predicted as its truth says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Judgement {
     /// As the truth.
     Right,
@@ -155,9 +201,9 @@ pub enum Judgement {
 }
 
 /// A picture of one case with what was said of it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Case {
-    pub(super) picture: Content,
+    pub(crate) picture: Shown,
     pub(super) id: String,
     pub(super) judgement: Judgement,
     pub(super) lines: Vec<(String, String)>,
@@ -170,7 +216,7 @@ impl Case {
     /// [`Error::Draw`].
     pub fn new(id: impl Into<String>, picture: &Picture, judgement: Judgement) -> Result<Self> {
         let id = id.into();
-        Ok(Self { picture: png(picture, &id)?, id, judgement, lines: Vec::new() })
+        Ok(Self { picture: Shown::new(picture, &id)?, id, judgement, lines: Vec::new() })
     }
 
     /// A line below the picture, such as `predicted` and `pneumonia (0.93)`.
@@ -181,7 +227,7 @@ impl Case {
 }
 
 /// Text in rows and columns.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Table {
     pub(super) heading: String,
     pub(super) columns: Vec<String>,
@@ -202,7 +248,7 @@ impl Table {
 }
 
 /// How long one step took.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Timing {
     pub(super) name: String,
     seconds: f64,
@@ -215,10 +261,18 @@ impl Timing {
     }
 
     pub(super) fn text(&self) -> String {
-        match self.seconds {
-            s if s < 0.1 => format!("{:.0} ms", s * 1000.0),
-            s if s < 100.0 => format!("{s:.1} s"),
-            s => format!("{} min {:.0} s", (s / 60.0) as u64, s % 60.0),
+        duration(self.seconds)
+    }
+}
+
+/// Seconds as people say them.
+pub(super) fn duration(seconds: f64) -> String {
+    match seconds {
+        s if s < 0.1 => format!("{:.0} ms", s * 1000.0),
+        s if s < 100.0 => format!("{s:.1} s"),
+        s => {
+            let whole = s.round() as u64;
+            format!("{} min {} s", whole / 60, whole % 60)
         }
     }
 }
@@ -229,6 +283,16 @@ pub(super) fn shares(timings: &[Timing]) -> Vec<(&Timing, u32)> {
     timings.iter().map(|t| (t, (t.seconds * 100.0 / longest).round() as u32)).collect()
 }
 
-fn png(picture: &Picture, alt: &str) -> Result<Content> {
-    Ok(Content::Png { data: STANDARD.encode(picture.to_png()?), width: picture.width(), alt: alt.to_owned() })
+impl Block {
+    /// Every picture in it, to be written to files or read from them.
+    pub(crate) fn pictures(&mut self) -> Vec<&mut Shown> {
+        match self {
+            Block::Figures { figures, .. } => figures
+                .iter_mut()
+                .filter_map(|f| if let Content::Picture(shown) = &mut f.content { Some(shown) } else { None })
+                .collect(),
+            Block::Cases { cases, .. } => cases.iter_mut().map(|case| &mut case.picture).collect(),
+            _ => Vec::new(),
+        }
+    }
 }

@@ -2,8 +2,11 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// Whether the encoder has learned anything.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Training {
     /// Weights from training.
     Pretrained,
@@ -12,10 +15,11 @@ pub enum Training {
 }
 
 /// The encoder behind every number of a page.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EncoderCard {
     pub(super) name: String,
     pub(super) training: Training,
+    #[serde(default)]
     pub(super) facts: Vec<(String, String)>,
 }
 
@@ -31,18 +35,27 @@ impl EncoderCard {
         self
     }
 
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     pub(super) fn untrained(&self) -> bool {
         self.training == Training::Untrained
     }
 }
 
 /// A number with its interval and what it was taken on.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Score {
     name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     value: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     ci95: Option<(f64, f64)>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     n: Option<usize>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     note: Option<String>,
 }
 
@@ -75,11 +88,11 @@ impl Score {
     }
 
     pub(super) fn value_text(&self) -> String {
-        self.value.map_or_else(|| "undefined".into(), |v| format!("{v:.3}"))
+        self.value.map_or_else(|| "undefined".into(), |v| number(v))
     }
 
     pub(super) fn ci_text(&self) -> String {
-        self.ci95.map_or_else(String::new, |(l, h)| format!("{l:.3} – {h:.3}"))
+        self.ci95.map_or_else(String::new, |(l, h)| format!("{} – {}", number(l), number(h)))
     }
 
     pub(super) fn n_text(&self) -> String {
@@ -92,18 +105,23 @@ impl Score {
 }
 
 /// What a data set is, how it is split and how its classes are balanced.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DatasetCard {
     pub(super) name: String,
+    #[serde(default)]
     pub(super) facts: Vec<(String, String)>,
+    #[serde(default)]
     pub(super) splits: Vec<String>,
+    #[serde(default)]
     pub(super) classes: Vec<ClassCount>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) cases: Option<Vec<usize>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) note: Option<String>,
 }
 
 /// The cases of one class in every split.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClassCount {
     pub(super) name: String,
     pub(super) counts: Vec<usize>,
@@ -165,6 +183,12 @@ impl DatasetCard {
         let sum = || self.classes.iter().map(|c| c.counts.get(split).copied().unwrap_or(0)).sum();
         self.cases.as_ref().and_then(|cases| cases.get(split).copied()).unwrap_or_else(sum)
     }
+}
+
+/// Three decimals; what rounds to nothing has no sign.
+pub(crate) fn number(v: f64) -> String {
+    let text = format!("{v:.3}");
+    if text == "-0.000" { "0.000".into() } else { text }
 }
 
 /// A count with thin spaces between thousands.

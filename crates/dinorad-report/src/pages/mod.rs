@@ -19,17 +19,24 @@
 //! The page says what the caller gave it and nothing else: a date stands there only if the caller
 //! put one into [`Report::with_fact`], so that the same report is the same file.
 
+mod beside;
 mod blocks;
 mod cards;
+mod runs;
+mod scores;
 
 use std::path::Path;
 
 use askama::Template;
 
+pub(crate) use blocks::Shown;
 pub use blocks::{Block, Case, Confusion, Figure, Judgement, Table, Timing};
+pub(crate) use cards::number;
 pub use cards::{ClassCount, DatasetCard, EncoderCard, Score, Training};
+pub use runs::report;
+pub(crate) use scores::score_title;
 
-use crate::{Error, Failure, Result, atomic::write_atomic};
+use crate::{Error, Failure, Result, atomic::write_atomic, plot::Plot};
 
 /// A page about one encoder on any number of tasks.
 #[derive(Debug, Clone, Template)]
@@ -94,6 +101,11 @@ impl Report {
     /// As [`to_html`](Self::to_html), and [`Error::File`].
     pub fn write(&self, path: &Path) -> Result<()> {
         write_atomic(path, self.to_html()?.as_bytes(), "report")
+    }
+
+    /// The text of a plot.
+    fn svg(&self, plot: &Plot) -> std::result::Result<String, askama::Error> {
+        plot.to_svg().map_err(askama::Error::custom)
     }
 
     fn version(&self) -> &'static str {
