@@ -1,11 +1,11 @@
 //! What came of experiments, on stdout and stderr.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use dinorad::eval::{
-    experiment::{Outcome, Rows},
-    probe::Comparison,
+use dinorad::{
+    eval::experiment::{Outcome, Rows, encoders},
+    report::{Comparison, RunFolder, pages},
 };
 
 use crate::{listing, output::say, table::table};
@@ -22,6 +22,14 @@ pub(crate) fn printed(rows: &Rows) -> comfy_table::Table {
         table.add_row(row.clone());
     }
     table
+}
+
+/// Writes a page about runs, from their folders, into `out`; where it lies.
+pub(crate) fn page(done: &[Outcome], out: &Path) -> Result<PathBuf> {
+    let runs: Vec<RunFolder> = done.iter().filter_map(|one| one.folder.clone()).collect();
+    let page = out.join("report.html");
+    pages::report(&runs, &[])?.write(&page)?;
+    Ok(page)
 }
 
 /// What the tables of small training sets leave open: how cases were drawn, how settings were chosen.
@@ -45,7 +53,7 @@ pub(crate) fn outcomes(done: &[Outcome], compared: &[Option<Comparison>], out: &
             notes(one)?;
         }
         several => {
-            say!("{}", printed(&dinorad::eval::experiment::encoders(several, compared)));
+            say!("{}", printed(&encoders(several, compared)));
             for one in several {
                 let beside = one.tables_of_curves();
                 if !beside.is_empty() {

@@ -22,6 +22,6 @@ mod words;
 
 pub use cases::{Cases, DatasetCases, InputCases, prepare, prepare_view};
 pub use dinorad_core::{Progress, Silent};
-pub use dinorad_report::{Predictions, pages as report, picture, plot, run, write_atomic};
+pub use dinorad_report::{Predictions, pages as report, picture, plot, write_atomic};
 pub use error::{Error, Result};
 pub use views::AugmentedViews;

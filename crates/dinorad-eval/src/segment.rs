@@ -18,11 +18,12 @@ use dinorad_heads::first_best;
 use dinorad_metrics::{BootstrapOptions, Interval, MaskScores, RunScore, run_scores};
 use ndarray::{Array2, Array3, Axis};
 
+use dinorad_report::{MetricValue, Metrics, RunWriter, Search, SearchAxis, Searched};
+
 use crate::{
     Error, Result,
-    plot::{self, LinePlot, Marks, Series, XScale},
-    report::{Block, Figure, Score, Table},
-    run::{MetricValue, MetricsFile, RunFolder},
+    plot::{LinePlot, Marks, Plot, Series, XScale},
+    report::{Block, Figure, Table},
     store::FeatureStore,
 };
 
@@ -353,11 +354,12 @@ impl SegmentRun {
         )
     }
 
-    /// `metrics.json`.
-    pub fn metrics(&self) -> MetricsFile {
-        let mut file = MetricsFile::new(1, self.convention());
+    /// The numbers of the run.
+    pub fn metrics(&self) -> Metrics {
+        let mut all = Metrics::new(self.convention());
+        all.choose(self.best.label.clone(), self.best.values.iter().copied());
+        all.task = Some(self.task.clone());
         let chosen = self.val.iter().find(|(setting, _)| *setting == self.best);
-        file.setting = Some(self.best.label.clone());
         for (split, overlaps) in [("val", chosen.and_then(|(_, o)| o.as_ref())), ("test", Some(&self.test))] {
             let Some(o) = overlaps else { continue };
             for rule in run_scores(TaskKind::Segmentation) {
@@ -366,75 +368,63 @@ impl SegmentRun {
                 if let Some(i) = interval {
                     value = value.with_ci95(i.low, i.high);
                 }
-                file.set(split, rule.name, value);
+                all.set(split, rule.name, value);
             }
             let mut set = |name: String, v: Option<f64>| {
-                file.set(split, name, MetricValue::single(v.unwrap_or(f64::NAN)));
+                all.set(split, name, MetricValue::single(v.unwrap_or(f64::NAN)));
             };
             for (c, (dice, jaccard)) in o.dice_by_class.iter().zip(&o.jaccard_by_class).enumerate().skip(1) {
                 set(format!("dice_class_{c}"), *dice);
                 set(format!("jaccard_class_{c}"), *jaccard);
             }
-            for (name, value) in &self.best.values {
-                file.set(split, *name, MetricValue::single(*value));
-            }
         }
-        file
+        let axis = self.method.search_axis().map(|axis| SearchAxis {
+            value: axis.value.to_owned(),
+            label: axis.label.to_owned(),
+            plot: axis.plot.replace("auroc", "dice"),
+        });
+        let settings = self.val.iter().map(|(setting, overlaps)| {
+            let dice = MetricValue::single(overlaps.as_ref().and_then(|o| o.dice).unwrap_or(f64::NAN));
+            Searched {
+                label: setting.label.clone(),
+                values: setting.values.iter().map(|(name, v)| ((*name).to_owned(), *v)).collect(),
+                metrics: BTreeMap::from([("val".to_owned(), BTreeMap::from([("dice".to_owned(), dice)]))]),
+                chosen: *setting == self.best,
+            }
+        });
+        let settings: Vec<Searched> = settings.collect();
+        all.search = (!settings.is_empty()).then(|| Search { score: "dice".into(), axis, settings });
+        all
     }
 
-    /// Writes `metrics.json`, `model.safetensors` and the plot of the losses.
+    /// Writes the decoder.
     ///
     /// # Errors
-    /// [`Error::Report`], [`Error::Heads`].
-    pub fn write(&self, run: &RunFolder) -> Result<()> {
-        self.model.save(0, &run.path().join("model.safetensors"))?;
-        run.write_plot("loss", &self.loss_plot()?)?;
-        run.write_metrics(&self.metrics())?;
+    /// [`Error::Method`].
+    pub fn write(&self, run: &RunWriter) -> Result<()> {
+        self.model.save(0, &run.model_path())?;
         Ok(())
     }
 
-    /// The numbers for a report's table.
-    pub fn scores(&self) -> Vec<Score> {
-        let mut scores = Vec::new();
-        for rule in run_scores(TaskKind::Segmentation) {
-            let (value, interval) = self.test.score(rule.score);
-            let (n, unit) = if rule.score == RunScore::DiceByVolume {
-                (self.test.volumes, "volumes")
-            } else {
-                (self.n_test, "slices")
-            };
-            let note = format!("{}; cases are {unit}", rule.convention);
-            let mut score = Score::new(rule.title, value.unwrap_or(f64::NAN)).with_n(n).with_note(note);
-            if let Some(i) = interval {
-                score = score.with_ci95(i.low, i.high);
-            }
-            scores.push(score);
-        }
-        scores
-    }
-
-    /// Scores, the table of classes and the losses for a report's section.
-    ///
-    /// # Errors
-    /// [`Error::Report`].
-    pub fn blocks(&self) -> Result<Vec<Block>> {
+    /// The table of classes and the losses, for a report's section.
+    pub fn blocks(&self) -> Vec<Block> {
         let text = |v: &Option<f64>| v.map_or_else(|| "undefined".to_owned(), |v| format!("{v:.3}"));
-        let mut classes = Table::new("Classes", ["class", "Dice", "Jaccard"]);
-        for (c, name) in self.task.class_names.iter().enumerate().skip(1) {
-            let cells = [self.test.dice_by_class.get(c), self.test.jaccard_by_class.get(c)];
-            let [dice, jaccard] = cells.map(|v| v.map_or_else(String::new, text));
-            classes = classes.with_row([name.clone(), dice, jaccard]);
+        let mut classes = Table::new("By class, all test pixels pooled", ["class", "Dice", "Jaccard"]);
+        let numbers = self.test.dice_by_class.iter().zip(&self.test.jaccard_by_class);
+        for (name, (dice, jaccard)) in self.task.class_names.iter().zip(numbers).skip(1) {
+            classes = classes.with_row([name.clone(), text(dice), text(jaccard)]);
         }
-        let caption = format!("Training loss by epoch; what was kept is {}.", self.best.label);
-        Ok(vec![
-            Block::Scores(self.scores()),
-            Block::Table(classes),
-            Block::Figures { heading: "Training".into(), figures: vec![Figure::plot(self.loss_plot()?, caption)] },
-        ])
+        let mut blocks = vec![Block::Table(classes)];
+        if self.losses.iter().any(|(_, losses)| !losses.is_empty()) {
+            let caption = format!("Training loss by epoch; what was kept is {}.", self.best.label);
+            let figures = vec![Figure::drawn(self.loss_plot(), caption)];
+            blocks.push(Block::Figures { heading: "Training".into(), figures });
+        }
+        blocks
     }
 
-    fn loss_plot(&self) -> Result<String> {
-        let options = LinePlot {
+    fn loss_plot(&self) -> Plot {
+        let axes = LinePlot {
             x_label: "epoch".into(),
             y_label: "mean loss".into(),
             y_range: None,
@@ -449,6 +439,6 @@ impl SegmentRun {
                 Series::new(setting.clone(), points)
             })
             .collect();
-        Ok(plot::lines(&options, &series)?)
+        Plot::Lines { axes, series }
     }
 }

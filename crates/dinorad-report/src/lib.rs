@@ -17,7 +17,6 @@ mod paired;
 pub mod picture;
 pub mod plot;
 mod predictions;
-pub mod run;
 pub mod spreadsheet;
 
 pub use atomic::write_atomic;

@@ -1,7 +1,7 @@
 //! `dinorad eval METHOD`: a data set and encoders to a run.
 
 use anyhow::Result;
-use dinorad::eval::experiment::{Existing, Planned, comparisons, report};
+use dinorad::eval::experiment::{Existing, Planned, comparisons};
 
 use crate::{args::EvalCommand, tell};
 
@@ -10,7 +10,7 @@ pub(crate) fn run(command: &EvalCommand) -> Result<usize> {
     let experiments = command.experiments()?;
     let mut runner = args.encoder.hardware.runner()?;
     runner.features = args.features.clone().unwrap_or(runner.features);
-    runner.existing = if args.overwrite { Existing::Replace } else { Existing::Keep };
+    runner.existing = if args.overwrite { Existing::Replace } else { Existing::Refuse };
     let alone = experiments.len() == 1;
     let planned: Vec<Planned> = experiments
         .into_iter()
@@ -27,8 +27,7 @@ pub(crate) fn run(command: &EvalCommand) -> Result<usize> {
     }
     let done = planned.iter().map(|one| runner.run(&one.experiment, &one.out)).collect::<Result<Vec<_>, _>>()?;
     let compared = comparisons(&done)?;
-    let command = done.first().map_or_else(String::new, |d| format!("dinorad eval {}", d.method_name()));
-    report(&command, &command, &done, &compared)?.write(&args.out.join("report.html"))?;
+    tell::page(&done, &args.out)?;
     tell::outcomes(&done, &compared, &args.out)
 }
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use dinorad::eval::experiment::{Descriptions, Existing, report};
+use dinorad::eval::experiment::{Descriptions, Existing};
 
 use crate::{args::QuickstartArgs, listing, output::say, tell};
 
@@ -54,12 +54,7 @@ pub(crate) fn run(args: &QuickstartArgs) -> Result<usize> {
     for one in descriptions.planned(&args.out) {
         done.push(runner.run(&one.experiment, &one.out).with_context(|| one.name.clone())?);
     }
-    let page = args.out.join("report.html");
-    let intro = "X-ray, CT and MRI through one frozen encoder: two classifications by nearest neighbours, one \
-                 segmentation by a linear decoder, and pictures of patch features. Every setting was chosen on \
-                 validation; the table of every k on test chooses nothing.";
-    let compared = vec![None; done.len()];
-    report("dinorad quickstart", "dinorad quickstart", &done, &compared)?.with_intro(intro).write(&page)?;
+    let page = tell::page(&done, &args.out)?;
     say!("{}", super::run::summary(&done));
     say!("done in {:.0} s; open {}", started.elapsed().as_secs_f64(), page.display());
     if done.first().is_some_and(|one| one.spec.is_untrained()) {

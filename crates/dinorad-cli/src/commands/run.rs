@@ -3,7 +3,7 @@
 use anyhow::Result;
 use dinorad::{
     core::in_full,
-    eval::experiment::{Descriptions, Estimate, Existing, Outcome, Planned, Runner, report},
+    eval::experiment::{Descriptions, Estimate, Existing, Outcome, Planned, Runner},
 };
 
 use crate::{args::RunArgs, listing, output::say, table::table, tell};
@@ -11,7 +11,7 @@ use crate::{args::RunArgs, listing, output::say, table::table, tell};
 pub(crate) fn run(args: &RunArgs) -> Result<usize> {
     let mut runner = args.hardware.runner()?;
     runner.features = args.features.clone().unwrap_or(runner.features);
-    runner.existing = if args.overwrite { Existing::Replace } else { Existing::Keep };
+    runner.existing = if args.overwrite { Existing::Replace } else { Existing::Refuse };
     let planned = Descriptions::read(&args.file, &args.set)?.planned(&args.out);
     runner.check(&planned)?;
     if args.dry_run {
@@ -33,11 +33,9 @@ pub(crate) fn run(args: &RunArgs) -> Result<usize> {
     if done.is_empty() {
         return Ok(failed);
     }
-    let compared = vec![None; done.len()];
-    let title = args.file.file_stem().map_or_else(|| "run".into(), |stem| stem.to_string_lossy().into_owned());
-    report(&title, "dinorad run", &done, &compared)?.write(&args.out.join("report.html"))?;
+    tell::page(&done, &args.out)?;
     if planned.len() == 1 {
-        return tell::outcomes(&done, &compared, &args.out);
+        return tell::outcomes(&done, &[None], &args.out);
     }
     say!("{}", summary(&done));
     say!("written to {}", args.out.display());

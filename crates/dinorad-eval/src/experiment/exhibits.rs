@@ -10,7 +10,7 @@ use super::{data::Data, features::Features, slices as pictures};
 use crate::{
     Result,
     picture::{Picture, Scaling, Window},
-    plot::{self, LinePlot, Marks, Series, XScale},
+    plot::{LinePlot, Marks, Plot, Series, XScale},
     probe::{Judged, Labelled, ProbeRun},
     report::{Block, Case, Figure, Judgement},
 };
@@ -164,7 +164,7 @@ fn slice_weights(set: &dyn Dataset, cases: &Labelled, judged: &Judged, slice_ste
         let sheet = Picture::sheet(&tiles, tiles.len(), 4, [255; 3])?;
         figures.push(Figure::picture(&sheet, format!("{}: slices {}", cases.ids[row], said.join(", ")))?);
     }
-    let options = LinePlot {
+    let axes = LinePlot {
         x_label: "slice".into(),
         y_label: "weight".into(),
         y_range: None,
@@ -172,7 +172,7 @@ fn slice_weights(set: &dyn Dataset, cases: &Labelled, judged: &Judged, slice_ste
         marks: Marks::None,
     };
     let caption = "What each slice of a scan weighed in its features; all alike would be one over their number.";
-    figures.insert(0, Figure::plot(plot::lines(&options, &lines)?, caption));
+    figures.insert(0, Figure::drawn(Plot::Lines { axes, series: lines }, caption));
     Ok(vec![Block::Figures { heading: "Weights of slices".into(), figures }])
 }
 

@@ -4,6 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use dinorad_backbone::{Backbone, Request};
 use dinorad_core::Protocol;
+use dinorad_report::NotJudged;
 use dinorad_transforms::{Compose, Shift, Step, presets};
 
 use super::{
@@ -72,7 +73,7 @@ pub(super) struct Recipe<'a> {
 
 /// What making features took, and what was lost on the way.
 #[derive(Debug, Default)]
-pub struct Made {
+pub struct Work {
     /// Images that went through the encoder.
     pub images: usize,
     /// Seconds in the encoder.
@@ -85,7 +86,7 @@ pub struct Made {
     pub failures: Vec<Failure>,
 }
 
-impl Made {
+impl Work {
     pub(super) fn timings(&self) -> [Timing; 2] {
         [Timing::new("waiting for files", self.waiting), Timing::new("encoding", self.encoding)]
     }
@@ -100,7 +101,7 @@ impl Made {
     }
 
     /// Adds the work of another encoder on the same cases, whose failures are known.
-    pub(super) fn add_work(&mut self, other: Made) {
+    pub(super) fn add_work(&mut self, other: Work) {
         self.images += other.images;
         self.encoding += other.encoding;
         self.waiting += other.waiting;
@@ -122,6 +123,8 @@ pub(super) struct Features {
     pub(super) test: Labelled,
     /// The test part of the data set that is learned from, where another one is judged.
     pub(super) own_test: Option<Labelled>,
+    /// Cases of the test part that are not judged: their class is not among those shared.
+    pub(super) passed_over: Vec<NotJudged>,
 }
 
 impl Features {
@@ -131,17 +134,20 @@ impl Features {
 }
 
 impl Recipe<'_> {
-    pub(super) fn all(&self, data: &Data, made: &mut Made) -> Result<Features> {
+    pub(super) fn all(&self, data: &Data, made: &mut Work) -> Result<Features> {
         let train = self.of(&data.train, made)?;
         let val = data.val.as_ref().map(|part| self.of(part, made)).transpose()?;
         let test = self.of(&data.test, made)?;
-        let Some(across) = &data.across else { return Ok(Features { train, val, test, own_test: None }) };
+        let Some(across) = &data.across else {
+            return Ok(Features { train, val, test, own_test: None, passed_over: Vec::new() });
+        };
         let own_test = across.own_test.as_ref().map(|part| self.of(part, made)).transpose()?;
         let shared = &across.shared;
         let source = |cases: Option<Labelled>| cases.map(|cases| shared.of_source(&cases)).transpose();
         Ok(Features {
             train: shared.of_source(&train)?,
             val: source(val)?,
+            passed_over: shared.passed_over(&test, data.test.set.task()),
             test: shared.of_target(&test)?,
             own_test: source(own_test)?,
         })
@@ -166,7 +172,7 @@ impl Recipe<'_> {
         shift: Shift,
         severity: usize,
         seed: u64,
-        made: &mut Made,
+        made: &mut Work,
     ) -> Result<Labelled> {
         let preprocessing = shift.applied(severity, &self.preprocessing)?;
         let settings = format!("{} slice-step={} seed={seed}", preprocessing.hash(), self.slice_step.max(1));
@@ -187,7 +193,7 @@ impl Recipe<'_> {
         }
     }
 
-    fn of(&self, part: &Part, made: &mut Made) -> Result<Labelled> {
+    fn of(&self, part: &Part, made: &mut Work) -> Result<Labelled> {
         let cases = DatasetCases::new(Arc::clone(&part.set), self.preprocessing.clone()).with_root(&part.root);
         let settings = format!("{} slice-step={}", self.preprocessing.hash(), self.slice_step.max(1));
         self.embedded(self.stepped(cases), &settings, "", part, made)
@@ -200,7 +206,7 @@ impl Recipe<'_> {
         settings: &str,
         what: &str,
         part: &Part,
-        made: &mut Made,
+        made: &mut Work,
     ) -> Result<Labelled> {
         let set = &*part.set;
         let encoder = &*self.encoder.backbone;
@@ -220,7 +226,7 @@ impl Recipe<'_> {
     }
 
     /// The patch tokens of a part's slices, in the store.
-    pub(super) fn patches(&self, part: &Part, made: &mut Made) -> Result<MaskedSlices> {
+    pub(super) fn patches(&self, part: &Part, made: &mut Work) -> Result<MaskedSlices> {
         let set = &part.set;
         let cases = DatasetCases::new(Arc::clone(set), self.preprocessing.clone()).with_root(&part.root);
         let settings = format!("{} unit=slices", self.preprocessing.hash());

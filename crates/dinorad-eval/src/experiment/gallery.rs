@@ -5,10 +5,11 @@ use std::{sync::Arc, time::Instant};
 use dinorad_core::Orientation;
 use dinorad_datasets::{Input, Pixels, discover};
 use dinorad_io::{ReadOptions, dicom};
+use dinorad_report::RunWriter;
 use ndarray::Array2;
 
 use super::{
-    Judgements, Made, Outcome, encoder,
+    Judgements, Work, Outcome, encoder,
     run::{Ready, Runner},
     slices::{PcaRequest, pca_sheet, slices},
 };
@@ -16,7 +17,6 @@ use crate::{
     Error, InputCases, Result,
     embed::{EmbedOptions, embed},
     report::{Block, Figure, Table, Timing},
-    run::RunFolder,
 };
 
 /// Slices shown of each case, the size of pictures for the encoder as a multiple of that for features,
@@ -26,7 +26,7 @@ const LARGER: usize = 2;
 const SIDE: usize = 220;
 
 /// Everything below the description's root, embedded and shown.
-pub(super) fn show(runner: &Runner<'_>, ready: &Ready, folder: &RunFolder) -> Result<Outcome> {
+pub(super) fn show(runner: &Runner<'_>, ready: &Ready, folder: &RunWriter) -> Result<Outcome> {
     let root = &ready.experiment.data.root;
     if !root.exists() {
         return Err(Error::description("data.root", format!("{}: no such file or folder", root.display())));
@@ -58,8 +58,7 @@ pub(super) fn show(runner: &Runner<'_>, ready: &Ready, folder: &RunFolder) -> Re
         let image_size = ready.pixels.crop * LARGER;
         pca_sheet(&slices, &ready.encoder, &PcaRequest { image_size, batch: runner.batch, side: SIDE })?
     };
-    folder.clear()?;
-    folder.write_file("pca.png", &sheet.to_png()?)?;
+    folder.file("pca.png", &sheet.to_png()?)?;
     let caption = format!(
         "Two slices each of {}; below each, the principal components 2 to 4 of its patch tokens as red, green and blue \
          where the first component says foreground. One analysis over all: the same colour means the same feature.",
@@ -71,7 +70,7 @@ pub(super) fn show(runner: &Runner<'_>, ready: &Ready, folder: &RunFolder) -> Re
         Block::Figures { heading: "Patch features".into(), figures },
         Block::Table(similarities(&features.ids, &features.features)),
     ];
-    let mut made = Made { images: report.images, notices: report.notices.clone(), ..Made::default() };
+    let mut made = Work { images: report.images, notices: report.notices.clone(), ..Work::default() };
     made.fail(report.failures.iter().cloned());
     Ok(Outcome {
         experiment: ready.experiment.clone(),
@@ -79,7 +78,8 @@ pub(super) fn show(runner: &Runner<'_>, ready: &Ready, folder: &RunFolder) -> Re
         judgements: Judgements::Shown { cases: features.ids.len() },
         made,
         timings: vec![Timing::new("reading and embedding", embedding)],
-        folder: folder.path().to_owned(),
+        folder: None,
+        passed_over: Vec::new(),
         title: ready.experiment.data.name.clone(),
         encoder_card: encoder::card(&ready.encoder),
         dataset_card: None,

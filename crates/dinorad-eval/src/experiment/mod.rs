@@ -15,6 +15,7 @@
 //! ```
 
 mod data;
+mod date;
 mod description;
 mod encoder;
 mod exhibits;
@@ -23,7 +24,6 @@ mod file;
 mod gallery;
 mod methods;
 mod outcome;
-mod page;
 mod plan;
 mod run;
 mod segmenting;
@@ -37,13 +37,13 @@ pub use description::{
     Preprocessing, SCHEMA, Subsets,
 };
 pub use encoder::Loaded;
-pub use features::Made;
+pub use features::Work;
 pub use file::Descriptions;
 pub use methods::{MethodChoice, methods};
-pub use outcome::{ControlScores, Judgements, Outcome, ShiftCurve};
-pub use page::{comparisons, report};
+pub use outcome::{ControlScores, Judgements, Outcome, ShiftCurve, comparisons};
 pub use plan::{Estimate, Planned};
-pub use run::{Existing, Runner};
+pub use dinorad_report::Existing;
+pub use run::Runner;
 pub use slices::{PcaRequest, pca_sheet, picture, slices};
 pub use tables::{Rows, encoders};
 pub use watch::{Unwatched, Watch};

@@ -1,16 +1,16 @@
 //! What came of an experiment.
 
-use std::path::PathBuf;
-
 use dinorad_backbone::BackboneSpec;
 use dinorad_metrics::Interval;
+use dinorad_report::{CurvePoint, Exhibits, MetricValue, Metrics, NotJudged, RunFolder};
 use dinorad_transforms::Shift;
 
-use super::{Experiment, Made, tables};
+use super::{Experiment, Work, tables};
 use crate::{
-    probe::{Judged, ProbeRun, SubsetCurve, Tested},
+    Result,
+    assembly::Aggregation,
+    probe::{Comparison, Judged, ProbeRun, SubsetCurve, Tested, compare},
     report::{Block, DatasetCard, EncoderCard, Timing},
-    run::{CurvePoint, MetricValue, MetricsFile},
     segment::SegmentRun,
 };
 
@@ -24,11 +24,11 @@ pub struct Outcome {
     /// What was judged.
     pub judgements: Judgements,
     /// What making features took, and what was lost on the way.
-    pub made: Made,
+    pub made: Work,
     /// How long the steps took.
     pub timings: Vec<Timing>,
-    /// The run's folder.
-    pub folder: PathBuf,
+    /// Its folder, as it was left.
+    pub folder: Option<RunFolder>,
     /// Whose cases were judged.
     pub(super) title: String,
     pub(super) encoder_card: EncoderCard,
@@ -37,6 +37,8 @@ pub struct Outcome {
     pub(super) shown: Vec<Block>,
     /// What a reader of the numbers should know of the data.
     pub(super) data_notices: Vec<String>,
+    /// Cases with features that are in no score, with the reason.
+    pub(super) passed_over: Vec<NotJudged>,
 }
 
 /// The numbers of an experiment.
@@ -75,7 +77,7 @@ pub struct ControlScores {
     pub shuffled: Vec<Tested>,
     /// The method on an encoder of the same shape with random weights, or why there is none; `None`
     /// where it was not asked for.
-    pub untrained: Option<Result<ProbeRun, String>>,
+    pub untrained: Option<std::result::Result<ProbeRun, String>>,
 }
 
 /// Scores under a shift of the test images, from severity 0.
@@ -142,13 +144,17 @@ impl Outcome {
     }
 
     /// `metrics.json`.
-    pub fn metrics(&self) -> MetricsFile {
+    pub fn metrics(&self) -> Metrics {
         let (run, controls, subsets, shifts, own_test) = match &self.judgements {
             Judgements::Classes { run, controls, subsets, shifts, own_test } => {
                 (run, controls, subsets, shifts, own_test)
             }
-            Judgements::Masks { run } => return run.metrics(),
-            Judgements::Shown { .. } => return MetricsFile::new(1, "nothing was judged"),
+            Judgements::Masks { run } => {
+                let mut all = run.metrics();
+                all.not_judged = self.not_judged();
+                return all;
+            }
+            Judgements::Shown { .. } => return Metrics::new("nothing was judged"),
         };
         let mut file = run.metrics();
         if let Some(controls) = controls {
@@ -169,6 +175,7 @@ impl Outcome {
         if let Some(own) = own_test {
             run.set_all(&mut file, "test_own_data_set", own);
         }
+        file.not_judged = self.not_judged();
         file.notices.extend(self.data_notices.iter().cloned());
         file.notices.extend(self.curve_notes());
         for curve in subsets {
@@ -177,7 +184,7 @@ impl Outcome {
         }
         for curve in shifts {
             let points = curve.points.iter().enumerate().map(|(severity, judged)| {
-                let mut of = MetricsFile::default();
+                let mut of = Metrics::default();
                 run.set_all(&mut of, "test", judged);
                 let metrics = of.metrics.remove("test").unwrap_or_default();
                 CurvePoint { x: severity as f64, metrics, ..CurvePoint::default() }
@@ -186,4 +193,77 @@ impl Outcome {
         }
         file
     }
+
+    /// Cases that are in no score, with the reason.
+    fn not_judged(&self) -> Vec<NotJudged> {
+        let failed = self.made.failures.iter().map(|f| NotJudged {
+            split: String::new(),
+            id: f.id.clone(),
+            reason: f.reason.clone(),
+        });
+        failed.chain(self.passed_over.iter().cloned()).collect()
+    }
+
+    /// How it was judged, in few words, without what was chosen.
+    pub fn manner(&self) -> String {
+        match &self.judgements {
+            Judgements::Classes { run, .. } => match (run.task().is_3d, self.experiment.aggregate) {
+                (false, _) => run.method().title().to_owned(),
+                (true, Aggregation::Mean) => format!("{} on the mean of slices", run.method().title()),
+                (true, other) => format!("{} on slices pooled by {other}", run.method().title()),
+            },
+            Judgements::Masks { run } => run.method().title().to_owned(),
+            Judgements::Shown { .. } => "mean class token of all slices".into(),
+        }
+    }
+
+    /// How it was judged, with what was chosen.
+    pub fn method(&self) -> String {
+        match &self.judgements {
+            Judgements::Classes { run, .. } => format!("{}, {}", self.manner(), run.best().label),
+            Judgements::Masks { run } => format!("{}, {}", self.manner(), run.best().label),
+            Judgements::Shown { .. } => self.manner(),
+        }
+    }
+
+    /// What a page shows of it beside its numbers.
+    pub(super) fn exhibits(&self) -> Exhibits {
+        let about = &self.experiment.about;
+        let facts = |card: DatasetCard| about.facts.iter().fold(card, |card, (name, value)| card.with_fact(name.as_str(), value));
+        let shown = match &self.judgements {
+            Judgements::Masks { run } => self.shown.iter().cloned().chain(run.blocks()).collect(),
+            _ => self.shown.clone(),
+        };
+        let headlines = match &self.judgements {
+            Judgements::Classes { .. } => vec!["auroc".into(), "accuracy".into()],
+            Judgements::Masks { .. } => vec!["dice_by_volume".into()],
+            Judgements::Shown { .. } => Vec::new(),
+        };
+        let mut exhibits = Exhibits::new();
+        exhibits.title = Some(self.heading());
+        exhibits.intro = about.intro.clone();
+        exhibits.method = Some(self.manner());
+        exhibits.dataset = self.dataset_card.clone().map(facts);
+        exhibits.encoder = Some(self.encoder_card.clone());
+        exhibits.headlines = headlines;
+        exhibits.shown = shown;
+        exhibits.failures = self.made.failures.clone();
+        exhibits
+    }
+}
+
+/// How every outcome's AUROC differs from the first's on the same cases; `None` for the first, and
+/// where there is nothing to compare.
+///
+/// # Errors
+/// [`Error::Report`](crate::Error::Report).
+pub fn comparisons(done: &[Outcome]) -> Result<Vec<Option<Comparison>>> {
+    let first = done.first().and_then(Outcome::probe);
+    done.iter()
+        .enumerate()
+        .map(|(i, other)| match (i, first, other.probe()) {
+            (1.., Some(first), Some(run)) => compare(run.test(), first.test(), run.task(), &run.options().bootstrap),
+            _ => Ok(None),
+        })
+        .collect()
 }

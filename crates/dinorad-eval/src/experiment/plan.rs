@@ -10,7 +10,9 @@ use super::{
     data::Part,
     run::{Ready, Runner, Subject},
 };
-use crate::{Error, Result, experiment::Existing};
+use dinorad_report::Existing;
+
+use crate::{Error, Result};
 
 /// An experiment that waits for its turn.
 #[derive(Debug, Clone)]
@@ -74,7 +76,7 @@ impl Runner<'_> {
     /// As [`run`](Self::run).
     pub fn run_planned(&self, one: &Planned) -> Result<Option<Outcome>> {
         let ready = self.ready(&one.experiment)?;
-        if self.existing == Existing::Keep && self.is_done(&ready, &one.out) {
+        if self.existing == Existing::Refuse && self.is_done(&ready, &one.out)? {
             return Ok(None);
         }
         self.run_ready(ready, &one.out).map(Some)

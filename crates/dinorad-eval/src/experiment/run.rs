@@ -14,14 +14,15 @@ use dinorad_core::{
 };
 use dinorad_datasets::Unit;
 use dinorad_metrics::BootstrapOptions;
+use dinorad_report::{Existing, Found, Made, RunWriter, Status};
 use dinorad_transforms::{Shift, presets::classification_train};
 
 use super::{
-    ControlScores, Experiment, Judgements, Loaded, Made, MethodChoice, Outcome, ShiftCurve, Unwatched, Watch,
+    ControlScores, Experiment, Judgements, Loaded, MethodChoice, Outcome, ShiftCurve, Unwatched, Watch, Work,
     data::{self, Data},
-    encoder, exhibits,
+    date, encoder, exhibits,
     features::{Features, Pixels, Recipe},
-    gallery, segmenting, tables,
+    gallery, segmenting,
 };
 use crate::{
     AugmentedViews, Error, Result,
@@ -30,19 +31,7 @@ use crate::{
         Draw, Labelled, ProbeOptions, ProbeRun, Refit, SubsetOptions, Views, probe, shuffled_labels, subset_curves,
     },
     report::Timing,
-    run::RunFolder,
 };
-
-/// What becomes of a run that lies in the folder already.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Existing {
-    /// Another experiment's is left alone, which is an error; the same one's is made again, its features
-    /// found where they are.
-    #[default]
-    Keep,
-    /// It gives way, whatever it is.
-    Replace,
-}
 
 /// What an experiment runs on. Nothing of it decides a number.
 pub struct Runner<'a> {
@@ -52,7 +41,8 @@ pub struct Runner<'a> {
     pub batch: usize,
     /// Folder of the feature store, shared by runs.
     pub features: PathBuf,
-    /// What becomes of an earlier run.
+    /// What becomes of another experiment's run in the folder; the same experiment's is made again, its
+    /// features found where they are.
     pub existing: Existing,
     /// Who watches.
     pub watch: &'a dyn Watch,
@@ -65,7 +55,7 @@ impl Default for Runner<'_> {
             device: Device::Cpu,
             batch: 16,
             features: "features".into(),
-            existing: Existing::Keep,
+            existing: Existing::Refuse,
             watch: &Unwatched,
         }
     }
@@ -164,50 +154,63 @@ impl Runner<'_> {
 
     pub(super) fn run_ready(&self, ready: Ready, out: &Path) -> Result<Outcome> {
         let fresh = !out.exists();
-        self.claim(&ready.experiment, out)?;
-        let done = self.run_in(ready, out);
-        if done.is_err() && fresh {
-            // A folder that was made for results that never came; one with anything in it stays.
-            let _ = fs::remove_dir(out);
+        if self.existing == Existing::Refuse && Found::of(out, &told(&ready.experiment, out))? == Found::Other {
+            return Err(Error::Occupied { folder: out.to_owned() });
         }
-        done
-    }
-
-    /// Refuses a folder in which another experiment's results lie.
-    fn claim(&self, experiment: &Experiment, out: &Path) -> Result<()> {
-        if self.existing == Existing::Replace || !out.join("config.toml").exists() || is_same(experiment, out) {
-            return Ok(());
-        }
-        Err(Error::Occupied { folder: out.to_owned() })
-    }
-
-    /// Whether the folder holds the whole run of this experiment: `config.toml` is written last.
-    pub(super) fn is_done(&self, ready: &Ready, out: &Path) -> bool {
-        out.join("metrics.json").exists() && is_same(&ready.experiment, out)
-    }
-
-    fn run_in(&self, ready: Ready, out: &Path) -> Result<Outcome> {
-        let folder = RunFolder::create(out)?;
-        let started = Instant::now();
-        let done = match &ready.subject {
-            Subject::Shown => gallery::show(self, &ready, &folder)?,
-            Subject::Judged { data, method } if method.input() == Input::Patches => {
-                segmenting::segment(self, &ready, data, &**method, &folder)?
+        let mut writer = RunWriter::create(out, Existing::Replace)?;
+        match self.run_in(ready, &mut writer) {
+            Ok(mut done) => {
+                done.folder = Some(writer.finish()?);
+                Ok(done)
             }
-            Subject::Judged { data, method } => self.judge(&ready, data, &**method, &folder)?,
+            Err(error) if fresh => {
+                // A folder that was made for results that never came.
+                drop(writer);
+                let _ = fs::remove_dir_all(out);
+                Err(error)
+            }
+            Err(error) => {
+                writer.fail(in_full(&error))?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Whether the folder holds the whole run of this very experiment.
+    pub(super) fn is_done(&self, ready: &Ready, out: &Path) -> Result<bool> {
+        Ok(Found::of(out, &told(&ready.experiment, out))? == Found::Same(Status::Finished))
+    }
+
+    fn run_in(&self, ready: Ready, writer: &mut RunWriter) -> Result<Outcome> {
+        let started = Instant::now();
+        // First, so that a run which was stopped is known again.
+        writer.config(&told(&ready.experiment, writer.path()))?;
+        let done = match &ready.subject {
+            Subject::Shown => gallery::show(self, &ready, writer)?,
+            Subject::Judged { data, method } if method.input() == Input::Patches => {
+                segmenting::segment(self, &ready, data, &**method, writer)?
+            }
+            Subject::Judged { data, method } => self.judge(&ready, data, &**method, writer)?,
         };
-        folder.write_metrics(&done.metrics())?;
-        folder.log(&serde_json::json!({
+        writer.metrics(&done.metrics())?;
+        writer.exhibits(&done.exhibits())?;
+        writer.log(&serde_json::json!({
             "event": done.experiment.label(), "dataset": done.title, "encoder": done.spec.id,
             "images": done.made.images,
             "setting": done.probe().map(|run| run.best().label.clone()),
-            "seconds": { "encoding": done.made.encoding, "waiting": done.made.waiting, "all": started.elapsed().as_secs_f64() },
+            "seconds": { "encoding": done.made.encoding, "waiting": done.made.waiting, "all": seconds(started) },
             "failures": done.made.failures,
         }))?;
-        // Last: a folder with a description is a whole run.
-        folder.write_config(&Recorded {
-            experiment: done.experiment.clone().told_from(out),
-            made: MadeHow::now(started.elapsed().as_secs_f64(), &done),
+        writer.config(&told(&done.experiment, writer.path()))?;
+        writer.made(&Made {
+            date: Some(date::now()),
+            version: Some(env!("CARGO_PKG_VERSION").to_owned()),
+            machine: Some(format!("{} {}", std::env::consts::OS, std::env::consts::ARCH)),
+            threads: Some(rayon::current_num_threads()),
+            seconds: Some(seconds(started)),
+            images: Some(done.made.images),
+            steps: done.timings.clone(),
+            ..Made::default()
         })?;
         Ok(done)
     }
@@ -227,10 +230,10 @@ impl Runner<'_> {
     }
 
     /// A method that gives one answer a case.
-    fn judge(&self, ready: &Ready, data: &Data, method: &dyn Method, folder: &RunFolder) -> Result<Outcome> {
+    fn judge(&self, ready: &Ready, data: &Data, method: &dyn Method, folder: &RunWriter) -> Result<Outcome> {
         let job = Job { runner: self, ready, data, method, options: ready.experiment.probe_options() };
         let recipe = self.recipe(ready, &ready.encoder);
-        let mut made = Made::default();
+        let mut made = Work::default();
         let features = job.features(&recipe, &mut made)?;
         let started = Instant::now();
         let run = job.probe(&features)?;
@@ -266,26 +269,22 @@ impl Runner<'_> {
         if let (Some(subsets), Some(options)) = (&mut experiment.subsets, subset_options) {
             subsets.draw = Some(options.draw);
         }
-        folder.clear()?;
-        run.write_parts(folder)?;
+        run.write(folder)?;
         let shown = exhibits::blocks(data, &features, &run, experiment.preprocessing.slice_step)?;
-        let done = Outcome {
+        Ok(Outcome {
             spec: ready.encoder.backbone.spec().clone(),
             judgements: Judgements::Classes { run, controls, subsets, shifts, own_test },
             made,
             timings,
-            folder: folder.path().to_owned(),
+            folder: None,
+            passed_over: features.passed_over.clone(),
             title: data.title(),
             encoder_card: encoder::card(&ready.encoder),
             dataset_card: Some(data.card(ready.pixels.crop)),
             shown,
             data_notices: data.notices(),
             experiment,
-        };
-        for (name, svg, _) in tables::plots(&done)? {
-            folder.write_plot(&name, &svg)?;
-        }
-        Ok(done)
+        })
     }
 }
 
@@ -357,7 +356,7 @@ struct Job<'a> {
 
 impl Job<'_> {
     /// The features of all parts, with views of the training images where the method wants them.
-    fn features(&self, recipe: &Recipe<'_>, made: &mut Made) -> Result<Features> {
+    fn features(&self, recipe: &Recipe<'_>, made: &mut Work) -> Result<Features> {
         let mut features = recipe.all(self.data, made)?;
         if self.method.wants_views() {
             let views: Arc<dyn Views> = Arc::new(self.views(recipe)?);
@@ -401,7 +400,7 @@ impl Job<'_> {
     }
 
     /// The model that was tested, on ever worse images of the test part.
-    fn shifts(&self, recipe: &Recipe<'_>, run: &ProbeRun, made: &mut Made) -> Result<Vec<ShiftCurve>> {
+    fn shifts(&self, recipe: &Recipe<'_>, run: &ProbeRun, made: &mut Work) -> Result<Vec<ShiftCurve>> {
         let mut curves = Vec::new();
         for &shift in &self.ready.experiment.shifts {
             let mut points = vec![run.test().clone()];
@@ -415,7 +414,7 @@ impl Job<'_> {
     }
 
     /// The same method on labels without meaning, and on features without training.
-    fn controls(&self, recipe: &Recipe<'_>, features: &Features, made: &mut Made) -> Result<Option<ControlScores>> {
+    fn controls(&self, recipe: &Recipe<'_>, features: &Features, made: &mut Work) -> Result<Option<ControlScores>> {
         let Experiment { controls, seed, protocol, encoder, .. } = &self.ready.experiment;
         if controls.shuffled_labels == 0 && !controls.untrained_encoder {
             return Ok(None);
@@ -438,7 +437,7 @@ impl Job<'_> {
                 // The pixels stay those of the encoder that is judged.
                 let preprocessing = recipe.preprocessing.clone();
                 let recipe = Recipe { preprocessing, ..self.runner.recipe(self.ready, &twin) };
-                let mut own = Made::default();
+                let mut own = Work::default();
                 let features = self.features(&recipe, &mut own)?;
                 made.add_work(own);
                 Some(Ok(self.probe(&features)?))
@@ -448,60 +447,7 @@ impl Job<'_> {
     }
 }
 
-/// Whether the run in `out` is of this very experiment.
-fn is_same(experiment: &Experiment, out: &Path) -> bool {
-    let there = Experiment::read(&out.join("config.toml")).ok().and_then(|there| told(&there));
-    there.is_some() && there == told(experiment)
-}
-
-/// A description as text, to compare with another.
-fn told(experiment: &Experiment) -> Option<String> {
-    let mut experiment = experiment.clone();
-    let whole = |path: &mut PathBuf| *path = path.canonicalize().unwrap_or_else(|_| path.clone());
-    whole(&mut experiment.data.root);
-    experiment.data.splits.iter_mut().for_each(whole);
-    if let Some(test) = &mut experiment.data.test {
-        whole(&mut test.root);
-    }
-    // The weights are known by their digest.
-    experiment.encoder.source = String::new();
-    if let Some(method) = &experiment.method {
-        experiment.method = Some(method.resolve(experiment.protocol).ok()?.whole().ok()?);
-    }
-    toml::to_string(&experiment).ok()
-}
-
-/// `config.toml`: the description, and how its run went.
-#[derive(serde::Serialize)]
-struct Recorded {
-    #[serde(flatten)]
-    experiment: Experiment,
-    made: MadeHow,
-}
-
-/// What differs from run to run.
-#[derive(serde::Serialize)]
-struct MadeHow {
-    unix_seconds: u64,
-    version: &'static str,
-    system: String,
-    threads: usize,
-    seconds: f64,
-    images_encoded: usize,
-    encoder: String,
-}
-
-impl MadeHow {
-    fn now(seconds: f64, done: &Outcome) -> Self {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        Self {
-            unix_seconds: now.map_or(0, |t| t.as_secs()),
-            version: env!("CARGO_PKG_VERSION"),
-            system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
-            threads: rayon::current_num_threads(),
-            seconds,
-            images_encoded: done.made.images,
-            encoder: done.spec.id.clone(),
-        }
-    }
+/// The description as it lies in a run's folder: paths are told from there.
+fn told(experiment: &Experiment, folder: &Path) -> Experiment {
+    experiment.clone().told_from(folder)
 }

@@ -5,14 +5,14 @@ use std::{collections::BTreeMap, sync::Arc, time::Instant};
 use dinorad_core::method::{Context, Method};
 use dinorad_datasets::{Dataset, Pixels as CasePixels};
 use dinorad_metrics::{ConfusionMatrix, Overlap};
+use dinorad_report::RunWriter;
 use ndarray::{Array2, ArrayView2, Axis, s};
 
-use super::{Judgements, Made, Outcome, data::Data, encoder, run::{Ready, Runner}};
+use super::{Judgements, Work, Outcome, data::Data, encoder, run::{Ready, Runner}};
 use crate::{
     Result,
     picture::{MaskStyle, Picture, Scaling, Window},
     report::{Block, Figure, Timing},
-    run::RunFolder,
     segment::{MaskedSlices, SegmentParts, segment as segmented},
 };
 
@@ -26,10 +26,10 @@ pub(super) fn segment(
     ready: &Ready,
     data: &Data,
     method: &dyn Method,
-    folder: &RunFolder,
+    folder: &RunWriter,
 ) -> Result<Outcome> {
     let recipe = runner.recipe(ready, &ready.encoder);
-    let mut made = Made::default();
+    let mut made = Work::default();
     let train = recipe.patches(&data.train, &mut made)?;
     let val = data.val.as_ref().map(|part| recipe.patches(part, &mut made)).transpose()?;
     let test = recipe.patches(&data.test, &mut made)?;
@@ -42,7 +42,6 @@ pub(super) fn segment(
     };
     let mut timings = made.timings().to_vec();
     timings.push(Timing::new("training and judging decoders", started.elapsed().as_secs_f64()));
-    folder.clear()?;
     run.write(folder)?;
     let classes = data.task().class_names.iter().skip(1).zip(["blue", "orange", "green", "pink", "yellow"]);
     let legend: Vec<String> = classes.map(|(class, colour)| format!("{class} {colour}")).collect();
@@ -56,7 +55,8 @@ pub(super) fn segment(
         judgements: Judgements::Masks { run },
         made,
         timings,
-        folder: folder.path().to_owned(),
+        folder: None,
+        passed_over: Vec::new(),
         title: data.title(),
         encoder_card: encoder::card(&ready.encoder),
         dataset_card: Some(data.card(ready.pixels.crop)),

@@ -1,15 +1,10 @@
 //! What stands beside a score: controls, small training sets, shifts; as tables and as plots.
 
 use dinorad_metrics::Interval;
+use dinorad_report::MetricValue;
 
 use super::{ControlScores, Judgements, Outcome, ShiftCurve};
-use crate::{
-    Result,
-    plot::{self, LinePlot, Marks, Series, XScale},
-    probe::{Comparison, Judged, ProbeRun, SubsetCurve, SubsetPoint, Tested},
-    report::{self, Block, Figure},
-    run::MetricValue,
-};
+use crate::probe::{Comparison, Judged, ProbeRun, SubsetCurve, SubsetPoint, Tested};
 
 /// Rows of a table of settings; more are in `metrics.json`.
 const SETTINGS: usize = 16;
@@ -18,26 +13,15 @@ const BEST: usize = 8;
 
 /// `0.912 (0.884–0.936)`, or a dash where the number is undefined.
 pub(super) fn interval(value: Option<Interval>) -> String {
-    value.map_or_else(|| "–".to_owned(), |i| format!("{:.3} ({:.3}–{:.3})", i.estimate, i.low, i.high))
+    value.map_or_else(MetricValue::default, |i| MetricValue::single(i.estimate).with_ci95(i.low, i.high)).text()
 }
 
 /// `0.912`, or a dash.
 fn number(value: Option<f64>) -> String {
-    value.map_or_else(|| "–".to_owned(), |v| format!("{v:.3}"))
+    MetricValue::single(value.unwrap_or(f64::NAN)).text()
 }
 
-/// `0.912 ± 0.013 (0.890–0.934)` over draws.
-fn over_draws(value: &MetricValue) -> String {
-    let known: Vec<f64> = value.values.iter().flatten().copied().collect();
-    let Some(mean) = value.mean else { return "–".into() };
-    let (low, high) = known.iter().fold((f64::MAX, f64::MIN), |(a, b), v| (a.min(*v), b.max(*v)));
-    match value.stdev {
-        Some(sd) => format!("{mean:.3} ± {sd:.3} ({low:.3}–{high:.3})"),
-        None => format!("{mean:.3}"),
-    }
-}
-
-/// A table for stdout and for a report.
+/// A table for stdout.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rows {
     /// What it shows.
@@ -54,19 +38,13 @@ impl Rows {
     fn new<S: Into<String>>(heading: impl Into<String>, head: impl IntoIterator<Item = S>, left: usize) -> Self {
         Self { heading: heading.into(), head: head.into_iter().map(Into::into).collect(), left, rows: Vec::new() }
     }
-
-    /// The table as a part of a report.
-    pub(super) fn block(self) -> Block {
-        let empty = report::Table::new(self.heading, self.head);
-        Block::Table(self.rows.into_iter().fold(empty, report::Table::with_row))
-    }
 }
 
 fn controls(run: &ProbeRun, controls: &ControlScores, own_test: Option<&Judged>) -> Rows {
     let test = run.test();
     let over = |of: fn(&Tested) -> Option<f64>| {
         let values: Vec<f64> = controls.shuffled.iter().map(|t| of(t).unwrap_or(f64::NAN)).collect();
-        over_draws(&MetricValue::over_runs(&values))
+        MetricValue::over_runs(&values).text_over_draws()
     };
     let head = ["control", "test AUROC (95 % CI)", "test accuracy (95 % CI)"];
     let mut table = Rows::new("What the score is worth", head, 1);
@@ -95,8 +73,8 @@ fn subset(curve: &SubsetCurve) -> Rows {
             format!("{}", point.x),
             format!("{:.0}", point.cases()),
             point.draws.len().to_string(),
-            over_draws(&point.auroc()),
-            over_draws(&point.accuracy()),
+            point.auroc().text_over_draws(),
+            point.accuracy().text_over_draws(),
             notices.join("; "),
         ]
     };
@@ -201,79 +179,6 @@ impl Outcome {
         tables.extend(self.tables_of_curves());
         tables
     }
-}
-
-/// Name, SVG and caption of the plots of curves.
-pub(super) fn plots(done: &Outcome) -> Result<Vec<(String, String, String)>> {
-    let mut plots = Vec::new();
-    let Judgements::Classes { run, subsets, shifts, .. } = &done.judgements else { return Ok(plots) };
-    for curve in subsets {
-        let (mut line, mut band) = (Vec::new(), Vec::new());
-        for point in &curve.points {
-            let value = point.auroc();
-            let Some(mean) = value.mean else { continue };
-            let sd = value.stdev.unwrap_or(0.0);
-            line.push((point.x, mean));
-            band.push((point.x, (mean - sd).max(0.0), (mean + sd).min(1.0)));
-        }
-        if line.len() < 2 {
-            continue;
-        }
-        let whole = run.test().auroc.map(|i| i.estimate);
-        let mut series = vec![Series::new(done.spec.id.clone(), line.clone()).with_band(band)];
-        if let (Some(whole), Some((low, _)), Some((high, _))) = (whole, line.first(), line.last()) {
-            series.push(Series::new("all training cases", vec![(*low, whole), (*high, whole)]));
-        }
-        let options = LinePlot {
-            x_label: if curve.name == "shots" { format!("training {}", curve.unit) } else { curve.unit.into() },
-            y_label: "test AUROC".into(),
-            y_range: None,
-            x_scale: XScale::Log,
-            marks: Marks::Dots,
-        };
-        let caption = format!(
-            "AUROC on the test split; the band is one standard deviation over draws to each side; {}.",
-            curve.note
-        );
-        plots.push((format!("auroc-by-{}", curve.name), plot::lines(&options, &series)?, caption));
-    }
-    let series: Vec<Series> = shifts
-        .iter()
-        .map(|curve| {
-            let points = curve.points.iter().enumerate().filter_map(|(x, judged)| Some((x as f64, judged.auroc?)));
-            let (line, band) = points.map(|(x, i)| ((x, i.estimate), (x, i.low, i.high))).unzip();
-            Series::new(curve.shift.to_string(), line).with_band(band)
-        })
-        .collect();
-    if series.iter().any(|s| s.points.len() > 1) {
-        let options = LinePlot {
-            x_label: "severity of the shift (0: none)".into(),
-            y_label: "test AUROC".into(),
-            y_range: None,
-            x_scale: XScale::Linear,
-            marks: Marks::Dots,
-        };
-        let caption = "AUROC of the same model on ever worse images of the test split; bands are 95 % intervals.";
-        plots.push(("auroc-by-shift".into(), plot::lines(&options, &series)?, caption.to_owned()));
-    }
-    Ok(plots)
-}
-
-/// Tables and plots for a report's section.
-pub(super) fn blocks(done: &Outcome) -> Result<Vec<Block>> {
-    let mut tables = done.tables();
-    let mut blocks = Vec::new();
-    // The controls come first: they say how to read all that follows.
-    if matches!(&done.judgements, Judgements::Classes { controls: Some(_), .. }) {
-        blocks.push(tables.remove(0).block());
-    }
-    let figures: Vec<Figure> = plots(done)?.into_iter().map(|(_, svg, caption)| Figure::plot(svg, caption)).collect();
-    if !figures.is_empty() {
-        blocks.push(Block::Figures { heading: "Fewer cases, worse images".into(), figures });
-    }
-    blocks.extend(tables.into_iter().map(Rows::block));
-    blocks.push(Block::Timings(done.timings.clone()));
-    Ok(blocks)
 }
 
 /// One line an encoder, compared with the first.

@@ -1,6 +1,7 @@
 //! Data sets that share labels: what one was trained on, another is judged by.
 
 use dinorad_core::{Target, Task, TaskKind};
+use dinorad_report::NotJudged;
 
 use super::Labelled;
 use crate::{Error, Result};
@@ -124,6 +125,22 @@ impl SharedClasses {
     /// [`Error::Protocol`] for a case without a label.
     pub fn of_target(&self, cases: &Labelled) -> Result<Labelled> {
         self.of(&self.of_target, cases)
+    }
+
+    /// The cases of the data set that is judged whose class is not shared, with the reason.
+    pub fn passed_over(&self, cases: &Labelled, task: &Task) -> Vec<NotJudged> {
+        let name = |class: usize| task.class_names.get(class).cloned().unwrap_or_else(|| class.to_string());
+        let foreign = |target: &Target| match target {
+            Target::Class(class) if self.task.kind != TaskKind::Multilabel && !self.of_target.columns.contains(class) => {
+                Some(format!("its class `{}` is not one of the data set that was learned from", name(*class)))
+            }
+            _ => None,
+        };
+        let rows = cases.ids.iter().zip(&cases.targets);
+        rows.filter_map(|(id, target)| {
+            Some(NotJudged { split: "test".into(), id: id.clone(), reason: foreign(target)? })
+        })
+        .collect()
     }
 
     fn of(&self, side: &Side, cases: &Labelled) -> Result<Labelled> {

@@ -7,7 +7,7 @@ use dinorad_datasets::PatientKey;
 use dinorad_metrics::BootstrapOptions;
 use dinorad_report::{Comparison, Pairs};
 
-use super::{Judged, judged::scores_of};
+use super::Judged;
 use crate::Result;
 
 /// Compares two judgements by AUROC: DeLong's test for a single curve of independent cases, else the
@@ -17,7 +17,7 @@ use crate::Result;
 /// # Errors
 /// [`Error::Report`](crate::Error::Report).
 pub fn compare(a: &Judged, b: &Judged, task: &Task, draws: &BootstrapOptions) -> Result<Option<Comparison>> {
-    let mut numbers: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut numbers: BTreeMap<&PatientKey, usize> = BTreeMap::new();
     let mut patients: BTreeMap<&str, usize> = BTreeMap::new();
     for (id, patient) in a.predictions.ids.iter().zip(&a.patients) {
         let Some(patient) = patient else { continue };

@@ -271,3 +271,16 @@ impl Labelled {
         Ok(())
     }
 }
+
+/// A number for every patient, in the order of first appearance; `None` for cases that name none.
+pub(crate) fn ranks(patients: &[Option<PatientKey>]) -> Vec<Option<usize>> {
+    let mut numbers: BTreeMap<&PatientKey, usize> = BTreeMap::new();
+    let mut out = Vec::with_capacity(patients.len());
+    for patient in patients {
+        out.push(patient.as_ref().map(|key| {
+            let next = numbers.len();
+            *numbers.entry(key).or_insert(next)
+        }));
+    }
+    out
+}

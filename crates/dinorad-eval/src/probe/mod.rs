@@ -29,7 +29,6 @@
 mod classes;
 mod compare;
 mod controls;
-mod figures;
 mod judged;
 mod labelled;
 mod lent;
@@ -49,7 +48,6 @@ pub use classes::SharedClasses;
 pub use compare::compare;
 pub use controls::shuffled_labels;
 pub use dinorad_report::Comparison;
-pub use figures::{precision_recall, reliability, roc};
 pub use dinorad_core::method::{Context, Fitted, Method, Setting};
 pub use judged::{Judged, NamedScore, judge, quick_accuracy, quick_auroc};
 pub use labelled::{Labelled, Place, SliceRows};

@@ -1,18 +1,14 @@
 //! What came out of a method on features: numbers, files, plots.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use dinorad_aggregate::GatedAttentionPool;
-use dinorad_core::{Target, Task, TaskKind, method::SearchAxis};
-use dinorad_metrics::{Interval, RunScore, run_scores};
+use dinorad_core::{Task, TaskKind};
+use dinorad_metrics::Interval;
+use dinorad_report::{CaseTable, MetricValue, Metrics, RunWriter, Search, SearchAxis, Searched};
 
-use super::{Fitted, Judged, Labelled, Method, ProbeOptions, Refit, Setting, figures, judge};
-use crate::{
-    Error, Result,
-    plot::{self, LinePlot, Marks, Series, XScale},
-    report::{Block, Confusion, Figure, Score},
-    run::{MetricValue, MetricsFile, RunFolder},
-};
+use super::{Fitted, Judged, Labelled, Method, ProbeOptions, Refit, Setting, judge};
+use crate::{Error, Result};
 
 /// What one setting gave.
 #[derive(Debug, Clone)]
@@ -145,36 +141,60 @@ impl ProbeRun {
         )
     }
 
-    /// `metrics.json`.
-    pub fn metrics(&self) -> MetricsFile {
-        let mut file = MetricsFile::new(1, self.convention());
-        file.setting = Some(self.best().label.clone());
-        file.model = Some(self.model_digest.clone());
-        file.notices = self.notices.clone();
+    /// The numbers of the run: what was chosen, every score by part, every setting that was tried.
+    pub fn metrics(&self) -> Metrics {
+        let mut all = Metrics::new(self.convention());
+        all.choose(self.best().label.clone(), self.best().values.iter().copied());
+        all.model = Some(self.model_digest.clone());
+        all.task = Some(self.task.clone());
+        all.notices = self.notices.clone();
+        all.search = Some(self.search());
         for of in &self.of_setting {
             let slug = &of.setting.slug;
             for (name, value) in [("auroc", of.val_auroc), ("accuracy", of.val_accuracy)] {
                 if self.val.is_some() {
-                    file.set("val", format!("{name}_{slug}"), MetricValue::single(value.unwrap_or(f64::NAN)));
+                    all.set("val", format!("{name}_{slug}"), MetricValue::single(value.unwrap_or(f64::NAN)));
                 }
             }
             if let Some(test) = of.test.as_ref().filter(|_| self.method.tables_every_setting()) {
-                file.set("test", format!("auroc_{slug}"), metric(test.auroc));
-                file.set("test", format!("accuracy_{slug}"), metric(test.accuracy));
+                all.set("test", format!("auroc_{slug}"), metric(test.auroc));
+                all.set("test", format!("accuracy_{slug}"), metric(test.accuracy));
             }
         }
         for (split, judged) in [("val", self.val.as_ref()), ("test", Some(&self.test))] {
             let Some(judged) = judged else { continue };
-            self.set_all(&mut file, split, judged);
-            for (name, value) in &self.best().values {
-                file.set(split, *name, MetricValue::single(*value));
-            }
+            self.set_all(&mut all, split, judged);
+            all.count(split, &judged.predictions, &self.task);
         }
-        file
+        all
     }
 
-    /// Every number of one judgement under the name of a split.
-    pub fn set_all(&self, file: &mut MetricsFile, split: &str, judged: &Judged) {
+    /// What every setting gave.
+    fn search(&self) -> Search {
+        let axis = self.method.search_axis().map(|axis| SearchAxis {
+            value: axis.value.to_owned(),
+            label: axis.label.to_owned(),
+            plot: axis.plot.to_owned(),
+        });
+        let number = |v: Option<f64>| MetricValue::single(v.unwrap_or(f64::NAN));
+        let settings = self.of_setting.iter().enumerate().map(|(i, of)| {
+            let mut metrics: BTreeMap<String, BTreeMap<String, MetricValue>> = BTreeMap::new();
+            if self.val.is_some() {
+                let scores = [("auroc", of.val_auroc), ("accuracy", of.val_accuracy)];
+                metrics.insert("val".into(), scores.map(|(name, v)| (name.to_owned(), number(v))).into());
+            }
+            if let Some(test) = &of.test {
+                let scores = [("auroc", test.auroc), ("accuracy", test.accuracy)];
+                metrics.insert("test".into(), scores.map(|(name, v)| (name.to_owned(), metric(v))).into());
+            }
+            let values = of.setting.values.iter().map(|(name, v)| ((*name).to_owned(), *v)).collect();
+            Searched { label: of.setting.label.clone(), values, metrics, chosen: i == self.best }
+        });
+        Search { score: "auroc".into(), axis, settings: settings.collect() }
+    }
+
+    /// Every number of one judgement under the name of a part.
+    pub fn set_all(&self, file: &mut Metrics, split: &str, judged: &Judged) {
         file.set(split, "auroc", metric(judged.auroc));
         file.set(split, "accuracy", metric(judged.accuracy));
         if judged.auroc_by_class.len() > 1 {
@@ -195,160 +215,35 @@ impl ProbeRun {
         }
     }
 
-    /// Writes `metrics.json`, `predictions.csv` (the chosen setting on test), `predictions-val.csv`,
-    /// `predictions-k*.csv` for kNN, the model where there is one, and the plots.
+    /// Writes the predictions (`predictions`: the chosen setting on test; `predictions-val`;
+    /// `predictions-k*` where every setting is tabled), part and patient of every case that was judged,
+    /// and the model where there is one.
     ///
     /// # Errors
-    /// [`Error::Report`](crate::Error::Report).
-    pub fn write(&self, run: &RunFolder) -> Result<()> {
-        self.write_parts(run)?;
-        run.write_metrics(&self.metrics())?;
-        Ok(())
-    }
-
-    /// Everything but `metrics.json`, to which others may add.
-    ///
-    /// # Errors
-    /// As [`write`](Self::write).
-    pub fn write_parts(&self, run: &RunFolder) -> Result<()> {
+    /// [`Error::Report`](crate::Error::Report), [`Error::Method`](crate::Error::Method).
+    pub fn write(&self, run: &RunWriter) -> Result<()> {
         if self.method.tables_every_setting() {
             for of in &self.of_setting {
                 if let Some(test) = &of.test {
-                    run.write_predictions(&format!("predictions-{}", of.setting.slug), &test.predictions)?;
+                    run.predictions(&format!("predictions-{}", of.setting.slug), &test.predictions)?;
                 }
             }
         }
-        run.write_predictions("predictions", &self.test.predictions)?;
-        if let Some(val) = &self.val {
-            run.write_predictions("predictions-val", &val.predictions)?;
+        let mut cases = CaseTable::default();
+        for (part, name, judged) in
+            [("test", "predictions", Some(&self.test)), ("val", "predictions-val", self.val.as_ref())]
+        {
+            let Some(judged) = judged else { continue };
+            run.predictions(name, &judged.predictions)?;
+            let ranks = super::labelled::ranks(&judged.patients);
+            for (id, rank) in judged.predictions.ids.iter().zip(ranks) {
+                let patient = rank.map(|rank| format!("{part} {rank}"));
+                cases.push(id, part, patient.as_deref(), [""; 0])?;
+            }
         }
-        self.model.save(self.model_at, &run.path().join("model.safetensors"))?;
-        for (name, svg, _) in self.plots()? {
-            run.write_plot(name, &svg)?;
-        }
+        run.cases(&cases)?;
+        self.model.save(self.model_at, &run.model_path())?;
         Ok(())
-    }
-
-    /// Name, SVG and caption of every plot that these results allow.
-    ///
-    /// # Errors
-    /// [`Error::Report`](crate::Error::Report).
-    pub fn plots(&self) -> Result<Vec<(&'static str, String, String)>> {
-        let mut plots = Vec::new();
-        let setting = &self.best().label;
-        let mut push = |name, svg: Option<String>, caption: String| {
-            svg.into_iter().for_each(|svg| plots.push((name, svg, caption.clone())));
-        };
-        let (test, task) = (&self.test, &self.task);
-        push("roc", figures::roc(test, task)?, format!("ROC on the test split, {setting}."));
-        let caption = format!("Precision over recall on the test split, {setting}.");
-        push("precision-recall", figures::precision_recall(test, task)?, caption);
-        let of = match (task.kind, test.predictions.probabilities.ncols()) {
-            (TaskKind::Multilabel, _) => "every finding".to_owned(),
-            (_, 2) => task.class_names.get(1).cloned().unwrap_or_else(|| "class 1".into()),
-            _ => "the most probable class".into(),
-        };
-        let caption = format!("Do probabilities of {of} come true? Test split; bars: share of cases.");
-        push("reliability", figures::reliability(test, task)?, caption);
-        if let Some((axis, series)) = self.search_series().filter(|(_, s)| s.iter().any(|s| s.points.len() > 1)) {
-            let options = LinePlot {
-                x_label: axis.label.into(),
-                y_label: "AUROC".into(),
-                y_range: None,
-                x_scale: XScale::Log,
-                marks: Marks::Dots,
-            };
-            let caption = "AUROC by setting; the one that is best on validation is reported.".to_owned();
-            plots.push((axis.plot, plot::lines(&options, &series)?, caption));
-        }
-        Ok(plots)
-    }
-
-    /// The axis and the lines of the plot of the search.
-    fn search_series(&self) -> Option<(SearchAxis, Vec<Series>)> {
-        let axis = self.method.search_axis()?;
-        let mut series: Vec<Series> = Vec::new();
-        let mut push = |line: String, x: f64, y: Option<f64>| {
-            let Some(y) = y else { return };
-            match series.iter_mut().find(|s| s.name == line) {
-                Some(s) => s.points.push((x, y)),
-                None => series.push(Series::new(line, vec![(x, y)])),
-            }
-        };
-        let rest = |of: &OfSetting| -> Vec<String> {
-            of.setting.values.iter().filter(|(n, _)| *n != axis.value).map(|(n, v)| format!("{n} {v}")).collect()
-        };
-        // Settings that differ in more than the axis are lines of their own.
-        let first = self.of_setting.first().map(rest).unwrap_or_default();
-        let many = self.of_setting.iter().any(|of| rest(of) != first);
-        for of in &self.of_setting {
-            let Some((_, x)) = of.setting.values.iter().find(|(n, _)| *n == axis.value) else { continue };
-            let line = |what: &str| if many { format!("{what}, {}", rest(of).join(", ")) } else { what.to_owned() };
-            push(line("validation"), *x, of.val_auroc);
-            if self.method.tables_every_setting() && !many {
-                push("test".into(), *x, of.test.as_ref().and_then(|t| t.auroc).map(|i| i.estimate));
-            }
-        }
-        Some((axis, series))
-    }
-
-    /// The numbers for a report's table.
-    pub fn scores(&self) -> Vec<Score> {
-        let n = self.test.predictions.ids.len();
-        let note = |score: RunScore| score.rule(self.scored_as()).map_or("", |rule| rule.convention);
-        vec![
-            score("AUROC", self.test.auroc).with_n(n).with_note(note(RunScore::Auroc)),
-            score("accuracy", self.test.accuracy).with_n(n).with_note(note(RunScore::Accuracy)),
-        ]
-    }
-
-    /// The kind of task whose scores the run has: two classes are a binary task.
-    fn scored_as(&self) -> TaskKind {
-        match self.task.kind {
-            TaskKind::Multiclass if self.task.n_classes() == 2 => TaskKind::Binary,
-            kind => kind,
-        }
-    }
-
-    /// Scores, plots and the confusion matrix for a report's section.
-    ///
-    /// # Errors
-    /// [`Error::Report`](crate::Error::Report).
-    pub fn blocks(&self) -> Result<Vec<Block>> {
-        let mut scores = self.scores();
-        let n = self.test.predictions.ids.len();
-        for other in &self.test.others {
-            let rule = run_scores(self.scored_as()).find(|rule| rule.name == other.name);
-            let title = rule.map_or(other.name.as_str(), |rule| rule.title);
-            let mut line = Score::new(title, other.value.unwrap_or(f64::NAN)).with_n(n);
-            if let Some(i) = other.interval {
-                line = line.with_ci95(i.low, i.high);
-            }
-            scores.push(line);
-        }
-        if self.test.auroc_by_class.len() > 1 {
-            for (c, interval) in self.test.auroc_by_class.iter().enumerate() {
-                let name = self.task.class_names.get(c).map_or_else(|| c.to_string(), String::clone);
-                scores.push(score(format!("AUROC, {name}"), *interval));
-            }
-        }
-        let figures = self.plots()?.into_iter().map(|(_, svg, caption)| Figure::plot(svg, caption)).collect();
-        let mut blocks = vec![Block::Scores(scores), Block::Figures { heading: "Curves".into(), figures }];
-        let truth: Option<Vec<usize>> = self
-            .test
-            .predictions
-            .targets
-            .iter()
-            .map(|t| if let Target::Class(c) = t { Some(*c) } else { None })
-            .collect();
-        if let Some(truth) = truth.filter(|_| self.task.kind != TaskKind::Multilabel) {
-            let predicted = self.test.predictions.classes();
-            blocks.push(Block::Confusion(Confusion::from_classes(self.task.class_names.clone(), &truth, &predicted)?));
-        }
-        for notice in &self.notices {
-            blocks.push(Block::Note(notice.clone()));
-        }
-        Ok(blocks)
     }
 }
 
@@ -356,12 +251,5 @@ pub(crate) fn metric(interval: Option<Interval>) -> MetricValue {
     match interval {
         Some(i) => MetricValue::single(i.estimate).with_ci95(i.low, i.high),
         None => MetricValue::single(f64::NAN),
-    }
-}
-
-pub(crate) fn score(name: impl Into<String>, interval: Option<Interval>) -> Score {
-    match interval {
-        Some(i) => Score::new(name, i.estimate).with_ci95(i.low, i.high),
-        None => Score::new(name, f64::NAN),
     }
 }

@@ -9,10 +9,9 @@ use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
 use super::{Context, Labelled, Method, ProbeOptions, Refit, Splits, quick};
-use crate::{
-    Error, Result,
-    run::{CurvePoint, MetricValue},
-};
+use dinorad_report::{CurvePoint, MetricValue};
+
+use crate::{Error, Result};
 
 /// How the cases of a few-shot training set are chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
