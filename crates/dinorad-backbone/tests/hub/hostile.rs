@@ -399,6 +399,7 @@ fn meet(case: Case, model: &Home) -> Vec<String> {
     // The model by its branch, and an encoder that the cache lacks.
     let result = fetch(ID, &options);
     let named = fetch(&format!("{ID}:other.safetensors"), &options);
+    let pinned = fetch(&format!("{ID}@{COMMIT}:other.safetensors"), &options);
     let took = started.elapsed();
 
     let mut wrong = changes(&home, &before, &home.snapshot());
@@ -410,6 +411,9 @@ fn meet(case: Case, model: &Home) -> Vec<String> {
         Err(text) if !text.contains(must_tell) => wrong.push(format!("told as {text}")),
         Err(text) if text.chars().any(char::is_control) => wrong.push(format!("told raw: {text:?}")),
         Err(_) => {}
+    }
+    if let Ok(files) = pinned {
+        wrong.push(format!("taken for a file of another commit, {}", files.weights.display()));
     }
     // Where there is nothing to refuse, the model that the cache has serves.
     if let Ok(files) = result
