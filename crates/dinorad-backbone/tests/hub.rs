@@ -7,6 +7,9 @@ mod hostile;
 #[path = "hub/links.rs"]
 mod links;
 mod support;
+#[cfg(target_os = "linux")]
+#[path = "hub/tls.rs"]
+mod tls;
 #[path = "hub/transfers.rs"]
 mod transfers;
 
