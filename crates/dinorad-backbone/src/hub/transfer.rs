@@ -95,8 +95,13 @@ impl Transfer<'_> {
     fn check(&self, reply: &Reply, from: u64) -> Result<bool, Broken> {
         let length = self.announced.length;
         match reply.status {
-            401 | 403 => return Err(Broken::Denied(reply.status, reply.header("x-error-code") == Some("GatedRepo"))),
-            408 | 429 | 500..=599 => return Err(Broken::Network(format!("status {}", reply.status).into())),
+            // The Hub names its reasons; without one this is a file store whose signature has run out.
+            401 | 403 if reply.header("x-error-code").is_some() => {
+                return Err(Broken::Denied(reply.status, reply.header("x-error-code") == Some("GatedRepo")));
+            }
+            401 | 403 | 408 | 429 | 500..=599 => {
+                return Err(Broken::Network(format!("status {}", reply.status).into()));
+            }
             // The kept bytes are more than the file has.
             416 if from > 0 => return Err(Broken::Size(from)),
             _ => {}

@@ -199,3 +199,24 @@ fn plain_http_to_other_machines_is_refused_before_a_byte_is_sent() {
     assert!(matches!(error, HubError::Token), "{error:?}");
     assert!(!format!("{error:?} {error}").contains("hf_x"));
 }
+
+#[test]
+fn a_refusal_by_the_store_is_tried_again_and_one_by_the_hub_is_told() {
+    for (code, attempts) in [("", 2), ("", 1), ("X-Error-Code: GatedRepo\r\n", 2)] {
+        let refused = Mutex::new(false);
+        let address = raw(move |request, stream| {
+            if request.method == "GET" && !std::mem::replace(&mut *refused.lock().unwrap(), true) {
+                return write!(stream, "HTTP/1.1 403 Forbidden\r\n{code}Content-Length: 0\r\n\r\n");
+            }
+            write!(stream, "HTTP/1.1 200 OK\r\nETag: \"tag\"\r\nX-Repo-Commit: {COMMIT}\r\nConnection: close\r\n")?;
+            write!(stream, "Content-Length: 8\r\n\r\nthe file")
+        });
+        let cache = TempDir::new().unwrap();
+        let result = fetch(ID, &HubOptions { attempts, ..options_for(address, &cache) });
+        match (code, attempts) {
+            ("", 2) => assert_eq!(fs::read(result.unwrap().weights).unwrap(), b"the file"),
+            ("", _) => assert!(matches!(result, Err(HubError::Interrupted { .. })), "{result:?}"),
+            _ => assert!(matches!(result, Err(HubError::Denied { status: 403, gated: true, .. })), "{result:?}"),
+        }
+    }
+}
