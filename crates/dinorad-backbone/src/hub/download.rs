@@ -2,11 +2,10 @@
 //! alone where there is no network.
 
 use std::{
-    collections::BTreeSet,
-    fs::{self, File, TryLockError},
-    path::{Path, PathBuf},
+    fs::{self, File},
+    path::PathBuf,
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use super::{
@@ -15,21 +14,18 @@ use super::{
     announced::{Announced, Refusal, commit, is_commit},
     client::{Client, Failure, Reply, Unusable},
     environment,
-    id::is_plain_path,
+    index::{MAX_INDEX_BYTES, shard_names},
+    lock::{self, Stopped},
     snapshot_of,
     store::{Cached, Store},
     transfer::{self, Broken},
 };
 
-/// An index names a handful of shards; this stops a hostile one.
-const MAX_SHARDS: usize = 1024;
-const MAX_INDEX_BYTES: u64 = 64 << 20;
 /// Configurations have some kilobytes.
 const MAX_CONFIG_BYTES: u64 = 4 << 20;
 /// The largest encoders have 30 GB.
 const MAX_WEIGHT_BYTES: u64 = 256 << 30;
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
-const LOCK_PAUSE: Duration = Duration::from_millis(50);
 const CONFIG: &str = "config.json";
 const REPOSITORY: &str = "the repository";
 
@@ -395,23 +391,13 @@ impl<'a> Session<'a> {
 
     /// A lock of this model, waited for as long as whoever holds it makes progress.
     fn locked(&self, name: &str, wanted: &str) -> Result<File, HubError> {
-        let (path, file) = self.store.lock_file(name).map_err(|e| self.unwritable(e))?;
-        let mut other = OtherProcess::default();
-        loop {
-            match file.try_lock() {
-                Ok(()) => return Ok(file),
-                Err(TryLockError::WouldBlock) => {
-                    if other.has_stopped(|| self.store.blob_bytes(), self.options.stall_timeout) {
-                        let text = format!("another process holds {} and makes no progress", path.display());
-                        return Err(self.interrupted(wanted, 1, text.into()));
-                    }
-                    thread::sleep(LOCK_PAUSE);
-                }
-                // A file system without locks: files are still renamed into place.
-                Err(TryLockError::Error(e)) if e.kind() == std::io::ErrorKind::Unsupported => return Ok(file),
-                Err(TryLockError::Error(e)) => return Err(self.unwritable(e)),
+        lock::take(&self.store, name, self.options.stall_timeout).map_err(|stopped| match stopped {
+            Stopped::Held(path) => {
+                let text = format!("another process holds {} and makes no progress", path.display());
+                self.interrupted(wanted, 1, text.into())
             }
-        }
+            Stopped::Disk(source) => self.unwritable(source),
+        })
     }
 
     /// Why none of `tried` was found.
@@ -515,48 +501,4 @@ fn without_user(endpoint: &str) -> String {
         (None, Some((_, rest))) => format!("***@{rest}"),
         _ => endpoint.to_owned(),
     }
-}
-
-/// Watches what another process downloads.
-#[derive(Default)]
-struct OtherProcess {
-    bytes: Option<u64>,
-    since: Option<Instant>,
-}
-
-impl OtherProcess {
-    /// Whether nothing has come for `patience`.
-    fn has_stopped(&mut self, bytes: impl FnOnce() -> Option<u64>, patience: Duration) -> bool {
-        let bytes = bytes();
-        if self.since.is_none() || bytes != self.bytes {
-            (self.bytes, self.since) = (bytes, Some(Instant::now()));
-        }
-        self.since.is_some_and(|since| since.elapsed() >= patience)
-    }
-}
-
-/// The shards that an index names, in order of name.
-fn shard_names(id: &HubId, file: &str, path: &Path) -> Result<Vec<String>, HubError> {
-    let bad = |reason: String| HubError::Index { id: id.clone(), file: file.to_owned(), reason };
-    let length = fs::metadata(path).map_err(|e| bad(e.to_string()))?.len();
-    if length > MAX_INDEX_BYTES {
-        return Err(bad(format!("{length} bytes are more than an index can have")));
-    }
-    #[derive(serde::Deserialize)]
-    struct Index {
-        weight_map: std::collections::BTreeMap<String, String>,
-    }
-    let text = fs::read(path).map_err(|e| bad(e.to_string()))?;
-    let index: Index = serde_json::from_slice(&text).map_err(|e| bad(format!("no index of weights: {e}")))?;
-    let names: BTreeSet<String> = index.weight_map.into_values().collect();
-    if names.is_empty() || names.len() > MAX_SHARDS {
-        return Err(bad(format!("it names {} files", names.len())));
-    }
-    // Names are relative to the index.
-    let folder = file.rsplit_once('/').map(|(folder, _)| format!("{folder}/")).unwrap_or_default();
-    let inside = |name: String| match is_plain_path(&name) {
-        true => Ok(format!("{folder}{name}")),
-        false => Err(bad(format!("`{name}` is no file of the repository"))),
-    };
-    names.into_iter().map(inside).collect()
 }

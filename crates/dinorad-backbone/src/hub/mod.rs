@@ -24,6 +24,10 @@ mod environment;
 mod error;
 mod id;
 #[cfg(feature = "hub")]
+mod index;
+#[cfg(feature = "hub")]
+mod lock;
+#[cfg(feature = "hub")]
 mod store;
 #[cfg(feature = "hub")]
 mod transfer;
