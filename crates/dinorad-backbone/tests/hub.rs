@@ -171,7 +171,9 @@ fn a_broken_transfer_leaves_nothing_that_passes_for_a_whole_file() {
         let mut options = options(&hub, &cache);
         options.stall_timeout = Duration::from_millis(400);
         hub.spoil(ID, WEIGHTS, &[fault]);
+        let started = Instant::now();
         let error = fetch(ID, &options).unwrap_err();
+        assert!(started.elapsed() < Duration::from_secs(10), "{fault:?} held us");
         match fault {
             Fault::Cut | Fault::Stall => assert!(matches!(error, HubError::Interrupted { .. }), "{fault:?}: {error:?}"),
             Fault::CutUnannounced => {

@@ -345,11 +345,7 @@ impl<'a> Session<'a> {
                 fs::rename(&partial, &blob).map_err(|e| self.unwritable(e))?;
             }
         }
-        let kept = self.store.link(&self.revision, file, &announced.tag).map_err(|e| self.unwritable(e))?;
-        if !kept {
-            let reason = "is of other bytes than the cache has of this commit";
-            return Err(self.refused(file, Refusal::new("tag", announced.tag.as_bytes(), reason)));
-        }
+        self.store.link(&self.revision, file, &announced.tag).map_err(|e| self.unwritable(e))?;
         match self.cached(file) {
             Cached::Here(path) => Ok(Ok(path)),
             _ => Err(self.unwritable(std::io::Error::other(format!("{file} did not stay there")))),

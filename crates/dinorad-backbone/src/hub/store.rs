@@ -93,8 +93,8 @@ impl Store {
     }
 
     /// Gives a file of a commit its name. A file that has its name keeps its bytes: a commit does
-    /// not change, whatever a server says. False if those are others.
-    pub(super) fn link(&self, commit: &str, file: &str, tag: &str) -> io::Result<bool> {
+    /// not change, whatever a server says, and an error tells where it does.
+    pub(super) fn link(&self, commit: &str, file: &str, tag: &str) -> io::Result<()> {
         let name = format!("{commit}/{file}");
         let target = self.place("snapshots", &name)?;
         let blob = self.blob(tag);
@@ -104,13 +104,15 @@ impl Store {
                 Ok(to) => to.file_name().is_some_and(|name| name == tag),
                 Err(_) => fs::metadata(&target)?.len() == fs::metadata(&blob)?.len(),
             };
-            return Ok(same);
+            let other =
+                || io::Error::other(format!("{} has other bytes, and a commit's do not change", target.display()));
+            return if same { Ok(()) } else { Err(other()) };
         }
         let up = "../".repeat(name.matches('/').count() + 1);
         let to = format!("{up}blobs/{tag}");
         let place = self.fresh(|path| symlink_or_copy(&to, &blob, path))?;
         place.persist(target)?;
-        Ok(true)
+        Ok(())
     }
 
     /// A lock file of this model, not locked yet.
@@ -222,4 +224,52 @@ fn symlink_or_copy(to: &str, blob: &Path, path: &Path) -> io::Result<()> {
     let mut copy = OpenOptions::new().write(true).create_new(true).open(path)?;
     io::copy(&mut File::open(blob)?, &mut copy)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+
+    #[test]
+    fn a_name_keeps_its_bytes() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::new(root.path().to_owned(), &"a/b".parse().unwrap());
+        for (tag, bytes) in [("one", "1 byte"), ("two", "2 bytes")] {
+            let (partial, mut file, _) = store.open_partial(tag).unwrap();
+            file.write_all(bytes.as_bytes()).unwrap();
+            fs::rename(partial, store.blob(tag)).unwrap();
+        }
+        let read = || match store.find(COMMIT, "sub/x.bin") {
+            Cached::Here(path) => fs::read_to_string(path).unwrap(),
+            _ => String::new(),
+        };
+        for _ in 0..2 {
+            store.link(COMMIT, "sub/x.bin", "one").unwrap();
+            assert_eq!(read(), "1 byte");
+        }
+        store.link(COMMIT, "sub/x.bin", "two").unwrap_err();
+        assert_eq!(read(), "1 byte");
+        // Copies, as on file systems without links.
+        let name = store.path("snapshots", COMMIT).join("sub/x.bin");
+        fs::remove_file(&name).unwrap();
+        fs::write(&name, "1 byte").unwrap();
+        store.link(COMMIT, "sub/x.bin", "one").unwrap();
+        store.link(COMMIT, "sub/x.bin", "two").unwrap_err();
+        assert_eq!(read(), "1 byte");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_name_whose_blob_is_gone_is_given_again() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::new(root.path().to_owned(), &"a/b".parse().unwrap());
+        store.link(COMMIT, "x.bin", "gone").unwrap();
+        assert!(matches!(store.find(COMMIT, "x.bin"), Cached::Unknown));
+        fs::create_dir_all(store.path("blobs", "")).unwrap();
+        fs::write(store.blob("new"), "new").unwrap();
+        store.link(COMMIT, "x.bin", "new").unwrap();
+        assert!(matches!(store.find(COMMIT, "x.bin"), Cached::Here(path) if fs::read(&path).unwrap() == b"new"));
+    }
 }

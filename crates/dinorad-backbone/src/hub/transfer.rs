@@ -147,9 +147,6 @@ impl Transfer<'_> {
             };
             let bytes = buffer.get(..read).unwrap_or_default();
             have += read as u64;
-            if have > self.announced.length {
-                return Err(Broken::Size(have));
-            }
             file.write_all(bytes).map_err(Broken::Disk)?;
             if let Some(hash) = &mut hash {
                 hash.update(bytes);

@@ -17,7 +17,7 @@ fn outside(home: &Home) -> BTreeMap<PathBuf, String> {
 /// so that blobs, names, notes, the branch and locks are all written.
 fn moved_hub() -> Hub {
     let hub = Hub::with(ID, &files());
-    hub.change(ID, |r| r.large = true);
+    hub.change(ID, |r| (r.large, r.ranges) = (true, true));
     hub.publish(ID, NEXT, &[("config.json", b"{ }".to_vec()), (WEIGHTS, bytes(1000, 7))]);
     hub
 }

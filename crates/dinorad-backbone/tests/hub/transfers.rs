@@ -12,7 +12,7 @@ use crate::support::{raw, sha256};
 /// A server with one large encoder.
 fn large() -> Hub {
     let hub = Hub::with(ID, &files());
-    hub.change(ID, |r| r.large = true);
+    hub.change(ID, |r| (r.large, r.ranges) = (true, true));
     hub
 }
 
@@ -29,6 +29,7 @@ fn a_transfer_goes_on_where_it_broke_off() {
     let (hub, cache) = (large(), TempDir::new().unwrap());
     let mut options = options(&hub, &cache);
     options.stall_timeout = Duration::from_millis(400);
+    let started = Instant::now();
     for (fault, kept) in [(Fault::Cut, 150_000), (Fault::Stall, 225_000)] {
         hub.spoil(ID, WEIGHTS, &[fault]);
         let error = fetch(ID, &options).unwrap_err();
@@ -36,6 +37,7 @@ fn a_transfer_goes_on_where_it_broke_off() {
         assert_eq!(fs::metadata(partial(&cache)).unwrap().len(), kept, "{fault:?}");
         assert!(!is_cached(&cache, WEIGHTS));
     }
+    assert!(started.elapsed() < Duration::from_secs(15), "a server that stands still held us");
     hub.requests();
     let mut first = None;
     let mut progress = |t: &Transfer<'_>| first = first.or(Some((t.done, t.total)));
@@ -69,13 +71,21 @@ fn a_beginning_that_is_not_the_files_is_thrown_away() {
         assert_eq!(fs::read(fetch(ID, &options(&hub, &cache)).unwrap().weights).unwrap(), files()[1].1);
         assert!(!partial(&cache).exists());
     }
-    // Nothing tells a wrong beginning where there is no digest.
+}
+
+#[test]
+fn without_a_digest_nothing_is_kept_and_nothing_is_continued() {
     let (hub, cache) = (Hub::with(ID, &files()), TempDir::new().unwrap());
+    hub.change(ID, |r| r.ranges = true);
+    let options = options(&hub, &cache);
     hub.spoil(ID, WEIGHTS, &[Fault::Cut]);
-    fetch(ID, &options(&hub, &cache)).unwrap_err();
-    hub.requests();
-    fetch(ID, &options(&hub, &cache)).unwrap();
-    assert!(weight_gets(&hub).iter().all(|r| !r.contains("from")));
+    fetch(ID, &options).unwrap_err();
+    let blobs = cache.path().join("models--owner--encoder/blobs");
+    let partial = blobs.join(format!("{}.incomplete", blake3::hash(&files()[1].1).to_hex()));
+    assert!(blobs.is_dir() && !partial.exists());
+    // Nothing would tell that this is the beginning of another file.
+    fs::write(&partial, vec![0; 150_000]).unwrap();
+    assert_eq!(fs::read(fetch(ID, &options).unwrap().weights).unwrap(), files()[1].1);
 }
 
 #[test]
@@ -219,4 +229,19 @@ fn a_refusal_by_the_store_is_tried_again_and_one_by_the_hub_is_told() {
             _ => assert!(matches!(result, Err(HubError::Denied { status: 403, gated: true, .. })), "{result:?}"),
         }
     }
+}
+
+#[test]
+fn files_of_another_commit_are_not_taken_for_the_one_asked_for() {
+    let other = "e".repeat(40);
+    let told_commit = other.clone();
+    let address = raw(move |_, stream| {
+        write!(stream, "HTTP/1.1 200 OK\r\nETag: \"tag\"\r\nX-Repo-Commit: {told_commit}\r\nConnection: close\r\n")?;
+        write!(stream, "Content-Length: 8\r\n\r\nthe file")
+    });
+    let cache = TempDir::new().unwrap();
+    let error = fetch(&format!("{ID}@{COMMIT}"), &options_for(address, &cache)).unwrap_err();
+    assert!(matches!(error, HubError::Refused { what: "commit", .. }), "{error:?}");
+    assert!(!is_cached(&cache, WEIGHTS));
+    fetch(&format!("{ID}@{other}"), &options_for(address, &cache)).unwrap();
 }

@@ -35,8 +35,10 @@ pub(crate) struct Repository {
     pub(crate) gated: bool,
     /// What goes wrong, by file.
     pub(crate) faults: BTreeMap<String, VecDeque<Fault>>,
-    /// Whether its files are large ones: with a SHA-256, and readable from the middle.
+    /// Whether its files are large ones: with a SHA-256.
     pub(crate) large: bool,
+    /// Whether its files can be read from the middle.
+    pub(crate) ranges: bool,
 }
 
 /// The server; it answers until the test ends.
@@ -257,7 +259,7 @@ fn answer(state: &mut State, request: &Request) -> Answer {
     if fault == Some(Fault::ErrorPage) {
         return Answer { body: b"<h1>not found</h1>".to_vec(), ..Answer::new("404 Not Found", "") };
     }
-    match request.from.filter(|_| repository.large) {
+    match request.from.filter(|_| repository.ranges) {
         Some(from) if from < bytes.len() => {
             headers.push(("Content-Range", format!("bytes {from}-{}/{}", bytes.len() - 1, bytes.len())));
             Answer { status: "206 Partial Content", headers, body: bytes[from..].to_vec(), fault }
