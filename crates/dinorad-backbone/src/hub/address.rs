@@ -202,7 +202,9 @@ mod tests {
         ] {
             assert_eq!(from.join(location).unwrap().to_string(), told);
         }
-        for location in ["", "javascript:x", "data:,x", "https:x", "///", "/\u{7f}", "/a b", "https:\\\\evil", "/\\evil"] {
+        for location in
+            ["", "javascript:x", "data:,x", "https:x", "///", "/\u{7f}", "/a b", "https:\\\\evil", "/\\evil"]
+        {
             assert!(from.join(location).is_err(), "{location:?}");
         }
     }

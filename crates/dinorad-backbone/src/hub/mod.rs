@@ -47,8 +47,8 @@ pub use id::HubId;
 /// `HF_HUB_CACHE`, else `HF_HOME/hub`, else `~/.cache/huggingface/hub`; `HF_TOKEN`, else the file
 /// `HF_TOKEN_PATH`, else `HF_HOME/token` (no token if `HF_HUB_DISABLE_IMPLICIT_TOKEN` is set).
 ///
-/// Proxies come from `HTTPS_PROXY` and its kin, certificates from the machine (`SSL_CERT_FILE`
-/// names others), or from Mozilla's list where a machine has none.
+/// Proxies come from `HTTPS_PROXY` and its kin, certificates from the machine (on Linux
+/// `SSL_CERT_FILE` names others), or from Mozilla's list where a machine has none.
 #[derive(Clone, PartialEq, Eq)]
 pub struct HubOptions {
     /// Base address of the Hub or of a mirror: https, or plain http on this machine.
