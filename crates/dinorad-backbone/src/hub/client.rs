@@ -191,7 +191,10 @@ fn agent(roots: RootCerts) -> Agent {
         .max_redirects(0)
         .max_redirects_will_error(false)
         .max_response_header_size(MAX_HEADER_BYTES)
-        .max_idle_age(Duration::from_secs(5))
+        // A connection that a server closes at leisure fails the next request at random, and what it
+        // sent too much would pass for the next answer: each request has its own.
+        .max_idle_connections(0)
+        .max_idle_connections_per_host(0)
         .build()
         .new_agent()
 }
