@@ -24,10 +24,10 @@ use clap::Parser;
 fn main() -> ExitCode {
     let args = args::Args::parse();
     // Slices without content are the rule in volumes; that they became zero is said with -v only,
-    // and so is what hf-hub and the feature store log: it comes back to us and is told once.
+    // and so is what the HTTP client and the feature store log: it comes back to us and is told once.
     let level = match args.verbose {
         true => "info,dinorad=debug",
-        false => "warn,dinorad_transforms=error,dinorad_eval::store=error,hf_hub=off",
+        false => "warn,dinorad_transforms=error,dinorad_eval::store=error,ureq=off,rustls_platform_verifier=off",
     };
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| level.into());
     tracing_subscriber::fmt()

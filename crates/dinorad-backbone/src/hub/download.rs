@@ -1,29 +1,33 @@
-//! Downloading through `hf-hub`, with what it leaves to its callers: offline mode, files that are
-//! shorter than announced, servers that never answer, broken transfers, and one commit for all.
+//! From a Hub id to files: one commit for all of them, the cache before the network, and the cache
+//! alone where there is no network.
 
 use std::{
-    collections::BTreeSet,
-    fs::{self, File, TryLockError},
-    path::{Path, PathBuf},
-    sync::mpsc::{self, RecvTimeoutError},
+    fs::{self, File},
+    path::PathBuf,
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use hf_hub::{
-    HFClientBuilder, HFError, HFRepositorySync, RepoTypeModel,
-    progress::{DownloadEvent, ProgressEvent, ProgressHandler},
+use super::{
+    HubError, HubFiles, HubId, HubOptions, Progress, Transfer, WEIGHT_FILES,
+    address::Address,
+    announced::{Announced, Refusal, commit, is_commit},
+    client::{Client, Failure, Reply, Unusable},
+    environment,
+    index::{MAX_INDEX_BYTES, shard_names},
+    lock::{self, Stopped},
+    snapshot_of,
+    store::{Cached, Store},
+    transfer::{self, Broken},
 };
 
-use super::{HubError, HubFiles, HubId, HubOptions, Progress, Transfer, WEIGHT_FILES, id::is_plain_path, snapshot_of};
-
-/// An index names a handful of shards; this stops a hostile one.
-const MAX_SHARDS: usize = 1024;
-const MAX_INDEX_BYTES: u64 = 64 << 20;
+/// Configurations have some kilobytes.
+const MAX_CONFIG_BYTES: u64 = 4 << 20;
+/// The largest encoders have 30 GB.
+const MAX_WEIGHT_BYTES: u64 = 256 << 30;
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
-const LOCK_PAUSE: Duration = Duration::from_millis(50);
 const CONFIG: &str = "config.json";
-const NO_ANSWER: &str = "no answer";
+const REPOSITORY: &str = "the repository";
 
 pub(super) fn fetch(id: &HubId, options: &HubOptions, progress: &mut dyn Progress) -> Result<HubFiles, HubError> {
     let mut session = Session::open(id, options)?;
@@ -55,6 +59,7 @@ pub(super) fn fetch(id: &HubId, options: &HubOptions, progress: &mut dyn Progres
         let source = format!("{} lies in no snapshot", weights.display()).into();
         return Err(HubError::Answer { id: id.clone(), file: name.to_owned(), source });
     };
+    session.remember_branch()?;
     Ok(HubFiles { folder, config, weights, shards, commit })
 }
 
@@ -62,95 +67,96 @@ pub(super) fn fetch(id: &HubId, options: &HubOptions, progress: &mut dyn Progres
 struct Session<'a> {
     id: &'a HubId,
     options: &'a HubOptions,
-    repository: HFRepositorySync<RepoTypeModel>,
+    store: Store,
     endpoint: String,
-    cache: PathBuf,
+    /// Made for the first request.
+    client: Option<Client>,
     /// The revision asked for, and the commit as soon as it is known.
     revision: String,
+    /// Whether the branch has been asked for its commit.
+    asked: bool,
+    /// The branch or tag that the Hub has told the commit of.
+    branch: Option<String>,
+    /// What the branch's answer said about the configuration.
+    config: Option<Announced>,
     /// Set once the network turned out to be down: from then on only the cache is read.
-    down: Option<HFError>,
-    /// The commit in the cache that the branch does not stand for any more.
-    left_behind: Option<String>,
+    down: Option<Box<dyn std::error::Error + Send + Sync>>,
     /// Ours until the end, from the first file that the cache lacks on.
     lock: Option<File>,
 }
 
-/// How the attempt to get one file ended without it.
-enum Failure {
-    /// The repository, or the cache where that is all we have, does not hold it.
-    Absent,
-    /// No answer: no network, no server, a firewall.
-    NoAnswer(HFError),
-    Hub(HubError),
-}
-
-impl From<HubError> for Failure {
-    fn from(error: HubError) -> Self {
-        Failure::Hub(error)
-    }
+/// What the Hub says about a file.
+enum Described {
+    Here(Announced),
+    /// There is none of that name, in this commit where one is told.
+    Absent(Option<String>),
+    /// There is nobody to ask.
+    NoAnswer(Box<dyn std::error::Error + Send + Sync>),
 }
 
 impl<'a> Session<'a> {
     fn open(id: &'a HubId, options: &'a HubOptions) -> Result<Self, HubError> {
-        let mut builder =
-            HFClientBuilder::new().user_agent(concat!("dinorad/", env!("CARGO_PKG_VERSION"))).retry_max_attempts(2);
-        if let Some(endpoint) = &options.endpoint {
-            builder = builder.endpoint(endpoint);
-        }
-        if let Some(folder) = &options.cache_dir {
-            builder = builder.cache_dir(folder);
-        }
-        if let Some(token) = &options.token {
-            builder = builder.token(token);
-        }
-        let answer = |e: HFError| HubError::Answer { id: id.clone(), file: "the repository".into(), source: e.into() };
-        let client = builder.build().map_err(answer)?;
-        let (endpoint, cache) = (client.endpoint().to_owned(), client.cache_dir().to_owned());
-        let client = hf_hub::HFClientSync::from_inner(client).map_err(answer)?;
+        let environment = environment::ours();
+        let root = options.cache_dir.clone().or_else(|| environment.cache()).ok_or_else(|| HubError::Cache {
+            cache: PathBuf::from("~/.cache/huggingface/hub"),
+            source: std::io::Error::other("there is no home folder: set HF_HOME or HF_HUB_CACHE"),
+        })?;
         Ok(Self {
             id,
             options,
-            repository: client.model(id.owner(), id.name()),
-            endpoint,
-            cache,
+            store: Store::new(root, id),
+            endpoint: options.endpoint.clone().unwrap_or_else(|| environment.endpoint()),
+            client: None,
             revision: id.revision().unwrap_or("main").to_owned(),
+            asked: false,
+            branch: None,
+            config: None,
             down: None,
-            left_behind: None,
             lock: None,
         })
     }
 
+    fn client(&mut self) -> Result<&Client, HubError> {
+        let client = match self.client.take() {
+            Some(client) => client,
+            None => {
+                let token = self.options.token.clone().or_else(|| environment::ours().token());
+                let (answer, stall) = (self.options.answer_timeout, self.options.stall_timeout);
+                let made = Client::new(&self.endpoint, token, self.options.plain_http, answer, stall);
+                made.map_err(|unusable| {
+                    let endpoint = without_user(&self.endpoint);
+                    match unusable {
+                        Unusable::Endpoint(reason) => HubError::Endpoint { endpoint, reason },
+                        Unusable::PlainHttp => HubError::PlainHttp { endpoint },
+                        Unusable::Token => HubError::Token,
+                    }
+                })?
+            }
+        };
+        Ok(self.client.insert(client))
+    }
+
     /// A file of the repository, `None` if it has none of that name.
     fn optional(&mut self, file: &str, progress: &mut dyn Progress) -> Result<Option<PathBuf>, HubError> {
+        self.ask_branch()?;
         loop {
-            self.pin_if_unmoved(progress)?;
-            // A pinned file is the same wherever it comes from, so the cache is asked first. This
-            // also answers from the cache's notes of files that a commit lacks.
-            if self.is_pinned() || self.is_cut_off() {
-                match self.cached(file)? {
-                    Cached::Unknown if self.is_cut_off() => return Ok(None),
-                    Cached::Unknown => {}
-                    Cached::Absent => return Ok(None),
-                    Cached::Here(path) => return Ok(self.found(path)),
-                }
+            // A file of a commit is the same wherever it comes from, so the cache is asked first.
+            // This also answers from the cache's notes of files that a commit lacks.
+            match self.cached(file) {
+                Cached::Here(path) => return Ok(Some(path)),
+                Cached::Absent => return Ok(None),
+                Cached::Unknown if self.is_cut_off() => return Ok(None),
+                Cached::Unknown => {}
             }
-            // Whoever held the lock before us may have fetched it, or moved the branch.
+            // Whoever held the lock before us may have fetched it.
             if !self.lock()? {
                 break;
             }
         }
-        match self.request(file, progress) {
-            Ok(path) => Ok(self.found(path)),
-            Err(Failure::Absent) => {
-                self.pin_from_cache();
-                Ok(None)
-            }
-            Err(Failure::NoAnswer(error)) => {
-                self.down = Some(error);
-                self.pin_from_cache();
-                self.optional(file, progress)
-            }
-            Err(Failure::Hub(error)) => Err(error),
+        match self.request(file, progress)? {
+            Some(path) => Ok(Some(path)),
+            None if self.is_cut_off() => self.optional(file, progress),
+            None => Ok(None),
         }
     }
 
@@ -160,11 +166,9 @@ impl<'a> Session<'a> {
         names: &[&'n str],
         progress: &mut dyn Progress,
     ) -> Result<Option<(&'n str, PathBuf)>, HubError> {
-        if self.is_pinned() {
-            for name in names {
-                if let Cached::Here(path) = self.cached(name)? {
-                    return Ok(Some((name, path)));
-                }
+        for name in names {
+            if let Cached::Here(path) = self.cached(name) {
+                return Ok(Some((name, path)));
             }
         }
         for name in names {
@@ -183,203 +187,213 @@ impl<'a> Session<'a> {
         self.options.offline || self.down.is_some()
     }
 
-    /// Remembers the commit that a branch stood for when the first file came.
-    fn found(&mut self, path: PathBuf) -> Option<PathBuf> {
-        if let Some((_, commit)) = snapshot_of(&path).filter(|(_, commit)| is_commit(commit)) {
-            self.revision = commit;
-        }
-        Some(path)
-    }
-
-    /// The same where only the cache's `refs` tell the commit.
-    fn pin_from_cache(&mut self) {
-        if let Some(commit) = self.commit_in(&self.cache).filter(|_| !self.is_pinned()) {
-            self.revision = commit;
+    fn cached(&self, file: &str) -> Cached {
+        match self.is_pinned() {
+            true => self.store.find(&self.revision, file),
+            false => Cached::Unknown,
         }
     }
 
-    /// The same for a branch that still stands for the commit in the cache.
-    ///
-    /// hf-hub puts a file it has fetched into the cache by unlinking the one of that name and then
-    /// linking the new one, and in between another process that reads the cache misses it. So the
-    /// file that tells the commit is fetched into an empty cache, and what ours has stays untouched.
-    fn pin_if_unmoved(&mut self, progress: &mut dyn Progress) -> Result<(), HubError> {
-        if self.is_pinned() || self.is_cut_off() {
+    /// Learns the commit that a branch stands for, from the Hub, or else from the cache.
+    fn ask_branch(&mut self) -> Result<(), HubError> {
+        if self.is_pinned() {
             return Ok(());
         }
-        let Some(known) = self.commit_in(&self.cache).filter(|c| self.left_behind.as_ref() != Some(c)) else {
-            return Ok(());
-        };
-        let aside = tempfile::tempdir().map_err(|e| self.unwritable(e))?;
-        let options = self.options.clone().with_cache_dir(aside.path());
-        let asked = Session { revision: self.revision.clone(), ..Session::open(self.id, &options)? };
-        match asked.request(CONFIG, progress) {
-            Ok(_) | Err(Failure::Absent) => match asked.commit_in(aside.path()).is_some_and(|today| today == known) {
-                true => self.revision = known,
-                false => self.left_behind = Some(known),
-            },
-            Err(Failure::NoAnswer(error)) => {
-                self.down = Some(error);
-                self.revision = known;
+        if !self.is_cut_off() && !std::mem::replace(&mut self.asked, true) {
+            match self.describe(CONFIG)? {
+                Described::Here(announced) => self.config = Some(announced),
+                Described::Absent(_) => {}
+                Described::NoAnswer(source) => self.down = Some(source),
             }
-            Err(Failure::Hub(error)) => return Err(error),
+        }
+        if self.is_cut_off()
+            && let Some(commit) = self.store.commit_of(&self.revision)
+        {
+            self.revision = commit;
         }
         Ok(())
     }
 
-    /// The commit that a cache remembers for the revision asked for.
-    fn commit_in(&self, cache: &Path) -> Option<String> {
-        let commit = fs::read_to_string(self.folder_in(cache).join("refs").join(&self.revision)).ok()?;
-        Some(commit.trim().to_owned()).filter(|commit| is_commit(commit))
+    /// Lets the cache's branch stand for the commit, once all its files are there: whoever has no
+    /// network then goes on with a whole model, this one or the last.
+    fn remember_branch(&self) -> Result<(), HubError> {
+        match &self.branch {
+            Some(branch) => self.store.set_commit_of(branch, &self.revision).map_err(|e| self.unwritable(e)),
+            None => Ok(()),
+        }
     }
 
-    fn folder_in(&self, cache: &Path) -> PathBuf {
-        cache.join(self.folder_name())
+    /// Asks about a file, and pins the commit that the answer tells.
+    fn describe(&mut self, file: &str) -> Result<Described, HubError> {
+        let address = self.address(file)?;
+        let mut reply = self.client()?.head(&address);
+        if let Err(Failure::Network(error)) = &reply
+            && !error.is::<super::client::NoAnswer>()
+        {
+            thread::sleep(RETRY_PAUSE);
+            reply = self.client()?.head(&address);
+        }
+        let reply = match reply {
+            Ok(reply) => reply,
+            Err(Failure::Network(source)) => return Ok(Described::NoAnswer(source)),
+            Err(Failure::Refused(refusal)) => return Err(self.refused(file, refusal)),
+        };
+        let described = match reply.status {
+            200..=399 => {
+                let read = Announced::read(&reply.headers, reply.status >= 300, limit_of(file));
+                Described::Here(read.map_err(|refusal| self.refused(file, refusal))?)
+            }
+            404 => match reply.header("x-error-code") {
+                Some("RepoNotFound") => return Err(self.not_found()),
+                Some("RevisionNotFound") => return Err(HubError::Revision { id: self.id.clone() }),
+                _ => Described::Absent(commit(&reply.headers).map_err(|refusal| self.refused(file, refusal))?),
+            },
+            408 | 429 | 500..=599 => return Ok(Described::NoAnswer(format!("status {}", reply.status).into())),
+            _ => return Err(self.status(file, &reply)),
+        };
+        let told = match &described {
+            Described::Here(announced) => Some(&announced.commit),
+            Described::Absent(commit) => commit.as_ref(),
+            Described::NoAnswer(_) => None,
+        };
+        if let Some(commit) = told {
+            if self.is_pinned() && !commit.eq_ignore_ascii_case(&self.revision) {
+                let refusal = Refusal::new("commit", commit.as_bytes(), "is not the one asked for");
+                return Err(self.refused(file, refusal));
+            }
+            if !self.is_pinned() {
+                self.branch = Some(std::mem::replace(&mut self.revision, commit.clone()));
+            }
+            if let Described::Absent(_) = described {
+                self.store.set_absent(&self.revision, file).map_err(|e| self.unwritable(e))?;
+            }
+        }
+        Ok(described)
     }
 
-    fn folder_name(&self) -> String {
-        format!("models--{}--{}", self.id.owner(), self.id.name())
+    /// Gets a file over the network, again if the transfer breaks off. `None` if there is none, or
+    /// nobody to ask.
+    fn request(&mut self, file: &str, progress: &mut dyn Progress) -> Result<Option<PathBuf>, HubError> {
+        let attempts = self.options.attempts.max(1);
+        for attempt in 1.. {
+            let known = self.config.take().filter(|_| file == CONFIG);
+            let announced = match known {
+                Some(announced) => announced,
+                None => match self.describe(file)? {
+                    Described::Here(announced) => announced,
+                    Described::Absent(_) => return Ok(None),
+                    Described::NoAnswer(source) => {
+                        self.down = Some(source);
+                        return Ok(None);
+                    }
+                },
+            };
+            let id = self.id.clone();
+            let error = match self.bring(file, &announced, progress)? {
+                Ok(path) => return Ok(Some(path)),
+                Err(Broken::Network(source)) => self.interrupted(file, attempt, source),
+                Err(Broken::Size(got)) => HubError::Size { id, file: file.to_owned(), expected: announced.length, got },
+                Err(Broken::Digest(got)) => {
+                    let expected = announced.sha256.unwrap_or_default();
+                    HubError::Digest { id, file: file.to_owned(), expected, got }
+                }
+                Err(Broken::Refused(refusal)) => return Err(self.refused(file, refusal)),
+                Err(Broken::Denied(status, gated)) => return Err(self.denied(status, gated)),
+                Err(Broken::Status(status)) => {
+                    let source = format!("status {status}").into();
+                    return Err(HubError::Answer { id, file: file.to_owned(), source });
+                }
+                Err(Broken::Disk(source)) => return Err(self.unwritable(source)),
+            };
+            if attempt >= attempts {
+                return Err(error);
+            }
+            thread::sleep(RETRY_PAUSE.saturating_mul(u32::try_from(attempt).unwrap_or(u32::MAX)));
+        }
+        Ok(None)
     }
 
-    /// Keeps every other process and thread from fetching files of this repository until `self` is
-    /// dropped. True if the lock was taken now, false if it was held already.
+    /// One attempt: the blob, unless the cache has it, and its name in the commit.
+    fn bring(
+        &mut self,
+        file: &str,
+        announced: &Announced,
+        progress: &mut dyn Progress,
+    ) -> Result<Result<PathBuf, Broken>, HubError> {
+        let blob = self.store.blob(&announced.tag);
+        if !self.has_blob(file, announced)? {
+            // Python takes this lock too.
+            let _lock = self.locked(&announced.tag, file)?;
+            if !self.has_blob(file, announced)? {
+                let total = announced.length;
+                let mut told = |done| progress.update(&Transfer { file, done, total });
+                let address = self.address(file)?;
+                let stall = self.options.stall_timeout;
+                let opened = self.store.open_partial(&announced.tag);
+                let (partial, mut target, kept) = opened.map_err(|e| self.unwritable(e))?;
+                let client = self.client()?;
+                let transfer = transfer::Transfer { client, address: &address, announced, stall };
+                let result = transfer.run(&mut target, kept, &mut told);
+                let empty = target.metadata().is_ok_and(|m| m.len() == 0);
+                drop(target);
+                if let Err(broken) = result {
+                    if empty {
+                        fs::remove_file(&partial).map_err(|e| self.unwritable(e))?;
+                    }
+                    return Ok(Err(broken));
+                }
+                fs::rename(&partial, &blob).map_err(|e| self.unwritable(e))?;
+            }
+        }
+        self.store.link(&self.revision, file, &announced.tag).map_err(|e| self.unwritable(e))?;
+        match self.cached(file) {
+            Cached::Here(path) => Ok(Ok(path)),
+            _ => Err(self.unwritable(std::io::Error::other(format!("{file} did not stay there")))),
+        }
+    }
+
+    /// Whether the cache holds the blob already. One of another length is only replaced where a
+    /// digest proves the new bytes: others of its commits name it too.
+    fn has_blob(&self, file: &str, announced: &Announced) -> Result<bool, HubError> {
+        let length = fs::metadata(self.store.blob(&announced.tag)).ok().map(|m| m.len());
+        let proven = announced.sha256.as_deref().is_some_and(|sha| sha.eq_ignore_ascii_case(&announced.tag));
+        match length {
+            None => Ok(false),
+            Some(length) if length == announced.length => Ok(true),
+            Some(_) if proven => Ok(false),
+            Some(length) => {
+                let reason = "is of other bytes than the cache has under this tag";
+                let value = format!("{} ({length} and {} bytes)", announced.tag, announced.length);
+                Err(self.refused(file, Refusal::new("tag", value.as_bytes(), reason)))
+            }
+        }
+    }
+
+    fn address(&mut self, file: &str) -> Result<Address, HubError> {
+        let (id, revision) = (self.id, self.revision.clone());
+        let steps = [id.owner(), id.name(), "resolve", &revision];
+        Ok(self.client()?.endpoint.below(steps.into_iter().chain(file.split('/'))))
+    }
+
+    /// Keeps every other process and thread of ours from fetching files of this repository until
+    /// `self` is dropped. True if the lock was taken now, false if it was held already.
     fn lock(&mut self) -> Result<bool, HubError> {
         if self.lock.is_some() {
             return Ok(false);
         }
-        let folder = self.cache.join(".locks").join(self.folder_name());
-        fs::create_dir_all(&folder).map_err(|e| self.unwritable(e))?;
-        let path = folder.join("dinorad.lock");
-        let file = File::create(&path).map_err(|e| self.unwritable(e))?;
-        let blobs = self.folder_in(&self.cache).join("blobs");
-        let mut other = OtherProcess::default();
-        loop {
-            match file.try_lock() {
-                Ok(()) => break,
-                Err(TryLockError::WouldBlock) => {
-                    if other.has_stopped(|| partial_bytes(&blobs), self.options.stall_timeout) {
-                        return Err(self.held(&path, CONFIG, 1));
-                    }
-                    thread::sleep(LOCK_PAUSE);
-                }
-                // A file system without locks: files are still renamed into place.
-                Err(TryLockError::Error(e)) if e.kind() == std::io::ErrorKind::Unsupported => break,
-                Err(TryLockError::Error(e)) => return Err(self.unwritable(e)),
-            }
-        }
-        self.lock = Some(file);
+        self.lock = Some(self.locked("dinorad", CONFIG)?);
         Ok(true)
     }
 
-    fn unwritable(&self, source: std::io::Error) -> HubError {
-        HubError::Cache { cache: self.cache.clone(), source }
-    }
-
-    fn held(&self, lock: &Path, file: &str, attempts: usize) -> HubError {
-        let text = format!("another process holds {} and makes no progress", lock.display());
-        self.interrupted(file, attempts, text.into())
-    }
-
-    fn cached(&self, file: &str) -> Result<Cached, HubError> {
-        let builder = self.repository.download_file().filename(file).revision(self.revision.as_str());
-        match builder.local_files_only(true).send() {
-            Ok(path) => Ok(Cached::Here(path)),
-            Err(HFError::EntryNotFound { .. }) => Ok(Cached::Absent),
-            Err(HFError::LocalEntryNotFound { .. }) => Ok(Cached::Unknown),
-            Err(error) => Err(self.translate(file, error)),
-        }
-    }
-
-    /// Gets a file over the network, again if the transfer breaks off.
-    fn request(&self, file: &str, progress: &mut dyn Progress) -> Result<PathBuf, Failure> {
-        let attempts = self.options.attempts.max(1);
-        let mut other = OtherProcess::default();
-        let mut attempt = 0;
-        loop {
-            attempt += 1;
-            let error = match self.transfer(file, progress) {
-                Ok(Arrived { path, announced }) => match checked_size(&path, announced) {
-                    Ok(None) => return Ok(path),
-                    // Below us neither the status of the second answer nor the end of a body
-                    // without a length is checked: a file of another length is not the file.
-                    Ok(Some(got)) => {
-                        HubError::Size { id: self.id.clone(), file: file.to_owned(), expected: announced, got }
-                    }
-                    Err(source) => return Err(self.unwritable(source).into()),
-                },
-                Err(Broken::Silent(text)) => return Err(self.interrupted(file, attempt, text.into()).into()),
-                Err(Broken::Failed(HFError::CacheLockTimeout { path })) => {
-                    // Another program is fetching the same file; ours comes after it.
-                    let etag = path.file_stem().unwrap_or_default().to_string_lossy();
-                    let partial = self.folder_in(&self.cache).join("blobs").join(format!("{etag}.incomplete"));
-                    if other.has_stopped(|| length(&partial), self.options.stall_timeout) {
-                        return Err(self.held(&path, file, attempt).into());
-                    }
-                    attempt -= 1;
-                    continue;
-                }
-                Err(Broken::Failed(error @ (HFError::Request { .. } | HFError::Xet { .. }))) => {
-                    self.interrupted(file, attempt, error.into())
-                }
-                Err(Broken::Failed(error)) => return Err(self.translate(file, error).into()),
-                Err(Broken::Early(HFError::EntryNotFound { .. })) => return Err(Failure::Absent),
-                Err(Broken::Early(error)) if is_no_answer(&error) => return Err(Failure::NoAnswer(error)),
-                Err(Broken::Early(error)) => return Err(self.translate(file, error).into()),
-            };
-            if attempt >= attempts {
-                return Err(error.into());
+    /// A lock of this model, waited for as long as whoever holds it makes progress.
+    fn locked(&self, name: &str, wanted: &str) -> Result<File, HubError> {
+        lock::take(&self.store, name, self.options.stall_timeout).map_err(|stopped| match stopped {
+            Stopped::Held(path) => {
+                let text = format!("another process holds {} and makes no progress", path.display());
+                self.interrupted(wanted, 1, text.into())
             }
-            thread::sleep(RETRY_PAUSE.saturating_mul(u32::try_from(attempt).unwrap_or(u32::MAX)));
-        }
-    }
-
-    /// One attempt, on a thread of its own so that a server that falls silent cannot hold us.
-    fn transfer(&self, file: &str, progress: &mut dyn Progress) -> Result<Arrived, Broken> {
-        let (sender, receiver) = mpsc::channel();
-        let (repository, name, revision) = (self.repository.clone(), file.to_owned(), self.revision.clone());
-        // When a branch has moved and the file has not changed, hf-hub keeps the branch's old
-        // commit. The first file tells the commit for all others, so it is asked for afresh.
-        let fresh = file == CONFIG && !self.is_pinned();
-        let worker = move || {
-            let reporter = Reporter(sender.clone());
-            let builder = repository.download_file().filename(name).revision(revision).progress(reporter);
-            let result = builder.force_download(fresh).send();
-            // Fails only if nobody waits any more.
-            let _ = sender.send(Event::Ended(result));
-        };
-        let thread = thread::Builder::new().name("dinorad-hub".to_owned());
-        thread.spawn(worker).map_err(|e| Broken::Failed(e.into()))?;
-
-        let (mut announced, mut done, mut last) = (None, 0, Instant::now());
-        loop {
-            let patience = if announced.is_some() { self.options.stall_timeout } else { self.options.answer_timeout };
-            match receiver.recv_timeout(patience.saturating_sub(last.elapsed())) {
-                Ok(Event::Started(total)) => (announced, last) = (Some(total), Instant::now()),
-                Ok(Event::Bytes(bytes)) => {
-                    if bytes != done {
-                        (done, last) = (bytes, Instant::now());
-                    }
-                    progress.update(&Transfer { file, done, total: announced.unwrap_or(0) });
-                }
-                Ok(Event::Ended(Ok(path))) => return Ok(Arrived { path, announced: announced.unwrap_or(0) }),
-                Ok(Event::Ended(Err(error))) if announced.is_some() => return Err(Broken::Failed(error)),
-                Ok(Event::Ended(Err(error))) => return Err(Broken::Early(error)),
-                Err(RecvTimeoutError::Timeout) => {
-                    let seconds = patience.as_secs_f32();
-                    return Err(match announced {
-                        Some(_) => Broken::Silent(format!("no byte came for {seconds} s")),
-                        None => Broken::Early(HFError::Other(format!("{NO_ANSWER} within {seconds} s"))),
-                    });
-                }
-                Err(RecvTimeoutError::Disconnected) => {
-                    return Err(Broken::Silent("the download ended without a result".to_owned()));
-                }
-            }
-        }
-    }
-
-    fn interrupted(&self, file: &str, attempts: usize, source: Box<dyn std::error::Error + Send + Sync>) -> HubError {
-        HubError::Interrupted { id: self.id.clone(), file: file.to_owned(), attempts, source }
+            Stopped::Disk(source) => self.unwritable(source),
+        })
     }
 
     /// Why none of `tried` was found.
@@ -392,186 +406,95 @@ impl<'a> Session<'a> {
         if self.is_pinned() && self.id.revision() != Some(self.revision.as_str()) {
             return none;
         }
-        match self.repository.revision_exists().revision(&self.revision).send() {
+        let (id, revision) = (self.id, self.revision.clone());
+        match self.is_there(&["api", "models", id.owner(), id.name(), "revision", &revision]) {
             Ok(true) => none,
-            Ok(false) => match self.repository.exists().send() {
+            Ok(false) => match self.is_there(&["api", "models", id.owner(), id.name()]) {
                 Ok(true) => HubError::Revision { id: self.id.clone() },
-                Ok(false) => HubError::NotFound { id: self.id.clone(), endpoint: self.endpoint.clone() },
-                Err(error) => self.translate("the repository", error),
+                Ok(false) => self.not_found(),
+                Err(error) => error,
             },
-            Err(error) => self.translate("the repository", error),
+            Err(error) => error,
+        }
+    }
+
+    /// Whether the Hub knows this address.
+    fn is_there(&mut self, steps: &[&str]) -> Result<bool, HubError> {
+        let client = self.client()?;
+        let reply = client.get(&client.endpoint.below(steps.iter().copied()), 0);
+        match reply {
+            Ok(reply) => match reply.status {
+                200..=299 => Ok(true),
+                404 => Ok(false),
+                _ => Err(self.status(REPOSITORY, &reply)),
+            },
+            Err(Failure::Network(source)) => Err(self.unreachable(source)),
+            Err(Failure::Refused(refusal)) => Err(self.refused(REPOSITORY, refusal)),
         }
     }
 
     /// The reason for a missing file when only the cache could be read.
     fn lost(&mut self) -> Option<HubError> {
-        let (id, cache) = (self.id.clone(), self.cache.clone());
         if self.options.offline {
-            return Some(HubError::Offline { id, cache });
+            return Some(HubError::Offline { id: self.id.clone(), cache: self.store.root.clone() });
         }
         let source = self.down.take()?;
-        Some(HubError::Unreachable { id, endpoint: self.endpoint.clone(), cache, source: source.into() })
+        Some(self.unreachable(source))
     }
 
-    fn translate(&self, file: &str, error: HFError) -> HubError {
-        let id = self.id.clone();
-        match error {
-            HFError::AuthRequired { context } | HFError::Forbidden { context } => HubError::Denied {
-                id,
-                status: context.status.as_u16(),
-                token: self.options.token.is_some() || has_token_in_environment(),
-                gated: context.error_code.as_deref() == Some("GatedRepo"),
-            },
-            HFError::RepoNotFound { .. } => HubError::NotFound { id, endpoint: self.endpoint.clone() },
-            HFError::Io(source) => self.unwritable(source),
-            error if is_no_answer(&error) => {
-                let (endpoint, cache) = (self.endpoint.clone(), self.cache.clone());
-                HubError::Unreachable { id, endpoint, cache, source: error.into() }
+    fn unreachable(&self, source: Box<dyn std::error::Error + Send + Sync>) -> HubError {
+        let (id, cache) = (self.id.clone(), self.store.root.clone());
+        HubError::Unreachable { id, endpoint: self.endpoint.clone(), cache, source }
+    }
+
+    fn not_found(&self) -> HubError {
+        HubError::NotFound { id: self.id.clone(), endpoint: self.endpoint.clone() }
+    }
+
+    fn denied(&self, status: u16, gated: bool) -> HubError {
+        let token = self.client.as_ref().is_some_and(Client::has_token);
+        let page = format!("{}/{}", self.endpoint.trim_end_matches('/'), self.id.repository());
+        HubError::Denied { id: self.id.clone(), status, token, gated, page }
+    }
+
+    fn status(&self, file: &str, reply: &Reply) -> HubError {
+        match reply.status {
+            401 | 403 => self.denied(reply.status, reply.header("x-error-code") == Some("GatedRepo")),
+            status => {
+                let source = format!("status {status}").into();
+                HubError::Answer { id: self.id.clone(), file: file.to_owned(), source }
             }
-            error => HubError::Answer { id, file: file.to_owned(), source: error.into() },
         }
     }
-}
 
-/// What the cache knows about a file.
-enum Cached {
-    Here(PathBuf),
-    /// It has a note that the commit lacks this file.
-    Absent,
-    Unknown,
-}
+    fn refused(&self, file: &str, refusal: Refusal) -> HubError {
+        let Refusal { what, value, reason } = refusal;
+        HubError::Refused { id: self.id.clone(), file: file.to_owned(), what, value, reason }
+    }
 
-/// A file that came to its end; `announced` is 0 where no length was.
-struct Arrived {
-    path: PathBuf,
-    announced: u64,
-}
+    fn interrupted(&self, file: &str, attempts: usize, source: Box<dyn std::error::Error + Send + Sync>) -> HubError {
+        HubError::Interrupted { id: self.id.clone(), file: file.to_owned(), attempts, source }
+    }
 
-/// How one attempt failed.
-enum Broken {
-    /// Before the server had said anything about the file.
-    Early(HFError),
-    /// After it had.
-    Failed(HFError),
-    /// The transfer stands still. Its thread may hold the file's lock for a while yet.
-    Silent(String),
-}
-
-enum Event {
-    Started(u64),
-    Bytes(u64),
-    Ended(Result<PathBuf, HFError>),
-}
-
-/// Passes hf-hub's events to the thread that waits.
-struct Reporter(mpsc::Sender<Event>);
-
-impl ProgressHandler for Reporter {
-    fn on_progress(&self, event: &ProgressEvent) {
-        let ProgressEvent::Download(event) = event else { return };
-        let event = match event {
-            DownloadEvent::Start { total_bytes, .. } => Event::Started(*total_bytes),
-            DownloadEvent::Progress { files } => match files.first() {
-                Some(file) => Event::Bytes(file.bytes_completed),
-                None => return,
-            },
-            DownloadEvent::AggregateProgress { bytes_completed, .. } => Event::Bytes(*bytes_completed),
-            DownloadEvent::Complete => return,
-        };
-        let _ = self.0.send(event);
+    fn unwritable(&self, source: std::io::Error) -> HubError {
+        HubError::Cache { cache: self.store.root.clone(), source }
     }
 }
 
-/// Watches what another process downloads.
-#[derive(Default)]
-struct OtherProcess {
-    bytes: Option<u64>,
-    since: Option<Instant>,
-}
-
-impl OtherProcess {
-    /// Whether nothing has come for `patience`.
-    fn has_stopped(&mut self, bytes: impl FnOnce() -> Option<u64>, patience: Duration) -> bool {
-        let bytes = bytes();
-        if self.since.is_none() || bytes != self.bytes {
-            (self.bytes, self.since) = (bytes, Some(Instant::now()));
-        }
-        self.since.is_some_and(|since| since.elapsed() >= patience)
+/// The most bytes that a file of this name can have.
+fn limit_of(file: &str) -> u64 {
+    match file {
+        file if file.ends_with(".index.json") => MAX_INDEX_BYTES,
+        file if file.ends_with(".json") => MAX_CONFIG_BYTES,
+        _ => MAX_WEIGHT_BYTES,
     }
 }
 
-fn length(file: &Path) -> Option<u64> {
-    fs::metadata(file).ok().map(|m| m.len())
-}
-
-/// What has come of all files of a repository.
-fn partial_bytes(blobs: &Path) -> Option<u64> {
-    let files = fs::read_dir(blobs).ok()?;
-    Some(files.filter_map(|file| length(&file.ok()?.path())).sum())
-}
-
-/// The length of a cached file that is not as announced; such a file is removed from the cache.
-fn checked_size(path: &Path, announced: u64) -> std::io::Result<Option<u64>> {
-    let got = fs::metadata(path)?.len();
-    if announced == 0 || got == announced {
-        return Ok(None);
+/// An address as it may be shown: without a name and password in it.
+fn without_user(endpoint: &str) -> String {
+    match (endpoint.split_once("://"), endpoint.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, rest))) => format!("{scheme}://***@{rest}"),
+        (None, Some((_, rest))) => format!("***@{rest}"),
+        _ => endpoint.to_owned(),
     }
-    // The name in the snapshot is a link to the blob (a copy of it on Windows).
-    let blob = fs::canonicalize(path)?;
-    fs::remove_file(path)?;
-    match fs::remove_file(&blob) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-        _ => Ok(Some(got)),
-    }
-}
-
-/// The shards that an index names, in order of name.
-fn shard_names(id: &HubId, file: &str, path: &Path) -> Result<Vec<String>, HubError> {
-    let bad = |reason: String| HubError::Index { id: id.clone(), file: file.to_owned(), reason };
-    let length = fs::metadata(path).map_err(|e| bad(e.to_string()))?.len();
-    if length > MAX_INDEX_BYTES {
-        return Err(bad(format!("{length} bytes are more than an index can have")));
-    }
-    #[derive(serde::Deserialize)]
-    struct Index {
-        weight_map: std::collections::BTreeMap<String, String>,
-    }
-    let text = fs::read(path).map_err(|e| bad(e.to_string()))?;
-    let index: Index = serde_json::from_slice(&text).map_err(|e| bad(format!("no index of weights: {e}")))?;
-    let names: BTreeSet<String> = index.weight_map.into_values().collect();
-    if names.is_empty() || names.len() > MAX_SHARDS {
-        return Err(bad(format!("it names {} files", names.len())));
-    }
-    // Names are relative to the index.
-    let folder = file.rsplit_once('/').map(|(folder, _)| format!("{folder}/")).unwrap_or_default();
-    let inside = |name: String| match is_plain_path(&name) {
-        true => Ok(format!("{folder}{name}")),
-        false => Err(bad(format!("`{name}` is no file of the repository"))),
-    };
-    names.into_iter().map(inside).collect()
-}
-
-fn is_commit(revision: &str) -> bool {
-    revision.len() == 40 && revision.bytes().all(|b| b.is_ascii_hexdigit())
-}
-
-/// Whether an error before the first answer means that the Hub cannot be used at all right now.
-fn is_no_answer(error: &HFError) -> bool {
-    match error {
-        HFError::Request { .. } | HFError::RateLimited { .. } => true,
-        HFError::Http { context } => matches!(context.status.as_u16(), 500 | 502 | 503 | 504),
-        HFError::Other(text) => text.starts_with(NO_ANSWER),
-        _ => false,
-    }
-}
-
-/// Whether hf-hub finds a token where it looks for one.
-fn has_token_in_environment() -> bool {
-    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
-    if set("HF_HUB_DISABLE_IMPLICIT_TOKEN").is_some() {
-        return false;
-    }
-    set("HF_TOKEN").is_some()
-        || set("HF_TOKEN_PATH").is_some_and(|path| Path::new(&path).is_file())
-        || hf_hub::hf_home().join("token").is_file()
 }

@@ -50,7 +50,7 @@ pub enum HubError {
         tried: Vec<String>,
     },
     /// The Hub wants a permission (401 or 403).
-    #[error("no access to `{id}` (status {status}): {}", denied_hint(*token, *gated))]
+    #[error("no access to `{id}` (status {status}): {} ({page})", denied_hint(*token, *gated))]
     Denied {
         /// The model.
         id: HubId,
@@ -60,6 +60,8 @@ pub enum HubError {
         token: bool,
         /// Whether the Hub says that the model is gated.
         gated: bool,
+        /// The model's page, to be visited once.
+        page: String,
     },
     /// The Hub could not be reached, and the cache lacks the model.
     #[error(
@@ -90,7 +92,9 @@ pub enum HubError {
         cache: PathBuf,
     },
     /// A transfer broke off or stood still, each time it was tried.
-    #[error("the download of {file} of `{id}` broke off ({attempts} attempts); nothing half is kept, try again")]
+    #[error(
+        "the download of {file} of `{id}` broke off ({attempts} attempts); nothing half passes for a file, try again"
+    )]
     Interrupted {
         /// The model.
         id: HubId,
@@ -113,6 +117,52 @@ pub enum HubError {
         /// Bytes that came.
         got: u64,
     },
+    /// The file that arrived is not the one that the Hub describes.
+    #[error("{file} of `{id}` has the SHA-256 {got}, the Hub announced {expected}; it was thrown away")]
+    Digest {
+        /// The model.
+        id: HubId,
+        /// The file.
+        file: String,
+        /// Digest announced.
+        expected: String,
+        /// Digest of the bytes that came.
+        got: String,
+    },
+    /// An answer that would reach beyond the model's folder in the cache, send the token elsewhere,
+    /// or has no end.
+    #[error("the Hub's answer for {file} of `{id}` is refused: the {what} `{value}` {reason}")]
+    Refused {
+        /// The model.
+        id: HubId,
+        /// The file.
+        file: String,
+        /// Which part of the answer.
+        what: &'static str,
+        /// That part, escaped and cut.
+        value: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// The Hub's address is none.
+    #[error("the Hub's address `{endpoint}` (HF_ENDPOINT) {reason}")]
+    Endpoint {
+        /// The address, without a user name.
+        endpoint: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// Plain http over a network: whoever is in between decides what arrives.
+    #[error(
+        "the Hub's address {endpoint} (HF_ENDPOINT) is plain http on another machine: use https,          or set DINORAD_HUB_PLAIN_HTTP=1 if everyone on the way may change what arrives"
+    )]
+    PlainHttp {
+        /// The address.
+        endpoint: String,
+    },
+    /// An access token that cannot be sent.
+    #[error("the access token (HF_TOKEN, HF_TOKEN_PATH or HF_HOME/token) has characters that no token has")]
+    Token,
     /// The index of sharded weights cannot be used.
     #[error("{file} of `{id}`: {reason}")]
     Index {
@@ -145,9 +195,11 @@ pub enum HubError {
 
 fn denied_hint(token: bool, gated: bool) -> &'static str {
     match (token, gated) {
-        (false, true) => "the model is gated; accept its terms on its page, then set HF_TOKEN or run `hf auth login`",
+        (false, true) => {
+            "the model is gated; accept its terms once on its page, then set HF_TOKEN or run `hf auth login`"
+        }
         (true, true) => {
-            "the model is gated, and this token's account has not been let in; accept its terms on its page"
+            "the model is gated, and this token's account has not been let in; accept its terms once on its page"
         }
         (false, false) => {
             "either the id is wrong, or the model is private or gated; check the id, and set HF_TOKEN or run `hf auth login`"

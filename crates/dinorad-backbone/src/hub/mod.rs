@@ -3,11 +3,34 @@
 //! The types are always there; downloading itself needs the `hub` feature, and without it
 //! [`fetch`] says so. Files land in the Hub's normal cache, shared with Python's
 //! `huggingface_hub`, so whatever one of the two has downloaded the other finds.
+//!
+//! A server is not trusted further than it must be. What it says becomes a file's name only where
+//! it is a tag or a commit; files stay within the model's folder; nothing is written through links
+//! inside the cache; files of a commit that the cache has keep their bytes; bodies end at the
+//! length that was announced, and have the SHA-256 that was announced. Plain http is for this
+//! machine alone unless [`HubOptions::plain_http`] is set. The token goes to the Hub's address and
+//! to no other host, port or scheme.
 
 #[cfg(feature = "hub")]
+mod address;
+#[cfg(feature = "hub")]
+mod announced;
+#[cfg(feature = "hub")]
+mod client;
+#[cfg(feature = "hub")]
 mod download;
+#[cfg(feature = "hub")]
+mod environment;
 mod error;
 mod id;
+#[cfg(feature = "hub")]
+mod index;
+#[cfg(feature = "hub")]
+mod lock;
+#[cfg(feature = "hub")]
+mod store;
+#[cfg(feature = "hub")]
+mod transfer;
 
 use std::{
     fmt,
@@ -20,13 +43,19 @@ pub use id::HubId;
 
 /// Where to download from, where to keep files, and how patiently.
 ///
-/// Whatever is `None` comes from the environment, read by the `hf-hub` crate when a download
-/// starts: `HF_ENDPOINT`; `HF_HUB_CACHE`, else `HF_HOME/hub`, else `~/.cache/huggingface/hub`;
-/// `HF_TOKEN`, else the file `HF_TOKEN_PATH`, else `HF_HOME/token`.
+/// Whatever is `None` comes from the environment when a download starts: `HF_ENDPOINT`;
+/// `HF_HUB_CACHE`, else `HF_HOME/hub`, else `~/.cache/huggingface/hub`; `HF_TOKEN`, else the file
+/// `HF_TOKEN_PATH`, else `HF_HOME/token` (no token if `HF_HUB_DISABLE_IMPLICIT_TOKEN` is set).
+///
+/// Proxies come from `HTTPS_PROXY` and its kin, certificates from the machine (on Linux
+/// `SSL_CERT_FILE` names others), or from Mozilla's list where a machine has none.
 #[derive(Clone, PartialEq, Eq)]
 pub struct HubOptions {
-    /// Base address of the Hub or of a mirror.
+    /// Base address of the Hub or of a mirror: https, or plain http on this machine.
     pub endpoint: Option<String>,
+    /// Allow plain http to other machines. Everyone on the way can then change what arrives, as
+    /// far as no digest tells; the token is not sent.
+    pub plain_http: bool,
     /// The cache folder, the one that holds `models--owner--name`.
     pub cache_dir: Option<PathBuf>,
     /// Access token, for gated and private models. Never printed.
@@ -45,6 +74,7 @@ impl Default for HubOptions {
     fn default() -> Self {
         Self {
             endpoint: None,
+            plain_http: false,
             cache_dir: None,
             token: None,
             offline: false,
@@ -59,6 +89,7 @@ impl fmt::Debug for HubOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HubOptions")
             .field("endpoint", &self.endpoint)
+            .field("plain_http", &self.plain_http)
             .field("cache_dir", &self.cache_dir)
             .field("token", &self.token.as_ref().map(|_| "***"))
             .field("offline", &self.offline)
@@ -70,9 +101,9 @@ impl fmt::Debug for HubOptions {
 }
 
 impl HubOptions {
-    /// The defaults, with what `hf-hub` does not read itself taken from the environment:
-    /// `HF_HUB_OFFLINE` (or `TRANSFORMERS_OFFLINE`), `HF_HUB_ETAG_TIMEOUT` and
-    /// `HF_HUB_DOWNLOAD_TIMEOUT` in seconds.
+    /// The defaults, changed by the environment: `HF_HUB_OFFLINE` (or `TRANSFORMERS_OFFLINE`),
+    /// `HF_HUB_ETAG_TIMEOUT` and `HF_HUB_DOWNLOAD_TIMEOUT` in seconds, and for
+    /// [`plain_http`](Self::plain_http) `DINORAD_HUB_PLAIN_HTTP`.
     pub fn from_env() -> Self {
         Self::from_variables(|name| std::env::var(name).ok())
     }
@@ -87,6 +118,7 @@ impl HubOptions {
         Self {
             // As in Python: the first of the two that is set decides.
             offline: set("HF_HUB_OFFLINE").or_else(|| set("TRANSFORMERS_OFFLINE")).is_some_and(|v| is_true(&v)),
+            plain_http: set("DINORAD_HUB_PLAIN_HTTP").is_some_and(|v| is_true(&v)),
             answer_timeout: seconds("HF_HUB_ETAG_TIMEOUT", defaults.answer_timeout),
             stall_timeout: seconds("HF_HUB_DOWNLOAD_TIMEOUT", defaults.stall_timeout),
             ..defaults
@@ -127,7 +159,8 @@ fn is_true(value: &str) -> bool {
 pub struct Transfer<'a> {
     /// Name of the file in its repository.
     pub file: &'a str,
-    /// Bytes so far; starts again from 0 when a broken transfer is tried again.
+    /// Bytes so far. A broken transfer that is tried again goes on from there, or from 0 where the
+    /// server or the file does not allow it.
     pub done: u64,
     /// Bytes in all, 0 if the server does not say.
     pub total: u64,
@@ -197,13 +230,13 @@ pub const WEIGHT_FILES: [&str; 6] = [
 /// file that `id` names, else the first of [`WEIGHT_FILES`] that the repository has, with all
 /// shards of an index. All come from one commit, also when a branch moves meanwhile. With a full
 /// commit hash as revision and everything in the cache no request is sent; with a branch or tag
-/// `config.json` is fetched, which tells the commit, and if that finds no network the commit that
-/// the cache remembers is used.
+/// the Hub is asked for its commit, and if that finds no network the commit that the cache
+/// remembers is used.
 ///
 /// # Errors
 /// [`HubError`] tells a wrong id, a missing permission, a missing network, offline mode and a
 /// broken transfer apart. A broken transfer never leaves a file that a later call takes for a
-/// whole one. Without the feature `hub`: [`HubError::Feature`].
+/// whole one; where a digest will prove the whole, the next call goes on where it broke off. Without the feature `hub`: [`HubError::Feature`].
 #[cfg(feature = "hub")]
 pub fn fetch(id: &HubId, options: &HubOptions, progress: &mut dyn Progress) -> Result<HubFiles, HubError> {
     download::fetch(id, options, progress)
@@ -243,6 +276,7 @@ mod tests {
         assert!(!with(&[("HF_HUB_OFFLINE", "0"), ("TRANSFORMERS_OFFLINE", "1")]).offline);
         assert!(with(&[("HF_HUB_OFFLINE", ""), ("TRANSFORMERS_OFFLINE", "1")]).offline);
         assert!(!with(&[]).offline);
+        assert!(with(&[("DINORAD_HUB_PLAIN_HTTP", "1")]).plain_http && !with(&[]).plain_http);
         let slow = with(&[("HF_HUB_ETAG_TIMEOUT", "40"), ("HF_HUB_DOWNLOAD_TIMEOUT", "no")]);
         assert_eq!(slow.answer_timeout, Duration::from_secs(40));
         assert_eq!(slow.stall_timeout, HubOptions::default().stall_timeout);

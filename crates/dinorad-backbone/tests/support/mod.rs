@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     sync::{Arc, Mutex},
     thread,
@@ -35,6 +35,10 @@ pub(crate) struct Repository {
     pub(crate) gated: bool,
     /// What goes wrong, by file.
     pub(crate) faults: BTreeMap<String, VecDeque<Fault>>,
+    /// Whether its files are large ones: with a SHA-256.
+    pub(crate) large: bool,
+    /// Whether its files can be read from the middle.
+    pub(crate) ranges: bool,
 }
 
 /// The server; it answers until the test ends.
@@ -107,31 +111,50 @@ impl Hub {
         self.state.lock().unwrap().silent = true;
     }
 
-    /// The requests since the last call, as `METHOD path`.
+    /// The requests since the last call, as `METHOD path`, with ` from N` where a body is asked for
+    /// from byte `N` on.
     pub(crate) fn requests(&self) -> Vec<String> {
         std::mem::take(&mut self.state.lock().unwrap().log)
     }
 }
 
-struct Request {
-    method: String,
-    path: String,
-    token: Option<String>,
-    if_none_match: Option<String>,
+/// What a client asked for.
+pub(crate) struct Request {
+    pub(crate) method: String,
+    pub(crate) path: String,
+    pub(crate) token: Option<String>,
+    /// The first byte wanted.
+    pub(crate) from: Option<usize>,
 }
 
-fn read_request(stream: &TcpStream) -> std::io::Result<Request> {
+/// A server that answers each connection as it is told, byte for byte, until the test ends.
+pub(crate) fn raw(
+    answer: impl Fn(&Request, &mut TcpStream) -> std::io::Result<()> + Send + Sync + 'static,
+) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let answer = Arc::new(answer);
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let answer = Arc::clone(&answer);
+            thread::spawn(move || read_request(&stream).and_then(|request| answer(&request, &mut stream)).ok());
+        }
+    });
+    address
+}
+
+pub(crate) fn read_request(stream: impl Read) -> std::io::Result<Request> {
     let mut lines = BufReader::new(stream).lines();
     let first = lines.next().transpose()?.unwrap_or_default();
     let mut words = first.split(' ').map(str::to_owned);
     let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-    let mut request = Request { method, path, token: None, if_none_match: None };
+    let mut request = Request { method, path, token: None, from: None };
     for line in lines {
         let line = line?;
         let Some((name, value)) = line.split_once(": ") else { break };
         match name.to_ascii_lowercase().as_str() {
             "authorization" => request.token = value.strip_prefix("Bearer ").map(str::to_owned),
-            "if-none-match" => request.if_none_match = Some(value.to_owned()),
+            "range" => request.from = value.strip_prefix("bytes=").and_then(|v| v.strip_suffix('-')?.parse().ok()),
             _ => {}
         }
     }
@@ -157,7 +180,8 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
     let request = read_request(&stream)?;
     let answer = {
         let mut state = state.lock().unwrap();
-        state.log.push(format!("{} {}", request.method, request.path));
+        let from = request.from.map(|from| format!(" from {from}")).unwrap_or_default();
+        state.log.push(format!("{} {}{from}", request.method, request.path));
         if state.silent { None } else { Some(answer(&mut state, &request)) }
     };
     let Some(answer) = answer else {
@@ -223,9 +247,10 @@ fn answer(state: &mut State, request: &Request) -> Answer {
         return answer;
     };
     let etag = format!("\"{}\"", blake3::hash(bytes).to_hex());
-    let headers = vec![("ETag", etag.clone()), ("X-Repo-Commit", commit)];
-    if request.if_none_match.as_ref() == Some(&etag) {
-        return Answer { headers, ..Answer::new("304 Not Modified", "") };
+    let mut headers = vec![("ETag", etag), ("X-Repo-Commit", commit)];
+    if repository.large {
+        headers.push(("X-Linked-Etag", format!("\"{}\"", sha256(bytes))));
+        headers.push(("X-Linked-Size", bytes.len().to_string()));
     }
     let fault = match request.method.as_str() {
         "GET" => repository.faults.get_mut(file).and_then(VecDeque::pop_front),
@@ -234,5 +259,17 @@ fn answer(state: &mut State, request: &Request) -> Answer {
     if fault == Some(Fault::ErrorPage) {
         return Answer { body: b"<h1>not found</h1>".to_vec(), ..Answer::new("404 Not Found", "") };
     }
-    Answer { status: "200 OK", headers, body: bytes.clone(), fault }
+    match request.from.filter(|_| repository.ranges) {
+        Some(from) if from < bytes.len() => {
+            headers.push(("Content-Range", format!("bytes {from}-{}/{}", bytes.len() - 1, bytes.len())));
+            Answer { status: "206 Partial Content", headers, body: bytes[from..].to_vec(), fault }
+        }
+        _ => Answer { status: "200 OK", headers, body: bytes.clone(), fault },
+    }
+}
+
+/// In hexadecimal digits.
+pub(crate) fn sha256(bytes: &[u8]) -> String {
+    use sha2::Digest;
+    sha2::Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
