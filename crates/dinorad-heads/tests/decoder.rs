@@ -182,6 +182,7 @@ fn the_method_is_the_training_for_every_learning_rate() -> Outcome {
     let (train, images) = volumes(6, 11);
     let said = serde_json::json!({
         "learning_rates": [0.05, 1e30, 0.5], "epochs": 4, "batch_size": 5, "pixels_per_patch": 2, "optimiser": "adamw",
+        "weight_decay": 0.01,
         "weight_decay": 0.01, "loss": "dice-cross-entropy", "seed": 3,
     });
     let method = decoder_method(said.clone());
@@ -315,7 +316,7 @@ fn cases_that_a_decoder_cannot_learn_from_are_told_apart() {
     assert!(words(with(&|t| t.patches[1] = vec![(Array2::zeros((4, 7)), (2, 2)); 2])).starts_with("patch tokens"));
     let far = serde_json::json!({
         "learning_rates": [1e30], "epochs": 8, "batch_size": 2, "pixels_per_patch": 2, "optimiser": "adamw",
-        "loss": "dice-cross-entropy",
+        "weight_decay": 0.01, "loss": "dice-cross-entropy",
     });
     let far = decoder_method(far);
     let error = far.fit(&train, &organs(), &Context::PLAIN).map(|_| ()).unwrap_err();
