@@ -182,6 +182,7 @@ fn the_method_is_the_training_for_every_learning_rate() -> Outcome {
     let (train, images) = volumes(6, 11);
     let said = serde_json::json!({
         "learning_rates": [0.05, 1e30, 0.5], "epochs": 4, "batch_size": 5, "pixels_per_patch": 2, "optimiser": "adamw",
+        "weight_decay": 0.01,
         "weight_decay": 0.01, "loss": "dice-cross-entropy", "seed": 3,
     });
     let method = decoder_method(said.clone());
@@ -206,7 +207,10 @@ fn the_method_is_the_training_for_every_learning_rate() -> Outcome {
         seen.push((which, case, classes));
         Ok(())
     })?;
-    assert_eq!(seen.iter().map(|(which, case, _)| (*which, *case)).collect::<Vec<_>>(), [(0, 0), (0, 1), (2, 0), (2, 1)]);
+    assert_eq!(
+        seen.iter().map(|(which, case, _)| (*which, *case)).collect::<Vec<_>>(),
+        [(0, 0), (0, 1), (2, 0), (2, 1)]
+    );
     for (which, case, classes) in &seen {
         let decoder = &decoders[which / 2];
         for (z, classes) in classes.outer_iter().enumerate() {
@@ -310,7 +314,11 @@ fn cases_that_a_decoder_cannot_learn_from_are_told_apart() {
     assert!(words(with(&|t| t.patches[0].extend_from_within(1..))).starts_with("slices of a case"));
     assert!(words(with(&|t| t.patches[1][0].1 = (4, 4))).starts_with("patch tokens of a shard"));
     assert!(words(with(&|t| t.patches[1] = vec![(Array2::zeros((4, 7)), (2, 2)); 2])).starts_with("patch tokens"));
-    let far = decoder_method(serde_json::json!({"learning_rates": [1e30], "epochs": 3, "pixels_per_patch": 2}));
+    let far = serde_json::json!({
+        "learning_rates": [1e30], "epochs": 8, "batch_size": 2, "pixels_per_patch": 2, "optimiser": "adamw",
+        "weight_decay": 0.01, "loss": "dice-cross-entropy",
+    });
+    let far = decoder_method(far);
     let error = far.fit(&train, &organs(), &Context::PLAIN).map(|_| ()).unwrap_err();
     assert!(matches!(error, method::Error::Unlearnable(_)), "{error}");
     let classes = Task { kind: TaskKind::Binary, ..organs() };

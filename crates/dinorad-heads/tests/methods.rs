@@ -14,7 +14,7 @@ use dinorad_heads::{
     LogisticRegression, MlKnn, Predict, ProbePoint, ProbeTask, Reduction, Start, Targets, TrainingNeighbours, Vote,
     methods::{
         self,
-        linear::{Avgpool, LinearMethod, Order},
+        linear::{Avgpool, LinearMethod, Order, StartReader},
         logreg::LogregMethod,
         mlknn::MlKnnMethod,
     },
@@ -101,10 +101,10 @@ fn slugs(method: &dyn Method) -> Vec<String> {
 fn knn_is_the_head() -> Outcome {
     let (train, test, task) = (of_classes(40, 6, 3, 1), of_classes(9, 6, 3, 2), task(TaskKind::Multiclass, 3));
     let method = method("knn", json!({"k": [7, 1, 7, 3], "temperature": 0.1, "vote": "shared-softmax"}));
-    assert_eq!((labels(&*method), slugs(&*method)), (
-        ["k = 1", "k = 3", "k = 7"].map(String::from).to_vec(),
-        ["k1", "k3", "k7"].map(String::from).to_vec()
-    ));
+    assert_eq!(
+        (labels(&*method), slugs(&*method)),
+        (["k = 1", "k = 3", "k = 7"].map(String::from).to_vec(), ["k1", "k3", "k7"].map(String::from).to_vec())
+    );
     assert_eq!(method.settings()[2].values, [("k", 7.0)]);
     assert_eq!((method.title(), method.tables_every_setting(), method.is_explicit()), ("kNN", true, true));
     let axis = method.search_axis().unwrap();
@@ -114,8 +114,8 @@ fn knn_is_the_head() -> Outcome {
     let fitted = method.fit(&train, &task, &Context::PLAIN)?;
     assert_eq!(predicted(&*fitted, &test), model.votes(x(&test))?);
     assert_eq!(predicted(&*fitted.keep(1), &test), model.votes(x(&test))?);
-    let Targets::Classes { labels, .. } = answers(&train, 3) else { unreachable!() };
-    let numbers: Vec<f64> = model.rows().map(f64::from).chain(labels.into_iter().map(f64::from)).collect();
+    let Targets::Classes { labels: classes, .. } = answers(&train, 3) else { unreachable!() };
+    let numbers: Vec<f64> = model.rows().map(f64::from).chain(classes.into_iter().map(f64::from)).collect();
     assert_eq!(learned(&*fitted), numbers);
     assert!(!fitted.save(0, Path::new("/nowhere/model"))?);
     let one = method.only(1);
@@ -176,15 +176,21 @@ fn logistic_regression_is_the_head_along_its_path() -> Outcome {
     assert_eq!(want[0].dim(), (9, 2));
     assert_eq!(predicted(&*fitted, &test), want);
     assert_eq!(predicted(&*fitted.keep(1), &test), [want[1].clone()]);
-    let numbers: Vec<f64> =
-        models.iter().flat_map(|m| m.coefficients().iter().chain(m.intercepts()).copied().collect::<Vec<_>>()).collect();
+    let numbers: Vec<f64> = models
+        .iter()
+        .flat_map(|m| m.coefficients().iter().chain(m.intercepts()).copied().collect::<Vec<_>>())
+        .collect();
     assert_eq!(learned(&*fitted), numbers);
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("model.safetensors");
     assert!(fitted.save(1, &path)? && !fitted.save(2, &path)?);
     assert_eq!(LogisticModel::load(&path)?.c(), 2.0);
     // a class that training does not show is told of
-    let fitted = method.fit(&train, &Task { kind: TaskKind::Multiclass, ..self::task(TaskKind::Multiclass, 3) }, &Context::PLAIN)?;
+    let fitted = method.fit(
+        &train,
+        &Task { kind: TaskKind::Multiclass, ..self::task(TaskKind::Multiclass, 3) },
+        &Context::PLAIN,
+    )?;
     assert_eq!(fitted.absent(), [2]);
     Ok(())
 }
@@ -311,7 +317,8 @@ fn given_weights_and_batches_are_where_training_starts() -> Outcome {
     candle::safetensors::save(&named.into_iter().collect(), &file)?;
     let said = json!({"learning_rates": [0.2], "blocks": [1], "avgpool": "without", "iterations": 2, "init": file});
     let fitted = method("linear", said.clone()).fit(&train, &task, &Context::PLAIN)?;
-    let sweep = LinearSweep { reduction: Reduction::Mean, ..LinearSweep::new(ProbePoint::grid(&[1], &[false], &[0.2])) };
+    let sweep =
+        LinearSweep { reduction: Reduction::Mean, ..LinearSweep::new(ProbePoint::grid(&[1], &[false], &[0.2])) };
     let mut trainer = sweep.trainer(4, ProbeTask::Multiclass(3), 2)?;
     trainer.set_weights(0, &tensor(&weight)?, &tensor(&bias)?.squeeze(0)?)?;
     for batch in [[0, 1, 2], [3, 4, 5]] {
@@ -342,12 +349,13 @@ fn given_weights_and_batches_are_where_training_starts() -> Outcome {
     assert!(refused(said.clone(), &train).1.unwrap().contains("start.safetensors"));
     // a crate that knows other formats reads for the method
     let mut from = <dyn erased_serde::Deserializer>::erase(&said);
-    let read = LinearMethod::read(&mut from, Protocol::Strict)?.with_reader(|path| {
+    let reader: StartReader = |path| {
         let (weight, bias) = (rows(3, 4, 1).mapv(f64::from), rows(1, 3, 2).mapv(f64::from).remove_axis(Axis(0)));
         let batches = ndarray::array![[0., 1., 2.], [3., 4., 5.]];
         let arrays = [("weight", weight.into_dyn()), ("bias", bias.into_dyn()), ("batches", batches.into_dyn())];
         Ok(Start::new(path, arrays.map(|(name, array)| (name.to_owned(), array)))?)
-    });
+    };
+    let read = LinearMethod { reader, ..LinearMethod::read(&mut from, Protocol::Strict)? };
     assert_eq!(learned(&*read.clone_box().fit(&train, &task, &Context::PLAIN)?), learned(&*fitted));
     Ok(())
 }
@@ -423,7 +431,10 @@ fn what_a_description_may_not_say_is_told_in_words() {
     assert_eq!(refusal("knn", json!({"k": [5, 0]})), "k must be one or more numbers of at least 1, got [5, 0]");
     assert_eq!(refusal("mlknn", json!({"k": []})), "k must be one or more numbers of at least 1, got []");
     assert_eq!(refusal("knn", json!({"temperature": 0.0})), "temperature must be a number above 0, got 0.0");
-    assert_eq!(refusal("mlknn", json!({"smoothing": [1, -1]})), "smoothing must be one or more numbers above 0, got [1.0, -1.0]");
+    assert_eq!(
+        refusal("mlknn", json!({"smoothing": [1, -1]})),
+        "smoothing must be one or more numbers above 0, got [1.0, -1.0]"
+    );
     assert!(refusal("knn", json!({"vote": "loud"})).contains("unknown variant `loud`"));
     assert_eq!(refusal("logreg", json!({"c": [0.0]})), "c must be one or more numbers above 0, got [0.0]");
     assert_eq!(refusal("logreg", json!({"max_iterations": 0})), "max_iterations must be at least 1, got 0");
@@ -432,7 +443,10 @@ fn what_a_description_may_not_say_is_told_in_words() {
     }
     assert_eq!(refusal("linear", json!({"momentum": 1.0})), "momentum must be from 0 to below 1, got 1.0");
     assert_eq!(refusal("linear", json!({"blocks": [0]})), "blocks must be one or more numbers of at least 1, got [0]");
-    assert_eq!(refusal("linear", json!({"learning_rates": [-1.0]})), "learning_rates must be one or more numbers above 0, got [-1.0]");
+    assert_eq!(
+        refusal("linear", json!({"learning_rates": [-1.0]})),
+        "learning_rates must be one or more numbers above 0, got [-1.0]"
+    );
 }
 
 #[test]

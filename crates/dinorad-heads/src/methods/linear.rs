@@ -166,8 +166,10 @@ pub struct LinearMethod {
     /// A file with initial weights, and batches perhaps, see [`Start`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init: Option<PathBuf>,
+    /// Reads `init`; by itself a safetensors file ([`Start::read`]). A crate that knows more formats
+    /// registers an [`Entry`] of its own that puts another reader here.
     #[serde(skip)]
-    reader: StartReader,
+    pub reader: StartReader,
 }
 
 fn reduction_name<S: serde::Serializer>(reduction: &Reduction, serializer: S) -> Result<S::Ok, S::Error> {
@@ -233,13 +235,6 @@ impl LinearMethod {
             init: said.init,
             reader: usual.reader,
         })
-    }
-
-    /// The same with another reader of `init`, which alone is a safetensors file: a crate that knows
-    /// more formats registers an [`Entry`] of its own whose `read` ends with this.
-    #[must_use]
-    pub fn with_reader(self, reader: StartReader) -> Self {
-        Self { reader, ..self }
     }
 
     /// The grid, in the order of its settings.
@@ -415,11 +410,7 @@ impl Method for LinearMethod {
 struct LinearFitted(Vec<LinearModel>);
 
 impl Fitted for LinearFitted {
-    fn predict(
-        &self,
-        cases: &dyn Lent,
-        give: &mut dyn FnMut(usize, Answer) -> Result<(), Error>,
-    ) -> Result<(), Error> {
+    fn predict(&self, cases: &dyn Lent, give: &mut dyn FnMut(usize, Answer) -> Result<(), Error>) -> Result<(), Error> {
         let x = cases.rows()?;
         for (which, model) in self.0.iter().enumerate() {
             give(which, Answer::Probabilities(model.predict(x)?))?;
