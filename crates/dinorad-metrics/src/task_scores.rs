@@ -164,7 +164,7 @@ impl TaskScores {
             squared: is_probability.then(|| squared(&columns, columns.len() as f64)),
             calibration: is_probability.then(|| calibration.expected_error()).transpose()?,
             columns,
-            answers: Answers::Findings { truth, called: p.mapv(|p| p >= POSITIVE_ABOVE) },
+            answers: Answers::Findings { truth, called: p.mapv(|p| p > POSITIVE_ABOVE) },
         })
     }
 

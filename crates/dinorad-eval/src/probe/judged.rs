@@ -70,7 +70,7 @@ pub fn quick_auroc(cases: &Labelled, p: ArrayView2<'_, f32>, task: &Task) -> Res
     quick(cases, p, task, RunScore::Auroc)
 }
 
-/// Share of cases, or of findings at one half, that are right.
+/// Share of cases, or of findings called above one half, that are right.
 ///
 /// # Errors
 /// As [`quick_auroc`].

@@ -127,7 +127,7 @@ impl ProbeRun {
         let auroc = match self.task.kind {
             TaskKind::Binary => "auroc: class 1 against 0, ties one half",
             TaskKind::Multilabel => {
-                "auroc: mean over findings that occur, absent ones left out; accuracy: share of findings right at 0.5"
+                "auroc: mean over findings that occur, absent ones left out; accuracy: share of findings right, called above 0.5"
             }
             _ => "auroc: each class against the rest, mean over classes that occur, absent ones left out",
         };
