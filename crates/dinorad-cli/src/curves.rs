@@ -2,11 +2,14 @@
 
 use anyhow::Result;
 use comfy_table::Table;
-use dinorad::eval::{
-    plot::{self, LinePlot, Marks, Series, XScale},
-    probe::{SubsetCurve, SubsetPoint},
-    report::{self, Block, Figure},
-    run::MetricValue,
+use dinorad::{
+    eval::{
+        plot::{self, LinePlot, Marks, Series, XScale},
+        probe::{SubsetCurve, SubsetPoint},
+        report::{self, Block, Figure},
+        run::MetricValue,
+    },
+    metrics::signed_text,
 };
 
 use crate::{
@@ -254,8 +257,10 @@ fn encoders(done: &[Done]) -> Rows {
             ];
             match &one.comparison {
                 Some(c) => {
-                    let ends = c.ci95.map_or_else(String::new, |[low, high]| format!(" ({low:+.3} to {high:+.3})"));
-                    row.push(format!("{:+.3}{ends}", c.difference));
+                    let ends = c.ci95.map_or_else(String::new, |[low, high]| {
+                        format!(" ({} to {})", signed_text(low), signed_text(high))
+                    });
+                    row.push(format!("{}{ends}", signed_text(c.difference)));
                     row.push(match c.p_value {
                         None => "undefined".into(),
                         Some(p) if p < 0.001 => "< 0.001".into(),

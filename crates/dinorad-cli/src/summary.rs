@@ -1,7 +1,10 @@
 //! Numbers as people read them.
 
 use comfy_table::Table;
-use dinorad::{eval::probe::ProbeRun, metrics::Interval};
+use dinorad::{
+    eval::probe::ProbeRun,
+    metrics::{Interval, value_text},
+};
 
 use crate::table::table;
 
@@ -12,12 +15,15 @@ const BEST: usize = 8;
 
 /// `0.912 (0.884–0.936)`, or a dash where the number is undefined.
 pub(crate) fn interval(value: Option<Interval>) -> String {
-    value.map_or_else(|| "–".to_owned(), |i| format!("{:.3} ({:.3}–{:.3})", i.estimate, i.low, i.high))
+    value.map_or_else(
+        || "–".to_owned(),
+        |i| format!("{} ({}–{})", value_text(i.estimate), value_text(i.low), value_text(i.high)),
+    )
 }
 
 /// `0.912`, or a dash.
 pub(crate) fn number(value: Option<f64>) -> String {
-    value.map_or_else(|| "–".to_owned(), |v| format!("{v:.3}"))
+    value.map_or_else(|| "–".to_owned(), value_text)
 }
 
 /// One line a setting; the one chosen on validation is marked.

@@ -1,7 +1,7 @@
 //! Curves of what was predicted: ROC, precision over recall, reliability.
 
 use dinorad_core::{Target, Task, TaskKind};
-use dinorad_metrics::{CALIBRATION_BINS, Calibration, precision_recall_curve, roc_curve};
+use dinorad_metrics::{CALIBRATION_BINS, Calibration, Interval, precision_recall_curve, roc_curve, value_text};
 use ndarray::{Array1, ArrayView1};
 
 use super::Judged;
@@ -35,6 +35,11 @@ fn columns<'a>(judged: &'a Judged, task: &'a Task) -> impl Iterator<Item = Colum
     all.map(column)
 }
 
+/// A value and the ends of its interval.
+fn with_ends(i: &Interval) -> String {
+    format!("{} ({}–{})", value_text(i.estimate), value_text(i.low), value_text(i.high))
+}
+
 /// Those that have positive and negative cases, at most as many as there are colours.
 fn drawn<'a>(judged: &'a Judged, task: &'a Task) -> Vec<Column<'a>> {
     let occurs = |c: &Column<'_>| judged.auroc_by_class.get(c.index).is_some_and(Option::is_some);
@@ -51,7 +56,7 @@ pub fn roc(judged: &Judged, task: &Task) -> Result<Option<String>> {
         let Some(Some(i)) = judged.auroc_by_class.get(column.index) else { continue };
         let roc = roc_curve(column.scores, column.truth.view())?;
         let points = roc.false_positive_rate.into_iter().zip(roc.true_positive_rate).collect();
-        curves.push(Series::new(format!("{} {:.3} ({:.3}–{:.3})", column.name, i.estimate, i.low, i.high), points));
+        curves.push(Series::new(format!("{} {}", column.name, with_ends(i)), points));
     }
     if curves.is_empty() { Ok(None) } else { plot::roc(&curves).map(Some) }
 }
@@ -68,7 +73,7 @@ pub fn precision_recall(judged: &Judged, task: &Task) -> Result<Option<String>> 
     for column in &columns {
         let curve = precision_recall_curve(column.scores, column.truth.view())?;
         let ap = judged.average_precision_by_class.get(column.index).copied().flatten();
-        let name = ap.map_or_else(|| column.name.clone(), |ap| format!("{} AP {ap:.3}", column.name));
+        let name = ap.map_or_else(|| column.name.clone(), |ap| format!("{} AP {}", column.name, value_text(ap)));
         // A threshold that takes one case more moves along recall first: steps, not slopes.
         let mut points: Vec<(f64, f64)> = Vec::with_capacity(2 * curve.recall.len());
         for (recall, precision) in curve.recall.iter().zip(&curve.precision).rev().skip(1) {
@@ -116,6 +121,6 @@ pub fn reliability(judged: &Judged, task: &Task) -> Result<Option<String>> {
             _ => bars.iter_mut().last().into_iter().for_each(|last| last.2 += share),
         }
     }
-    let name = format!("calibration error {:.3}", calibration.expected_error()?);
+    let name = format!("calibration error {}", value_text(calibration.expected_error()?));
     plot::reliability(&[Series::new(name, points)], &bars).map(Some)
 }

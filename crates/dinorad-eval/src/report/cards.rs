@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use dinorad_metrics::value_text;
+
 /// Whether the encoder has learned anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Training {
@@ -75,11 +77,11 @@ impl Score {
     }
 
     pub(super) fn value_text(&self) -> String {
-        self.value.map_or_else(|| "undefined".into(), |v| format!("{v:.3}"))
+        self.value.map_or_else(|| "undefined".into(), value_text)
     }
 
     pub(super) fn ci_text(&self) -> String {
-        self.ci95.map_or_else(String::new, |(l, h)| format!("{l:.3} – {h:.3}"))
+        self.ci95.map_or_else(String::new, |(l, h)| format!("{} – {}", value_text(l), value_text(h)))
     }
 
     pub(super) fn n_text(&self) -> String {
