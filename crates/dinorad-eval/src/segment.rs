@@ -10,7 +10,7 @@ use candle::{Device, Tensor};
 use dinorad_core::{Target, Task, TaskKind};
 use dinorad_datasets::Dataset;
 use dinorad_heads::{DecoderCase, DecoderTraining, LinearDecoder, first_best};
-use dinorad_metrics::{BootstrapOptions, Interval, MaskScores, RunScore, run_scores};
+use dinorad_metrics::{BootstrapOptions, Interval, MaskScores, RunScore, run_scores, value_text};
 use dinorad_transforms::resize_mask;
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
@@ -295,7 +295,7 @@ impl SegmentRun {
                 let (value, interval) = o.score(rule.score);
                 let mut value = MetricValue::single(value.unwrap_or(f64::NAN));
                 if let Some(i) = interval {
-                    value = value.with_ci95(i.low, i.high);
+                    value = value.with_interval(&i);
                 }
                 file.set(split, rule.name, value);
             }
@@ -347,7 +347,7 @@ impl SegmentRun {
     /// # Errors
     /// [`Error::Draw`].
     pub fn blocks(&self) -> Result<Vec<Block>> {
-        let text = |v: &Option<f64>| v.map_or_else(|| "undefined".to_owned(), |v| format!("{v:.3}"));
+        let text = |v: &Option<f64>| v.map_or_else(|| "undefined".to_owned(), value_text);
         let mut classes = Table::new("Classes", ["class", "Dice", "Jaccard"]);
         for (c, name) in self.task.class_names.iter().enumerate().skip(1) {
             let cells = [self.test.dice_by_class.get(c), self.test.jaccard_by_class.get(c)];

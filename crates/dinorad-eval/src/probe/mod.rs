@@ -33,6 +33,7 @@ mod head;
 mod judged;
 mod labelled;
 mod linear;
+mod numbers;
 mod run;
 mod subsets;
 
@@ -176,6 +177,7 @@ pub fn probe(
     if !judged.absent.is_empty() {
         notices.push(format!("without positives or negatives in the test split: {}", names(task, &judged.absent)));
     }
+    notices.extend(judged.notices(task));
     let at = if every { best } else { 0 };
     Ok(ProbeRun {
         head,

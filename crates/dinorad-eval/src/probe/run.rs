@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use dinorad_aggregate::GatedAttentionPool;
 use dinorad_core::{Target, Task, TaskKind};
-use dinorad_metrics::{Interval, RunScore, run_scores};
 
-use super::{Fitted, Head, Judged, Labelled, ProbeOptions, Refit, Setting, figures, judge};
+use super::{Fitted, Head, Judged, Labelled, ProbeOptions, Refit, Setting, figures, judge, numbers::metric};
 use crate::{
     Error, Result,
     plot::{self, LinePlot, Marks, Series, XScale},
@@ -175,24 +174,7 @@ impl ProbeRun {
 
     /// Every number of one judgement under the name of a split.
     pub fn set_all(&self, file: &mut MetricsFile, split: &str, judged: &Judged) {
-        file.set(split, "auroc", metric(judged.auroc));
-        file.set(split, "accuracy", metric(judged.accuracy));
-        if judged.auroc_by_class.len() > 1 {
-            for (c, interval) in judged.auroc_by_class.iter().enumerate() {
-                file.set(split, format!("auroc_class_{c}"), metric(*interval));
-            }
-            for (c, value) in judged.average_precision_by_class.iter().enumerate() {
-                let value = MetricValue::single(value.unwrap_or(f64::NAN));
-                file.set(split, format!("average_precision_class_{c}"), value);
-            }
-        }
-        for other in &judged.others {
-            let mut value = MetricValue::single(other.value.unwrap_or(f64::NAN));
-            if let Some(i) = other.interval {
-                value = value.with_ci95(i.low, i.high);
-            }
-            file.set(split, other.name.clone(), value);
-        }
+        judged.write_into(file, split);
     }
 
     /// Writes `metrics.json`, `predictions.csv` (the chosen setting on test), `predictions-val.csv`,
@@ -295,22 +277,9 @@ impl ProbeRun {
         (name, x_label, series)
     }
 
-    /// The numbers for a report's table.
+    /// The first numbers of a report's table: AUROC and accuracy.
     pub fn scores(&self) -> Vec<Score> {
-        let n = self.test.predictions.ids.len();
-        let note = |score: RunScore| score.rule(self.scored_as()).map_or("", |rule| rule.convention);
-        vec![
-            score("AUROC", self.test.auroc).with_n(n).with_note(note(RunScore::Auroc)),
-            score("accuracy", self.test.accuracy).with_n(n).with_note(note(RunScore::Accuracy)),
-        ]
-    }
-
-    /// The kind of task whose scores the run has: two classes are a binary task.
-    fn scored_as(&self) -> TaskKind {
-        match self.task.kind {
-            TaskKind::Multiclass if self.task.n_classes() == 2 => TaskKind::Binary,
-            kind => kind,
-        }
+        self.test.scores(&self.task).into_iter().take(2).collect()
     }
 
     /// Scores, plots and the confusion matrix for a report's section.
@@ -318,23 +287,7 @@ impl ProbeRun {
     /// # Errors
     /// [`Error::Draw`](crate::Error::Draw).
     pub fn blocks(&self) -> Result<Vec<Block>> {
-        let mut scores = self.scores();
-        let n = self.test.predictions.ids.len();
-        for other in &self.test.others {
-            let rule = run_scores(self.scored_as()).find(|rule| rule.name == other.name);
-            let title = rule.map_or(other.name.as_str(), |rule| rule.title);
-            let mut line = Score::new(title, other.value.unwrap_or(f64::NAN)).with_n(n);
-            if let Some(i) = other.interval {
-                line = line.with_ci95(i.low, i.high);
-            }
-            scores.push(line);
-        }
-        if self.test.auroc_by_class.len() > 1 {
-            for (c, interval) in self.test.auroc_by_class.iter().enumerate() {
-                let name = self.task.class_names.get(c).map_or_else(|| c.to_string(), String::clone);
-                scores.push(score(format!("AUROC, {name}"), *interval));
-            }
-        }
+        let scores = self.test.scores(&self.task);
         let figures = self.plots()?.into_iter().map(|(_, svg, caption)| Figure::plot(svg, caption)).collect();
         let mut blocks = vec![Block::Scores(scores), Block::Figures { heading: "Curves".into(), figures }];
         let truth: Option<Vec<usize>> = self
@@ -352,19 +305,5 @@ impl ProbeRun {
             blocks.push(Block::Note(notice.clone()));
         }
         Ok(blocks)
-    }
-}
-
-pub(crate) fn metric(interval: Option<Interval>) -> MetricValue {
-    match interval {
-        Some(i) => MetricValue::single(i.estimate).with_ci95(i.low, i.high),
-        None => MetricValue::single(f64::NAN),
-    }
-}
-
-pub(crate) fn score(name: impl Into<String>, interval: Option<Interval>) -> Score {
-    match interval {
-        Some(i) => Score::new(name, i.estimate).with_ci95(i.low, i.high),
-        None => Score::new(name, f64::NAN),
     }
 }
