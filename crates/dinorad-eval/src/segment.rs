@@ -15,10 +15,9 @@ use dinorad_core::{
 };
 use dinorad_datasets::{Dataset, PatientKey};
 use dinorad_heads::first_best;
-use dinorad_metrics::{BootstrapOptions, Interval, MaskScores, RunScore, run_scores};
-use ndarray::{Array2, Array3, Axis};
-
+use dinorad_metrics::{BootstrapOptions, Interval, MaskScores, RunScore, run_scores, value_text};
 use dinorad_report::{MetricValue, Metrics, RunWriter, Search, SearchAxis, Searched};
+use ndarray::{Array2, Array3, Axis};
 
 use crate::{
     Error, Result,
@@ -366,7 +365,7 @@ impl SegmentRun {
                 let (value, interval) = o.score(rule.score);
                 let mut value = MetricValue::single(value.unwrap_or(f64::NAN));
                 if let Some(i) = interval {
-                    value = value.with_ci95(i.low, i.high);
+                    value = value.with_interval(&i);
                 }
                 all.set(split, rule.name, value);
             }
@@ -408,7 +407,7 @@ impl SegmentRun {
 
     /// The table of classes and the losses, for a report's section.
     pub fn blocks(&self) -> Vec<Block> {
-        let text = |v: &Option<f64>| v.map_or_else(|| "undefined".to_owned(), |v| format!("{v:.3}"));
+        let text = |v: &Option<f64>| v.map_or_else(|| "undefined".to_owned(), value_text);
         let mut classes = Table::new("By class, all test pixels pooled", ["class", "Dice", "Jaccard"]);
         let numbers = self.test.dice_by_class.iter().zip(&self.test.jaccard_by_class);
         for (name, (dice, jaccard)) in self.task.class_names.iter().zip(numbers).skip(1) {

@@ -39,6 +39,18 @@ impl BootstrapOptions {
     }
 }
 
+/// How the ends of an interval were found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum IntervalMethod {
+    /// Percentiles of the draws.
+    #[default]
+    Bootstrap,
+    /// [`newcombe_interval`](crate::newcombe_interval): of an AUROC whose draws are all equal.
+    Newcombe,
+}
+
 /// A value with its uncertainty.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Interval {
@@ -56,6 +68,9 @@ pub struct Interval {
     pub draws: usize,
     /// Draws that gave none, such as an AUROC of a draw without positives. They are left out.
     pub undefined: usize,
+    /// How the ends were found.
+    #[serde(default)]
+    pub method: IntervalMethod,
 }
 
 /// Which cases are drawn together.
@@ -131,6 +146,13 @@ impl Resampling {
     /// Number of groups drawn from.
     pub fn groups(&self) -> usize {
         self.groups as usize
+    }
+
+    /// In how many groups any of the cases lies.
+    pub(crate) fn groups_of(&self, cases: impl Iterator<Item = usize>) -> usize {
+        let mut seen = vec![false; self.groups()];
+        cases.for_each(|case| seen[self.group[case] as usize] = true);
+        seen.iter().filter(|s| **s).count()
     }
 
     /// The group of every case, numbered in order of appearance.
@@ -220,6 +242,7 @@ fn interval(estimate: Option<f64>, sorted: &[f64], options: &BootstrapOptions) -
         level: options.level,
         draws: n,
         undefined: options.draws - n,
+        method: IntervalMethod::Bootstrap,
     })
 }
 

@@ -132,7 +132,7 @@ pub(crate) fn delong_of(a: &[f64], b: &[f64], positive: &[bool], level: f64) -> 
     })
 }
 
-fn two_sided_quantile(level: f64) -> Result<f64> {
+pub(crate) fn two_sided_quantile(level: f64) -> Result<f64> {
     if !(level > 0.0 && level < 1.0) {
         return Err(parameter("level", level, "between 0 and 1"));
     }

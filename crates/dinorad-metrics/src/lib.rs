@@ -20,6 +20,8 @@ mod distance_transform;
 mod error;
 mod input;
 mod mask_scores;
+mod newcombe;
+mod number_text;
 mod overlap;
 mod permutation;
 mod quantile;
@@ -34,7 +36,7 @@ mod torch_top_k;
 pub use auroc::{auroc, multiclass_auroc, multiclass_auroc_micro, multilabel_auroc, multilabel_auroc_micro};
 pub use average_precision::{average_precision, multiclass_average_precision, multilabel_average_precision};
 pub use bootstrap::{
-    BootstrapOptions, Interval, LabelIntervals, Resampling, bootstrap_auroc, bootstrap_multilabel_auroc,
+    BootstrapOptions, Interval, IntervalMethod, LabelIntervals, Resampling, bootstrap_auroc, bootstrap_multilabel_auroc,
 };
 pub use calibration::{Calibration, ReliabilityBin, brier_score, log_loss, multiclass_brier_score};
 pub use collection::{MetricResult, MetricSet, Predictions, best_index, reference_best_index};
@@ -51,6 +53,8 @@ pub use distance_transform::distance_transform;
 pub use error::{Error, Result};
 pub use input::{Label, Score};
 pub use mask_scores::MaskScores;
+pub use newcombe::newcombe_interval;
+pub use number_text::{signed_text, value_text};
 pub use overlap::{Overlap, OverlapPair};
 pub use permutation::{PermutationTest, paired_permutation, paired_permutation_auroc, paired_permutation_mean};
 pub use ranked::RankedScores;

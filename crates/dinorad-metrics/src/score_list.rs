@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 /// Bins of the expected calibration error that runs write.
 pub const CALIBRATION_BINS: usize = 15;
 
-/// The probability above which a finding, or the positive one of two classes, counts as present.
+/// The probability above which a finding counts as present, as in torchmetrics and scikit-learn: one
+/// half itself does not. Of two classes the more probable one is called, of equals class 0, which is
+/// the same rule.
 pub const POSITIVE_ABOVE: f64 = 0.5;
 
 /// A score that a run writes.

@@ -6,11 +6,12 @@ use dinorad_core::TaskKind;
 use ndarray::{Array2, ArrayView1, ArrayView2, Axis};
 
 use crate::{
-    BinaryCounts, BootstrapOptions, Calibration, ConfusionMatrix, Interval, KappaWeights, Label, MultilabelCounts,
-    RankedScores, Resampling, Result, RunScore, Score, ScoreRule,
+    BinaryCounts, BootstrapOptions, Calibration, ConfusionMatrix, Interval, IntervalMethod, KappaWeights, Label,
+    MultilabelCounts, RankedScores, Resampling, Result, RunScore, Score, ScoreRule,
     bootstrap::check_cases,
     convention::mean,
     input,
+    newcombe::newcombe_interval,
     score_list::{CALIBRATION_BINS, POSITIVE_ABOVE, run_scores},
 };
 
@@ -164,7 +165,7 @@ impl TaskScores {
             squared: is_probability.then(|| squared(&columns, columns.len() as f64)),
             calibration: is_probability.then(|| calibration.expected_error()).transpose()?,
             columns,
-            answers: Answers::Findings { truth, called: p.mapv(|p| p >= POSITIVE_ABOVE) },
+            answers: Answers::Findings { truth, called: p.mapv(|p| p > POSITIVE_ABOVE) },
         })
     }
 
@@ -199,6 +200,25 @@ impl TaskScores {
         (0..self.columns.len()).filter(|c| !self.columns[*c].present).collect()
     }
 
+    /// The accuracy of always giving the most frequent answer: the largest class, or for every finding
+    /// whether it is present in more cases than not.
+    pub fn majority_accuracy(&self) -> f64 {
+        let n = self.cases().max(1) as f64;
+        let counts = self.positives();
+        match &self.answers {
+            Answers::Classes { .. } => counts.into_iter().max().unwrap_or(0) as f64 / n,
+            Answers::Findings { .. } => {
+                let of = |positives: &usize| (*positives).max(self.cases() - positives) as f64 / n;
+                counts.iter().map(of).sum::<f64>() / counts.len().max(1) as f64
+            }
+        }
+    }
+
+    /// Whether every case has the same scores, so that nothing is told apart.
+    pub fn is_constant(&self) -> bool {
+        self.columns.iter().all(|c| c.scores.iter().all(|s| *s == c.scores[0]))
+    }
+
     /// A score on the cases as they are; `None` where it is undefined or not one of the task's.
     pub fn value(&self, score: RunScore) -> Option<f64> {
         self.under(None).of(score)
@@ -215,19 +235,20 @@ impl TaskScores {
 
     /// Every score of the task with its bootstrap interval, all on the same draws.
     ///
+    /// Where the draws of a curve are all equal, as at an AUROC of 1, they say nothing about chance: its
+    /// interval is Newcombe's, on as many positives and negatives as there are groups with either. That
+    /// of a mean of such curves is the mean of their ends.
+    ///
     /// # Errors
     /// [`Error::Shape`](crate::Error::Shape) if `resampling` has another number of cases,
     /// [`Error::Parameter`](crate::Error::Parameter) for options out of range.
     pub fn report(&self, resampling: &Resampling, options: &BootstrapOptions) -> Result<ScoreReport> {
         check_cases(resampling, self.cases())?;
         let drawn: Vec<RunScore> = run_scores(self.task).filter(|r| r.interval).map(|r| r.score).collect();
-        let several = self.columns.len() > 1;
         let metrics = |weights: &[u32]| {
             let weighted = self.under(Some(weights));
             let mut values: Vec<Option<f64>> = drawn.iter().map(|s| weighted.of(*s)).collect();
-            if several {
-                values.extend((0..self.columns.len()).map(|c| weighted.area(c)));
-            }
+            values.extend((0..self.columns.len()).map(|c| weighted.area(c)));
             values
         };
         let mut intervals = resampling.bootstrap_many(options, metrics)?.into_iter();
@@ -237,8 +258,10 @@ impl TaskScores {
             let interval = if rule.interval { intervals.next().flatten() } else { None };
             scores.push(ScoreValue { rule, value: plain.of(rule.score), interval });
         }
-        let auroc_by_class =
-            if several { intervals.collect() } else { scores.iter().take(1).map(|s| s.interval).collect() };
+        let mut auroc_by_class: Vec<Option<Interval>> = intervals.collect();
+        self.widen(&mut auroc_by_class, resampling)?;
+        let auroc = scores.iter_mut().filter(|s| s.rule.score == RunScore::Auroc);
+        auroc.filter_map(|s| s.interval.as_mut()).for_each(|interval| widen_mean(interval, &auroc_by_class));
         let precision = |c: &Column| if c.present { c.ranked.average_precision() } else { None };
         Ok(ScoreReport {
             scores,
@@ -246,6 +269,21 @@ impl TaskScores {
             average_precision_by_class: self.columns.iter().map(precision).collect(),
             absent: self.absent(),
         })
+    }
+
+    /// Gives curves whose draws are all equal an interval with a width.
+    fn widen(&self, curves: &mut [Option<Interval>], resampling: &Resampling) -> Result<()> {
+        for (column, interval) in self.columns.iter().zip(curves) {
+            let Some(interval) = interval.as_mut().filter(|i| i.low == i.high) else { continue };
+            let groups = |wanted: bool| {
+                let positive = column.positive.iter().enumerate();
+                resampling.groups_of(positive.filter(|(_, p)| **p == wanted).map(|(i, _)| i))
+            };
+            let level = interval.level;
+            (interval.low, interval.high) = newcombe_interval(interval.estimate, groups(true), groups(false), level)?;
+            interval.method = IntervalMethod::Newcombe;
+        }
+        Ok(())
     }
 
     /// Whether both were judged against the same answers.
@@ -365,6 +403,16 @@ impl Weighted<'_> {
             total += f64::from(*w);
         }
         (total > 0.0).then(|| sum / total)
+    }
+}
+
+/// The same for the mean of curves.
+fn widen_mean(interval: &mut Interval, curves: &[Option<Interval>]) {
+    if interval.low == interval.high {
+        let end = |of: fn(&Interval) -> f64| mean(curves.iter().flatten().map(of));
+        interval.low = end(|i| i.low).unwrap_or(interval.low);
+        interval.high = end(|i| i.high).unwrap_or(interval.high);
+        interval.method = IntervalMethod::Newcombe;
     }
 }
 

@@ -188,6 +188,20 @@ fn a_difference_without_a_standard_error_has_no_p_value() {
 }
 
 #[test]
+fn one_half_is_not_positive() {
+    let (p, t) = (arr2(&[[0.5], [0.5], [0.6], [0.4]]), arr2(&[[1u8], [0], [1], [0]]));
+    let findings = TaskScores::of_findings(p.view(), t.view()).unwrap();
+    let counts = BinaryCounts::at_threshold(p.column(0), t.column(0), POSITIVE_ABOVE).unwrap();
+    let both = arr2(&[[0.5, 0.5], [0.5, 0.5], [0.4, 0.6], [0.6, 0.4]]);
+    let classes = TaskScores::of_classes(both.view(), t.column(0)).unwrap();
+    for scores in [findings, classes] {
+        assert_eq!(scores.value(RunScore::Sensitivity), counts.sensitivity());
+        assert_eq!(scores.value(RunScore::Specificity), counts.specificity());
+        assert_eq!((counts.sensitivity(), counts.specificity()), (Some(0.5), Some(1.0)));
+    }
+}
+
+#[test]
 fn intervals_say_which_draws_gave_nothing() {
     // one positive: a draw without it has no AUROC
     let (s, t) = (arr1(&[0.9, 0.1, 0.2, 0.3]), arr1(&[1u8, 0, 0, 0]));

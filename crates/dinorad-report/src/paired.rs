@@ -269,7 +269,7 @@ impl Pairs {
                 .into_iter()
                 .zip(self.truth.rows())
                 .map(|(p, truth)| {
-                    let right = p.iter().zip(truth).filter(|(p, t)| (**p >= 0.5) == (**t == 1)).count();
+                    let right = p.iter().zip(truth).filter(|(p, t)| (**p > 0.5) == (**t == 1)).count();
                     right as f64 / truth.len().max(1) as f64
                 })
                 .collect(),

@@ -167,13 +167,13 @@ impl Outcome {
                 file.set("test_shuffled_labels", "accuracy", over(|t| t.accuracy));
             }
             match &controls.untrained {
-                Some(Ok(of)) => run.set_all(&mut file, "test_untrained_encoder", of.test()),
+                Some(Ok(of)) => of.test().write_into(&mut file, "test_untrained_encoder"),
                 Some(Err(why)) => file.notices.push(format!("no untrained encoder of the same shape: {why}")),
                 None => {}
             }
         }
         if let Some(own) = own_test {
-            run.set_all(&mut file, "test_own_data_set", own);
+            own.write_into(&mut file, "test_own_data_set");
         }
         file.not_judged = self.not_judged();
         file.notices.extend(self.data_notices.iter().cloned());
@@ -185,7 +185,7 @@ impl Outcome {
         for curve in shifts {
             let points = curve.points.iter().enumerate().map(|(severity, judged)| {
                 let mut of = Metrics::default();
-                run.set_all(&mut of, "test", judged);
+                judged.write_into(&mut of, "test");
                 let metrics = of.metrics.remove("test").unwrap_or_default();
                 CurvePoint { x: severity as f64, metrics, ..CurvePoint::default() }
             });

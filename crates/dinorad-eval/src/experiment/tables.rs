@@ -1,6 +1,6 @@
 //! What stands beside a score: controls, small training sets, shifts; as tables and as plots.
 
-use dinorad_metrics::Interval;
+use dinorad_metrics::{Interval, signed_text};
 use dinorad_report::MetricValue;
 
 use super::{ControlScores, Judgements, Outcome, ShiftCurve};
@@ -220,8 +220,8 @@ pub fn encoders(done: &[Outcome], compared: &[Option<Comparison>]) -> Rows {
         ];
         match compared {
             Some(c) => {
-                let ends = c.ci95.map_or_else(String::new, |[low, high]| format!(" ({low:+.3} to {high:+.3})"));
-                row.push(format!("{:+.3}{ends}", c.difference));
+                let ends = |[low, high]: [f64; 2]| format!(" ({} to {})", signed_text(low), signed_text(high));
+                row.push(format!("{}{}", signed_text(c.difference), c.ci95.map_or_else(String::new, ends)));
                 row.push(match c.p_value {
                     None => "undefined".into(),
                     Some(p) if p < 0.001 => "< 0.001".into(),

@@ -40,6 +40,12 @@ pub struct Judged {
     pub average_precision_by_class: Vec<Option<f64>>,
     /// Classes or findings without positives or negatives among these cases.
     pub absent: Vec<usize>,
+    /// Cases of every class, or positives of every finding.
+    pub positives: Vec<usize>,
+    /// The accuracy of always giving the most frequent answer.
+    pub majority_accuracy: f64,
+    /// Whether every case was given the same probabilities.
+    pub constant: bool,
     /// How much each slice counted in its scan, where that was not the same for all.
     pub slice_weights: Option<Arc<Vec<Vec<f32>>>>,
     /// Equal for all cases of a patient, by row.
@@ -71,7 +77,7 @@ pub fn quick_auroc(cases: &Labelled, p: ArrayView2<'_, f32>, task: &Task) -> Res
     quick(cases, p, task, RunScore::Auroc)
 }
 
-/// Share of cases, or of findings at one half, that are right.
+/// Share of cases, or of findings called above one half, that are right.
 ///
 /// # Errors
 /// As [`quick_auroc`].
@@ -91,6 +97,8 @@ pub fn judge(cases: &Labelled, probabilities: Array2<f32>, task: &Task, draws: &
     }
     let predictions = Predictions::new(cases.ids.clone(), cases.targets.clone(), probabilities)?;
     let scores = scores_of(&cases.answers(task.n_classes())?, predictions.probabilities.view())?;
+    let (positives, majority_accuracy, constant) =
+        (scores.positives(), scores.majority_accuracy(), scores.is_constant());
     let ScoreReport { scores, auroc_by_class, average_precision_by_class, absent } =
         scores.report(&cases.resampling()?, draws)?;
     let (mut auroc, mut accuracy, mut others) = (None, None, Vec::new());
@@ -112,6 +120,9 @@ pub fn judge(cases: &Labelled, probabilities: Array2<f32>, task: &Task, draws: &
         others,
         average_precision_by_class,
         absent,
+        positives,
+        majority_accuracy,
+        constant,
         slice_weights: cases.slice_weights.clone(),
         patients: cases.patients.clone(),
         predictions,

@@ -32,6 +32,7 @@ mod controls;
 mod judged;
 mod labelled;
 mod lent;
+mod numbers;
 mod run;
 mod subsets;
 
@@ -175,6 +176,7 @@ pub fn probe(
     if !judged.absent.is_empty() {
         notices.push(format!("without positives or negatives in the test split: {}", names(task, &judged.absent)));
     }
+    notices.extend(judged.notices(task));
     let at = if every { best } else { 0 };
     Ok(ProbeRun {
         method: method.clone_box(),

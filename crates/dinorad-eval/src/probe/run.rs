@@ -4,10 +4,9 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use dinorad_aggregate::GatedAttentionPool;
 use dinorad_core::{Task, TaskKind};
-use dinorad_metrics::Interval;
 use dinorad_report::{CaseTable, MetricValue, Metrics, RunWriter, Search, SearchAxis, Searched};
 
-use super::{Fitted, Judged, Labelled, Method, ProbeOptions, Refit, Setting, judge};
+use super::{Fitted, Judged, Labelled, Method, ProbeOptions, Refit, Setting, judge, numbers::metric};
 use crate::{Error, Result};
 
 /// What one setting gave.
@@ -123,7 +122,7 @@ impl ProbeRun {
         let auroc = match self.task.kind {
             TaskKind::Binary => "auroc: class 1 against 0, ties one half",
             TaskKind::Multilabel => {
-                "auroc: mean over findings that occur, absent ones left out; accuracy: share of findings right at 0.5"
+                "auroc: mean over findings that occur, absent ones left out; accuracy: share of findings right, called above 0.5"
             }
             _ => "auroc: each class against the rest, mean over classes that occur, absent ones left out",
         };
@@ -163,7 +162,7 @@ impl ProbeRun {
         }
         for (split, judged) in [("val", self.val.as_ref()), ("test", Some(&self.test))] {
             let Some(judged) = judged else { continue };
-            self.set_all(&mut all, split, judged);
+            judged.write_into(&mut all, split);
             all.count(split, &judged.predictions, &self.task);
         }
         all
@@ -191,28 +190,6 @@ impl ProbeRun {
             Searched { label: of.setting.label.clone(), values, metrics, chosen: i == self.best }
         });
         Search { score: "auroc".into(), axis, settings: settings.collect() }
-    }
-
-    /// Every number of one judgement under the name of a part.
-    pub fn set_all(&self, file: &mut Metrics, split: &str, judged: &Judged) {
-        file.set(split, "auroc", metric(judged.auroc));
-        file.set(split, "accuracy", metric(judged.accuracy));
-        if judged.auroc_by_class.len() > 1 {
-            for (c, interval) in judged.auroc_by_class.iter().enumerate() {
-                file.set(split, format!("auroc_class_{c}"), metric(*interval));
-            }
-            for (c, value) in judged.average_precision_by_class.iter().enumerate() {
-                let value = MetricValue::single(value.unwrap_or(f64::NAN));
-                file.set(split, format!("average_precision_class_{c}"), value);
-            }
-        }
-        for other in &judged.others {
-            let mut value = MetricValue::single(other.value.unwrap_or(f64::NAN));
-            if let Some(i) = other.interval {
-                value = value.with_ci95(i.low, i.high);
-            }
-            file.set(split, other.name.clone(), value);
-        }
     }
 
     /// Writes the predictions (`predictions`: the chosen setting on test; `predictions-val`;
@@ -244,12 +221,5 @@ impl ProbeRun {
         run.cases(&cases)?;
         self.model.save(self.model_at, &run.model_path())?;
         Ok(())
-    }
-}
-
-pub(crate) fn metric(interval: Option<Interval>) -> MetricValue {
-    match interval {
-        Some(i) => MetricValue::single(i.estimate).with_ci95(i.low, i.high),
-        None => MetricValue::single(f64::NAN),
     }
 }

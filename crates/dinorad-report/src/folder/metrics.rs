@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use dinorad_core::{Target, Task, TaskKind};
+use dinorad_metrics::{Interval, IntervalMethod};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -198,7 +199,7 @@ fn constant(predictions: &Predictions, rows: &[usize], findings: bool) -> Option
     let classes = predictions.classes();
     let answer = |row: usize| -> Vec<f32> {
         match findings {
-            true => p.row(row).iter().map(|v| f32::from(u8::from(*v >= 0.5))).collect(),
+            true => p.row(row).iter().map(|v| f32::from(u8::from(*v > 0.5))).collect(),
             false => vec![classes[row] as f32],
         }
     };
@@ -288,6 +289,15 @@ pub struct MetricValue {
     /// 95 % confidence interval over cases.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ci95: Option<[f64; 2]>,
+    /// How the interval was found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<IntervalMethod>,
+    /// Bootstrap draws that gave a value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub draws: Option<usize>,
+    /// Bootstrap draws that gave none, as those without a positive case.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undefined: Option<usize>,
 }
 
 impl MetricValue {
@@ -298,14 +308,15 @@ impl MetricValue {
 
     /// The values of several runs.
     pub fn over_runs(values: &[f64]) -> Self {
-        let values: Vec<Option<f64>> = values.iter().map(|v| v.is_finite().then_some(*v)).collect();
+        // minus zero plus zero is zero
+        let values: Vec<Option<f64>> = values.iter().map(|v| v.is_finite().then_some(*v + 0.0)).collect();
         let known: Vec<f64> = values.iter().flatten().copied().collect();
         let n = known.len() as f64;
         let mean = (!known.is_empty()).then(|| known.iter().sum::<f64>() / n);
         let stdev = mean
             .filter(|_| known.len() > 1)
             .map(|m| (known.iter().map(|v| (v - m).powi(2)).sum::<f64>() / (n - 1.0)).sqrt());
-        Self { mean, stdev, values, ci95: None }
+        Self { mean, stdev, values, ..Self::default() }
     }
 
     /// For people: `0.912 (0.884–0.936)`, or a dash where it is undefined.
@@ -327,6 +338,17 @@ impl MetricValue {
         match self.stdev {
             Some(sd) => format!("{} ± {} ({}–{})", number(mean), number(sd), number(low), number(high)),
             None => number(mean),
+        }
+    }
+
+    /// Adds an interval with the draws that it stands on.
+    #[must_use]
+    pub fn with_interval(self, interval: &Interval) -> Self {
+        Self {
+            interval: Some(interval.method),
+            draws: Some(interval.draws),
+            undefined: Some(interval.undefined),
+            ..self.with_ci95(interval.low, interval.high)
         }
     }
 

@@ -187,8 +187,7 @@ impl DatasetCard {
 
 /// Three decimals; what rounds to nothing has no sign.
 pub(crate) fn number(v: f64) -> String {
-    let text = format!("{v:.3}");
-    if text == "-0.000" { "0.000".into() } else { text }
+    dinorad_metrics::value_text(v)
 }
 
 /// A count with thin spaces between thousands.
