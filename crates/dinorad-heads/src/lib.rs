@@ -40,9 +40,9 @@ mod top_k;
 mod traits;
 
 pub use attention::AttentionTraining;
-pub use dinorad_nn::loss::Reduction;
 pub use decoder::{Decoder, DecoderInput};
 pub use decoder_training::{DecoderCase, DecoderTrainer, DecoderTraining, PixelLoss};
+pub use dinorad_nn::loss::Reduction;
 pub use error::{Error, Result};
 pub use features::InputLayout;
 pub use grid::{

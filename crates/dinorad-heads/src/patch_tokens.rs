@@ -167,7 +167,8 @@ pub(crate) fn for_each_slice(
         let mut start = 0usize;
         let bad = || Error::shape("patch tokens of a shard", "grids that add up to its rows", shard.tokens.shape());
         for (case, grid) in shard.cases.iter().zip(shard.grids) {
-            let n = grid.0.checked_mul(grid.1).and_then(|n| start.checked_add(n)).filter(|n| *n <= shard.tokens.nrows());
+            let n =
+                grid.0.checked_mul(grid.1).and_then(|n| start.checked_add(n)).filter(|n| *n <= shard.tokens.nrows());
             let end = n.ok_or_else(bad)?;
             f(*case, *grid, shard.tokens.slice(s![start..end, ..]))?;
             start = end;

@@ -206,7 +206,10 @@ fn the_method_is_the_training_for_every_learning_rate() -> Outcome {
         seen.push((which, case, classes));
         Ok(())
     })?;
-    assert_eq!(seen.iter().map(|(which, case, _)| (*which, *case)).collect::<Vec<_>>(), [(0, 0), (0, 1), (2, 0), (2, 1)]);
+    assert_eq!(
+        seen.iter().map(|(which, case, _)| (*which, *case)).collect::<Vec<_>>(),
+        [(0, 0), (0, 1), (2, 0), (2, 1)]
+    );
     for (which, case, classes) in &seen {
         let decoder = &decoders[which / 2];
         for (z, classes) in classes.outer_iter().enumerate() {

@@ -101,10 +101,10 @@ fn slugs(method: &dyn Method) -> Vec<String> {
 fn knn_is_the_head() -> Outcome {
     let (train, test, task) = (of_classes(40, 6, 3, 1), of_classes(9, 6, 3, 2), task(TaskKind::Multiclass, 3));
     let method = method("knn", json!({"k": [7, 1, 7, 3], "temperature": 0.1, "vote": "shared-softmax"}));
-    assert_eq!((labels(&*method), slugs(&*method)), (
-        ["k = 1", "k = 3", "k = 7"].map(String::from).to_vec(),
-        ["k1", "k3", "k7"].map(String::from).to_vec()
-    ));
+    assert_eq!(
+        (labels(&*method), slugs(&*method)),
+        (["k = 1", "k = 3", "k = 7"].map(String::from).to_vec(), ["k1", "k3", "k7"].map(String::from).to_vec())
+    );
     assert_eq!(method.settings()[2].values, [("k", 7.0)]);
     assert_eq!((method.title(), method.tables_every_setting(), method.is_explicit()), ("kNN", true, true));
     let axis = method.search_axis().unwrap();
@@ -176,15 +176,21 @@ fn logistic_regression_is_the_head_along_its_path() -> Outcome {
     assert_eq!(want[0].dim(), (9, 2));
     assert_eq!(predicted(&*fitted, &test), want);
     assert_eq!(predicted(&*fitted.keep(1), &test), [want[1].clone()]);
-    let numbers: Vec<f64> =
-        models.iter().flat_map(|m| m.coefficients().iter().chain(m.intercepts()).copied().collect::<Vec<_>>()).collect();
+    let numbers: Vec<f64> = models
+        .iter()
+        .flat_map(|m| m.coefficients().iter().chain(m.intercepts()).copied().collect::<Vec<_>>())
+        .collect();
     assert_eq!(learned(&*fitted), numbers);
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("model.safetensors");
     assert!(fitted.save(1, &path)? && !fitted.save(2, &path)?);
     assert_eq!(LogisticModel::load(&path)?.c(), 2.0);
     // a class that training does not show is told of
-    let fitted = method.fit(&train, &Task { kind: TaskKind::Multiclass, ..self::task(TaskKind::Multiclass, 3) }, &Context::PLAIN)?;
+    let fitted = method.fit(
+        &train,
+        &Task { kind: TaskKind::Multiclass, ..self::task(TaskKind::Multiclass, 3) },
+        &Context::PLAIN,
+    )?;
     assert_eq!(fitted.absent(), [2]);
     Ok(())
 }
@@ -311,7 +317,8 @@ fn given_weights_and_batches_are_where_training_starts() -> Outcome {
     candle::safetensors::save(&named.into_iter().collect(), &file)?;
     let said = json!({"learning_rates": [0.2], "blocks": [1], "avgpool": "without", "iterations": 2, "init": file});
     let fitted = method("linear", said.clone()).fit(&train, &task, &Context::PLAIN)?;
-    let sweep = LinearSweep { reduction: Reduction::Mean, ..LinearSweep::new(ProbePoint::grid(&[1], &[false], &[0.2])) };
+    let sweep =
+        LinearSweep { reduction: Reduction::Mean, ..LinearSweep::new(ProbePoint::grid(&[1], &[false], &[0.2])) };
     let mut trainer = sweep.trainer(4, ProbeTask::Multiclass(3), 2)?;
     trainer.set_weights(0, &tensor(&weight)?, &tensor(&bias)?.squeeze(0)?)?;
     for batch in [[0, 1, 2], [3, 4, 5]] {
@@ -423,7 +430,10 @@ fn what_a_description_may_not_say_is_told_in_words() {
     assert_eq!(refusal("knn", json!({"k": [5, 0]})), "k must be one or more numbers of at least 1, got [5, 0]");
     assert_eq!(refusal("mlknn", json!({"k": []})), "k must be one or more numbers of at least 1, got []");
     assert_eq!(refusal("knn", json!({"temperature": 0.0})), "temperature must be a number above 0, got 0.0");
-    assert_eq!(refusal("mlknn", json!({"smoothing": [1, -1]})), "smoothing must be one or more numbers above 0, got [1.0, -1.0]");
+    assert_eq!(
+        refusal("mlknn", json!({"smoothing": [1, -1]})),
+        "smoothing must be one or more numbers above 0, got [1.0, -1.0]"
+    );
     assert!(refusal("knn", json!({"vote": "loud"})).contains("unknown variant `loud`"));
     assert_eq!(refusal("logreg", json!({"c": [0.0]})), "c must be one or more numbers above 0, got [0.0]");
     assert_eq!(refusal("logreg", json!({"max_iterations": 0})), "max_iterations must be at least 1, got 0");
@@ -432,7 +442,10 @@ fn what_a_description_may_not_say_is_told_in_words() {
     }
     assert_eq!(refusal("linear", json!({"momentum": 1.0})), "momentum must be from 0 to below 1, got 1.0");
     assert_eq!(refusal("linear", json!({"blocks": [0]})), "blocks must be one or more numbers of at least 1, got [0]");
-    assert_eq!(refusal("linear", json!({"learning_rates": [-1.0]})), "learning_rates must be one or more numbers above 0, got [-1.0]");
+    assert_eq!(
+        refusal("linear", json!({"learning_rates": [-1.0]})),
+        "learning_rates must be one or more numbers above 0, got [-1.0]"
+    );
 }
 
 #[test]

@@ -37,7 +37,13 @@ fn targets(task: ProbeTask, n: usize) -> Targets {
 }
 
 /// One head alone: candle's autograd and the optimiser of `dinorad-nn`.
-fn by_autograd(model: &LinearModel, sweep: &LinearSweep, x: &Array2<f32>, y: &Targets, steps: usize) -> (Tensor, Tensor) {
+fn by_autograd(
+    model: &LinearModel,
+    sweep: &LinearSweep,
+    x: &Array2<f32>,
+    y: &Targets,
+    steps: usize,
+) -> (Tensor, Tensor) {
     let layout = sweep.layout.unwrap();
     let point = model.point();
     let columns = layout.columns(point.blocks, point.avgpool).unwrap();
@@ -146,7 +152,10 @@ fn a_head_has_the_same_bits_alone_in_a_sweep_and_on_any_number_of_threads() -> O
         let mut seen = None;
         for threads in [1, 2, 5] {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
-            assert!(pool.install(|| sweep.fit_all(x.view(), &y)).is_ok_and(|m| bits(&m) == together), "{threads} threads");
+            assert!(
+                pool.install(|| sweep.fit_all(x.view(), &y)).is_ok_and(|m| bits(&m) == together),
+                "{threads} threads"
+            );
             let losses = pool.install(|| -> std::result::Result<_, Error> {
                 let mut trainer = sweep.trainer(layout.width(), task, 2)?;
                 trainer.step(x.view(), &y)?;
@@ -280,8 +289,14 @@ fn what_cannot_be_learned_from_is_named() -> Outcome {
     assert!(matches!(probe.fit(bad.view(), &y), Err(Error::NotFinite { row: 7, .. })));
     let none = Array2::zeros((0, 4));
     assert!(matches!(probe.fit(none.view(), &Targets::classes(vec![], 2)?), Err(Error::Empty { .. })));
-    assert!(matches!(probe.fit(x.view(), &Targets::classes(vec![1; 10], 2)?), Err(Error::OneClass { class: 1, rows: 10 })));
-    assert!(matches!(probe.fit(x.view(), &targets(ProbeTask::Binary, 9)), Err(Error::Lengths { features: 10, targets: 9 })));
+    assert!(matches!(
+        probe.fit(x.view(), &Targets::classes(vec![1; 10], 2)?),
+        Err(Error::OneClass { class: 1, rows: 10 })
+    ));
+    assert!(matches!(
+        probe.fit(x.view(), &targets(ProbeTask::Binary, 9)),
+        Err(Error::Lengths { features: 10, targets: 9 })
+    ));
     assert!(matches!(LinearProbe::new(f64::NAN).fit(x.view(), &y), Err(Error::Parameter { .. })));
     let model = probe.fit(x.view(), &y)?;
     assert!(matches!(model.predict(bad.view()), Err(Error::NotFinite { row: 7, .. })));

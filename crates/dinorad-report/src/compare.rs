@@ -66,8 +66,8 @@ pub struct Test {
     /// Its interval, for those that have one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub interval: Option<[f64; 2]>,
-    /// Two-sided.
-    pub p_value: f64,
+    /// Two-sided; `None` for a difference without a standard error.
+    pub p_value: Option<f64>,
     /// Draws behind it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub draws: Option<usize>,
@@ -94,7 +94,7 @@ pub fn compare_runs(a: &RunFolder, b: &RunFolder, draws: &BootstrapOptions) -> R
     let from = |c: crate::Comparison, draws: Option<usize>| Test {
         method: c.method,
         difference: c.difference,
-        interval: Some(c.ci95),
+        interval: c.ci95,
         p_value: c.p_value,
         draws,
     };
@@ -102,7 +102,7 @@ pub fn compare_runs(a: &RunFolder, b: &RunFolder, draws: &BootstrapOptions) -> R
         method: format!("paired permutation of {unit}"),
         difference: t.difference,
         interval: None,
-        p_value: t.p_value,
+        p_value: Some(t.p_value),
         draws: Some(t.draws),
     };
     let n = Some(draws.draws);

@@ -15,10 +15,10 @@ use crate::{Predictions, Result};
 pub struct Comparison {
     /// First minus second.
     pub difference: f64,
-    /// Its 95 % interval.
-    pub ci95: [f64; 2],
-    /// Two-sided.
-    pub p_value: f64,
+    /// Its 95 % interval; `None` for a difference without a standard error.
+    pub ci95: Option<[f64; 2]>,
+    /// Two-sided; `None` for a difference without a standard error.
+    pub p_value: Option<f64>,
     /// `DeLong` or `paired bootstrap over patients` (or `cases`).
     pub method: String,
     /// Cases that both models have judged.
@@ -29,8 +29,8 @@ impl Comparison {
     /// Second minus first.
     #[must_use]
     pub fn turned(self) -> Self {
-        let [low, high] = self.ci95;
-        Self { difference: -self.difference, ci95: [-high, -low], ..self }
+        let ci95 = self.ci95.map(|[low, high]| [-high, -low]);
+        Self { difference: -self.difference, ci95, ..self }
     }
 }
 
@@ -169,7 +169,7 @@ impl Pairs {
         match delong_paired(self.a.column(column), self.b.column(column), self.truth.column(0), level) {
             Ok(test) => Ok(Some(Comparison {
                 difference: test.difference,
-                ci95: [test.low, test.high],
+                ci95: test.p_value.map(|_| [test.low, test.high]),
                 p_value: test.p_value,
                 method: "DeLong".into(),
                 cases: self.cases(),
@@ -303,10 +303,12 @@ impl Pairs {
             .filter_map(|d| difference(&self.resampling.weights(draws.seed, d)))
             .collect();
         let share = |f: fn(&f64) -> bool| (1 + signs.iter().filter(|d| f(d)).count()) as f64 / (1 + signs.len()) as f64;
+        // Draws that all differ by the same say nothing about chance.
+        let known = interval.estimate == 0.0 || interval.standard_error > 0.0;
         Ok(Some(Comparison {
             difference: interval.estimate,
-            ci95: [interval.low, interval.high],
-            p_value: (2.0 * share(|d| *d <= 0.0).min(share(|d| *d >= 0.0))).min(1.0),
+            ci95: known.then_some([interval.low, interval.high]),
+            p_value: known.then(|| (2.0 * share(|d| *d <= 0.0).min(share(|d| *d >= 0.0))).min(1.0)),
             method: format!("paired bootstrap over {}", self.unit),
             cases: self.cases(),
         }))

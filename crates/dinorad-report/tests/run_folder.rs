@@ -421,13 +421,14 @@ fn encoders_on_the_same_cases_stand_in_one_table() {
     let pairs = dinorad_report::Pairs::new(&p_b, &p_a, &binary(), |_| None).unwrap().unwrap();
     let test = pairs.delong(0.95).unwrap().unwrap();
     assert!(test.difference > 0.05);
+    let ([low, high], p_value) = (test.ci95.unwrap(), test.p_value.unwrap());
     let html = pages::report(&[a, b], &[]).unwrap().to_html().unwrap();
     for words in [
         "All encoders".to_owned(),
         "Encoders on the same test cases (DeLong)".to_owned(),
         "2 encoders".to_owned(),
-        format!("{:+.3} ({:+.3} to {:+.3})", test.difference, test.ci95[0], test.ci95[1]),
-        if test.p_value < 0.001 { "&#60; 0.001".to_owned() } else { format!("<td>{:.3}</td>", test.p_value) },
+        format!("{:+.3} ({:+.3} to {:+.3})", test.difference, low, high),
+        if p_value < 0.001 { "&#60; 0.001".to_owned() } else { format!("<td>{p_value:.3}</td>") },
         "<td>0.550</td>".to_owned(),
     ] {
         assert!(html.contains(&words), "`{words}` is not on the page");

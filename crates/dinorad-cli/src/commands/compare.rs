@@ -75,6 +75,10 @@ fn difference(test: &Test) -> String {
     }
 }
 
-fn p_value(p: f64) -> String {
-    if p < 0.001 { "< 0.001".to_owned() } else { format!("{p:.3}") }
+fn p_value(p: Option<f64>) -> String {
+    match p {
+        None => "undefined".to_owned(),
+        Some(p) if p < 0.001 => "< 0.001".to_owned(),
+        Some(p) => format!("{p:.3}"),
+    }
 }

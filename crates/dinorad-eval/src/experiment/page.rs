@@ -18,9 +18,7 @@ pub fn comparisons(done: &[Outcome]) -> Result<Vec<Option<Comparison>>> {
     done.iter()
         .enumerate()
         .map(|(i, other)| match (i, first, other.probe()) {
-            (1.., Some(first), Some(run)) => {
-                compare(run.test(), first.test(), run.task(), &run.options().bootstrap)
-            }
+            (1.., Some(first), Some(run)) => compare(run.test(), first.test(), run.task(), &run.options().bootstrap),
             _ => Ok(None),
         })
         .collect()
@@ -100,7 +98,8 @@ impl Outcome {
         };
         section = intro.into_iter().fold(section, Section::with_intro);
         if let Some(card) = &self.dataset_card {
-            let card = about.facts.iter().fold(card.clone(), |card, (name, value)| card.with_fact(name.as_str(), value));
+            let card =
+                about.facts.iter().fold(card.clone(), |card, (name, value)| card.with_fact(name.as_str(), value));
             section = section.with_dataset(card);
         }
         let blocks = match &self.judgements {
@@ -128,4 +127,3 @@ impl Outcome {
         Ok(blocks.into_iter().fold(section, Section::with))
     }
 }
-

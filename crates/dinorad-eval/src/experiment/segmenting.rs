@@ -7,7 +7,12 @@ use dinorad_datasets::{Dataset, Pixels as CasePixels};
 use dinorad_metrics::{ConfusionMatrix, Overlap};
 use ndarray::{Array2, ArrayView2, Axis, s};
 
-use super::{Judgements, Made, Outcome, data::Data, encoder, run::{Ready, Runner}};
+use super::{
+    Judgements, Made, Outcome,
+    data::Data,
+    encoder,
+    run::{Ready, Runner},
+};
 use crate::{
     Result,
     picture::{MaskStyle, Picture, Scaling, Window},

@@ -159,11 +159,7 @@ impl Method for KnnMethod {
 struct KnnFitted(Arc<KnnModel>);
 
 impl Fitted for KnnFitted {
-    fn predict(
-        &self,
-        cases: &dyn Lent,
-        give: &mut dyn FnMut(usize, Answer) -> Result<(), Error>,
-    ) -> Result<(), Error> {
+    fn predict(&self, cases: &dyn Lent, give: &mut dyn FnMut(usize, Answer) -> Result<(), Error>) -> Result<(), Error> {
         for (which, votes) in self.0.votes(cases.rows()?)?.into_iter().enumerate() {
             give(which, Answer::Probabilities(votes))?;
         }
@@ -184,4 +180,3 @@ impl Fitted for KnnFitted {
         Ok(())
     }
 }
-

@@ -415,11 +415,7 @@ impl Method for LinearMethod {
 struct LinearFitted(Vec<LinearModel>);
 
 impl Fitted for LinearFitted {
-    fn predict(
-        &self,
-        cases: &dyn Lent,
-        give: &mut dyn FnMut(usize, Answer) -> Result<(), Error>,
-    ) -> Result<(), Error> {
+    fn predict(&self, cases: &dyn Lent, give: &mut dyn FnMut(usize, Answer) -> Result<(), Error>) -> Result<(), Error> {
         let x = cases.rows()?;
         for (which, model) in self.0.iter().enumerate() {
             give(which, Answer::Probabilities(model.predict(x)?))?;

@@ -22,16 +22,7 @@ use crate::{
 pub const ENTRY: Entry = Entry {
     name: "linear-decoder",
     summary: "patch tokens to masks by one linear map and bilinear upsampling, every learning rate in one pass",
-    keys: &[
-        "learning_rates",
-        "pixels_per_patch",
-        "epochs",
-        "batch_size",
-        "optimiser",
-        "weight_decay",
-        "loss",
-        "seed",
-    ],
+    keys: &["learning_rates", "pixels_per_patch", "epochs", "batch_size", "optimiser", "weight_decay", "loss", "seed"],
     read: |from, _protocol| {
         let said: Description = erased_serde::deserialize(from)?;
         let usual = LinearDecoderMethod::default();
@@ -283,11 +274,7 @@ impl Method for LinearDecoderMethod {
 struct LinearDecoderFitted(Vec<Option<LinearDecoder>>);
 
 impl Fitted for LinearDecoderFitted {
-    fn predict(
-        &self,
-        cases: &dyn Lent,
-        give: &mut dyn FnMut(usize, Answer) -> Result<(), Error>,
-    ) -> Result<(), Error> {
+    fn predict(&self, cases: &dyn Lent, give: &mut dyn FnMut(usize, Answer) -> Result<(), Error>) -> Result<(), Error> {
         for (which, decoder) in self.0.iter().enumerate() {
             let Some(decoder) = decoder else { continue };
             masks(decoder, cases, &mut |case, classes| give(which, Answer::Mask { case, classes }))?;

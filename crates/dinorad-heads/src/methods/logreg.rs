@@ -121,11 +121,7 @@ impl Method for LogregMethod {
 struct LogregFitted(Vec<LogisticModel>);
 
 impl Fitted for LogregFitted {
-    fn predict(
-        &self,
-        cases: &dyn Lent,
-        give: &mut dyn FnMut(usize, Answer) -> Result<(), Error>,
-    ) -> Result<(), Error> {
+    fn predict(&self, cases: &dyn Lent, give: &mut dyn FnMut(usize, Answer) -> Result<(), Error>) -> Result<(), Error> {
         let x = cases.rows()?;
         for (which, model) in self.0.iter().enumerate() {
             give(which, Answer::Probabilities(crate::Predict::predict(model, x)?))?;

@@ -186,11 +186,7 @@ impl Method for MlKnnMethod {
 struct MlKnnFitted(Arc<[MlKnnModel]>);
 
 impl Fitted for MlKnnFitted {
-    fn predict(
-        &self,
-        cases: &dyn Lent,
-        give: &mut dyn FnMut(usize, Answer) -> Result<(), Error>,
-    ) -> Result<(), Error> {
+    fn predict(&self, cases: &dyn Lent, give: &mut dyn FnMut(usize, Answer) -> Result<(), Error>) -> Result<(), Error> {
         let Some(first) = self.0.first() else { return Ok(()) };
         let near = first.neighbours(cases.rows()?)?;
         for (which, p) in self.0.iter().flat_map(|model| model.probabilities_of(&near)).enumerate() {

@@ -57,10 +57,9 @@ pub fn entries() -> &'static [Entry] {
 impl From<Error> for method::Error {
     fn from(error: Error) -> Self {
         match error {
-            Error::OneClass { .. }
-            | Error::TooFewRows { .. }
-            | Error::TooFewCases { .. }
-            | Error::Diverged { .. } => method::Error::unlearnable(error),
+            Error::OneClass { .. } | Error::TooFewRows { .. } | Error::TooFewCases { .. } | Error::Diverged { .. } => {
+                method::Error::unlearnable(error)
+            }
             _ => method::Error::failed(error),
         }
     }

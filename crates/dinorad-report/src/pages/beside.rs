@@ -129,9 +129,14 @@ fn signed(c: &Comparison) -> String {
         let text = format!("{v:+.3}");
         if text == "-0.000" { "+0.000".into() } else { text }
     };
-    format!("{} ({} to {})", text(c.difference), text(c.ci95[0]), text(c.ci95[1]))
+    let ends = c.ci95.map_or_else(String::new, |[low, high]| format!(" ({} to {})", text(low), text(high)));
+    format!("{}{ends}", text(c.difference))
 }
 
-fn p_value(p: f64) -> String {
-    if p < 0.001 { "< 0.001".into() } else { format!("{p:.3}") }
+fn p_value(p: Option<f64>) -> String {
+    match p {
+        None => "undefined".into(),
+        Some(p) if p < 0.001 => "< 0.001".into(),
+        Some(p) => format!("{p:.3}"),
+    }
 }
