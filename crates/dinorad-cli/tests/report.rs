@@ -55,7 +55,7 @@ fn a_page_is_made_of_folders() {
     assert_eq!((&json["runs"][0]["setting"]["k"], json["runs"].as_array().unwrap().len()), (&20.into(), 1));
     assert!(json["runs"][0]["test"]["auroc"]["ci95"].is_array());
     let page = fs::read_to_string(desk.path("report.html")).unwrap();
-    assert!(page.contains("csv: facebook/dinov2-small") && page.contains("Weights of slices"));
+    assert!(page.contains("Chest X-rays of the ward: facebook/dinov2-small") && page.contains("Weights of slices"));
 }
 
 #[test]

@@ -214,7 +214,7 @@ fn the_page_of_a_folder_shows_everything_in_it() {
     let run = write(&root.path().join("first"), 75.0);
     let html = pages::report(&[run], &[]).unwrap().to_html().unwrap();
     for words in [
-        "csv: tiny",
+        "The ward: tiny",
         "kNN, k = 5",
         "The encoder is untrained",
         "0.972",
