@@ -7,8 +7,8 @@ use dinorad::{datasets::DatasetSpec, eval::experiment::Experiment};
 use toml::{Table, Value};
 
 use crate::args::{
-    Avgpool, EncoderArgs, EvalCommand, EvalKnnArgs, EvalLinearArgs, EvalLogregArgs, EvalMlknnArgs, JudgeArgs, Precision,
-    TokenArgs,
+    Avgpool, EncoderArgs, EvalCommand, EvalKnnArgs, EvalLinearArgs, EvalLogregArgs, EvalMlknnArgs, JudgeArgs,
+    Precision, TokenArgs,
 };
 
 /// A table of what was given; what was not is left to the protocol.
@@ -126,8 +126,8 @@ impl JudgeArgs {
             .with("intervals", Given::default().with("draws", whole(self.bootstrap)?))
             .with("method", method);
         if let Some(TokenArgs { blocks, avgpool }) = tokens {
-            description = description
-                .with("tokens", Given::default().with("blocks", whole(*blocks)?).with("avgpool", *avgpool));
+            description =
+                description.with("tokens", Given::default().with("blocks", whole(*blocks)?).with("avgpool", *avgpool));
         }
         Ok(description)
     }
@@ -136,9 +136,12 @@ impl JudgeArgs {
     fn data(&self) -> Result<Given> {
         let named = |option: &str, word: &str| -> Result<(String, PathBuf)> {
             let spec: DatasetSpec = word.parse()?;
-            let root = spec.root.with_context(|| format!("{option} {word}: say where, as in {}:root=PATH", spec.name))?;
+            let root =
+                spec.root.with_context(|| format!("{option} {word}: say where, as in {}:root=PATH", spec.name))?;
             if spec.split.is_some() {
-                bail!("{option} {word}: heads learn from train and validation and are judged on test; leave split= out");
+                bail!(
+                    "{option} {word}: heads learn from train and validation and are judged on test; leave split= out"
+                );
             }
             Ok((spec.name, root))
         };

@@ -160,9 +160,17 @@ fn mistakes_are_told_with_their_place_and_nothing_is_written() {
         ("unknown data set", good.replace("\"csv\"", "\"cvs\""), vec!["cvs", "csv"]),
         ("missing file", good.replace("classes/table.csv", "classes/gone.csv"), vec!["gone.csv"]),
         ("k too large", good.replace("[1]", "[1, 99]"), vec!["method.k", "99", "20"]),
-        ("two in one folder", format!("{good}[[experiment]]\nname = \"a\"\n[[experiment]]\nname = \"a\"\n"), vec!["e.toml:9:1", "experiments 1 and 2"]),
+        (
+            "two in one folder",
+            format!("{good}[[experiment]]\nname = \"a\"\n[[experiment]]\nname = \"a\"\n"),
+            vec!["e.toml:9:1", "experiments 1 and 2"],
+        ),
         ("no such method", good.replace("\"knn\"", "\"forest\""), vec!["e.toml:5:", "forest", "knn, "]),
-        ("no such encoder", good.replace("\"untrained\"", "\"dinov2-smal\""), vec!["dinov2-smal", "did you mean `dinov2-small`?"]),
+        (
+            "no such encoder",
+            good.replace("\"untrained\"", "\"dinov2-smal\""),
+            vec!["dinov2-smal", "did you mean `dinov2-small`?"],
+        ),
         ("half a file", "schema = ".to_owned(), vec!["e.toml:1:"]),
         ("size of no patch", good.replace("= 28", "= 30"), vec!["preprocessing.image_size", "28 or 42"]),
     ] {

@@ -120,7 +120,9 @@ impl MaskedSlices {
                 .zip(&contents.items)
                 .map(|(grid, item)| match grid.iter().map(|v| *v as usize).collect::<Vec<_>>().as_slice() {
                     &[1, rows, columns] => Ok((rows, columns)),
-                    grid => Err(wrong(format!("`{}` is not one slice ({grid:?}); open the data set by slices", item.id))),
+                    grid => {
+                        Err(wrong(format!("`{}` is not one slice ({grid:?}); open the data set by slices", item.id)))
+                    }
                 })
                 .collect::<Result<Vec<_>>>()?;
             let cases: Vec<usize> = (next..next + grids.len()).collect();
@@ -246,8 +248,7 @@ pub fn segment(
             judged.push((setting.clone(), overlap));
         }
     }
-    let scores: Vec<f64> =
-        judged.iter().map(|(_, o)| o.as_ref().and_then(|o| o.dice).unwrap_or(f64::NAN)).collect();
+    let scores: Vec<f64> = judged.iter().map(|(_, o)| o.as_ref().and_then(|o| o.dice).unwrap_or(f64::NAN)).collect();
     let best = match first_best(&scores) {
         Some(best) => best,
         None if judged.iter().any(|(_, o)| o.is_some()) || judged.is_empty() => 0,

@@ -208,8 +208,7 @@ fn thumbnail(pixels: &Pixels) -> Result<Picture> {
         .filter(|v| v.is_finite())
         .fold((f32::MAX, f32::MIN), |(low, high), v| (low.min(*v), high.max(*v)));
     let window = Window::Range(extremes.0, extremes.1);
-    let tile =
-        |slice: &Array3<f32>| Picture::channels(slice.view(), window)?.fitted(SIDE / 2 - 1, Scaling::Nearest);
+    let tile = |slice: &Array3<f32>| Picture::channels(slice.view(), window)?.fitted(SIDE / 2 - 1, Scaling::Nearest);
     let tiles = slices.iter().map(tile).collect::<Result<Vec<_>>>()?;
     Picture::sheet(&tiles, 2, 2, [120; 3])
 }

@@ -153,9 +153,7 @@ impl File {
         };
         let mut shared: Table =
             toml::from_str(&text).map_err(|e| at(e.span(), e.message().trim().replace('\n', ", ")))?;
-        let of_key = |key: &str, why: String| {
-            at(span_of(&text, &[key.to_owned()]), why)
-        };
+        let of_key = |key: &str, why: String| at(span_of(&text, &[key.to_owned()]), why);
         let included = match shared.remove("include") {
             None => Vec::new(),
             Some(Value::Array(files)) => files
@@ -273,7 +271,9 @@ impl File {
 fn typed(table: &Table) -> Result<Experiment> {
     // The method's own keys are told with their place, which an error of serde cannot carry.
     let protocol = match table.get("protocol") {
-        Some(Value::String(word)) => word.parse().map_err(|e: dinorad_core::Error| Error::description("protocol", e.to_string()))?,
+        Some(Value::String(word)) => {
+            word.parse().map_err(|e: dinorad_core::Error| Error::description("protocol", e.to_string()))?
+        }
         _ => dinorad_core::Protocol::Strict,
     };
     let mut rest = table.clone();
@@ -296,8 +296,15 @@ fn typed(table: &Table) -> Result<Experiment> {
                 let meant = dinorad_core::nearest(field, names.iter().copied());
                 let meant = meant.map_or_else(String::new, |n| format!(": did you mean `{n}`?"));
                 let parent = key.strip_suffix(field).unwrap_or(&key).trim_end_matches('.');
-                let key = if parent.is_empty() || parent == "." { field.to_owned() } else { format!("{parent}.{field}") };
-                (key, format!("there is no such key{meant}{}", known.replace(", expected one of", "; there are").replace(", expected", "; there are")))
+                let key =
+                    if parent.is_empty() || parent == "." { field.to_owned() } else { format!("{parent}.{field}") };
+                (
+                    key,
+                    format!(
+                        "there is no such key{meant}{}",
+                        known.replace(", expected one of", "; there are").replace(", expected", "; there are")
+                    ),
+                )
             }
             None => (key, why),
         };
@@ -537,7 +544,11 @@ mod tests {
         for (text, place, words) in [
             (format!("{ONE}sed = 1\n"), (4, 1), ["sed", "did you mean `seed`?"]),
             (format!("{ONE}seed = \"x\"\n"), (4, 1), ["seed", "invalid type"]),
-            (format!("{ONE}[method]\nname = \"knn\"\ntemprature = 1\n"), (6, 1), ["temprature", "did you mean `temperature`?"]),
+            (
+                format!("{ONE}[method]\nname = \"knn\"\ntemprature = 1\n"),
+                (6, 1),
+                ["temprature", "did you mean `temperature`?"],
+            ),
             (format!("{ONE}[method]\nname = \"knm\"\n"), (5, 1), ["knm", "did you mean `knn`?"]),
             (format!("{ONE}[method]\nname = \"knn\"\nk = \"five\"\n"), (6, 1), ["method.k", "invalid type"]),
             (format!("{ONE}[intervals]\ndraws = 0\n"), (5, 1), ["intervals.draws", "at least 1"]),

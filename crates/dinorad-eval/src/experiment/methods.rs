@@ -54,7 +54,8 @@ impl MethodChoice {
         let known = methods();
         let Some(entry) = known.iter().find(|entry| entry.name == name) else {
             let names: Vec<&str> = known.iter().map(|entry| entry.name).collect();
-            let meant = nearest(&name, names.iter().copied()).map_or_else(String::new, |n| format!("did you mean `{n}`? "));
+            let meant =
+                nearest(&name, names.iter().copied()).map_or_else(String::new, |n| format!("did you mean `{n}`? "));
             let why = format!("no method is called `{name}`: {meant}there are {}", names.join(", "));
             return Err(Error::description("method.name", why));
         };
@@ -110,7 +111,8 @@ fn blamed<'a>(entry: &Entry, table: &'a toml::Table, protocol: Protocol) -> Opti
 
 /// A method's table: its name, then every setting.
 fn table(method: &dyn Method) -> Result<toml::Table> {
-    let cannot = |e: &dyn fmt::Display| Error::description("method", format!("{} cannot be written: {e}", method.name()));
+    let cannot =
+        |e: &dyn fmt::Display| Error::description("method", format!("{} cannot be written: {e}", method.name()));
     let value = toml::Value::try_from(method).map_err(|e| cannot(&e))?;
     let toml::Value::Table(settings) = value else { return Err(cannot(&"it is no table")) };
     let mut table = toml::Table::from_iter([("name".to_owned(), toml::Value::String(method.name().to_owned()))]);

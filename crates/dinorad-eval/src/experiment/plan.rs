@@ -1,6 +1,9 @@
 //! Many experiments: looked through before anything starts, run one after another, gone on with.
 
-use std::{path::{Path, PathBuf}, time::Instant};
+use std::{
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
 use candle::{DType, Tensor};
 use dinorad_backbone::Backbone;
@@ -111,7 +114,8 @@ impl Runner<'_> {
         let seconds = started.elapsed().as_secs_f64() * images as f64 / batch as f64;
         let row = assembly.layout(spec.embed_dim).width() as u64 * 4;
         let tokens = if spec.patch > 1 { (pixels.crop / spec.patch).pow(2) as u64 } else { 1 };
-        let with_patches = matches!(subject, Subject::Judged { method, .. } if method.input() == dinorad_core::method::Input::Patches);
+        let with_patches =
+            matches!(subject, Subject::Judged { method, .. } if method.input() == dinorad_core::method::Input::Patches);
         let case_bytes = if with_patches { tokens * spec.embed_dim as u64 * 4 } else { row };
         let disk = (cases * encoders + shifts) as u64 * case_bytes;
         // Twelve matrices of D x D a block hold nearly all weights of a vision transformer; a batch holds its

@@ -75,10 +75,7 @@ pub(super) struct Ready {
 /// What is judged or shown.
 pub(super) enum Subject {
     /// Cases with truths, and the method that learns them.
-    Judged {
-        data: Data,
-        method: Box<dyn Method>,
-    },
+    Judged { data: Data, method: Box<dyn Method> },
     /// Files without truths.
     Shown,
 }

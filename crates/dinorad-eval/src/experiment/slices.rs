@@ -70,7 +70,8 @@ pub fn pca_sheet(slices: &[Array3<f32>], encoder: &Loaded, request: &PcaRequest)
         }
         let features = backbone.forward(&Tensor::stack(&tensors, 0)?, &Request::last(1))?;
         let tokens = features.last()?;
-        let patches = tokens.patches.as_ref().ok_or_else(|| Error::unfit("the encoder gives no patch tokens".into()))?;
+        let patches =
+            tokens.patches.as_ref().ok_or_else(|| Error::unfit("the encoder gives no patch tokens".into()))?;
         for i in 0..batch.len() {
             let rows = patches.get(i)?.to_dtype(DType::F32)?.to_vec2::<f32>()?;
             let dim = rows.first().map_or(0, Vec::len);
