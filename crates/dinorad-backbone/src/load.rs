@@ -186,6 +186,7 @@ fn untrained_dinov2(encoder: Option<&Encoder>, seed: u64, options: &LoadOptions)
     spec.id = options.id.clone().unwrap_or(spec.id);
     spec.normalization = options.normalization.unwrap_or(spec.normalization);
     spec.protocol = options.protocol;
+    spec.precision = options.dtype.as_str().to_owned();
     if options.dtype != DType::F32 {
         let parts = format!("{}{:?}", spec.digest, options.dtype);
         spec.digest = blake3::hash(parts.as_bytes()).to_hex().to_string();

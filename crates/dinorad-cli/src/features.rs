@@ -11,12 +11,12 @@ use dinorad::{
     core::{Protocol, Split, Target, Task, TaskKind, in_full, resample::Filter},
     datasets::{Bad, Dataset, Error as DatasetError, OpenOptions, Unit, open},
     eval::{
-        Cases, DatasetCases,
+        Cases, DatasetCases, View,
         assembly::Assembly,
         embed::{EmbedOptions, embed},
         probe::{Labelled, SharedClasses, Splits},
         report::{DatasetCard, Timing},
-        store::{Failure, ItemKey},
+        store::Failure,
     },
     transforms::{Compose, Shift, Step, presets::classification_eval},
 };
@@ -273,40 +273,25 @@ impl Recipe<'_> {
         made: &mut Made,
     ) -> Result<Labelled> {
         let preprocessing = shift.applied(severity, &self.preprocessing)?;
-        let settings = format!("{} slice-step={} seed={seed}", preprocessing.hash(), self.slice_step.max(1));
         let part = &data.test;
-        let cases = DatasetCases::new(Arc::clone(&part.set), preprocessing).with_root(&part.root).with_seed(seed);
-        let cases = self.stepped(cases);
-        let cases = self.embedded(cases, &settings, &format!(", {shift} {severity}"), part, made)?;
+        let view = View { seed, number: 0 };
+        let cases = DatasetCases::new(Arc::clone(&part.set), preprocessing).with_root(&part.root).with_view(view);
+        let cases = Arc::new(cases.with_slice_step(self.slice_step));
+        let cases = self.embedded(cases, &format!(", {shift} {severity}"), part, made)?;
         match &data.across {
             Some(across) => Ok(across.shared.of_target(&cases)?),
             None => Ok(cases),
         }
     }
 
-    fn stepped(&self, cases: DatasetCases) -> Arc<dyn Cases> {
-        match self.slice_step {
-            0 | 1 => Arc::new(cases),
-            step => Arc::new(EveryNth { cases, step }),
-        }
-    }
-
     /// The features of one part, from the store where they are there already.
     pub(crate) fn of(&self, part: &Part, made: &mut Made) -> Result<Labelled> {
         let cases = DatasetCases::new(Arc::clone(&part.set), self.preprocessing.clone()).with_root(&part.root);
-        let settings = format!("{} slice-step={}", self.preprocessing.hash(), self.slice_step.max(1));
-        self.embedded(self.stepped(cases), &settings, "", part, made)
+        self.embedded(Arc::new(cases.with_slice_step(self.slice_step)), "", part, made)
     }
 
-    /// The features of other pixels of the same cases; `settings` say what pixels.
-    pub(crate) fn embedded(
-        &self,
-        cases: Arc<dyn Cases>,
-        settings: &str,
-        what: &str,
-        part: &Part,
-        made: &mut Made,
-    ) -> Result<Labelled> {
+    /// The features of these pixels of the cases of a part.
+    pub(crate) fn embedded(&self, cases: Arc<dyn Cases>, what: &str, part: &Part, made: &mut Made) -> Result<Labelled> {
         let set = &*part.set;
         let mut options = self.assembly.embed_options(EmbedOptions {
             batch_size: self.batch,
@@ -314,11 +299,12 @@ impl Recipe<'_> {
             shard_size: if set.task().is_3d { 64 } else { 1024 },
             device: self.device.clone(),
             bad: part.bad,
+            set: format!("{}-{}", set.id(), set.split()),
             ..EmbedOptions::default()
         });
         options.request.norm = self.backbone.spec().study_norm();
         let bar = Bar::new(format!("{} {}{what}", set.id(), set.split()));
-        let report = embed(cases, self.backbone, settings, self.features, &options, &bar)?;
+        let report = embed(cases, self.backbone, self.features, &options, &bar)?;
         drop(bar);
         made.fail(report.failures.iter().cloned());
         // cases that could not even be listed have no id: their reason names the file
@@ -329,31 +315,13 @@ impl Recipe<'_> {
         made.images += report.images;
         made.encoding += report.seconds.encoding;
         made.waiting += report.seconds.waiting + report.seconds.hashing;
-        made.stores.push(report.folder.clone());
+        if !made.stores.contains(&report.folder) {
+            made.stores.push(report.folder.clone());
+        }
         let cases = self.assembly.labelled(&report.store()?, self.backbone.spec(), set)?;
         if let (true, Some(first)) = (cases.is_empty(), report.failures.first()) {
             bail!("no case of the {} split has features; the first: {}: {}", set.split(), first.id, first.reason);
         }
         Ok(cases)
-    }
-}
-
-/// Every n-th slice of a case.
-struct EveryNth {
-    cases: DatasetCases,
-    step: usize,
-}
-
-impl Cases for EveryNth {
-    fn len(&self) -> usize {
-        self.cases.len()
-    }
-
-    fn key(&self, i: usize) -> ItemKey {
-        self.cases.key(i)
-    }
-
-    fn load(&self, i: usize) -> Result<Vec<ndarray::Array3<f32>>, String> {
-        Ok(self.cases.load(i)?.into_iter().skip(self.step / 2).step_by(self.step).collect())
     }
 }

@@ -5,6 +5,8 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
+use dinorad_core::markers::Own;
+
 use crate::{Error, Result, natural::path_order};
 
 /// Files that no data set means: `.DS_Store`, `._x`, `.keep`.
@@ -35,10 +37,11 @@ pub(crate) fn folder_files(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(out)
 }
 
-/// The folders of a folder without hidden ones, by name as text.
+/// The folders of a folder without hidden ones, feature stores, runs and caches, by name as text.
 pub(crate) fn sub_folders(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut out = entries(folder, "the folder")?;
-    out.retain(|p| p.is_dir());
+    // our own results are no class and no patient
+    out.retain(|p| p.is_dir() && Own::of(p).is_none());
     Ok(out)
 }
 
@@ -107,12 +110,29 @@ pub(crate) fn content_files(path: &Path) -> Result<Vec<PathBuf>> {
 
 /// Every file below a folder without hidden ones, numbers in order.
 pub(crate) fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
-    let mut out = Vec::new();
+    Ok(walk(folder)?.0)
+}
+
+/// Every file below a folder without hidden ones, numbers in order; and what lies there of our own
+/// results, which are never input: feature stores, runs, caches.
+pub(crate) fn walk(folder: &Path) -> Result<(Vec<PathBuf>, Vec<(PathBuf, Own)>)> {
+    let (mut out, mut own) = (Vec::new(), Vec::new());
     if !folder.is_dir() {
-        return Ok(out);
+        return Ok((out, own));
     }
-    let visible = |e: &walkdir::DirEntry| e.depth() == 0 || !is_hidden(e.file_name());
-    for entry in walkdir::WalkDir::new(folder).follow_links(true).into_iter().filter_entry(visible) {
+    let taken = |e: &walkdir::DirEntry| {
+        if e.depth() > 0 && is_hidden(e.file_name()) {
+            return false;
+        }
+        match Some(e).filter(|e| e.file_type().is_dir()).and_then(|e| Own::of(e.path())) {
+            Some(what) => {
+                own.push((e.path().to_owned(), what));
+                false
+            }
+            None => true,
+        }
+    };
+    for entry in walkdir::WalkDir::new(folder).follow_links(true).into_iter().filter_entry(taken) {
         let entry = entry.map_err(|e| {
             let path = e.path().unwrap_or(folder).to_owned();
             Error::Read { path, source: e.into() }
@@ -122,7 +142,7 @@ pub(crate) fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
         }
     }
     out.sort_by(|a, b| path_order(a, b));
-    Ok(out)
+    Ok((out, own))
 }
 
 /// BLAKE3 of the bytes of files, each preceded by its length.

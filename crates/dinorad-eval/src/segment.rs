@@ -23,6 +23,9 @@ use crate::{
     store::FeatureStore,
 };
 
+/// Bytes of patch tokens read at once.
+const PIECE: usize = 64 << 20;
+
 /// Patch tokens of one slice beside its mask.
 #[derive(Debug, Clone)]
 pub struct SegmentCase {
@@ -48,29 +51,23 @@ pub fn segment_cases(store: &FeatureStore, dataset: &dyn Dataset) -> Result<Vec<
     let places: BTreeMap<String, usize> = (0..dataset.len()).map(|i| (dataset.sample_id(i), i)).collect();
     let mut cases = Vec::new();
     let wrong = |why: String| Error::Protocol { protocol: "segmentation", why };
-    for shard in 0..store.manifest().shards.len() {
-        let mut contents = store.shard(shard)?;
-        let (Some((rows, counts)), Some(grids)) =
-            (contents.sequences.remove("patches"), contents.vectors.remove("grid"))
-        else {
-            if contents.items.is_empty() {
+    if store.is_empty() {
+        return Ok(cases);
+    }
+    for block in store.blocks(&["patches", "grid"], PIECE)? {
+        let block = block?;
+        for (at, row) in block.cases.clone().enumerate() {
+            let (Some(item), Some(patches), Some(grids)) =
+                (store.item(row), block.sequence("patches", at), block.vectors("grid"))
+            else {
                 continue;
-            }
-            return Err(Error::NoSuchTensor {
-                name: "patches".into(),
-                held: store.manifest().features.keys().cloned().collect::<Vec<_>>().join(", "),
-            });
-        };
-        let mut start = 0;
-        for ((item, count), grid) in contents.items.iter().zip(counts).zip(grids.rows()) {
-            let patches = rows.slice(ndarray::s![start..start + count, ..]).to_owned();
-            start += count;
+            };
             let &i = places.get(&item.id).ok_or_else(|| wrong(format!("the data set has no case `{}`", item.id)))?;
             let Target::Mask(mask) = dataset.target(i)? else {
                 return Err(wrong(format!("the target of `{}` is no mask", item.id)));
             };
             let (d, h, w) = mask.dim();
-            let grid: Vec<usize> = grid.iter().map(|v| *v as usize).collect();
+            let grid: Vec<usize> = grids.row(at).iter().map(|v| *v as usize).collect();
             let &[1, rows, columns] = grid.as_slice() else {
                 return Err(wrong(format!("`{}` is not one slice ({grid:?}); open the data set by slices", item.id)));
             };
@@ -80,6 +77,7 @@ pub fn segment_cases(store: &FeatureStore, dataset: &dyn Dataset) -> Result<Vec<
             let mask =
                 mask.into_shape_with_order((h, w)).map_err(|e| Error::shape("mask", e.to_string(), &[d, h, w]))?;
             let volume = dataset.patient(i).unwrap_or_else(|| item.id.clone());
+            let patches = patches.to_owned();
             cases.push(SegmentCase { id: item.id.clone(), volume, patches, grid: (rows, columns), mask });
         }
     }

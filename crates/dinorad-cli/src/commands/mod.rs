@@ -10,6 +10,7 @@ mod models;
 mod pca;
 mod quickstart;
 mod splits;
+mod store;
 
 use anyhow::{Context, Result};
 
@@ -25,6 +26,7 @@ pub(crate) fn run(args: &Args) -> Result<usize> {
         Command::Embed(a) => embed::run(a),
         Command::Eval(a) => eval::run(a),
         Command::Export(a) => export::run(a),
+        Command::Store(a) => store::run(a),
         Command::Pca(a) => pca::run(a),
         Command::Inspect(a) => inspect::run(a),
         Command::Models(a) => models::run(a),

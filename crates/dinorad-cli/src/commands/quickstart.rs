@@ -212,7 +212,6 @@ impl Quickstart<'_> {
         let task = sets[0].task().clone();
         let backbone = &*self.encoder.backbone;
         let transform = after(percentile_5_95(Protocol::Strict), preprocessing(backbone, self.pixels(MASK_PATCHES)));
-        let settings = format!("{} unit=slices orientation=canonical", transform.hash());
         let embedding = EmbedOptions {
             request: Request::last(1),
             batch_size: self.batch,
@@ -224,7 +223,8 @@ impl Quickstart<'_> {
         let mut tokens = |set: &Arc<dyn Dataset>| -> Result<Vec<SegmentCase>> {
             let cases = Arc::new(DatasetCases::new(Arc::clone(set), transform.clone()).with_root(&root));
             let bar = Bar::new(format!("hippocampus {}", set.split()));
-            let report = embed(cases, backbone, &settings, &self.out.join("features"), &embedding, &bar)?;
+            let embedding = EmbedOptions { set: format!("hippocampus-{}", set.split()), ..embedding.clone() };
+            let report = embed(cases, backbone, &self.out.join("features"), &embedding, &bar)?;
             failures.extend(report.failures.iter().cloned());
             Ok(segment_cases(&report.store()?, &**set)?)
         };
@@ -283,14 +283,17 @@ impl Quickstart<'_> {
         let inputs = discover(std::slice::from_ref(&folder));
         let backbone = &*self.encoder.backbone;
         let preprocessing = preprocessing(backbone, self.pixels(SLICE_PATCHES));
-        let settings = format!("{} orientation=canonical", preprocessing.hash());
         let cases = Arc::new(InputCases::new(inputs.clone(), preprocessing));
-        let options =
-            EmbedOptions { batch_size: self.batch, device: self.encoder.device.clone(), ..Default::default() };
+        let options = EmbedOptions {
+            batch_size: self.batch,
+            device: self.encoder.device.clone(),
+            set: "dicom".into(),
+            ..Default::default()
+        };
         let started = Instant::now();
         let report = {
             let bar = Bar::new("DICOM series");
-            embed(cases, backbone, &settings, &self.out.join("features"), &options, &bar)?
+            embed(cases, backbone, &self.out.join("features"), &options, &bar)?
         };
         let seconds = started.elapsed().as_secs_f64();
         let features = report.store()?.table("cls")?;
