@@ -235,6 +235,7 @@ mod tests {
         assert_eq!(full.spec().id, "untrained:tiny?seed=5");
         assert!(full.spec().is_untrained());
         assert_ne!(full.spec().digest, half.spec().digest);
+        assert_eq!((full.spec().precision.as_str(), half.spec().precision.as_str()), ("f32", "bf16"));
         assert_eq!(load(&LoadOptions::default()).spec(), full.spec());
         assert_eq!(load(&LoadOptions::default().with_id("mine")).spec().id, "mine");
     }

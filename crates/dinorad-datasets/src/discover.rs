@@ -171,13 +171,13 @@ pub fn discover(paths: &[PathBuf]) -> Vec<Input> {
 /// Ids are paths below the one folder named, or below the folder that all of several paths have in
 /// common, so that they tell the files apart. A path named twice counts once.
 pub fn discover_inputs(paths: &[PathBuf]) -> Inputs {
-    let mut found = Inputs { root: common_root(paths), ..Inputs::default() };
     // As the system sees them, so that `a` and `./a` are the same; the paths read stay as named.
+    let there: BTreeSet<PathBuf> = paths.iter().filter(|p| p.exists()).map(|p| whole_path(p)).collect();
+    let mut found = Inputs { root: common_root(&there), ..Inputs::default() };
     let mut seen: BTreeSet<PathBuf> = BTreeSet::new();
-    let several = paths.len() > 1;
     for path in paths.iter().filter(|path| seen.insert(whole_path(path))) {
-        let before = match (&found.root, several) {
-            (Some(root), true) => relative(&whole_path(path), root),
+        let before = match &found.root {
+            Some(root) if there.len() > 1 && path.exists() => relative(&whole_path(path), root),
             _ => String::new(),
         };
         let name = if before.is_empty() { called(path) } else { before.clone() };
@@ -230,15 +230,14 @@ fn called(path: &Path) -> String {
     path.file_name().map_or_else(whole, |n| n.to_string_lossy().into_owned())
 }
 
-/// The deepest folder that holds all paths: the folder itself if one was named, the parent of a
+/// The deepest folder that holds all paths: the folder itself if there is one alone, the parent of a
 /// file.
-fn common_root(paths: &[PathBuf]) -> Option<PathBuf> {
-    let whole: Vec<PathBuf> = paths.iter().map(|p| whole_path(p)).collect();
-    if let [one] = whole.as_slice() {
-        return Some(if one.is_dir() { one.clone() } else { one.parent().unwrap_or(one).to_owned() });
-    }
-    let mut parents = whole.iter().map(|p| p.parent().unwrap_or(p).to_owned());
+fn common_root(paths: &BTreeSet<PathBuf>) -> Option<PathBuf> {
+    let mut parents = paths.iter().map(|p| p.parent().unwrap_or(p).to_owned());
     let first = parents.next()?;
+    if let (1, Some(one)) = (paths.len(), paths.first()) {
+        return Some(if one.is_dir() { one.clone() } else { first });
+    }
     Some(parents.fold(first, |common, path| {
         common.components().zip(path.components()).take_while(|(a, b)| a == b).map(|(a, _)| a).collect()
     }))

@@ -7,6 +7,7 @@ use dinorad::{
     core::Split,
     datasets::{Dataset, DatasetSpec, OpenOptions, Unit, open},
     eval::{
+        Error,
         export::{ExportLabels, ExportOptions, export},
         store::FeatureStore,
     },
@@ -20,10 +21,13 @@ pub(crate) fn run(args: &ExportArgs) -> Result<usize> {
     let folder = store_folder(&args.store)?;
     let store = match &args.set {
         Some(set) => FeatureStore::open_set(&folder, set)?,
-        None => FeatureStore::open(&folder).with_context(|| {
-            let sets = FeatureStore::manifest(&folder).map(|(_, m)| m.sets.into_keys().collect::<Vec<_>>().join(", "));
-            format!("{}: name one of its sets with --set ({})", folder.display(), sets.unwrap_or_default())
-        })?,
+        None => match FeatureStore::open(&folder) {
+            Err(Error::DuplicateId { id }) => {
+                let sets = FeatureStore::manifest(&folder)?.1.sets.into_keys().collect::<Vec<_>>().join(", ");
+                bail!("{}: `{id}` is another case in another set: name one with --set ({sets})", folder.display())
+            }
+            opened => opened?,
+        },
     };
     let labels = args.labels.as_deref().map(labels).transpose()?;
     let exported = export(&store, labels.as_ref(), &options, &args.out)?;
