@@ -17,7 +17,7 @@ use dinorad::{
         embed::{EmbedOptions, embed},
         probe::{Context, Head, Labelled, ProbeOptions, Splits, probe},
     },
-    heads::{Fit, Knn, Targets, candle::Tensor},
+    heads::{Fit, Knn, Targets},
     transforms::presets::classification_eval,
 };
 
@@ -47,21 +47,14 @@ fn main() -> Result<(), Box<dyn Error>> {
         println!("{:<7} test AUROC {:.3}", of_k.setting.label, auroc.map_or(f64::NAN, |i| i.estimate));
     }
 
-    let rows = |l: &Labelled| {
-        Tensor::from_vec(l.features.iter().copied().collect::<Vec<f32>>(), l.features.dim(), &candle_cpu())
-    };
-    let model = Knn::new(&[5]).fit(&rows(&train)?, &Targets::from_samples(&train.targets, set.task().n_classes())?)?;
-    let neighbours = model.neighbours(&rows(&test)?)?;
+    let answers = Targets::from_samples(&train.targets, set.task().n_classes())?;
+    let neighbours = Knn::new(&[5]).fit(train.features.view(), &answers)?.neighbours(test.features.view())?;
     println!("nearest to {} ({}):", test.ids[0], name(&*set, &test.targets[0]));
     for (index, similarity) in neighbours.indices.row(0).iter().zip(neighbours.similarities.row(0)) {
         let i = *index as usize;
         println!("  {similarity:.3}  {} ({})", train.ids[i], name(&*set, &train.targets[i]));
     }
     Ok(())
-}
-
-fn candle_cpu() -> dinorad::heads::candle::Device {
-    dinorad::heads::candle::Device::Cpu
 }
 
 fn name(set: &dyn Dataset, target: &Target) -> String {

@@ -15,7 +15,8 @@
 //! | [`aggregate`] | `dinorad-aggregate` | slices to scan |
 //! | [`heads`] | `dinorad-heads` | kNN, probes, decoders |
 //! | [`metrics`] | `dinorad-metrics` | AUROC, Dice, Hausdorff, calibration, intervals |
-//! | [`eval`] | `dinorad-eval` | protocols, feature store, runs, reports |
+//! | [`report`] | `dinorad-report` | run folders, predictions, plots, pictures, pages |
+//! | [`eval`] | `dinorad-eval` | protocols, feature store |
 
 pub use dinorad_aggregate as aggregate;
 pub use dinorad_backbone as backbone;
@@ -26,4 +27,5 @@ pub use dinorad_heads as heads;
 pub use dinorad_io as io;
 pub use dinorad_metrics as metrics;
 pub use dinorad_nn as nn;
+pub use dinorad_report as report;
 pub use dinorad_transforms as transforms;

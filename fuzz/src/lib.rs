@@ -9,7 +9,7 @@ const VOXEL_BYTES: u64 = 64 << 20;
 
 /// The limits under which every reader runs.
 pub fn options() -> ReadOptions {
-    ReadOptions::default().with_limits(Limits { voxel_bytes: VOXEL_BYTES, file_bytes: VOXEL_BYTES })
+    ReadOptions::default().with_limits(Limits::default().with_voxel_bytes(VOXEL_BYTES).with_file_bytes(VOXEL_BYTES))
 }
 
 /// Decoders that other people wrote run behind a wall that turns their panics into errors. A panic

@@ -2,8 +2,9 @@
 
 use candle::{DType, Device, Tensor};
 use dinorad_nn::{Linear, Mode, init, parameters};
+use ndarray::{Array1, ArrayView2};
 
-use crate::{Aggregate, Error, Pooled, Result, aggregate::check_slices};
+use crate::{Aggregate, Error, Pooled, Result};
 
 /// Gated attention over the slices, learned from the labels of scans.
 ///
@@ -13,14 +14,13 @@ use crate::{Aggregate, Error, Pooled, Result, aggregate::check_slices};
 ///
 /// # Examples
 /// ```
-/// use candle::{Device, Tensor};
+/// use candle::Device;
 /// use dinorad_aggregate::{Aggregate, GatedAttentionPool};
 ///
 /// let pool = GatedAttentionPool::new(4, 8, 0, &Device::Cpu)?;
-/// let slices = Tensor::new(&[[1f32, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0]], &Device::Cpu)?;
-/// let pooled = pool.aggregate_weighted(&slices)?;
-/// let weights = pooled.weights.to_vec1::<f32>()?;
-/// assert!((weights[0] + weights[1] - 1.0).abs() < 1e-6);
+/// let slices = ndarray::array![[1f32, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0]];
+/// let pooled = pool.aggregate_weighted(slices.view())?;
+/// assert!((pooled.weights.sum() - 1.0).abs() < 1e-6);
 /// # Ok::<(), dinorad_aggregate::Error>(())
 /// ```
 ///
@@ -78,6 +78,21 @@ impl GatedAttentionPool {
         Ok(GatedAttentionPool { tanh, gate, score })
     }
 
+    /// One scan as tensors, for training: its embedding `(dim,)` and the weight of every slice
+    /// `(slices,)`, in the dtype and on the device of `slices` `(slices, dim)`. Both carry gradients.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] unless `slices` is 2-D and as wide as the pooling, [`Error::NoSlices`],
+    /// [`Error::NotFinite`].
+    pub fn forward(&self, slices: &Tensor) -> Result<(Tensor, Tensor)> {
+        let n = self.check(slices)?;
+        let dtype = slices.dtype();
+        let (x, scores) = self.scores(slices)?;
+        let weights = softmax(&scores)?.to_dtype(x.dtype())?;
+        let embedding = weights.matmul(&x)?.reshape(self.dim())?.to_dtype(dtype)?;
+        Ok((embedding, weights.reshape(n)?.to_dtype(dtype)?))
+    }
+
     /// Several scans at once, for training: all their slices below each other.
     ///
     /// # Shapes
@@ -85,9 +100,9 @@ impl GatedAttentionPool {
     /// - returns embeddings `(scans, dim)` and weights `(scans, sum of counts)`, zero outside a scan.
     ///
     /// # Errors
-    /// As [`Aggregate::aggregate_weighted`], and [`Error::Shape`] unless the counts add up.
+    /// As [`forward`](Self::forward), and [`Error::Shape`] unless the counts add up.
     pub fn aggregate_many(&self, slices: &Tensor, counts: &[usize]) -> Result<(Tensor, Tensor)> {
-        let (n, _) = self.check(slices)?;
+        let n = self.check(slices)?;
         if let Some(scan) = counts.iter().position(|c| *c == 0) {
             return Err(Error::NoSlices { scan });
         }
@@ -109,13 +124,25 @@ impl GatedAttentionPool {
         Ok((embeddings, weights.to_dtype(slices.dtype())?))
     }
 
-    fn check(&self, slices: &Tensor) -> Result<(usize, usize)> {
-        let (n, dim) = check_slices(slices)?;
-        if dim == self.dim() {
-            return Ok((n, dim));
+    /// Number of slices of a usable scan.
+    fn check(&self, slices: &Tensor) -> Result<usize> {
+        let &[n, dim] = slices.dims() else { return Err(self.shape(slices.dims())) };
+        if n == 0 {
+            return Err(Error::NoSlices { scan: 0 });
         }
-        let expected = format!("(slices, {})", self.dim());
-        Err(Error::Shape { what: "slice embeddings", expected, got: slices.dims().to_vec() })
+        if dim != self.dim() {
+            return Err(self.shape(slices.dims()));
+        }
+        // 0·x is 0 for every finite x and NaN otherwise, whatever the size of x.
+        let probe = (slices.detach().to_dtype(DType::F32)? * 0.0)?.sum(1)?.to_vec1::<f32>()?;
+        match probe.iter().position(|v| v.is_nan()) {
+            Some(slice) => Err(Error::NotFinite { slice }),
+            None => Ok(n),
+        }
+    }
+
+    fn shape(&self, got: &[usize]) -> Error {
+        Error::Shape { what: "slice embeddings", expected: format!("(slices, {})", self.dim()), got: got.to_vec() }
     }
 
     /// The slices in the dtype of the weights, and a score `(1, slices)` for each.
@@ -135,13 +162,12 @@ impl GatedAttentionPool {
 }
 
 impl Aggregate for GatedAttentionPool {
-    fn aggregate_weighted(&self, slices: &Tensor) -> Result<Pooled> {
-        let (n, dim) = self.check(slices)?;
-        let dtype = slices.dtype();
-        let (x, scores) = self.scores(slices)?;
-        let weights = softmax(&scores)?.to_dtype(x.dtype())?;
-        let embedding = weights.matmul(&x)?.reshape(dim)?.to_dtype(dtype)?;
-        Ok(Pooled { embedding, weights: weights.reshape(n)?.to_dtype(dtype)? })
+    fn aggregate_weighted(&self, slices: ArrayView2<'_, f32>) -> Result<Pooled> {
+        let device = self.tanh.weight().device();
+        let x = Tensor::from_vec(slices.iter().copied().collect::<Vec<f32>>(), slices.dim(), device)?;
+        let (embedding, weights) = self.forward(&x)?;
+        let host = |t: Tensor| -> Result<Array1<f32>> { Ok(Array1::from(t.detach().to_vec1::<f32>()?)) };
+        Ok(Pooled { embedding: host(embedding)?, weights: host(weights)? })
     }
 }
 

@@ -1,6 +1,6 @@
 //! Poolings without anything to learn.
 
-use candle::Tensor;
+use ndarray::{Array1, ArrayView2, Axis};
 
 use crate::{Aggregate, Error, Pooled, Result, aggregate::check_slices};
 
@@ -11,10 +11,11 @@ use crate::{Aggregate, Error, Pooled, Result, aggregate::check_slices};
 pub struct MeanPool;
 
 impl Aggregate for MeanPool {
-    fn aggregate_weighted(&self, slices: &Tensor) -> Result<Pooled> {
-        let (n, _) = check_slices(slices)?;
-        let weights = (Tensor::ones(n, slices.dtype(), slices.device())? * (1.0 / n as f64))?;
-        Ok(Pooled { embedding: slices.mean(0)?, weights })
+    fn aggregate_weighted(&self, slices: ArrayView2<'_, f32>) -> Result<Pooled> {
+        let (n, dim) = check_slices(slices)?;
+        let mut sums = Array1::zeros(dim);
+        slices.outer_iter().for_each(|slice| sums += &slice);
+        Ok(Pooled { embedding: mean_of(sums, n), weights: Array1::from_elem(n, (1.0 / n as f64) as f32) })
     }
 }
 
@@ -25,13 +26,22 @@ impl Aggregate for MeanPool {
 pub struct MaxPool;
 
 impl Aggregate for MaxPool {
-    fn aggregate_weighted(&self, slices: &Tensor) -> Result<Pooled> {
+    fn aggregate_weighted(&self, slices: ArrayView2<'_, f32>) -> Result<Pooled> {
         let (_, dim) = check_slices(slices)?;
-        let embedding = slices.max(0)?;
-        let fixed = slices.detach();
-        let wins = fixed.broadcast_eq(&fixed.max(0)?)?.to_dtype(slices.dtype())?;
-        let shares = wins.broadcast_div(&wins.sum(0)?)?;
-        Ok(Pooled { embedding, weights: (shares.sum(1)? * (1.0 / dim as f64))? })
+        let mut embedding = slices.row(0).to_owned();
+        for slice in slices.outer_iter().skip(1) {
+            embedding.zip_mut_with(&slice, |most, v| *most = most.max(*v));
+        }
+        let mut ties = Array1::<f32>::zeros(dim);
+        for slice in slices.outer_iter() {
+            ties.iter_mut().zip(&slice).zip(&embedding).for_each(|((t, v), most)| *t += f32::from(u8::from(v == most)));
+        }
+        let share = |slice: ndarray::ArrayView1<'_, f32>| -> f32 {
+            let won = slice.iter().zip(&embedding).zip(&ties).filter(|((v, most), _)| v == most);
+            won.map(|(_, ties)| 1.0 / ties).sum()
+        };
+        let shares: Array1<f32> = slices.axis_iter(Axis(0)).map(share).collect();
+        Ok(Pooled { embedding, weights: mean_of(shares, dim) })
     }
 }
 
@@ -64,33 +74,33 @@ impl TopKMean {
 }
 
 impl Aggregate for TopKMean {
-    fn aggregate_weighted(&self, slices: &Tensor) -> Result<Pooled> {
+    fn aggregate_weighted(&self, slices: ArrayView2<'_, f32>) -> Result<Pooled> {
         let (n, dim) = check_slices(slices)?;
         let k = self.k.min(n);
-        // Which slices are chosen is decided on the host: exact, stable, and free of the limits
-        // of device sorts. The values themselves are gathered, which carries gradients.
-        let values = slices.detach().to_dtype(candle::DType::F32)?.to_vec2::<f32>()?;
-        let mut chosen = vec![0u32; k * dim];
-        let mut counts = vec![0f32; n];
-        let mut order: Vec<u32> = Vec::with_capacity(n);
-        for column in 0..dim {
-            let value = |row: u32| values[row as usize][column];
+        let mut sums = Array1::zeros(dim);
+        let mut counts = Array1::<f32>::zeros(n);
+        let mut order: Vec<usize> = Vec::with_capacity(n);
+        for (values, sum) in slices.axis_iter(Axis(1)).zip(sums.iter_mut()) {
             order.clear();
-            order.extend(0..n as u32);
-            let by_rank = |a: &u32, b: &u32| value(*b).total_cmp(&value(*a)).then(a.cmp(b));
+            order.extend(0..n);
             if k < n {
+                let by_rank = |a: &usize, b: &usize| values[*b].total_cmp(&values[*a]).then(a.cmp(b));
                 order.select_nth_unstable_by(k - 1, by_rank);
             }
-            for (rank, row) in order[..k].iter().enumerate() {
-                chosen[rank * dim + column] = *row;
-                counts[*row as usize] += 1.0;
+            for &row in &order[..k] {
+                *sum += values[row];
+                counts[row] += 1.0;
             }
         }
         let total = (k * dim) as f32;
-        counts.iter_mut().for_each(|c| *c /= total);
-        let device = slices.device();
-        let index = Tensor::from_vec(chosen, (k, dim), device)?;
-        let embedding = slices.contiguous()?.gather(&index, 0)?.mean(0)?;
-        Ok(Pooled { embedding, weights: Tensor::from_vec(counts, n, device)?.to_dtype(slices.dtype())? })
+        counts.mapv_inplace(|c| c / total);
+        Ok(Pooled { embedding: mean_of(sums, k), weights: counts })
     }
+}
+
+/// Sums over `n` values as their means.
+fn mean_of(sums: Array1<f32>, n: usize) -> Array1<f32> {
+    let scale = (1.0 / n as f64) as f32;
+    // adding zero turns -0 into 0
+    sums.mapv_into(|v| v * scale + 0.0)
 }

@@ -1,6 +1,6 @@
 //! Padding by value, as the study's collate function does it.
 
-use candle::{DType, Tensor};
+use ndarray::{ArrayView, Axis, Dimension, RemoveAxis};
 
 use crate::{Error, Result};
 
@@ -22,16 +22,17 @@ pub const PADDING_VALUE: f64 = -100.0;
 /// # Source
 /// `torch.allclose` with its default tolerances, `|x - value| <= 1e-8 + 1e-5·|value|`, as in the
 /// study's evaluation code.
-pub fn padded_slices(batch: &Tensor, value: f64) -> Result<Vec<Vec<bool>>> {
-    if batch.rank() < 3 {
-        return Err(Error::Shape {
-            what: "batch of volumes",
-            expected: "(scans, slices, ...)".to_owned(),
-            got: batch.dims().to_vec(),
-        });
+pub fn padded_slices<D>(batch: ArrayView<'_, f32, D>, value: f64) -> Result<Vec<Vec<bool>>>
+where
+    D: Dimension + RemoveAxis,
+    D::Smaller: RemoveAxis,
+{
+    if batch.ndim() < 3 {
+        let (expected, got) = ("(scans, slices, ...)".to_owned(), batch.shape().to_vec());
+        return Err(Error::Shape { what: "batch of volumes", expected, got });
     }
     let tolerance = 1e-8 + 1e-5 * value.abs();
-    let near = (batch.flatten_from(2)?.to_dtype(DType::F64)? - value)?.abs()?.le(tolerance)?;
-    let all = near.min(2)?.to_vec2::<u8>()?;
-    Ok(all.iter().map(|row| row.iter().map(|near| *near == 1).collect()).collect())
+    let near = |v: &f32| (f64::from(*v) - value).abs() <= tolerance;
+    let scan = |scan: ArrayView<'_, f32, D::Smaller>| scan.axis_iter(Axis(0)).map(|s| s.iter().all(near)).collect();
+    Ok(batch.axis_iter(Axis(0)).map(scan).collect())
 }

@@ -361,4 +361,38 @@ impl Features {
             got: vec![0],
         })
     }
+
+    /// What a linear probe sees: the class tokens of the last `blocks` blocks, oldest first, then with
+    /// `avgpool` the mean patch token of the last block.
+    ///
+    /// # Shapes
+    /// `(b, blocks·dim)`, or `(b, (blocks + 1)·dim)` with `avgpool`. Carries gradients.
+    ///
+    /// # Errors
+    /// [`Error::Blocks`] unless the features hold so many blocks and at least one is asked for,
+    /// [`Error::NoPatchTokens`] if the mean is asked for and there are none, [`Error::Shape`] for patch
+    /// tokens of another rank.
+    ///
+    /// # Source
+    /// DINOv2's linear evaluation, as in the study.
+    pub fn linear_input(&self, blocks: usize, avgpool: bool) -> Result<Tensor> {
+        let available = self.layers.len();
+        if blocks == 0 || blocks > available {
+            return Err(Error::Blocks { asked: blocks, available });
+        }
+        let layers = &self.layers[available - blocks..];
+        let mut parts: Vec<Tensor> = layers.iter().map(|layer| layer.cls.clone()).collect();
+        if avgpool {
+            let last = layers.last().and_then(|layer| layer.patches.as_ref()).ok_or(Error::NoPatchTokens)?;
+            parts.push(match last.rank() {
+                3 => last.mean(1)?,
+                4 => last.flatten_from(2)?.mean(2)?,
+                _ => {
+                    let expected = "(b, n, dim) or (b, dim, h, w)".to_owned();
+                    return Err(Error::Shape { what: "patch tokens", expected, got: last.dims().to_vec() });
+                }
+            });
+        }
+        Ok(Tensor::cat(&parts, 1)?)
+    }
 }

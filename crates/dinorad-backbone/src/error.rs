@@ -159,6 +159,17 @@ pub enum Error {
         /// The encoder's number of blocks.
         depth: usize,
     },
+    /// More blocks, or none, asked of features.
+    #[error("{asked} blocks asked of features that hold {available}")]
+    Blocks {
+        /// Blocks asked for.
+        asked: usize,
+        /// Blocks there are.
+        available: usize,
+    },
+    /// Patch tokens that the features do not hold.
+    #[error("the features hold no patch tokens of the last block")]
+    NoPatchTokens,
     /// Something the encoder does not have.
     #[error("{encoder} ({family}) has no {output}; encoders that have: {offered_by}")]
     NotOffered {

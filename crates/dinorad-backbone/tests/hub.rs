@@ -62,13 +62,16 @@ fn gets(requests: &[String]) -> usize {
     requests.iter().filter(|r| r.starts_with("GET ") && r.contains("/resolve/")).count()
 }
 
-/// The Hugging Face folders of DINOv2 among the golden cases.
+/// The Hugging Face folders of DINOv2 for colour images among the golden cases.
 fn hugging_face_folders() -> Vec<std::path::PathBuf> {
     let is_dinov2 = |folder: &std::path::PathBuf| {
         let config = folder.join("config.json");
-        folder.join(WEIGHTS).is_file()
-            && config.is_file()
-            && dinorad_testkit::json(&config)["model_type"].as_str().is_some_and(|t| t.starts_with("dinov2"))
+        if !(folder.join(WEIGHTS).is_file() && config.is_file()) {
+            return false;
+        }
+        let config = dinorad_testkit::json(&config);
+        config["model_type"].as_str().is_some_and(|t| t.starts_with("dinov2"))
+            && config["num_channels"].as_u64().is_none_or(|c| c == 3)
     };
     let folders = dinorad_testkit::folders(&dinorad_testkit::golden().join("backbone"));
     let folders: Vec<_> = folders.into_iter().filter(is_dinov2).collect();

@@ -162,8 +162,16 @@ fn shards_are_one_set_of_weights() {
     fs::remove_file(folder.path().join("model-00002-of-00002.safetensors")).unwrap();
     let error = load_path(folder.path(), &LoadOptions::default()).unwrap_err();
     assert!(error.to_string().contains("model-00002-of-00002"), "{error}");
-    fs::write(&index, json!({ "weight_map": { "a": "../model.safetensors" } }).to_string()).unwrap();
-    assert!(matches!(load_path(folder.path(), &LoadOptions::default()), Err(Error::Config { .. })));
+    // the index names files of its folder and no others, whatever there is
+    fs::copy(folder.path().join("model-00001-of-00002.safetensors"), folder.path().join("aside")).unwrap();
+    let absolute = folder.path().join("aside").to_string_lossy().into_owned();
+    for name in
+        ["../model.safetensors", &absolute, "./aside", "a/../aside", "aside/", "..", ".", "", "..\\aside", "C:aside"]
+    {
+        fs::write(&index, json!({ "weight_map": { "a": name } }).to_string()).unwrap();
+        let error = load_path(folder.path(), &LoadOptions::default()).unwrap_err();
+        assert!(matches!(error, Error::Config { .. }), "{name}: {error:?}");
+    }
 }
 
 #[test]

@@ -28,6 +28,18 @@ pub(crate) enum Command {
     /// Judge an encoder on a data set
     #[command(subcommand)]
     Eval(EvalCommand),
+    /// Experiments that a file describes, or the one of a run again
+    Run(RunArgs),
+    /// A page over runs, from their folders alone
+    ///
+    ///   dinorad report runs --out runs/report.html
+    #[command(verbatim_doc_comment)]
+    Report(ReportArgs),
+    /// Two runs beside each other: paired tests on the cases both have judged, and how they differ
+    ///
+    ///   dinorad compare runs/knn runs/logreg
+    #[command(verbatim_doc_comment)]
+    Compare(CompareArgs),
     /// Features of a store as Parquet, npy or CSV
     Export(ExportArgs),
     /// What the feature stores in a folder hold, and tidying them
@@ -81,22 +93,29 @@ pub(crate) enum DeviceKind {
     Metal,
 }
 
+/// What an encoder runs on; nothing of it decides a number.
 #[derive(Debug, Clone, ClapArgs)]
-pub(crate) struct EncoderArgs {
-    /// `untrained[:name][?seed=N]`, a name of `dinorad models`, a Hub id such as facebook/dinov2-small, or the
-    /// path of a weights file or folder. `eval` takes several, separated by commas or each with its
-    /// own --backbone, and compares them with the first
-    #[arg(long, value_name = "ID|DIR|FILE", value_delimiter = ',', default_value = "untrained:tiny")]
-    pub(crate) backbone: Vec<String>,
-    /// Number format of the encoder
-    #[arg(long, value_enum, default_value = "f32")]
-    pub(crate) precision: Precision,
+pub(crate) struct HardwareArgs {
     /// Where the encoder runs
     #[arg(long, value_enum, default_value = "auto")]
     pub(crate) device: DeviceKind,
     /// Images (or slices) per forward pass
     #[arg(long, value_name = "N", default_value_t = 16)]
     pub(crate) batch: usize,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+pub(crate) struct EncoderArgs {
+    /// `untrained[:name][?seed=N]`, a name of `dinorad models`, a Hub id such as facebook/dinov2-small, or the
+    /// path of a weights file or folder. `eval` takes several, separated by commas or each with its
+    /// own --backbone, and compares them with the first
+    #[arg(long, value_name = "ID|DIR|FILE", value_delimiter = ',', required = true)]
+    pub(crate) backbone: Vec<String>,
+    /// Number format of the encoder
+    #[arg(long, value_enum, default_value = "f32")]
+    pub(crate) precision: Precision,
+    #[command(flatten)]
+    pub(crate) hardware: HardwareArgs,
     /// Mean of red, green, blue on the 0..1 scale, in place of the encoder's own (see `dinorad models`)
     #[arg(long, value_name = "R,G,B", value_delimiter = ',', requires = "std")]
     pub(crate) mean: Option<Vec<f32>>,
@@ -107,8 +126,11 @@ pub(crate) struct EncoderArgs {
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct QuickstartArgs {
+    /// The encoder, as elsewhere (default: a small one with random weights, which the clone can make)
+    #[arg(long, value_name = "ID|DIR|FILE")]
+    pub(crate) backbone: Option<String>,
     #[command(flatten)]
-    pub(crate) encoder: EncoderArgs,
+    pub(crate) hardware: HardwareArgs,
     /// Folder of the quickstart's data (default: examples/data of the clone)
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
@@ -158,6 +180,31 @@ pub(crate) struct EmbedArgs {
     pub(crate) json: bool,
 }
 
+/// What `dinorad run` takes.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct RunArgs {
+    /// A file of experiments, or the config.toml of a run
+    #[arg(value_name = "FILE.toml")]
+    pub(crate) file: PathBuf,
+    /// Folder of the run; of several experiments, the folder that their runs lie in
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// Another value for a key of all experiments, such as method.k=[1,5]; may be given several times
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Only say what would run, and what it would cost
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Results that lie in the folder give way
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+    /// Folder of the feature store, shared by runs (default: features in the current folder)
+    #[arg(long, value_name = "DIR")]
+    pub(crate) features: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) hardware: HardwareArgs,
+}
+
 /// What every way of judging features takes.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct JudgeArgs {
@@ -199,6 +246,9 @@ pub(crate) struct JudgeArgs {
     /// Folder of the run
     #[arg(long, value_name = "DIR")]
     pub(crate) out: PathBuf,
+    /// Results of another experiment that lie in the folder give way
+    #[arg(long)]
+    pub(crate) overwrite: bool,
     /// Folder of the feature store, shared by runs (default: features in the current folder)
     #[arg(long, value_name = "DIR")]
     pub(crate) features: Option<PathBuf>,
@@ -208,7 +258,7 @@ pub(crate) struct JudgeArgs {
     /// Draws of the bootstrap behind every interval
     #[arg(long = "draws", visible_alias = "bootstrap", value_name = "N", default_value_t = 1000)]
     pub(crate) bootstrap: usize,
-    /// Also train on so many cases of every class alone, and draw the curve
+    /// Also train on so many cases alone (counted as --shot-rule says), and draw the curve
     #[arg(long, value_name = "N,N,…", value_delimiter = ',')]
     pub(crate) shots: Vec<usize>,
     /// Also train on these shares of the training cases, and draw the curve
@@ -217,8 +267,8 @@ pub(crate) struct JudgeArgs {
     /// Seeded draws of every --shots and --fraction
     #[arg(long, value_name = "N", default_value_t = 5)]
     pub(crate) tries: usize,
-    /// How shots are chosen (default: per-class; under paper patients, for findings whose patients are
-    /// known)
+    /// How shots are chosen and counted: cases of every class by seed, patients of every class, or cases
+    /// in all (default: per-class; under paper the study's rule: patients for NIH, else evenly-spaced)
     #[arg(long, value_name = "per-class|patients|evenly-spaced")]
     pub(crate) shot_rule: Option<String>,
     /// Also judge the test split under graded shifts of its images: noise, blur, contrast, resolution
@@ -358,6 +408,38 @@ pub(crate) struct EvalLinearArgs {
 }
 
 #[derive(Debug, ClapArgs)]
+pub(crate) struct ReportArgs {
+    /// Folders of runs, or folders with runs somewhere below them
+    #[arg(required = true, value_name = "RUN|DIR")]
+    pub(crate) runs: Vec<PathBuf>,
+    /// The page to write
+    #[arg(short, long, value_name = "HTML", default_value = "report.html")]
+    pub(crate) out: PathBuf,
+    /// Print what is on the page as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct CompareArgs {
+    /// Folder of the first run
+    #[arg(value_name = "A")]
+    pub(crate) a: PathBuf,
+    /// Folder of the second run
+    #[arg(value_name = "B")]
+    pub(crate) b: PathBuf,
+    /// Draws of the bootstrap and of the permutations
+    #[arg(long, value_name = "N", default_value_t = 2000)]
+    pub(crate) draws: usize,
+    /// Seed of everything that is drawn
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Machine-readable
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
 pub(crate) struct ExportArgs {
     /// The store's folder: the one with manifest.json, or a folder that holds one store
     #[arg(value_name = "STORE")]
@@ -444,7 +526,7 @@ pub(crate) struct InspectArgs {
     /// Machine-readable
     #[arg(long)]
     pub(crate) json: bool,
-    /// Show personal data too (names, ids, dates)
+    /// Show personal data too (names, ids, dates, UIDs)
     #[arg(long)]
     pub(crate) phi: bool,
 }

@@ -6,20 +6,15 @@
 )]
 
 mod args;
-mod cases;
 mod commands;
-mod curves;
-mod encoder;
-mod features;
-mod judge;
-mod lettering;
+mod describe;
+mod hardware;
 mod listing;
 mod output;
-mod pictures;
 mod progress;
 mod sheet;
-mod summary;
 mod table;
+mod tell;
 
 use std::{io::IsTerminal, process::ExitCode};
 

@@ -1,9 +1,37 @@
 //! Progress bars on stderr; silent when it is not a terminal.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, sync::Mutex, time::Duration};
 
-use dinorad::{backbone::hub::Transfer, eval::Progress};
+use dinorad::{
+    backbone::hub::{self, Transfer},
+    eval::{Progress, experiment::Watch},
+};
 use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+
+/// Bars for the stages of an experiment; each note is told once.
+pub(crate) struct Bars {
+    told: Mutex<BTreeSet<String>>,
+}
+
+/// The one terminal there is.
+pub(crate) static BARS: Bars = Bars { told: Mutex::new(BTreeSet::new()) };
+
+impl Watch for Bars {
+    fn stage(&self, what: &str) -> Box<dyn Progress + '_> {
+        Box::new(Bar::new(what))
+    }
+
+    fn note(&self, text: &str) {
+        let fresh = self.told.lock().map_or(true, |mut told| told.insert(text.to_owned()));
+        if fresh {
+            eprintln!("note: {text}");
+        }
+    }
+
+    fn download(&self) -> Box<dyn hub::Progress + '_> {
+        Box::new(Download::new())
+    }
+}
 
 /// A bar that counts items.
 pub(crate) struct Bar {

@@ -6,14 +6,12 @@ use anyhow::{Result, bail};
 use dinorad::{
     core::{Split, Target, TaskKind},
     datasets::{Dataset, OpenOptions, Pixels, Sample, Unit, open},
-    eval::picture::{MaskStyle, Picture, Scaling},
+    report::{
+        lettering::{ADVANCE, LINE, clipped, ink},
+        picture::{MaskStyle, Picture, Scaling},
+    },
 };
 use ndarray::{Array2, Array3, ArrayView3, Axis, s};
-
-use crate::{
-    lettering::{ADVANCE, LINE, clipped, ink},
-    pictures,
-};
 
 /// Pixels of a cell's picture along its longer side.
 const SIDE: usize = 240;
@@ -79,7 +77,7 @@ fn samples_of(set: &dyn Dataset, class: usize, kind: TaskKind) -> Vec<Sample> {
 
 fn cell(sample: &Sample, class: usize, split: Split, classes: &[String]) -> Result<Picture> {
     let (slice, mask) = slice_of(sample, class);
-    let mut picture = pictures::picture(&slice)?;
+    let mut picture = dinorad::eval::experiment::picture(&slice)?;
     if let Some(mask) = mask {
         picture = picture.with_mask(mask.view(), MaskStyle::default())?;
     }

@@ -49,7 +49,7 @@ fn mean(metrics: &Value, split: &str, name: &str) -> f64 {
     metrics["metrics"][split][name]["mean"].as_f64().unwrap_or_else(|| panic!("no {split} {name} in {metrics}"))
 }
 
-const SMALL: &str = "--image-size 28 --bootstrap 30 --features features";
+const SMALL: &str = "--image-size 28 --bootstrap 30 --features features --backbone untrained";
 
 #[test]
 fn every_head_makes_a_run_with_controls_and_curves() {
@@ -84,9 +84,14 @@ fn every_head_makes_a_run_with_controls_and_curves() {
             assert_eq!(points[0]["metrics"]["auroc"]["mean"], m["metrics"]["test"]["auroc"]["mean"]);
             assert!(points[5]["metrics"]["auroc"]["ci95"].is_array());
         }
-        for words in ["shuffled labels, 3 seeds", "untrained encoder", "shots per class", "severity", "best on val"] {
+        for words in ["shuffled labels, 3 seeds", "untrained encoder", "cases per class", "severity", "best on val"] {
             assert!(said.stdout.contains(words), "{head}: `{words}` is not in\n{}", said.stdout);
         }
+        // what a shot was, and by what settings were chosen: on the screen and in the file
+        let notes = m["notices"].as_array().unwrap().iter().filter_map(|n| n.as_str());
+        let notes: Vec<&str> = notes.filter(|n| n.contains("whole validation split (20 cases)")).collect();
+        assert!(notes.len() == 2 && notes[0].starts_with("shots: shots are cases of every class"), "{notes:?}");
+        assert!(notes.iter().all(|note| said.stdout.contains(note)), "{head}: {notes:?}\n{}", said.stdout);
         let run = desk.path(head);
         for file in ["config.toml", "log.jsonl", "predictions.csv", "predictions-val.csv", "report.html"] {
             assert!(run.join(file).is_file(), "{head}: no {file}");

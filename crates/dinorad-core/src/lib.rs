@@ -9,9 +9,14 @@ mod affine;
 mod error;
 mod label;
 pub mod markers;
+pub mod method;
+mod nearest;
+mod progress;
 pub mod resample;
 pub mod rng;
 
 pub use affine::{Affine, axis_codes_of};
 pub use error::{Error, Result, in_full};
 pub use label::{Orientation, Protocol, Split, Target, Task, TaskKind};
+pub use nearest::nearest;
+pub use progress::{Progress, Silent};

@@ -7,7 +7,7 @@ use dinorad_io::{Image, Limits, Volume};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Bad, Error, Result,
+    Bad, Error, PatientKey, Result,
     listed::{Colour, Prepare},
 };
 
@@ -106,7 +106,11 @@ pub trait Dataset: Send + Sync {
     /// The id of case `i`, as in [`Sample::id`]; empty beyond the end.
     fn sample_id(&self, i: usize) -> String;
 
-    /// The salted hash of the patient of case `i`, as in [`Sample::patient`].
+    /// Tells the patient of case `i` from others, where the layout can. Cuts and draws go by it.
+    fn patient_key(&self, i: usize) -> Option<PatientKey>;
+
+    /// The salted hash of the patient of case `i`, as in [`Sample::patient`]: to be shown, never to
+    /// decide anything.
     fn patient(&self, i: usize) -> Option<String>;
 
     /// What case `i` is a part of when cases are divided: the volume of a slice, else the case
@@ -191,7 +195,8 @@ pub enum Unit {
 }
 
 /// What an uncertain finding (CheXpert's -1) counts as.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Uncertain {
     /// 0, and the extra class `Uncertain` is 1: the study's rule.
     #[default]
@@ -249,8 +254,8 @@ pub struct OpenOptions {
     pub seed: u64,
     /// CheXpert's uncertain findings.
     pub uncertain: Uncertain,
-    /// Mixed into the hashes of patient numbers. Keep one of your own secret if the numbers can be
-    /// guessed.
+    /// Mixed into the hashes of patient numbers that are shown; no cut and no draw depends on it.
+    /// Keep one of your own secret if the numbers can be guessed.
     pub salt: String,
     /// Upper bounds on memory for one file.
     pub limits: Limits,
@@ -264,6 +269,8 @@ pub struct OpenOptions {
     pub splits: Option<PathBuf>,
     /// The data set's own parts only say which cases there are: patients may be in several of them.
     pub(crate) parts_are_replaced: bool,
+    /// The folder that the user named: links within it are followed.
+    pub(crate) tree: Option<PathBuf>,
 }
 
 impl Default for OpenOptions {
@@ -282,6 +289,7 @@ impl Default for OpenOptions {
             bad: Bad::Stop,
             splits: None,
             parts_are_replaced: false,
+            tree: None,
         }
     }
 }
@@ -381,12 +389,8 @@ impl OpenOptions {
         self
     }
 
-    /// A salted hash of a patient's number: 16 hexadecimal digits.
-    pub(crate) fn patient_hash(&self, raw: &str) -> String {
-        let mut hasher = blake3::Hasher::new_derive_key("dinorad-datasets patient number v1");
-        hasher.update(&(self.salt.len() as u64).to_le_bytes());
-        hasher.update(self.salt.as_bytes());
-        hasher.update(raw.trim().as_bytes());
-        hasher.finalize().to_hex().as_str()[..16].to_owned()
+    /// The same below a folder that the user named.
+    pub(crate) fn within(&self, root: &std::path::Path) -> Self {
+        Self { tree: root.is_dir().then(|| root.to_owned()), ..self.clone() }
     }
 }

@@ -6,10 +6,10 @@ use std::{
 };
 
 use dinorad_core::markers::Own;
-use dinorad_io::{Format, ReadOptions, dicom, npy};
+use dinorad_io::{Format, Personal, ReadOptions, Unfollowed, Walked, dicom, npy};
 
 use crate::{
-    Dataset, Error, OpenOptions, Pixels, Result,
+    Dataset, Error, OpenOptions, PatientKey, Pixels, Result,
     files::{content_files, file_name, hash_files, relative, walk},
     layouts::medmnist,
     listed::load,
@@ -27,7 +27,7 @@ pub enum InputKind {
         /// The folder they lie in.
         folder: PathBuf,
         /// SeriesInstanceUID; empty if the files have none.
-        uid: String,
+        uid: Personal,
         /// The files.
         files: Vec<PathBuf>,
     },
@@ -58,6 +58,8 @@ pub struct Input {
     pub kind: InputKind,
     /// The opened MedMNIST part that this input is one image of.
     dataset: Option<std::sync::Arc<dyn Dataset>>,
+    /// The folder that the user named, within which the links of a series are followed.
+    tree: Option<PathBuf>,
 }
 
 impl std::fmt::Debug for Input {
@@ -69,7 +71,7 @@ impl std::fmt::Debug for Input {
 
 impl Input {
     fn new(id: String, path: PathBuf, kind: InputKind) -> Self {
-        Self { id, path, kind, dataset: None }
+        Self { id, path, kind, dataset: None, tree: None }
     }
 
     /// Why this cannot be read, if that is known already.
@@ -85,7 +87,9 @@ impl Input {
         let pixels = match (&self.kind, &self.dataset) {
             (InputKind::File(_), _) => load(&self.path, options)?,
             (InputKind::Series { folder, uid, .. }, _) => {
-                Pixels::Volume(dicom::read_series(folder, &options.clone().with_series(uid))?.0)
+                let mut options = options.clone().with_series(uid);
+                options.tree.clone_from(&self.tree);
+                Pixels::Volume(dicom::read_series(folder, &options)?.0)
             }
             (InputKind::MedMnist { index, .. }, Some(dataset)) => dataset.sample(*index)?.pixels,
             (InputKind::Bad { reason }, _) => return Err(Error::layout(&self.path, reason)),
@@ -105,8 +109,7 @@ impl Input {
             InputKind::Series { files, .. } => files.first()?,
             _ => return None,
         };
-        let options = OpenOptions::default().with_salt(salt);
-        dicom::hash_patient(file, &ReadOptions::default(), |id| options.patient_hash(id)).ok().flatten()
+        dicom::hash_patient(file, &ReadOptions::default(), |id| PatientKey::of(id).shown(salt)).ok().flatten()
     }
 
     /// BLAKE3 of the bytes that the pixels are made of.
@@ -166,7 +169,7 @@ pub fn discover(paths: &[PathBuf]) -> Vec<Input> {
 /// image of a MedMNIST file by itself, every other readable file as one input. Files that cannot be
 /// used (a text, an empty file) are in the list too, as [`InputKind::Bad`] with a reason. Hidden
 /// files are passed over, and so are feature stores, runs and caches; numbers in names count as
-/// numbers.
+/// numbers. Links that are not followed (see [`dinorad_io::Tree`]) are in the list, too.
 ///
 /// Ids are paths below the one folder named, or below the folder that all of several paths have in
 /// common, so that they tell the files apart. A path named twice counts once.
@@ -187,16 +190,16 @@ pub fn discover_inputs(paths: &[PathBuf]) -> Inputs {
             found.inputs.extend(inputs);
             continue;
         }
-        match walk(path) {
-            Ok((files, own)) => {
-                if files.is_empty() {
+        match walk(path, path) {
+            Ok((walked, own)) => {
+                if walked.files.is_empty() && walked.passed_over.is_empty() {
                     let nothing = match own.as_slice() {
                         [] => "no files in this folder",
                         _ => "nothing in this folder but results of dinorad, which are no input",
                     };
                     found.inputs.push(bad(name, path, nothing));
                 }
-                let mut inputs = folder(path, &files);
+                let mut inputs = folder(path, &walked);
                 if !before.is_empty() {
                     for input in &mut inputs {
                         // a series that fills the folder is called by the folder's name already
@@ -248,11 +251,18 @@ fn bad(id: String, path: &Path, reason: &str) -> Input {
 }
 
 /// The inputs that the files below `root` make.
-fn folder(root: &Path, files: &[PathBuf]) -> Vec<Input> {
-    let mut out = Vec::new();
+fn folder(root: &Path, found: &Walked) -> Vec<Input> {
+    let files = found.files.as_slice();
+    let link = |(path, why): &(PathBuf, Unfollowed)| bad(relative(path, root), path, &why.to_string());
+    let mut out: Vec<Input> = found.passed_over.iter().map(link).collect();
     let mut slices: BTreeSet<PathBuf> = BTreeSet::new();
+    let unfollowed: BTreeMap<&PathBuf, &Unfollowed> = found.passed_over.iter().map(|(path, why)| (path, why)).collect();
     for file in files {
-        if matches!(dinorad_io::sniff(file), Ok(Format::Dicom)) {
+        // the voxels of a header may lie behind a link that is not followed
+        let voxels = content_files(file).unwrap_or_default().iter().find_map(|p| unfollowed.get(p).copied());
+        if let Some(why) = voxels {
+            out.push(bad(relative(file, root), file, &why.to_string()));
+        } else if matches!(dinorad_io::sniff(file), Ok(Format::Dicom)) {
             slices.insert(file.clone());
         } else {
             out.extend(one_file(file, relative(file, root), files));
@@ -306,7 +316,7 @@ fn reason(error: &dyn std::fmt::Display, path: &Path) -> String {
 /// The series that have files in this folder, with all their files below it; taken out of `slices`.
 fn series(root: &Path, folder: &Path, slices: &mut BTreeSet<PathBuf>) -> Vec<Input> {
     let mut groups = Vec::new();
-    for mut info in dicom::find_series(folder, &ReadOptions::default()).unwrap_or_default() {
+    for mut info in dicom::find_series(folder, &ReadOptions::default().with_tree(root)).unwrap_or_default() {
         let here = |f: &PathBuf| f.parent() == Some(folder) && slices.contains(f);
         if info.files.iter().any(here) {
             info.files.retain(|f| slices.remove(f));
@@ -322,7 +332,7 @@ fn series(root: &Path, folder: &Path, slices: &mut BTreeSet<PathBuf>) -> Vec<Inp
         _ => {
             let id = if several { format!("{base}/series-{}", n + 1) } else { base.clone() };
             let kind = InputKind::Series { folder: folder.to_owned(), uid: info.uid, files: info.files };
-            Input::new(id, folder.to_owned(), kind)
+            Input { tree: Some(root.to_owned()), ..Input::new(id, folder.to_owned(), kind) }
         }
     };
     groups.into_iter().enumerate().map(input).collect()

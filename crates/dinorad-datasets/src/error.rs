@@ -29,6 +29,22 @@ pub enum Error {
         /// Its reason.
         source: std::io::Error,
     },
+    /// A symbolic link that is not followed, see [`dinorad_io::Tree`].
+    #[error("{}: {why}", path.display())]
+    Link {
+        /// The link, or the path that leads through it.
+        path: PathBuf,
+        /// Why.
+        why: dinorad_io::Unfollowed,
+    },
+    /// Another error, told without the names of files.
+    #[error("{id}: {what}")]
+    Pseudonymous {
+        /// The pseudonym of the case, or the data set.
+        id: String,
+        /// The kind of error.
+        what: String,
+    },
     /// A file or folder that the layout needs is not there.
     #[error("{}: {what} does not exist", path.display())]
     Absent {
@@ -172,6 +188,41 @@ pub enum Error {
 impl Error {
     pub(crate) fn read(path: &Path, source: std::io::Error) -> Self {
         Error::Read { path: path.to_owned(), source }
+    }
+
+    /// The error by its kind alone: no name of a file or folder, no text of the user's or of a file's.
+    ///
+    /// # Examples
+    /// ```
+    /// use dinorad_datasets::Error;
+    /// let error = Error::NotFinite { path: "DOE^JOHN/scan.nii".into() };
+    /// assert_eq!(error.unnamed(), "NaN or infinite values in the image");
+    /// ```
+    pub fn unnamed(&self) -> String {
+        match self {
+            Error::Io(e) => e.unnamed(),
+            Error::Read { source, .. } => format!("could not be read ({})", source.kind()),
+            Error::Write { source, .. } => format!("could not be written ({})", source.kind()),
+            Error::Link { why, .. } => why.to_string(),
+            Error::Pseudonymous { what, .. } => what.clone(),
+            Error::Absent { what, .. } => format!("{what} does not exist"),
+            Error::Layout { .. } => "a file or folder with the wrong content".to_owned(),
+            Error::Row { line, .. } => format!("line {line} of its table makes no sense"),
+            Error::Unpaired { missing, .. } => format!("no {missing}"),
+            Error::Shape { got, expected, .. } => format!("shape {got:?}, its image has {expected:?}"),
+            Error::Label { .. } => "a label that is none of the classes".to_owned(),
+            Error::NotFinite { .. } => "NaN or infinite values in the image".to_owned(),
+            Error::NoSplit { split, .. } => format!("no {split} split"),
+            Error::NoLayout { dataset, .. } => format!("no {dataset} here"),
+            Error::Overlap { a, b, patients, .. } => {
+                format!("{} both in {a} and {b}", number(patients.len(), "patient is", "patients are"))
+            }
+            Error::Unknown { .. } => "unknown data set".to_owned(),
+            Error::Parameter { what, .. } => format!("{what}: not a possible value"),
+            Error::Index { index, len, .. } => format!("sample {index} of {len}"),
+            Error::Panicked { .. } => "the code for the sample panicked".to_owned(),
+            Error::Transform { .. } => "its intensities cannot be prepared".to_owned(),
+        }
     }
 
     pub(crate) fn layout(path: &Path, what: impl Into<String>) -> Self {

@@ -1,11 +1,13 @@
 //! Names and bytes of files.
 
 use std::{
+    collections::BTreeMap,
     ffi::OsStr,
     path::{Component, Path, PathBuf},
 };
 
 use dinorad_core::markers::Own;
+use dinorad_io::{Tree, Walked};
 
 use crate::{Error, Result, natural::path_order};
 
@@ -33,7 +35,8 @@ fn entries(folder: &Path, what: &'static str) -> Result<Vec<PathBuf>> {
 /// The files of a folder (not below it) without hidden ones, by name as text.
 pub(crate) fn folder_files(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut out = entries(folder, "the folder")?;
-    out.retain(|p| p.is_file());
+    // a link that leads nowhere stays: it is missed when it is read
+    out.retain(|p| p.is_file() || !p.exists());
     Ok(out)
 }
 
@@ -93,7 +96,7 @@ pub(crate) fn below(root: &Path, table: &Path, given: &str) -> Result<PathBuf> {
 /// The files that the pixels named by `path` are made of: a folder's, a `.hdr` with its `.img`.
 pub(crate) fn content_files(path: &Path) -> Result<Vec<PathBuf>> {
     if path.is_dir() {
-        return files_below(path);
+        return Ok(files_below(path, path)?.files);
     }
     let mut out = vec![path.to_owned()];
     let name = file_name(path);
@@ -108,41 +111,49 @@ pub(crate) fn content_files(path: &Path) -> Result<Vec<PathBuf>> {
     Ok(out)
 }
 
-/// Every file below a folder without hidden ones, numbers in order.
-pub(crate) fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
-    Ok(walk(folder)?.0)
+/// Every file below a folder without hidden ones, numbers in order, and the links that are not
+/// followed. Links lead within `root`, of which the folder is a part. Feature stores, runs and caches
+/// are passed over.
+pub(crate) fn files_below(root: &Path, folder: &Path) -> Result<Walked> {
+    Ok(walk(root, folder)?.0)
 }
 
-/// Every file below a folder without hidden ones, numbers in order; and what lies there of our own
-/// results, which are never input: feature stores, runs, caches.
-pub(crate) fn walk(folder: &Path) -> Result<(Vec<PathBuf>, Vec<(PathBuf, Own)>)> {
-    let (mut out, mut own) = (Vec::new(), Vec::new());
+/// The same, and what was passed over of our own results, which are never input.
+pub(crate) fn walk(root: &Path, folder: &Path) -> Result<(Walked, Vec<(PathBuf, Own)>)> {
     if !folder.is_dir() {
-        return Ok((out, own));
+        return Ok((Walked::default(), Vec::new()));
     }
-    let taken = |e: &walkdir::DirEntry| {
-        if e.depth() > 0 && is_hidden(e.file_name()) {
-            return false;
-        }
-        match Some(e).filter(|e| e.file_type().is_dir()).and_then(|e| Own::of(e.path())) {
-            Some(what) => {
-                own.push((e.path().to_owned(), what));
-                false
-            }
-            None => true,
-        }
-    };
-    for entry in walkdir::WalkDir::new(folder).follow_links(true).into_iter().filter_entry(taken) {
-        let entry = entry.map_err(|e| {
-            let path = e.path().unwrap_or(folder).to_owned();
-            Error::Read { path, source: e.into() }
-        })?;
-        if entry.file_type().is_file() {
-            out.push(entry.into_path());
-        }
+    let mut out = Tree::new(root)?.files(folder, |name| !is_hidden(name))?;
+    out.files.sort_by(|a, b| path_order(a, b));
+    // what is known of the folders of the files found
+    let mut known: BTreeMap<PathBuf, Option<PathBuf>> = BTreeMap::new();
+    let mut own: BTreeMap<PathBuf, Own> = BTreeMap::new();
+    let mut taken = |file: &PathBuf| result_of(file, folder, &mut known, &mut own).is_none();
+    out.files.retain(&mut taken);
+    out.passed_over.retain(|(path, _)| taken(path));
+    Ok((out, own.into_iter().collect()))
+}
+
+/// The outermost folder of results from `top` on that a file lies in.
+fn result_of(
+    file: &Path,
+    top: &Path,
+    known: &mut BTreeMap<PathBuf, Option<PathBuf>>,
+    own: &mut BTreeMap<PathBuf, Own>,
+) -> Option<PathBuf> {
+    let folder = file.parent().filter(|folder| folder.starts_with(top))?;
+    if let Some(found) = known.get(folder) {
+        return found.clone();
     }
-    out.sort_by(|a, b| path_order(a, b));
-    Ok((out, own))
+    let mut found = result_of(folder, top, known, own);
+    if found.is_none()
+        && let Some(what) = Own::of(folder)
+    {
+        own.insert(folder.to_owned(), what);
+        found = Some(folder.to_owned());
+    }
+    known.insert(folder.to_owned(), found.clone());
+    found
 }
 
 /// BLAKE3 of the bytes of files, each preceded by its length.

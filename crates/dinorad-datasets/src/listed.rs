@@ -3,13 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use dinorad_core::{Orientation, Protocol, Split, Target, Task};
-use dinorad_io::{Format, Image, ReadOptions, Volume, dicom, image, mat, nifti, npy};
+use dinorad_io::{Format, Image, Personal, ReadOptions, Tree, Volume, dicom, image, mat, nifti, npy};
 use dinorad_transforms::{PercentileRule, clamp, percentile_clip};
 use ndarray::{Array2, Array3, Axis, Ix2};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Dataset, Error, OpenOptions, Pixels, Preparation, Result, Sample,
+    Bad, Dataset, Error, OpenOptions, PatientKey, Pixels, Preparation, Result, Sample,
     cache::Recent,
     files::{content_files, hash_files},
 };
@@ -30,7 +30,7 @@ pub(crate) enum Source {
     /// Separate pictures of one scan.
     Pictures(Vec<PathBuf>),
     /// A DICOM series: its files, as found in one folder.
-    Series { folder: PathBuf, uid: String, files: Vec<PathBuf> },
+    Series { folder: PathBuf, uid: Personal, files: Vec<PathBuf> },
 }
 
 impl Source {
@@ -139,7 +139,7 @@ pub enum Prepare {
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
     pub(crate) id: String,
-    pub(crate) patient: Option<String>,
+    pub(crate) patient: Option<PatientKey>,
     pub(crate) source: Source,
     pub(crate) answer: Answer,
     /// The volume that a slice is of, where slices are cut here.
@@ -149,14 +149,29 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    pub(crate) fn new(id: impl Into<String>, patient: Option<String>, source: Source, answer: Answer) -> Self {
+    pub(crate) fn new(id: impl Into<String>, patient: Option<PatientKey>, source: Source, answer: Answer) -> Self {
         Self { id: id.into(), patient, source, answer, case: None, raw_label: None }
+    }
+
+    /// The files of pixels and label.
+    fn paths(&self) -> impl Iterator<Item = &Path> {
+        let (first, more): (Option<&Path>, &[PathBuf]) = match &self.source {
+            Source::Pictures(files) => (None, files),
+            Source::Series { files, .. } => (None, files),
+            one => (Some(one.path()), &[]),
+        };
+        let masks = match &self.answer {
+            Answer::Known(_) => [None, None],
+            Answer::Mask(Mask::TwoPictures(left, right)) => [Some(left.as_path()), Some(right.as_path())],
+            Answer::Mask(one) => [Some(one.path()), None],
+        };
+        first.into_iter().chain(more.iter().map(PathBuf::as_path)).chain(masks.into_iter().flatten())
     }
 
     /// The slices `0..n` of a volume and of its label volume.
     pub(crate) fn slices(
         case: &str,
-        patient: Option<String>,
+        patient: Option<PatientKey>,
         image: &Path,
         channel: Option<usize>,
         label: Option<&Path>,
@@ -212,15 +227,36 @@ pub fn slice_of(volume: &Volume, k: usize, orientation: Orientation) -> Option<A
 }
 
 impl Listed {
-    pub(crate) fn new(common: Common, entries: Vec<Entry>) -> Self {
+    /// The cases of one part. Those that lie behind a link out of the folder that the user named are
+    /// left out and listed, or the first of them is the error, as the options say.
+    pub(crate) fn new(mut common: Common, entries: Vec<Entry>) -> Result<Self> {
+        let mut kept = Vec::with_capacity(entries.len());
+        let tree = common.options.tree.as_deref().map(Tree::new).transpose()?;
+        for entry in entries {
+            let link = |tree: &Tree| {
+                let mut files = entry.paths().flat_map(|p| content_files(p).unwrap_or_default());
+                files.find_map(|p| tree.unfollowed(&p).map(|why| (p, why)))
+            };
+            match (tree.as_ref().and_then(link), common.options.bad) {
+                (None, _) => kept.push(entry),
+                (Some((path, why)), Bad::Stop) => return Err(Error::Link { path, why }),
+                (Some((path, why)), Bad::Skip) => common.left_out.push(Error::Link { path, why }),
+            }
+        }
+        let entries = kept;
         let budget = common.options.cache_bytes;
-        Self {
+        Ok(Self {
             common,
             entries,
             volumes: Recent::new(budget, |v| v.data.len() * size_of::<f32>()),
             masks: Recent::new(budget / 4, |m| m.len()),
             digests: Recent::new(4096, |_| 1),
-        }
+        })
+    }
+
+    /// What is shown of a case's patient.
+    fn shown(&self, entry: &Entry) -> Option<String> {
+        entry.patient.as_ref().map(|p| p.shown(&self.common.options.salt))
     }
 
     fn entry(&self, i: usize) -> Result<&Entry> {
@@ -301,7 +337,8 @@ impl Listed {
                 Pixels::Slices(files.iter().map(read).collect::<Result<_>>()?)
             }
             Source::Series { folder, uid, .. } => {
-                let options = self.read_options().with_series(uid);
+                let mut options = self.read_options().with_series(uid);
+                options.tree.clone_from(&self.common.options.tree);
                 Pixels::Volume(self.turned(dicom::read_series(folder, &options)?.0))
             }
         };
@@ -440,8 +477,12 @@ impl Dataset for Listed {
         self.entries.get(i).map_or_else(String::new, |e| e.id.clone())
     }
 
-    fn patient(&self, i: usize) -> Option<String> {
+    fn patient_key(&self, i: usize) -> Option<PatientKey> {
         self.entries.get(i).and_then(|e| e.patient.clone())
+    }
+
+    fn patient(&self, i: usize) -> Option<String> {
+        self.entries.get(i).and_then(|e| self.shown(e))
     }
 
     fn case(&self, i: usize) -> String {
@@ -464,7 +505,7 @@ impl Dataset for Listed {
             let [d, _, h, w] = pixels.shape();
             same_shape(source.path(), mask.shape(), &[d, h, w])?;
         }
-        Ok(Sample { id: entry.id.clone(), pixels, target, patient: entry.patient.clone() })
+        Ok(Sample { id: entry.id.clone(), pixels, target, patient: self.shown(entry) })
     }
 
     fn fingerprint(&self, i: usize) -> Result<[u8; 32]> {

@@ -170,7 +170,8 @@ impl Default for LoadOptions {
 }
 
 /// What happens when a sample cannot be read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Bad {
     /// It is left out and listed.
     #[default]

@@ -168,17 +168,15 @@ fn is_medmnist_flag(name: &str) -> bool {
 /// The name, alias or set of MedMNIST that was most likely meant by one that is none of them.
 fn nearest(name: &str) -> Option<String> {
     let name = name.trim().to_ascii_lowercase();
-    // Letters swapped, left out, added or wrong: one in four counts as misspelt.
-    let most = (name.chars().count() / 4).max(1);
     let names = INFOS.iter().flat_map(|i| i.aliases.iter().copied().chain([i.name])).chain(medmnist_classes::FLAGS);
-    let rated = names.map(|n| (strsim::osa_distance(&name, n), n)).filter(|(errors, _)| *errors <= most);
-    rated.min_by_key(|(errors, _)| *errors).map(|(_, n)| n.to_owned())
+    dinorad_core::nearest(&name, names).map(str::to_owned)
 }
 
 /// Opens one split of a data set.
 ///
 /// `name` is one of [`infos`], an alias, the study's name, or a set of MedMNIST; `root` a folder or,
 /// for `medmnist` and `csv`, the file itself. Tables, names and headers are read, pixels are not.
+/// Symbolic links are followed within `root`, see [`dinorad_io::Tree`].
 ///
 /// # Errors
 /// [`Error::Unknown`] for a name nobody knows; [`Error::NoSplit`]; else whatever is wrong on disk,
@@ -202,6 +200,8 @@ pub fn open(name: &str, root: &Path, split: Split, options: &OpenOptions) -> Res
         return split_table::open_part(name, root, split, options, table);
     }
     let flag = name.trim().to_ascii_lowercase();
+    // the paths of a table of files are named by the user, wherever they lead
+    let options = &if info.name == "csv" { options.clone() } else { options.within(root) };
     match info.name {
         "medmnist" => medmnist::open(root, is_medmnist_flag(&flag).then_some(flag.as_str()), split, options),
         "msd" => msd::open("msd", root, split, options),

@@ -10,8 +10,9 @@ use std::{
 use dinorad_core::{Split, Target, Task};
 
 use crate::{
-    Dataset, Error, OpenOptions, Preparation, Result, Sample,
+    Dataset, Error, OpenOptions, PatientKey, Preparation, Result, Sample,
     error::{number, some},
+    patient::name,
     registry::open,
     splits::{Draw, by_patient, k_fold, strata},
     table::Table,
@@ -28,6 +29,9 @@ pub struct SplitRow {
     pub split: Split,
     /// The salted hash of its patient, where the data set tells patients apart.
     pub patient: Option<String>,
+    /// Its patient, where the row comes from a data set and not from a file: decides what must stay
+    /// together.
+    key: Option<PatientKey>,
     /// The class to stratify by.
     class: Option<usize>,
 }
@@ -96,7 +100,13 @@ impl SplitTable {
                 }
                 // masks are pixels: they are not read for a class
                 targets.push(if segmentation { Target::Unlabelled } else { set.target(i)? });
-                rows.push(SplitRow { case, split: set.split(), patient: set.patient(i), class: None });
+                rows.push(SplitRow {
+                    case,
+                    split: set.split(),
+                    patient: set.patient(i),
+                    key: set.patient_key(i),
+                    class: None,
+                });
             }
         }
         let classes = strata(&targets.iter().collect::<Vec<_>>());
@@ -106,7 +116,8 @@ impl SplitTable {
 
     /// What may not be torn apart, and what it is stratified by.
     fn groups(&self) -> (Vec<Option<String>>, Vec<Option<usize>>) {
-        let group = |r: &SplitRow| Some(r.patient.clone().unwrap_or_else(|| format!("case {}", r.case)));
+        let key = |r: &SplitRow| r.key.as_ref().map(|k| name(k).to_owned()).or_else(|| r.patient.clone());
+        let group = |r: &SplitRow| Some(key(r).unwrap_or_else(|| format!("case {}", r.case)));
         (self.rows.iter().map(group).collect(), self.rows.iter().map(|r| r.class).collect())
     }
 
@@ -148,6 +159,7 @@ impl SplitTable {
             case: train.sample_id(i),
             split: Split::Train,
             patient: train.patient(i),
+            key: train.patient_key(i),
             class: None,
         };
         let mut rows: Vec<SplitRow> = draw.indices(&train)?.into_iter().map(row).collect();
@@ -231,7 +243,7 @@ impl SplitTable {
                 return Err(Error::row(path, record.line, format!("`{case}` was already on line {line}")));
             }
             let patient = Some(table.get(record, "patient").trim().to_owned()).filter(|p| !p.is_empty());
-            rows.push(SplitRow { case, split, patient, class: None });
+            rows.push(SplitRow { case, split, patient, key: None, class: None });
         }
         Ok(Self { rows })
     }
@@ -352,6 +364,10 @@ impl Dataset for Resplit {
 
     fn sample_id(&self, i: usize) -> String {
         self.of(i).map_or_else(|_| String::new(), |(set, i)| set.sample_id(i))
+    }
+
+    fn patient_key(&self, i: usize) -> Option<PatientKey> {
+        self.of(i).ok().and_then(|(set, i)| set.patient_key(i))
     }
 
     fn patient(&self, i: usize) -> Option<String> {

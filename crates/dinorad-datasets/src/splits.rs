@@ -6,7 +6,7 @@ use dinorad_core::{Split, Target, rng};
 use rand::{Rng, seq::SliceRandom};
 use serde::Serialize;
 
-use crate::{Dataset, Error, Result};
+use crate::{Dataset, Error, Group, PatientKey, Result, patient::name};
 
 /// `k` positions spread over `0..n`: the first `k` of `numpy.arange(0, n, n/k).round()`, rounded
 /// half to even.
@@ -161,8 +161,8 @@ impl Rule {
 
 /// A seeded cut that never separates the cases of a patient and keeps the shares of the classes.
 ///
-/// `patients[i]` is any text that is equal for the cases of a patient (`None`: a patient of its
-/// own), `classes[i]` the class to stratify by. Every patient belongs to the stratum of its most
+/// `patients[i]` is a [`PatientKey`], or any text, that is equal for the cases of a patient (`None`: a
+/// patient of its own), `classes[i]` the class to stratify by. Every patient belongs to the stratum of its most
 /// frequent class. The cut depends on the seed and on the patients' names, not on their order.
 ///
 /// # Errors
@@ -178,8 +178,8 @@ impl Rule {
 /// assert_eq!(parts.train.contains(&0), parts.train.contains(&1)); // one patient, one part
 /// # Ok::<(), dinorad_datasets::Error>(())
 /// ```
-pub fn by_patient(
-    patients: &[Option<String>],
+pub fn by_patient<P: Group>(
+    patients: &[Option<P>],
     classes: &[Option<usize>],
     shares: [f64; 3],
     seed: u64,
@@ -194,7 +194,7 @@ pub fn by_patient(
     }
     let mut groups: BTreeMap<String, Vec<usize>> = BTreeMap::new();
     for (i, p) in patients.iter().enumerate() {
-        let key = p.as_ref().map_or_else(|| format!("case {i}"), |p| format!("patient {p}"));
+        let key = p.as_ref().map_or_else(|| format!("case {i}"), |p| format!("patient {}", name(p)));
         groups.entry(key).or_default().push(i);
     }
     let mut strata: BTreeMap<Option<usize>, Vec<(u64, Vec<usize>)>> = BTreeMap::new();
@@ -304,13 +304,13 @@ impl Draw {
                 // The study sorts patients by number, which here is a hash: the first name of each
                 // patient's files sorts the same way.
                 let name = |i: usize| dataset.sample_id(i).rsplit('/').next().unwrap_or_default().to_owned();
-                let key = |i: usize| dataset.patient(i).unwrap_or_else(|| dataset.sample_id(i));
-                let mut first: BTreeMap<String, String> = BTreeMap::new();
+                let key = |i: usize| dataset.patient_key(i).ok_or_else(|| dataset.sample_id(i));
+                let mut first: BTreeMap<std::result::Result<PatientKey, String>, String> = BTreeMap::new();
                 for i in 0..n {
                     let name = name(i);
                     first.entry(key(i)).and_modify(|f| *f = name.clone().min(f.clone())).or_insert(name);
                 }
-                let patients: Vec<(String, String)> =
+                let patients: Vec<_> =
                     (0..n).map(|i| (first.get(&key(i)).cloned().unwrap_or_default(), key(i))).collect();
                 few_shot_patients(&patients, &findings, shots)
             }
@@ -422,9 +422,14 @@ pub fn few_shot(classes: &[usize], n_classes: usize, shots: usize, seed: u64) ->
 ///
 /// # Errors
 /// [`Error::Parameter`] unless `2 <= k` and there are at least `k` patients.
-pub fn k_fold(patients: &[Option<String>], classes: &[Option<usize>], k: usize, seed: u64) -> Result<Vec<Vec<usize>>> {
+pub fn k_fold<P: Group>(
+    patients: &[Option<P>],
+    classes: &[Option<usize>],
+    k: usize,
+    seed: u64,
+) -> Result<Vec<Vec<usize>>> {
     let distinct: std::collections::BTreeSet<_> =
-        patients.iter().enumerate().map(|(i, p)| p.clone().ok_or(i)).collect();
+        patients.iter().enumerate().map(|(i, p)| p.as_ref().map(|p| name(p)).ok_or(i)).collect();
     if k < 2 || k > distinct.len() || patients.len() != classes.len() {
         let n = distinct.len();
         let why = format!("{k} of {n} patients or single cases: choose from 2 to {n}");
@@ -434,7 +439,8 @@ pub fn k_fold(patients: &[Option<String>], classes: &[Option<usize>], k: usize, 
     let mut folds = Vec::with_capacity(k);
     for fold in 0..k - 1 {
         let share = 1.0 / (k - fold) as f64;
-        let p: Vec<_> = left.iter().map(|i| patients[*i].clone().or_else(|| Some(format!("case {i}")))).collect();
+        let text = |i: &usize| patients[*i].as_ref().map_or_else(|| format!("case {i}"), |p| name(p).to_owned());
+        let p: Vec<Option<String>> = left.iter().map(|i| Some(text(i))).collect();
         let c: Vec<_> = left.iter().map(|i| classes[*i]).collect();
         let cut = by_patient(&p, &c, [1.0 - share, 0.0, share], seed.wrapping_add(fold as u64))?;
         folds.push(cut.test.iter().map(|i| left[*i]).collect());
@@ -459,11 +465,11 @@ mod tests {
     #[test]
     fn shares_are_kept_in_every_class() {
         let classes: Vec<_> = (0..200).map(|i| Some(usize::from(i % 10 == 0))).collect();
-        let parts = by_patient(&vec![None; 200], &classes, [0.6, 0.2, 0.2], 1).unwrap();
+        let parts = by_patient(&vec![None::<String>; 200], &classes, [0.6, 0.2, 0.2], 1).unwrap();
         assert_eq!((parts.train.len(), parts.val.len(), parts.test.len()), (120, 40, 40));
         let rare = |p: &[usize]| p.iter().filter(|i| *i % 10 == 0).count();
         assert_eq!((rare(&parts.train), rare(&parts.val), rare(&parts.test)), (12, 4, 4));
-        assert_ne!(parts, by_patient(&vec![None; 200], &classes, [0.6, 0.2, 0.2], 2).unwrap());
+        assert_ne!(parts, by_patient(&vec![None::<String>; 200], &classes, [0.6, 0.2, 0.2], 2).unwrap());
     }
 
     #[test]
@@ -515,7 +521,7 @@ mod tests {
 
         #[test]
         fn folds_cover_everything_once(n in 6usize..40, k in 2usize..6, seed in 0u64..20) {
-            let folds = k_fold(&vec![None; n], &vec![None; n], k, seed).unwrap();
+            let folds = k_fold(&vec![None::<String>; n], &vec![None; n], k, seed).unwrap();
             let mut all: Vec<usize> = folds.concat();
             all.sort_unstable();
             prop_assert_eq!(all, (0..n).collect::<Vec<_>>());

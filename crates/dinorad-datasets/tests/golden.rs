@@ -10,7 +10,7 @@ use dinorad_core::{Orientation, Protocol, Split, Target, TaskKind};
 use dinorad_datasets::{
     Dataset, Draw, Error, MsdFolder, OpenOptions, Pixels, Rule, Sample, Unit, open, open_unlabelled, splits::positions,
 };
-use dinorad_testkit::{data, folders, golden, json, tensors};
+use dinorad_testkit::{data, each, folders, golden, json, tensors};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -145,6 +145,10 @@ fn cases(family: &str) -> (PathBuf, Vec<Value>) {
     (folder, list)
 }
 
+fn name(case: &&Value) -> String {
+    case["id"].to_string()
+}
+
 /// What a case demands of a result: `false` if there is nothing to compare.
 fn outcome<T>(family: &str, case: &Value, result: &Result<T, Error>) -> bool {
     let id = case["id"].as_str().unwrap();
@@ -163,7 +167,7 @@ fn outcome<T>(family: &str, case: &Value, result: &Result<T, Error>) -> bool {
 #[test]
 fn medmnist() {
     let (folder, list) = cases("medmnist");
-    for case in &list {
+    each(&list, name, |case| {
         let path = folder.join(case["file"].as_str().unwrap());
         let wanted: Vec<Split> = match case["splits"].as_object() {
             Some(s) => SPLITS.into_iter().filter(|x| s.contains_key(&x.to_string())).collect(),
@@ -171,7 +175,7 @@ fn medmnist() {
         };
         let result = read_all("medmnist", &path, &wanted, &OpenOptions::default());
         if !outcome("medmnist", case, &result) {
-            continue;
+            return;
         }
         let mut worst: f64 = 0.0;
         for (split, samples) in wanted.iter().zip(result.unwrap()) {
@@ -199,19 +203,19 @@ fn medmnist() {
             }
         }
         line("medmnist", case["id"].as_str().unwrap(), &format!("max abs error {worst:.3e}"));
-    }
+    });
 }
 
 #[test]
 fn msd_layout() {
     let (folder, list) = cases("msd_layout");
-    for case in &list {
+    each(&list, name, |case| {
         let root = folder.join(case["root"].as_str().unwrap());
         let options =
             OpenOptions::default().with_orientation(Orientation::AsStored).with_unit(Unit::Volumes).with_divide(None);
         let result = read_all("msd", &root, &[Split::Train], &options);
         if !outcome("msd_layout", case, &result) {
-            continue;
+            return;
         }
         let layout = MsdFolder::read(&root).unwrap();
         assert_eq!(layout.class_names, strings(&case["class_names"]));
@@ -272,13 +276,13 @@ fn msd_layout() {
             assert_eq!(counts, want);
         }
         line("msd_layout", case["id"].as_str().unwrap(), &format!("max abs error {worst:.3e}"));
-    }
+    });
 }
 
 #[test]
 fn csv_manifest() {
     let (folder, list) = cases("csv_manifest");
-    for case in &list {
+    each(&list, name, |case| {
         let path = folder.join(case["file"].as_str().unwrap());
         let id = case["id"].as_str().unwrap();
         let mut expected: Vec<(Split, Vec<Value>)> = Vec::new();
@@ -293,7 +297,7 @@ fn csv_manifest() {
             if expected.is_empty() { SPLITS.to_vec() } else { expected.iter().map(|e| e.0).collect() };
         let result = read_all("csv", &path, &wanted, &options);
         if !outcome("csv_manifest", case, &result) {
-            continue;
+            return;
         }
         let mut worst: f64 = 0.0;
         for ((split, rows), samples) in expected.iter().zip(result.unwrap()) {
@@ -325,13 +329,13 @@ fn csv_manifest() {
         } else {
             line("csv_manifest", id, &format!("max abs error {worst:.3e}"));
         }
-    }
+    });
 }
 
 #[test]
 fn edge() {
     let (folder, list) = cases("edge");
-    for case in &list {
+    each(&list, name, |case| {
         let id = case["id"].as_str().unwrap();
         let root = folder.join(case["root"].as_str().unwrap());
         let split: Split = case["split"].as_str().unwrap().parse().unwrap();
@@ -354,49 +358,51 @@ fn edge() {
             }
             line("edge", id, &format!("{} samples read ({:?})", samples.len(), options.protocol));
         }
-    }
+    });
 }
 
 // ---- the twelve sets of the study
 
 #[test]
 fn the_sets_of_the_study() {
-    let mut seen = 0;
-    for folder in folders(&root()).iter().filter(|f| f.join("expected.json").is_file()) {
-        let expected = json(&folder.join("expected.json"));
-        let arrays = match expected["expected"].as_str() {
-            Some(file) => tensors(&folder.join(file)),
-            None => BTreeMap::new(),
-        };
-        let name = expected["dataset"].as_str().unwrap();
-        let tree = folder.join(expected["root"].as_str().unwrap());
-        let mut worst: f64 = 0.0;
-        for (split, part) in expected["splits"].as_object().unwrap() {
-            let options = OpenOptions::paper();
-            let set = open(name, &tree, split.parse().unwrap(), &options).unwrap();
-            assert_eq!(set.len() as u64, part["length"].as_u64().unwrap(), "{name} {split}");
-            assert_eq!(set.task().is_3d, expected["is_3d"].as_bool().unwrap());
-            let multilabel = expected["is_multilabel"] == true;
-            assert_eq!(set.task().kind == TaskKind::Multilabel, multilabel);
-            assert_eq!(set.task().kind == TaskKind::Segmentation, expected["task"] == "segmentation");
-            let names = if expected["class_names"].is_array() { "class_names" } else { "full_class_names" };
-            assert_eq!(set.task().class_names, strings(&expected[names]), "{name}");
-            for (shots, want) in expected["fewshot_indices"][split].as_object().into_iter().flatten() {
-                let draw = Draw::of_study(name, shots.parse().unwrap());
-                assert_eq!(draw.indices(&*set).unwrap(), usizes(want), "{name} {split}: {shots} shots");
-                line("few-shot", &format!("{name} {split} {shots}"), "equal");
+    let sets = folders(&root()).into_iter().filter(|f| f.join("expected.json").is_file());
+    each(
+        sets,
+        |folder| folder.display().to_string(),
+        |folder| {
+            let expected = json(&folder.join("expected.json"));
+            let arrays = match expected["expected"].as_str() {
+                Some(file) => tensors(&folder.join(file)),
+                None => BTreeMap::new(),
+            };
+            let name = expected["dataset"].as_str().unwrap();
+            let tree = folder.join(expected["root"].as_str().unwrap());
+            let mut worst: f64 = 0.0;
+            for (split, part) in expected["splits"].as_object().unwrap() {
+                let options = OpenOptions::paper();
+                let set = open(name, &tree, split.parse().unwrap(), &options).unwrap();
+                assert_eq!(set.len() as u64, part["length"].as_u64().unwrap(), "{name} {split}");
+                assert_eq!(set.task().is_3d, expected["is_3d"].as_bool().unwrap());
+                let multilabel = expected["is_multilabel"] == true;
+                assert_eq!(set.task().kind == TaskKind::Multilabel, multilabel);
+                assert_eq!(set.task().kind == TaskKind::Segmentation, expected["task"] == "segmentation");
+                let names = if expected["class_names"].is_array() { "class_names" } else { "full_class_names" };
+                assert_eq!(set.task().class_names, strings(&expected[names]), "{name}");
+                for (shots, want) in expected["fewshot_indices"][split].as_object().into_iter().flatten() {
+                    let draw = Draw::of_study(name, shots.parse().unwrap());
+                    assert_eq!(draw.indices(&*set).unwrap(), usizes(want), "{name} {split}: {shots} shots");
+                    line("few-shot", &format!("{name} {split} {shots}"), "equal");
+                }
+                for want in part["samples"].as_array().unwrap() {
+                    let i = want["index"].as_u64().unwrap() as usize;
+                    let sample = set.sample(i).unwrap_or_else(|e| panic!("{name}: {e}"));
+                    let what = format!("{name} {}", sample.id);
+                    worst = worst.max(check_sample(&what, &sample, want, &expected, &arrays));
+                }
             }
-            for want in part["samples"].as_array().unwrap() {
-                let i = want["index"].as_u64().unwrap() as usize;
-                let sample = set.sample(i).unwrap_or_else(|e| panic!("{name}: {e}"));
-                let what = format!("{name} {}", sample.id);
-                worst = worst.max(check_sample(&what, &sample, want, &expected, &arrays));
-            }
-        }
-        seen += 1;
-        line("study", name, &format!("max abs error {worst:.3e}"));
-    }
-    assert!(seen > 0, "no data set with expected.json");
+            line("study", name, &format!("max abs error {worst:.3e}"));
+        },
+    );
 }
 
 fn check_sample(

@@ -3,11 +3,11 @@
 
 use std::{fmt, str::FromStr, sync::Arc};
 
-use candle::{Device, Tensor};
+use candle::Tensor;
 use dinorad_aggregate::{Aggregate, MaxPool, TopKMean};
 use dinorad_backbone::{BackboneSpec, Features, Patches, Request};
 use dinorad_datasets::Dataset;
-use dinorad_heads::{InputLayout, linear_input};
+use dinorad_heads::InputLayout;
 use ndarray::{Array2, Axis, concatenate};
 use serde::{Deserialize, Serialize};
 
@@ -183,9 +183,9 @@ impl Assembly {
     /// The rows `(b, D)` of a batch of single images.
     ///
     /// # Errors
-    /// [`Error::Heads`] for features without what is needed.
+    /// [`Error::Backbone`] for features without what is needed.
     pub fn rows(&self, features: &Features) -> Result<Tensor> {
-        Ok(linear_input(features, self.blocks, self.avgpool)?)
+        Ok(features.linear_input(self.blocks, self.avgpool)?)
     }
 
     /// The pooling, unless it is the mean of the encoder's run or has to be learned.
@@ -206,11 +206,9 @@ pub(crate) fn pooled(pool: &dyn Aggregate, slices: &SliceRows) -> Result<(Array2
     let mut rows = Vec::with_capacity(n * dim);
     let mut weights = Vec::with_capacity(n);
     for i in 0..n {
-        let of = slices.of(i);
-        let x = Tensor::from_vec(of.iter().copied().collect::<Vec<f32>>(), of.dim(), &Device::Cpu)?;
-        let pooled = pool.aggregate_weighted(&x)?;
-        rows.extend(pooled.embedding.to_vec1::<f32>()?);
-        weights.push(pooled.weights.to_vec1::<f32>()?);
+        let pooled = pool.aggregate_weighted(slices.of(i))?;
+        rows.extend(pooled.embedding);
+        weights.push(pooled.weights.to_vec());
     }
     let rows = Array2::from_shape_vec((n, dim), rows).map_err(|e| Error::shape("pooled scans", e.to_string(), &[]))?;
     Ok((rows, weights))

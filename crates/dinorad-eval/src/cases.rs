@@ -6,16 +6,13 @@ use std::{
     sync::Arc,
 };
 
-use dinorad_core::{Orientation, in_full};
+use dinorad_core::{Orientation, in_full, method::View};
 use dinorad_datasets::{Dataset, Input, InputKind, Inputs, Pixels, slice_of};
 use dinorad_io::ReadOptions;
 use dinorad_transforms::{Compose, StreamKey};
 use ndarray::{Array3, Axis};
 
-use crate::{
-    settings::{Settings, View},
-    store::ItemKey,
-};
+use crate::{settings::Settings, store::ItemKey};
 
 /// Cases that an encoder can look at, by index; used from several threads at once.
 pub trait Cases: Send + Sync {
@@ -243,12 +240,12 @@ fn prepared(
     let wanted = |n: usize| (0..n).skip((step / 2).min(n.saturating_sub(1))).step_by(step);
     match settings.view {
         None => some_slices(pixels, orientation, wanted, |_, slice| settings.preprocessing.apply(slice)),
-        Some(View { seed, number }) => {
+        Some(View { seed, pass }) => {
             let mut first = [0; 8];
             first.copy_from_slice(&content()[..8]);
             let sample = u64::from_le_bytes(first);
             some_slices(pixels, orientation, wanted, |slice, pixels| {
-                let epoch = u64::from(number) << 32 | slice as u64;
+                let epoch = pass.wrapping_shl(32) | slice as u64;
                 settings.preprocessing.augment(pixels, StreamKey { seed, epoch, sample })
             })
         }

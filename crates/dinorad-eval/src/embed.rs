@@ -536,14 +536,11 @@ impl<'a> Packer<'a> {
         dim: usize,
     ) -> Result<ItemFeatures> {
         let shape = (rows.len() / dim.max(1), dim);
-        let rows = Tensor::from_vec(rows, shape, &Device::Cpu)?;
-        let mean = MeanPool.aggregate(&rows)?.to_vec1::<f32>()?;
-        let features = features.with_vector(vector, Array1::from(mean));
+        let rows = Array2::from_shape_vec(shape, rows).map_err(|e| Error::shape("slices", e.to_string(), &[]))?;
+        let features = features.with_vector(vector, MeanPool.aggregate(rows.view())?);
         if self.options.slices == Slices::Drop {
             return Ok(features);
         }
-        let rows = Array2::from_shape_vec(shape, rows.flatten_all()?.to_vec1::<f32>()?)
-            .map_err(|e| Error::shape("slices", e.to_string(), &[]))?;
         Ok(features.with_sequence(sequence, rows))
     }
 }

@@ -72,6 +72,64 @@ pub enum Error {
         /// What it was.
         got: String,
     },
+    /// A key of an experiment's description.
+    #[error("{key}: {why}")]
+    Description {
+        /// Which key, dotted.
+        key: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A place in a file of descriptions.
+    #[error("{}:{line}:{column}: {why}", path.display())]
+    At {
+        /// The file.
+        path: PathBuf,
+        /// From 1.
+        line: usize,
+        /// From 1, in characters.
+        column: usize,
+        /// What is wrong there.
+        why: String,
+    },
+    /// Data, an encoder or a method that do not go together.
+    #[error("{why}")]
+    Unfit {
+        /// Why not.
+        why: String,
+    },
+    /// A folder in which the results of another experiment lie.
+    #[error("{} holds the run of another experiment: choose another folder, or let it give way (--overwrite)", folder.display())]
+    Occupied {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// A part of a data set that could not be opened.
+    #[error("could not open the {split} split of {name}")]
+    Part {
+        /// The data set.
+        name: String,
+        /// Which part.
+        split: String,
+        /// Why.
+        source: dinorad_datasets::Error,
+    },
+    /// An encoder that could not be loaded.
+    #[error("could not load the encoder `{encoder}`")]
+    Loading {
+        /// Its source, as it was given.
+        encoder: String,
+        /// Why.
+        source: dinorad_backbone::Error,
+    },
+    /// What was going on when something else went wrong.
+    #[error("{doing}")]
+    While {
+        /// What was going on.
+        doing: String,
+        /// What went wrong.
+        source: Box<Error>,
+    },
     /// Two cases of one list with the same id.
     #[error("sample id `{id}` appears twice")]
     DuplicateId {
@@ -136,14 +194,6 @@ pub enum Error {
         /// What the writer said.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// A picture or plot that could not be drawn.
-    #[error("could not draw {what}: {why}")]
-    Draw {
-        /// Which picture.
-        what: &'static str,
-        /// What the drawing library said.
-        why: String,
-    },
     /// A matrix decomposition that did not converge.
     #[error("no principal components: {why}")]
     Decomposition {
@@ -165,9 +215,15 @@ pub enum Error {
     /// The pooling of slices.
     #[error(transparent)]
     Aggregate(#[from] dinorad_aggregate::Error),
+    /// A method.
+    #[error(transparent)]
+    Method(#[from] dinorad_core::method::Error),
     /// A head.
     #[error(transparent)]
     Heads(#[from] dinorad_heads::Error),
+    /// A run folder, a picture or a page.
+    #[error(transparent)]
+    Report(#[from] dinorad_report::Error),
     /// A metric.
     #[error(transparent)]
     Metrics(#[from] dinorad_metrics::Error),
@@ -192,6 +248,14 @@ impl Error {
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Self {
         Self::Format { path: path.into(), format, source: source.into() }
+    }
+
+    pub(crate) fn description(key: impl Into<String>, why: String) -> Self {
+        Self::Description { key: key.into(), why }
+    }
+
+    pub(crate) fn unfit(why: String) -> Self {
+        Self::Unfit { why }
     }
 
     pub(crate) fn shape(what: impl Into<String>, expected: impl Into<String>, got: &[usize]) -> Self {

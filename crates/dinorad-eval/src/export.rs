@@ -1,7 +1,9 @@
 //! Features for other programs: Parquet, npy, CSV.
 //!
-//! Ids are those of the set, labels those of a data set; whose images they are is never written.
-//! Features are read piece by piece, so that a set larger than memory can be written out.
+//! Ids are those of the set, labels those of a data set; whose images they are is never written. In
+//! CSV an id that a spreadsheet could take for a formula has a quote before it, which
+//! [`unguarded`](dinorad_report::spreadsheet::unguarded) takes away again. Features are read piece by
+//! piece, so that a set larger than memory can be written out.
 
 use std::{
     collections::BTreeMap,
@@ -14,6 +16,7 @@ use std::{
 
 use dinorad_core::{Split, Target, Task, TaskKind};
 use dinorad_datasets::Dataset;
+use dinorad_report::{atomic::Target as Place, spreadsheet::guarded};
 use ndarray::{Array2, ArrayView2, s};
 use parquet::{
     basic::Compression,
@@ -28,7 +31,6 @@ use parquet::{
 
 use crate::{
     Error, Result,
-    atomic::Target as Place,
     store::{Block, FeatureKind, FeatureStore},
 };
 
@@ -461,7 +463,7 @@ impl Sink for CsvSink {
         let mut record: Vec<String> = Vec::new();
         for (i, id) in rows.ids.iter().enumerate() {
             record.clear();
-            record.push(id.clone());
+            record.push(guarded(id).into_owned());
             if let Some(labels) = labels {
                 record.push(labels.split(id).map_or_else(String::new, |s| s.to_string()));
                 record.extend(labels.values(id).iter().map(|v| v.map_or_else(String::new, |v| v.to_string())));

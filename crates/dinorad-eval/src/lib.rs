@@ -6,29 +6,24 @@
 )]
 
 pub mod assembly;
-mod atomic;
 mod cases;
 pub mod embed;
 mod error;
+pub mod experiment;
 pub mod export;
+mod paths;
 pub mod pca;
-pub mod picture;
-pub mod plot;
-mod predictions;
 pub mod probe;
-mod progress;
-pub mod report;
-pub mod run;
 pub mod segment;
 mod settings;
 pub mod store;
 mod upload;
 mod views;
+mod words;
 
-pub use atomic::write_atomic;
 pub use cases::{Cases, DatasetCases, InputCases, prepare, prepare_view};
+pub use dinorad_core::{Progress, Silent};
+pub use dinorad_report::{Predictions, pages as report, picture, plot, run, write_atomic};
 pub use error::{Error, Result};
-pub use predictions::Predictions;
-pub use progress::{Progress, Silent};
-pub use settings::{Settings, View};
+pub use settings::Settings;
 pub use views::AugmentedViews;

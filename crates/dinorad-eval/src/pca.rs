@@ -191,19 +191,20 @@ impl PcaMap {
     /// The map as large as its image: `(h, w)` pixels.
     ///
     /// # Errors
-    /// [`Error::Draw`].
+    /// [`Error::Report`].
     pub fn picture(&self, size: (usize, usize), scaling: Scaling) -> Result<Picture> {
         let (rows, columns, _) = self.colours.dim();
-        Picture::from_fn((rows, columns), |y, x| [0, 1, 2].map(|c| self.colours[[y, x, c]]))?.scaled_to(size, scaling)
+        let map = Picture::from_fn((rows, columns), |y, x| [0, 1, 2].map(|c| self.colours[[y, x, c]]))?;
+        Ok(map.scaled_to(size, scaling)?)
     }
 
     /// The image and, right of it, the map at the image's size.
     ///
     /// # Errors
-    /// [`Error::Draw`].
+    /// [`Error::Report`].
     pub fn beside(&self, image: &Picture, scaling: Scaling) -> Result<Picture> {
         let map = self.picture((image.height(), image.width()), scaling)?;
-        Picture::sheet(&[image.clone(), map], 2, 8, [255, 255, 255])
+        Ok(Picture::sheet(&[image.clone(), map], 2, 8, [255, 255, 255])?)
     }
 }
 

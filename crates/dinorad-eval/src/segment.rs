@@ -1,113 +1,176 @@
-//! Segmentation of slices by a linear decoder on frozen patch tokens.
+//! Segmentation of slices by a decoder on frozen patch tokens.
 //!
-//! Tokens are embedded once ([`crate::embed`] with patch tokens). Decoders are trained on the train
-//! split with masks brought to one size, the learning rate is chosen on validation, and the test
-//! split is judged at the masks' own size, pooled over all pixels and by volume.
+//! Tokens are embedded once ([`crate::embed`] with patch tokens) and lent shard by shard. Every setting
+//! of the decoder is trained on the train part and judged on validation; the test part is looked at once,
+//! at the masks' own size, pooled over all pixels and by volume.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use candle::{Device, Tensor};
-use dinorad_core::{Target, Task, TaskKind};
-use dinorad_datasets::Dataset;
-use dinorad_heads::{DecoderCase, DecoderTraining, LinearDecoder, first_best};
-use dinorad_metrics::{BootstrapOptions, ConfusionMatrix, Interval, Overlap, Resampling};
-use dinorad_transforms::resize_mask;
-use ndarray::Array2;
-use serde::{Deserialize, Serialize};
+use dinorad_core::{
+    Split, Target, Task, TaskKind,
+    method::{Answer, Context, Error as MethodError, Fitted, Lent, Method, PatchShard, Setting, View},
+};
+use dinorad_datasets::{Dataset, PatientKey};
+use dinorad_heads::first_best;
+use dinorad_metrics::{BootstrapOptions, Interval, MaskScores, RunScore, run_scores};
+use ndarray::{Array2, Array3, Axis};
 
 use crate::{
-    Error, Progress, Result,
+    Error, Result,
     plot::{self, LinePlot, Marks, Series, XScale},
     report::{Block, Figure, Score, Table},
     run::{MetricValue, MetricsFile, RunFolder},
     store::FeatureStore,
 };
 
-/// Bytes of patch tokens read at once.
+/// Bytes of patch tokens in memory at once.
 const PIECE: usize = 64 << 20;
 
-/// Patch tokens of one slice beside its mask.
-#[derive(Debug, Clone)]
-pub struct SegmentCase {
-    /// Sample id.
-    pub id: String,
-    /// Slices with the same text belong to one volume; the id itself where nothing is known.
-    pub volume: String,
-    /// `(rows · columns, D)`.
-    pub patches: Array2<f32>,
-    /// Rows and columns of patches.
-    pub grid: (usize, usize),
-    /// `(h, w)` class indices, at the size of the file.
-    pub mask: Array2<u8>,
+/// The slices of a data set's part, their patch tokens in a store, matched by sample id; slices that
+/// could not be embedded are left out. Tokens and masks are read when they are asked for.
+pub struct MaskedSlices {
+    set: Arc<dyn Dataset>,
+    store: FeatureStore,
+    ids: Vec<String>,
+    targets: Vec<Target>,
+    /// Slices with the same text belong to one volume, or one patient; not a name of either.
+    volumes: Vec<String>,
+    places: Vec<usize>,
 }
 
-/// The slices of a data set with their patch tokens from a store, matched by sample id; slices that
-/// could not be embedded are left out.
-///
-/// # Errors
-/// [`Error::Protocol`] for a target that is no mask or a case of several slices (open the data set by
-/// slices), [`Error::Dataset`], and those of the store.
-pub fn segment_cases(store: &FeatureStore, dataset: &dyn Dataset) -> Result<Vec<SegmentCase>> {
-    let places: BTreeMap<String, usize> = (0..dataset.len()).map(|i| (dataset.sample_id(i), i)).collect();
-    let mut cases = Vec::new();
-    let wrong = |why: String| Error::Protocol { protocol: "segmentation", why };
-    if store.is_empty() {
-        return Ok(cases);
+impl std::fmt::Debug for MaskedSlices {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MaskedSlices").field("ids", &self.ids).finish_non_exhaustive()
     }
-    for block in store.blocks(&["patches", "grid"], PIECE)? {
-        let block = block?;
-        for (at, row) in block.cases.clone().enumerate() {
-            let (Some(item), Some(patches), Some(grids)) =
-                (store.item(row), block.sequence("patches", at), block.vectors("grid"))
-            else {
-                continue;
-            };
-            let &i = places.get(&item.id).ok_or_else(|| wrong(format!("the data set has no case `{}`", item.id)))?;
-            let Target::Mask(mask) = dataset.target(i)? else {
-                return Err(wrong(format!("the target of `{}` is no mask", item.id)));
-            };
-            let (d, h, w) = mask.dim();
-            let grid: Vec<usize> = grids.row(at).iter().map(|v| *v as usize).collect();
-            let &[1, rows, columns] = grid.as_slice() else {
-                return Err(wrong(format!("`{}` is not one slice ({grid:?}); open the data set by slices", item.id)));
-            };
-            if d != 1 {
-                return Err(Error::shape(format!("mask of `{}`", item.id), "(1, h, w)", mask.shape()));
-            }
-            let mask =
-                mask.into_shape_with_order((h, w)).map_err(|e| Error::shape("mask", e.to_string(), &[d, h, w]))?;
-            let volume = dataset.patient(i).unwrap_or_else(|| item.id.clone());
-            let patches = patches.to_owned();
-            cases.push(SegmentCase { id: item.id.clone(), volume, patches, grid: (rows, columns), mask });
+}
+
+impl MaskedSlices {
+    /// Matches the items of a store with the slices of a data set.
+    ///
+    /// # Errors
+    /// [`Error::Protocol`] for a feature without a case, those of the store.
+    pub fn new(store: FeatureStore, set: Arc<dyn Dataset>) -> Result<Self> {
+        let known: BTreeMap<String, usize> = (0..set.len()).map(|i| (set.sample_id(i), i)).collect();
+        let mut out = Self { set, store, ids: vec![], targets: vec![], volumes: vec![], places: vec![] };
+        let mut owners = Vec::new();
+        let ids: Vec<String> = out.store.ids().map(str::to_owned).collect();
+        for id in ids {
+            let &place = known.get(&id).ok_or_else(|| wrong(format!("the data set has no case `{id}`")))?;
+            owners.push(out.set.patient_key(place).ok_or_else(|| id.clone()));
+            out.targets.push(Target::Unlabelled);
+            out.places.push(place);
+            out.ids.push(id);
         }
+        let sorted: BTreeSet<&std::result::Result<PatientKey, String>> = owners.iter().collect();
+        let ranks: BTreeMap<_, usize> = sorted.into_iter().zip(0..).collect();
+        out.volumes = owners.iter().map(|owner| format!("volume {:06}", ranks[owner])).collect();
+        Ok(out)
     }
-    Ok(cases)
-}
 
-/// How decoders are trained, chosen and judged.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct SegmentOptions {
-    /// Learning rates to try; the one best on validation by mean foreground Dice is kept (ties: the
-    /// first).
-    pub learning_rates: Vec<f64>,
-    /// Training masks have so many pixels for every patch, along each side.
-    pub pixels_per_patch: usize,
-    /// Everything else of the training; its learning rate and classes are set from here and the task.
-    pub training: DecoderTraining,
-    /// How intervals are drawn, over volumes.
-    pub bootstrap: BootstrapOptions,
-}
+    /// Sample id of a slice.
+    pub fn id(&self, i: usize) -> &str {
+        &self.ids[i]
+    }
 
-impl Default for SegmentOptions {
-    /// Learning rates 0.01, 0.1 and 1; 4 pixels a patch; [`DecoderTraining::new`] otherwise.
-    fn default() -> Self {
-        Self {
-            learning_rates: vec![0.01, 0.1, 1.0],
-            pixels_per_patch: 4,
-            training: DecoderTraining::new(2),
-            bootstrap: BootstrapOptions::default(),
+    /// What the slices of one volume have in common.
+    pub fn volume(&self, i: usize) -> &str {
+        &self.volumes[i]
+    }
+
+    /// Where a slice stands in its data set.
+    pub fn place(&self, i: usize) -> usize {
+        self.places[i]
+    }
+
+    /// The part it is.
+    pub fn split(&self) -> Split {
+        self.set.split()
+    }
+
+    /// The true classes of a slice, `(h, w)` at the size of its file.
+    ///
+    /// # Errors
+    /// [`Error::Protocol`] for a target that is no mask or a case of several slices (open the data set
+    /// by slices), [`Error::Dataset`].
+    pub fn mask_of(&self, i: usize) -> Result<Array2<u8>> {
+        let Target::Mask(mask) = self.set.target(self.places[i])? else {
+            return Err(wrong(format!("the target of `{}` is no mask", self.ids[i])));
+        };
+        if mask.len_of(Axis(0)) != 1 {
+            return Err(wrong(format!("`{}` is not one slice; open the data set by slices", self.ids[i])));
         }
+        Ok(mask.index_axis_move(Axis(0), 0))
     }
+
+    fn shards(&self, f: &mut dyn FnMut(PatchShard<'_>) -> std::result::Result<(), MethodError>) -> Result<()> {
+        if self.store.is_empty() {
+            return Ok(());
+        }
+        for block in self.store.blocks(&["patches", "grid"], PIECE)? {
+            let block = block?;
+            let (Some(tokens), Some(grids)) = (block.rows("patches"), block.vectors("grid")) else { continue };
+            let grids = grids
+                .rows()
+                .into_iter()
+                .zip(block.cases.clone())
+                .map(|(grid, case)| match grid.iter().map(|v| *v as usize).collect::<Vec<_>>().as_slice() {
+                    &[1, rows, columns] => Ok((rows, columns)),
+                    grid => {
+                        let id = &self.ids[case];
+                        Err(wrong(format!("`{id}` is not one slice ({grid:?}); open the data set by slices")))
+                    }
+                })
+                .collect::<Result<Vec<_>>>()?;
+            let cases: Vec<usize> = block.cases.clone().collect();
+            f(PatchShard { cases: &cases, grids: &grids, tokens })?;
+        }
+        Ok(())
+    }
+}
+
+impl Lent for MaskedSlices {
+    fn ids(&self) -> &[String] {
+        &self.ids
+    }
+
+    fn targets(&self) -> &[Target] {
+        &self.targets
+    }
+
+    fn patches(
+        &self,
+        f: &mut dyn FnMut(PatchShard<'_>) -> std::result::Result<(), MethodError>,
+    ) -> std::result::Result<(), MethodError> {
+        self.shards(f).map_err(|error| match error {
+            Error::Method(error) => error,
+            other => MethodError::failed(other),
+        })
+    }
+
+    fn mask(&self, case: usize, view: Option<View>) -> std::result::Result<Array3<u8>, MethodError> {
+        if view.is_some() {
+            return Err(MethodError::NotLent { what: "moved masks: its tokens are those of the slices as they are" });
+        }
+        Ok(self.mask_of(case).map_err(MethodError::failed)?.insert_axis(Axis(0)))
+    }
+}
+
+fn wrong(why: String) -> Error {
+    Error::Protocol { protocol: "segmentation", why }
+}
+
+/// The parts of a data set of masks.
+#[derive(Debug, Clone, Copy)]
+pub struct SegmentParts<'a> {
+    /// What decoders learn from.
+    pub train: &'a MaskedSlices,
+    /// What settings are chosen by.
+    pub val: Option<&'a MaskedSlices>,
+    /// What is looked at once.
+    pub test: &'a MaskedSlices,
 }
 
 /// The overlap of predicted and true masks.
@@ -128,110 +191,101 @@ pub struct Overlaps {
 }
 
 /// A trained decoder and what it did.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct SegmentRun {
+    method: Box<dyn Method>,
     task: Task,
-    options: SegmentOptions,
-    /// The decoder chosen.
-    pub decoder: LinearDecoder,
-    /// Its learning rate.
-    pub learning_rate: f64,
-    /// Mean loss of every epoch, by learning rate.
-    pub losses: Vec<(f64, Vec<f64>)>,
-    /// On validation, with every learning rate.
-    pub val: Vec<(f64, Overlaps)>,
-    /// On test, with the decoder chosen.
+    bootstrap: BootstrapOptions,
+    best: Setting,
+    model: Box<dyn Fitted>,
+    /// Mean loss of every epoch, by setting.
+    pub losses: Vec<(String, Vec<f64>)>,
+    /// On validation, with every setting; `None` for one that gave no masks.
+    pub val: Vec<(Setting, Option<Overlaps>)>,
+    /// On test, with the setting chosen.
     pub test: Overlaps,
     /// Predicted masks of the test cases, at the size of their own.
     pub predictions: Vec<Array2<u8>>,
     n_test: usize,
 }
 
-/// Trains a decoder for every learning rate, keeps the best on validation and judges it on test.
+/// Trains every setting, keeps the best on validation by mean foreground Dice (of equals the first) and
+/// judges it on test.
 ///
 /// # Errors
-/// [`Error::Protocol`] for a task that is no segmentation, a split without cases, or several
-/// learning rates without validation; [`Error::Heads`].
+/// [`Error::Protocol`] for a task that is no segmentation, a part without cases, several settings without
+/// validation, settings that all ran away; [`Error::Method`].
 pub fn segment(
-    train: &[SegmentCase],
-    val: &[SegmentCase],
-    test: &[SegmentCase],
+    method: &dyn Method,
+    parts: &SegmentParts<'_>,
     task: &Task,
-    options: &SegmentOptions,
-    progress: &dyn Progress,
+    draws: &BootstrapOptions,
+    context: &Context<'_>,
 ) -> Result<SegmentRun> {
-    let wrong = |why: &str| Error::Protocol { protocol: "segmentation", why: why.into() };
     if task.kind != TaskKind::Segmentation {
-        return Err(wrong("the task has no masks"));
+        return Err(wrong("the task has no masks".into()));
     }
-    if train.is_empty() || test.is_empty() {
-        return Err(wrong("train and test need at least one case each"));
+    if parts.train.is_empty() || parts.test.is_empty() {
+        return Err(wrong("train and test need at least one case each".into()));
     }
-    if options.learning_rates.is_empty() || options.pixels_per_patch == 0 {
-        return Err(wrong("at least one learning rate and one pixel for every patch are needed"));
+    let settings = method.settings();
+    let val = parts.val.filter(|val| !val.is_empty());
+    if val.is_none() && settings.len() > 1 {
+        return Err(wrong("choosing among several settings needs a validation split; name one".into()));
     }
-    if val.is_empty() && options.learning_rates.len() > 1 {
-        return Err(wrong("choosing among several learning rates needs a validation split; name one"));
-    }
-    let device = Device::Cpu;
-    let cases = train.iter().map(|c| decoder_case(c, options.pixels_per_patch, &device)).collect::<Result<Vec<_>>>()?;
-    progress.set_total(options.learning_rates.len());
-    let (mut decoders, mut losses, mut judged) = (Vec::new(), Vec::new(), Vec::new());
-    for &learning_rate in &options.learning_rates {
-        progress.message(&format!("decoder, learning rate {learning_rate}"));
-        let training = DecoderTraining { learning_rate, classes: task.n_classes(), ..options.training.clone() };
-        // A rate that is too large is a bad rate, not a broken run.
-        let fitted = match training.fit(&cases, &device) {
-            Err(e @ dinorad_heads::Error::Diverged { .. }) => {
-                tracing::warn!("learning rate {learning_rate}: {e}");
-                None
-            }
-            other => Some(other?),
-        };
-        progress.advance(1);
-        let Some((decoder, history)) = fitted else { continue };
-        if !val.is_empty() {
-            let masks = predict(&decoder, val, &device)?;
-            judged.push((learning_rate, overlaps(val, &masks, task, &options.bootstrap)?));
+    let fitted = method.fit(parts.train, task, context)?;
+    let names = settings.iter().map(|s| s.label.clone());
+    let losses = names.zip(fitted.losses()).collect();
+    let mut judged: Vec<(Setting, Option<Overlaps>)> = Vec::new();
+    if let Some(val) = val {
+        let mut masks = masks_of(&*fitted, val, settings.len())?;
+        for (setting, masks) in settings.iter().zip(&mut masks) {
+            let complete = masks.iter().all(Option::is_some);
+            let masks: Vec<Array2<u8>> = std::mem::take(masks).into_iter().flatten().collect();
+            let overlap = complete.then(|| overlaps(val, &masks, task, draws)).transpose()?;
+            judged.push((setting.clone(), overlap));
         }
-        losses.push((learning_rate, history));
-        decoders.push((learning_rate, decoder));
     }
-    let scores: Vec<f64> = judged.iter().map(|(_, o)| o.dice.unwrap_or(f64::NAN)).collect();
-    let best = if scores.is_empty() { 0 } else { first_best(&scores).unwrap_or(0) };
-    if best >= decoders.len() {
-        return Err(wrong("every learning rate diverged"));
+    let scores: Vec<f64> = judged.iter().map(|(_, o)| o.as_ref().and_then(|o| o.dice).unwrap_or(f64::NAN)).collect();
+    let best = match first_best(&scores) {
+        Some(best) => best,
+        None if judged.iter().any(|(_, o)| o.is_some()) || judged.is_empty() => 0,
+        None => return Err(wrong("every setting diverged".into())),
+    };
+    let model = fitted.keep(best);
+    let predictions = masks_of(&*model, parts.test, 1)?.pop().unwrap_or_default();
+    let predictions: Vec<Array2<u8>> = predictions.into_iter().flatten().collect();
+    if predictions.len() != parts.test.len() {
+        return Err(wrong("every setting diverged".into()));
     }
-    let (learning_rate, decoder) = decoders.swap_remove(best);
-    let predictions = predict(&decoder, test, &device)?;
-    let judged_test = overlaps(test, &predictions, task, &options.bootstrap)?;
+    let test = overlaps(parts.test, &predictions, task, draws)?;
+    let best = settings.into_iter().nth(best).unwrap_or_else(|| Setting::new("the only one", "one"));
     Ok(SegmentRun {
+        method: method.clone_box(),
         task: task.clone(),
-        options: options.clone(),
-        decoder,
-        learning_rate,
+        bootstrap: *draws,
+        best,
+        model,
         losses,
         val: judged,
-        test: judged_test,
+        test,
         predictions,
-        n_test: test.len(),
+        n_test: parts.test.len(),
     })
 }
 
-/// The class of every pixel of every case, at the size of the case's own mask.
-///
-/// # Errors
-/// [`Error::Heads`] for tokens that the decoder does not fit.
-pub fn predict(decoder: &LinearDecoder, cases: &[SegmentCase], device: &Device) -> Result<Vec<Array2<u8>>> {
-    cases
-        .iter()
-        .map(|case| {
-            let (h, w) = case.mask.dim();
-            let patches = tensor(&case.patches, device)?.unsqueeze(0)?;
-            let mask = decoder.predict_mask(&patches, case.grid, (h, w))?.flatten_all()?.to_vec1::<u8>()?;
-            Array2::from_shape_vec((h, w), mask).map_err(|e| Error::shape("predicted mask", e.to_string(), &[h, w]))
-        })
-        .collect()
+/// The masks of every case by every setting; none where a setting gave none.
+fn masks_of(fitted: &dyn Fitted, cases: &MaskedSlices, settings: usize) -> Result<Vec<Vec<Option<Array2<u8>>>>> {
+    let mut masks = vec![vec![None; cases.len()]; settings];
+    fitted.predict(cases, &mut |setting, answer| {
+        if let Answer::Mask { case, classes } = answer
+            && let Some(slot) = masks.get_mut(setting).and_then(|of| of.get_mut(case))
+        {
+            *slot = Some(classes.index_axis_move(Axis(0), 0));
+        }
+        Ok(())
+    })?;
+    Ok(masks)
 }
 
 /// Compares predicted masks with the true ones.
@@ -239,7 +293,7 @@ pub fn predict(decoder: &LinearDecoder, cases: &[SegmentCase], device: &Device) 
 /// # Errors
 /// [`Error::Shape`] for lists of unequal length, [`Error::Metrics`] for labels past the classes.
 pub fn overlaps(
-    cases: &[SegmentCase],
+    cases: &MaskedSlices,
     predictions: &[Array2<u8>],
     task: &Task,
     draws: &BootstrapOptions,
@@ -247,73 +301,82 @@ pub fn overlaps(
     if cases.len() != predictions.len() {
         return Err(Error::shape("predicted masks", format!("({})", cases.len()), &[predictions.len()]));
     }
-    let classes = task.n_classes();
-    let mut pooled = ConfusionMatrix::new(classes)?;
-    let mut by_volume: BTreeMap<&str, ConfusionMatrix> = BTreeMap::new();
-    for (case, predicted) in cases.iter().zip(predictions) {
-        let mut one = ConfusionMatrix::new(classes)?;
-        one.update(predicted.view(), case.mask.view())?;
-        pooled.merge(&one)?;
-        match by_volume.get_mut(case.volume.as_str()) {
-            Some(matrix) => matrix.merge(&one)?,
-            None => {
-                by_volume.insert(&case.volume, one);
-            }
-        }
+    let mut scores = MaskScores::new(task.n_classes())?;
+    for (i, predicted) in predictions.iter().enumerate() {
+        scores.update(cases.volume(i), predicted.view(), cases.mask_of(i)?.view())?;
     }
-    let of_volumes: Vec<f64> = by_volume.values().filter_map(|m| Overlap::new(m).foreground_dice()).collect();
-    let dice_by_volume = if of_volumes.is_empty() {
-        None
-    } else {
-        let mean = |weights: &[u32]| {
-            let total: f64 = weights.iter().map(|w| f64::from(*w)).sum();
-            (total > 0.0).then(|| weights.iter().zip(&of_volumes).map(|(w, d)| f64::from(*w) * d).sum::<f64>() / total)
-        };
-        Some(Resampling::by_case(of_volumes.len())?.bootstrap(draws, mean)?)
-    };
-    let overlap = Overlap::new(&pooled);
-    let each = |f: &dyn Fn(&dinorad_metrics::BinaryCounts) -> Option<f64>| {
-        (0..classes).map(|c| f(&pooled.one_vs_rest(c))).collect()
-    };
     Ok(Overlaps {
-        dice: overlap.foreground_dice(),
-        jaccard: overlap.foreground_jaccard(),
-        dice_by_class: each(&|c| c.f1()),
-        jaccard_by_class: each(&|c| c.jaccard()),
-        dice_by_volume,
-        volumes: of_volumes.len(),
+        dice: scores.dice(),
+        jaccard: scores.jaccard(),
+        dice_by_class: scores.dice_by_class(),
+        jaccard_by_class: scores.jaccard_by_class(),
+        dice_by_volume: scores.dice_by_volume(draws)?,
+        volumes: scores.dice_of_volumes().len(),
     })
 }
 
+impl Overlaps {
+    /// One of the scores that a run writes, with its interval where it has one.
+    fn score(&self, score: RunScore) -> (Option<f64>, Option<Interval>) {
+        match score {
+            RunScore::Dice => (self.dice, None),
+            RunScore::Jaccard => (self.jaccard, None),
+            RunScore::DiceByVolume => (self.dice_by_volume.map(|i| i.estimate), self.dice_by_volume),
+            _ => (None, None),
+        }
+    }
+}
+
 impl SegmentRun {
+    /// The method.
+    pub fn method(&self) -> &dyn Method {
+        &*self.method
+    }
+
+    /// The setting that validation chose.
+    pub fn best(&self) -> &Setting {
+        &self.best
+    }
+
+    /// The decoder that was tested.
+    pub fn model(&self) -> &dyn Fitted {
+        &*self.model
+    }
+
     /// How the numbers are meant.
     pub fn convention(&self) -> String {
         format!(
             "strict; dice and jaccard: mean over foreground classes that occur, all pixels pooled; dice_by_volume: \
              mean over volumes; ci95: percentile bootstrap over volumes, {} draws, seed {}",
-            self.options.bootstrap.draws, self.options.bootstrap.seed
+            self.bootstrap.draws, self.bootstrap.seed
         )
     }
 
     /// `metrics.json`.
     pub fn metrics(&self) -> MetricsFile {
         let mut file = MetricsFile::new(1, self.convention());
-        let chosen = self.val.iter().find(|(rate, _)| *rate == self.learning_rate);
-        for (split, overlaps) in [("val", chosen.map(|(_, o)| o)), ("test", Some(&self.test))] {
+        let chosen = self.val.iter().find(|(setting, _)| *setting == self.best);
+        file.setting = Some(self.best.label.clone());
+        for (split, overlaps) in [("val", chosen.and_then(|(_, o)| o.as_ref())), ("test", Some(&self.test))] {
             let Some(o) = overlaps else { continue };
+            for rule in run_scores(TaskKind::Segmentation) {
+                let (value, interval) = o.score(rule.score);
+                let mut value = MetricValue::single(value.unwrap_or(f64::NAN));
+                if let Some(i) = interval {
+                    value = value.with_ci95(i.low, i.high);
+                }
+                file.set(split, rule.name, value);
+            }
             let mut set = |name: String, v: Option<f64>| {
                 file.set(split, name, MetricValue::single(v.unwrap_or(f64::NAN)));
             };
-            set("dice".into(), o.dice);
-            set("jaccard".into(), o.jaccard);
             for (c, (dice, jaccard)) in o.dice_by_class.iter().zip(&o.jaccard_by_class).enumerate().skip(1) {
                 set(format!("dice_class_{c}"), *dice);
                 set(format!("jaccard_class_{c}"), *jaccard);
             }
-            if let Some(i) = o.dice_by_volume {
-                file.set(split, "dice_by_volume", MetricValue::single(i.estimate).with_ci95(i.low, i.high));
+            for (name, value) in &self.best.values {
+                file.set(split, *name, MetricValue::single(*value));
             }
-            file.set(split, "learning_rate", MetricValue::single(self.learning_rate));
         }
         file
     }
@@ -321,9 +384,9 @@ impl SegmentRun {
     /// Writes `metrics.json`, `model.safetensors` and the plot of the losses.
     ///
     /// # Errors
-    /// [`Error::File`], [`Error::Heads`], [`Error::Draw`].
+    /// [`Error::Report`], [`Error::Heads`].
     pub fn write(&self, run: &RunFolder) -> Result<()> {
-        self.decoder.save(&run.path().join("model.safetensors"))?;
+        self.model.save(0, &run.path().join("model.safetensors"))?;
         run.write_plot("loss", &self.loss_plot()?)?;
         run.write_metrics(&self.metrics())?;
         Ok(())
@@ -331,19 +394,20 @@ impl SegmentRun {
 
     /// The numbers for a report's table.
     pub fn scores(&self) -> Vec<Score> {
-        let number = |name: &str, v: Option<f64>| Score::new(name, v.unwrap_or(f64::NAN)).with_n(self.n_test);
-        let mut scores = vec![
-            number("Dice", self.test.dice)
-                .with_note("mean over foreground classes, all pixels pooled; cases are slices"),
-            number("Jaccard", self.test.jaccard).with_note("as Dice"),
-        ];
-        if let Some(i) = self.test.dice_by_volume {
-            scores.push(
-                Score::new("Dice by volume", i.estimate)
-                    .with_ci95(i.low, i.high)
-                    .with_n(self.test.volumes)
-                    .with_note("mean over volumes"),
-            );
+        let mut scores = Vec::new();
+        for rule in run_scores(TaskKind::Segmentation) {
+            let (value, interval) = self.test.score(rule.score);
+            let (n, unit) = if rule.score == RunScore::DiceByVolume {
+                (self.test.volumes, "volumes")
+            } else {
+                (self.n_test, "slices")
+            };
+            let note = format!("{}; cases are {unit}", rule.convention);
+            let mut score = Score::new(rule.title, value.unwrap_or(f64::NAN)).with_n(n).with_note(note);
+            if let Some(i) = interval {
+                score = score.with_ci95(i.low, i.high);
+            }
+            scores.push(score);
         }
         scores
     }
@@ -351,7 +415,7 @@ impl SegmentRun {
     /// Scores, the table of classes and the losses for a report's section.
     ///
     /// # Errors
-    /// [`Error::Draw`].
+    /// [`Error::Report`].
     pub fn blocks(&self) -> Result<Vec<Block>> {
         let text = |v: &Option<f64>| v.map_or_else(|| "undefined".to_owned(), |v| format!("{v:.3}"));
         let mut classes = Table::new("Classes", ["class", "Dice", "Jaccard"]);
@@ -360,7 +424,7 @@ impl SegmentRun {
             let [dice, jaccard] = cells.map(|v| v.map_or_else(String::new, text));
             classes = classes.with_row([name.clone(), dice, jaccard]);
         }
-        let caption = format!("Training loss by epoch; the learning rate kept is {}.", self.learning_rate);
+        let caption = format!("Training loss by epoch; what was kept is {}.", self.best.label);
         Ok(vec![
             Block::Scores(self.scores()),
             Block::Table(classes),
@@ -379,24 +443,11 @@ impl SegmentRun {
         let series: Vec<Series> = self
             .losses
             .iter()
-            .map(|(rate, history)| {
+            .map(|(setting, history)| {
                 let points = history.iter().enumerate().map(|(e, l)| ((e + 1) as f64, *l)).collect();
-                Series::new(format!("learning rate {rate}"), points)
+                Series::new(setting.clone(), points)
             })
             .collect();
-        plot::lines(&options, &series)
+        Ok(plot::lines(&options, &series)?)
     }
-}
-
-fn decoder_case(case: &SegmentCase, pixels_per_patch: usize, device: &Device) -> Result<DecoderCase> {
-    let size = (case.grid.0 * pixels_per_patch, case.grid.1 * pixels_per_patch);
-    Ok(DecoderCase {
-        patches: tensor(&case.patches, device)?,
-        grid: case.grid,
-        mask: resize_mask(case.mask.view(), size.0, size.1)?,
-    })
-}
-
-fn tensor(rows: &Array2<f32>, device: &Device) -> Result<Tensor> {
-    Ok(Tensor::from_vec(rows.iter().copied().collect::<Vec<f32>>(), rows.dim(), device)?)
 }

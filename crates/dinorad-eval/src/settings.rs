@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use dinorad_core::Orientation;
+use dinorad_core::{Orientation, method::View};
 use dinorad_datasets::{Colour, Preparation, Prepare};
 use dinorad_transforms::Compose;
 use serde::{Deserialize, Serialize};
@@ -31,23 +31,12 @@ pub struct Settings {
     /// Every how many slices of a volume one is looked at, from the middle of the first such group;
     /// 1 for all.
     pub slice_step: usize,
-    /// Which draw of a random preprocessing.
+    /// Which draw of a random preprocessing. Draws go by the content of a case, never by its place in a
+    /// set: the same case looks the same in every set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub view: Option<View>,
     /// The steps that every slice goes through.
     pub preprocessing: Compose,
-}
-
-/// One of the draws of a random preprocessing. Draws go by the content of a case, never by its place
-/// in a set: the same case looks the same in every set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct View {
-    /// Seed of the run.
-    pub seed: u64,
-    /// Number of the view, from 0: another one is another draw of the same seed.
-    #[serde(default)]
-    pub number: u32,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -112,7 +101,7 @@ impl fmt::Display for Settings {
             write!(f, ", one slice in {}", self.slice_step)?;
         }
         if let Some(view) = self.view {
-            write!(f, ", view {} of seed {}", view.number, view.seed)?;
+            write!(f, ", pass {} of seed {}", view.pass, view.seed)?;
         }
         Ok(())
     }

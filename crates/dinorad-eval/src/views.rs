@@ -18,8 +18,8 @@ use crate::{
 };
 
 /// Training cases through a random preprocessing and an encoder.
-pub struct AugmentedViews<'a> {
-    encoder: &'a dyn Backbone,
+pub struct AugmentedViews {
+    encoder: Arc<dyn Backbone>,
     sets: BTreeMap<Split, Arc<dyn Dataset>>,
     preprocessing: Compose,
     assembly: Assembly,
@@ -29,13 +29,13 @@ pub struct AugmentedViews<'a> {
     batch_size: usize,
 }
 
-impl<'a> AugmentedViews<'a> {
+impl AugmentedViews {
     /// Views of the cases of `sets` (train, and validation where it is trained on).
     ///
     /// # Errors
     /// [`Error::Parameter`] for poolings other than the mean.
     pub fn new(
-        encoder: &'a dyn Backbone,
+        encoder: Arc<dyn Backbone>,
         sets: impl IntoIterator<Item = Arc<dyn Dataset>>,
         preprocessing: Compose,
         assembly: Assembly,
@@ -82,7 +82,7 @@ impl<'a> AugmentedViews<'a> {
     }
 }
 
-impl Views for AugmentedViews<'_> {
+impl Views for AugmentedViews {
     fn for_each(&self, batches: Vec<Vec<(Place, u64)>>, f: &mut dyn FnMut(Array2<f32>) -> Result<()>) -> Result<()> {
         let order: Vec<(Place, u64)> = batches.iter().flatten().copied().collect();
         let sizes: Vec<usize> = batches.iter().map(Vec::len).collect();
@@ -122,8 +122,9 @@ impl Views for AugmentedViews<'_> {
                 if count == 1 {
                     values.extend(case);
                 } else {
-                    let case = Tensor::from_vec(case, (count, dim), &Device::Cpu)?;
-                    values.extend(MeanPool.aggregate(&case)?.to_vec1::<f32>()?);
+                    let case = Array2::from_shape_vec((count, dim), case)
+                        .map_err(|e| Error::shape("features of a view", e.to_string(), &[]))?;
+                    values.extend(MeanPool.aggregate(case.view())?);
                 }
             }
             let features = Array2::from_shape_vec((size, dim), values)

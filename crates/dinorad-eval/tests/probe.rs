@@ -4,6 +4,7 @@
 use std::{fs, sync::Arc};
 
 use dinorad_core::{Protocol, Target, Task, TaskKind, rng};
+use dinorad_datasets::PatientKey;
 use dinorad_eval::{
     Error,
     probe::{
@@ -288,6 +289,12 @@ fn few_shots_are_balanced_seeded_and_their_own() {
         let [shots, fraction] = all.as_slice() else { panic!("{all:?}") };
         let sizes: Vec<usize> = shots.points.iter().map(|p| p.draws[0].cases).collect();
         assert_eq!(sizes, [2, 4, 16, 0]);
+        // a reader is told what was counted and what chose the settings
+        assert_eq!((shots.unit, fraction.unit), ("cases per class", "fraction of the training cases"));
+        assert!(shots.note.starts_with("shots are cases of every class, drawn by seed; of "), "{}", shots.note);
+        for note in [&shots.note, &fraction.note] {
+            assert!(note.contains("chosen by auroc on the whole validation split (40 cases)"), "{note}");
+        }
         assert!(shots.points.iter().all(|p| p.draws.len() == 4));
         // 60 cases of a class are all there is
         assert!(shots.points[3].draws.iter().all(|d| d.auroc.is_none() && d.notice.as_ref().unwrap().contains("61")));
@@ -320,14 +327,22 @@ fn few_shots_are_balanced_seeded_and_their_own() {
     // the study's draw: so many patients of a class, all their images, nothing random
     let mut named = train.clone();
     named.ids = (0..120).map(|i| format!("{:08}_{:03}.png", i / 2, i % 2)).collect();
-    named.patients = (0..120).map(|i| Some(format!("hash {}", 997 * (i / 2) % 60))).collect();
+    named.patients = (0..120).map(|i| Some(PatientKey::of(&format!("patient {}", 997 * (i / 2) % 60)))).collect();
     named.targets = (0..120).map(|i| Target::Class(usize::from(i / 2 % 2 == 1))).collect();
     let splits = Splits { train: &named, ..splits };
     let study = SubsetOptions { shots: vec![3], fractions: vec![], draw: Draw::Patients, ..subsets };
     let curves =
         subset_curves(&Head::Knn(Knn::new(&[1])), &splits, &task, &options(Protocol::Paper), &study, &Context::PLAIN);
-    let point = &curves.unwrap()[0].points[0];
+    let curves = curves.unwrap();
+    let point = &curves[0].points[0];
     assert_eq!((point.draws.len(), point.draws[0].cases), (1, 12));
+    assert_eq!(curves[0].unit, "patients per class");
+    assert!(curves[0].note.ends_with("; one setting, nothing chosen"), "{}", curves[0].note);
+    let even = SubsetOptions { draw: Draw::EvenlySpaced, ..study };
+    let head = Head::Knn(Knn::new(&[1]));
+    let curves = subset_curves(&head, &splits, &task, &options(Protocol::Paper), &even, &Context::PLAIN).unwrap();
+    assert_eq!((curves[0].unit, curves[0].points[0].draws[0].cases), ("cases in all", 3));
+    assert!(curves[0].note.contains("evenly spaced"), "{}", curves[0].note);
 }
 
 #[test]
@@ -360,7 +375,7 @@ fn models_are_compared_on_the_cases_they_share() {
         };
         let good = run(&train, &test);
         let same = compare(good.test(), good.test(), &task, &options.bootstrap).unwrap().unwrap();
-        assert_eq!((same.difference, same.p_value, same.method.as_str()), (0.0, 1.0, method));
+        assert_eq!((same.difference, same.p_value, same.method.as_str()), (0.0, Some(1.0), method));
         // a model that learned from labels without meaning
         let mut noise = train.clone();
         noise.features.mapv_inplace(|v| (v * 1e3).rem_euclid(1.0));
@@ -369,13 +384,13 @@ fn models_are_compared_on_the_cases_they_share() {
         let difference = good.test().auroc.unwrap().estimate - bad.test().auroc.unwrap().estimate;
         assert!((worse.difference - difference).abs() < 1e-12, "{} {difference}", worse.difference);
         assert!(difference > 0.03, "{kind:?}: {difference}");
-        assert!(worse.p_value < 0.05 && worse.ci95[0] > 0.0 && worse.cases == 150, "{worse:?}");
+        assert!(worse.p_value.unwrap() < 0.05 && worse.ci95.unwrap()[0] > 0.0 && worse.cases == 150, "{worse:?}");
         // one of the two lacks cases
         let half = run(&train, &test.select(&(0..70).collect::<Vec<_>>()).unwrap());
         assert_eq!(compare(good.test(), half.test(), &task, &options.bootstrap).unwrap().unwrap().cases, 70);
         // patients are drawn where they are known
         let mut grouped = test.clone();
-        grouped.patients = (0..150).map(|i| Some((i / 3).to_string())).collect();
+        grouped.patients = (0..150).map(|i| Some(PatientKey::of(&(i / 3).to_string()))).collect();
         let by_patient = run(&train, &grouped);
         let compared = compare(by_patient.test(), bad.test(), &task, &options.bootstrap).unwrap().unwrap();
         assert_eq!(compared.method, "paired bootstrap over patients");

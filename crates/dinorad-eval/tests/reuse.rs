@@ -3,10 +3,10 @@
 use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
 
 use dinorad_backbone::{Backbone, LoadOptions, Patches, Request, load};
-use dinorad_core::{Orientation, Protocol, Split};
+use dinorad_core::{Orientation, Protocol, Split, method::View};
 use dinorad_datasets::{Dataset, OpenOptions, Unit, discover, discover_inputs, open};
 use dinorad_eval::{
-    Cases, DatasetCases, InputCases, Settings, Silent, View,
+    Cases, DatasetCases, InputCases, Settings, Silent,
     assembly::{Aggregation, Assembly},
     embed::{EmbedOptions, EmbedReport, PatchTokens, Slices, embed},
     store::FeatureStore,
@@ -127,13 +127,13 @@ fn what_changes_numbers_has_a_store_of_its_own() {
     count(run(inputs(data.path()), &*two, store.path(), &options), true);
     count(run(DatasetCases::new(train(), pixels()), &*one, store.path(), &options), false);
     count(run(DatasetCases::new(train(), shifted()), &*one, store.path(), &options), true);
-    for (seed, number) in [(0, 0), (0, 1), (1, 0)] {
-        let view = || DatasetCases::new(train(), random()).with_view(View { seed, number });
+    for (seed, pass) in [(0, 0), (0, 1), (1, 0)] {
+        let view = || DatasetCases::new(train(), random()).with_view(View { seed, pass });
         count(run(view(), &*one, store.path(), &options), true);
         count(run(view(), &*one, store.path(), &options), false);
     }
     // a seed without anything random is none
-    let seeded = DatasetCases::new(train(), pixels()).with_view(View { seed: 7, number: 0 });
+    let seeded = DatasetCases::new(train(), pixels()).with_view(View { seed: 7, pass: 0 });
     count(run(seeded, &*one, store.path(), &options), false);
     let f16 = load(&"untrained:tiny?seed=1".parse().unwrap(), &LoadOptions::default().with_dtype(candle::DType::BF16));
     count(run(inputs(data.path()), &*f16.unwrap().0, store.path(), &options), true);
@@ -143,8 +143,7 @@ fn what_changes_numbers_has_a_store_of_its_own() {
 fn a_view_goes_by_the_content_not_by_the_place() {
     let data = tempfile::tempdir().unwrap();
     pictures(data.path(), 10);
-    let cases =
-        |n| InputCases::of(discover_inputs(&[data.path().to_owned()]), n).with_view(View { seed: 4, number: 0 });
+    let cases = |n| InputCases::of(discover_inputs(&[data.path().to_owned()]), n).with_view(View { seed: 4, pass: 0 });
     let random = Shift::Noise.applied(2, &pixels()).unwrap();
     let before = cases(random.clone());
     let at = |cases: &InputCases, id: &str| cases.inputs().iter().position(|i| i.id == id).unwrap();

@@ -7,13 +7,12 @@
 
 use std::time::Instant;
 
-use candle::{Device, Tensor};
 use dinorad_core::rng;
 use dinorad_heads::{
     BatchOrder, EpochSampler, Fit, Knn, LinearSweep, LogisticRegression, MlKnn, ProbePoint, ProbeTask, Targets,
     TrainingNeighbours, study_strengths,
 };
-use ndarray::Array2;
+use ndarray::{Array2, Axis, s};
 use rand::Rng;
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
@@ -33,10 +32,14 @@ fn main() -> Outcome<()> {
     Ok(())
 }
 
-fn features(n: usize, dim: usize, seed: u64) -> Outcome<Tensor> {
+fn features(n: usize, dim: usize, seed: u64) -> Array2<f32> {
     let mut rng = rng::stream(seed, 0, 0);
-    let values: Vec<f32> = (0..n * dim).map(|_| rng.random_range(-1.0..1.0)).collect();
-    Ok(Tensor::from_vec(values, (n, dim), &Device::Cpu)?)
+    Array2::from_shape_simple_fn((n, dim), || rng.random_range(-1.0..1.0))
+}
+
+/// The values of an array as [`features`] makes them.
+fn values(x: &Array2<f32>) -> Outcome<&[f32]> {
+    x.as_slice().ok_or_else(|| "features are not contiguous".into())
 }
 
 /// Seconds on the clock, and of all threads where the system tells: on a shared machine the
@@ -110,19 +113,19 @@ fn bare(m: usize, n: usize, k: usize, a: &[f32], b: &[f32], out: &mut [f32]) {
 
 fn knn(scale: usize) -> Outcome<()> {
     let (n, m, dim) = (10_000 / scale, 100_000 / scale, 384);
-    let (queries, gallery) = (features(n, dim, 1)?, features(m, dim, 2)?);
+    let (queries, gallery) = (features(n, dim, 1), features(m, dim, 2));
     let y = Targets::classes((0..m).map(|i| (i % 10) as u32).collect(), 10)?;
-    let model = Knn::default().fit(&gallery, &y)?;
-    let (a, b) = (queries.flatten_all()?.to_vec1::<f32>()?, gallery.flatten_all()?.to_vec1::<f32>()?);
+    let model = Knn::default().fit(gallery.view(), &y)?;
+    let (a, b) = (values(&queries)?, values(&gallery)?);
     let columns = m / 10;
     let mut out = vec![0f32; n * columns];
     let (mut ours, mut product) = (Time::MAX, Time::MAX);
     for _ in 0..2 {
         product = product.min(Time::of(|| {
-            b.chunks(columns * dim).for_each(|part| bare(n, part.len() / dim, dim, &a, part, &mut out));
+            b.chunks(columns * dim).for_each(|part| bare(n, part.len() / dim, dim, a, part, &mut out));
             Ok(())
         })?);
-        ours = ours.min(Time::of(|| Ok(model.votes(&queries)?))?);
+        ours = ours.min(Time::of(|| Ok(model.votes(queries.view())?))?);
     }
     let gflops = 2.0 * (n * m * dim) as f64 / product.cpu / 1e9;
     println!("kNN {n} x {m} x {dim}, k to 200: {}", ours.text(1.0, "s"));
@@ -132,7 +135,7 @@ fn knn(scale: usize) -> Outcome<()> {
 
 fn sweep(scale: usize) -> Outcome<()> {
     let (n, dim, labels, batch) = (20_000 / scale, 1536, 14, 128);
-    let x = features(n, dim, 3)?;
+    let x = features(n, dim, 3);
     let mut rng = rng::stream(4, 0, 0);
     let y = Targets::findings(Array2::from_shape_fn((n, labels), |_| u8::from(rng.random_bool(0.1))))?;
     let rates: Vec<f64> = (0..64).map(|i| 1e-4 * 1.1f64.powi(i)).collect();
@@ -142,21 +145,21 @@ fn sweep(scale: usize) -> Outcome<()> {
     // what a step takes, and what checking features and drawing weights takes once
     let (mut one, mut five) = (Time::MAX, Time::MAX);
     for _ in 0..3 {
-        one = one.min(Time::of(|| Ok(sweep.fit_all(&x, &y)?))?);
-        five = five.min(Time::of(|| Ok(longer.fit_all(&x, &y)?))?);
+        one = one.min(Time::of(|| Ok(sweep.fit_all(x.view(), &y)?))?);
+        five = five.min(Time::of(|| Ok(longer.fit_all(x.view(), &y)?))?);
     }
     let ours = Time { wall: (five.wall - one.wall) / 4.0, cpu: (five.cpu - one.cpu) / 4.0 };
     // one fused matmul forward and one for the gradient, as little as any implementation needs
     let outputs = 64 * labels;
-    let (values, weights) = (x.flatten_all()?.to_vec1::<f32>()?, vec![0.01f32; outputs * dim]);
+    let (values, weights) = (values(&x)?, vec![0.01f32; outputs * dim]);
     let (mut logits, mut gradient) = (vec![0f32; batch * outputs], vec![0f32; outputs * dim]);
     let turned = vec![0.1f32; outputs * batch];
     let mut product = Time::MAX;
     for _ in 0..3 {
         product = product.min(Time::of(|| {
             for _ in 0..steps {
-                bare(batch, outputs, dim, &values, &weights, &mut logits);
-                bare(outputs, dim, batch, &turned, &values, &mut gradient);
+                bare(batch, outputs, dim, values, &weights, &mut logits);
+                bare(outputs, dim, batch, &turned, values, &mut gradient);
             }
             Ok(())
         })?);
@@ -172,8 +175,7 @@ fn sweep(scale: usize) -> Outcome<()> {
     let fed = Time::of(|| {
         for _ in 0..steps {
             let rows = order.next_batch(batch);
-            let index = Tensor::from_iter(rows.iter().map(|r| *r as u32), &Device::Cpu)?;
-            trainer.step(&x.index_select(&index, 0)?, &y.select(&rows)?)?;
+            trainer.step(x.select(Axis(0), &rows).view(), &y.select(&rows)?)?;
         }
         Ok(())
     })?;
@@ -183,16 +185,16 @@ fn sweep(scale: usize) -> Outcome<()> {
 
 fn ml_knn(scale: usize) -> Outcome<()> {
     let (n, dim, labels) = (20_000 / scale, 384, 14);
-    let x = features(n, dim, 5)?;
+    let x = features(n, dim, 5);
     let mut rng = rng::stream(6, 0, 0);
     let y = Targets::findings(Array2::from_shape_fn((n, labels), |_| u8::from(rng.random_bool(0.1))))?;
     let head = MlKnn::new(&[10]).with_neighbours(TrainingNeighbours::WithItself);
     let mut fit = Time::MAX;
     let mut predict = Time::MAX;
     for _ in 0..3 {
-        fit = fit.min(Time::of(|| Ok(head.fit(&x, &y)?))?);
-        let model = head.fit(&x, &y)?;
-        predict = predict.min(Time::of(|| Ok(model.probabilities(&x)?))?);
+        fit = fit.min(Time::of(|| Ok(head.fit(x.view(), &y)?))?);
+        let model = head.fit(x.view(), &y)?;
+        predict = predict.min(Time::of(|| Ok(model.probabilities(x.view())?))?);
     }
     println!("ML-kNN {n} x {dim} x {labels}, k 10: fit {}", fit.text(1.0, "s"));
     println!("  predict as many {}", predict.text(1.0, "s"));
@@ -201,8 +203,8 @@ fn ml_knn(scale: usize) -> Outcome<()> {
 
 fn logreg(scale: usize) -> Outcome<()> {
     let (n, dim) = (5_000 / scale, 384);
-    let x = features(n, dim, 7)?;
-    let first = x.narrow(1, 0, 20)?.sum(1)?.to_vec1::<f32>()?;
+    let x = features(n, dim, 7);
+    let first = x.slice(s![.., ..20]).sum_axis(Axis(1));
     let mut rng = rng::stream(8, 0, 0);
     let two = first.iter().map(|v| u32::from(v + rng.random_range(-1.0..1.0) > 0.0)).collect();
     let ten = first.iter().map(|v| ((v + 5.0).clamp(0.0, 9.9)) as u32).collect();
@@ -210,7 +212,7 @@ fn logreg(scale: usize) -> Outcome<()> {
         let classes = y.n_outputs();
         let mut models = Vec::new();
         let time = Time::of(|| {
-            models = LogisticRegression::default().sweep(&x, &y, &study_strengths())?;
+            models = LogisticRegression::default().sweep(x.view(), &y, &study_strengths())?;
             Ok(())
         })?;
         let iterations: usize = models.iter().map(|m| m.iterations()).sum();

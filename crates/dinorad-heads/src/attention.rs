@@ -228,8 +228,7 @@ mod tests {
         assert!(losses[59] < 0.3 * losses[0], "{losses:?}");
         let mut found = [0; 2];
         for (i, (scan, at)) in scans.iter().zip(&place).enumerate() {
-            let x = Tensor::from_vec(scan.iter().copied().collect::<Vec<f32>>(), scan.dim(), &Device::Cpu).unwrap();
-            let weights = pool.aggregate_weighted(&x).unwrap().weights.to_vec1::<f32>().unwrap();
+            let weights = pool.aggregate_weighted(scan.view()).unwrap().weights;
             let best = (0..weights.len()).max_by(|a, b| weights[*a].total_cmp(&weights[*b])).unwrap();
             found[i % 2] += usize::from(best == *at);
         }

@@ -84,6 +84,11 @@ pub enum Error {
         /// What was given.
         got: &'static str,
     },
+    /// ML-kNN for a task whose cases have one class.
+    #[error(
+        "ML-kNN is for multilabel data, whose cases may have several findings; those here have one class: use eval knn"
+    )]
+    NotMultilabel,
     /// Fewer cases than a draw needs.
     #[error("{what}: {asked} asked for, {available} available")]
     TooFewCases {

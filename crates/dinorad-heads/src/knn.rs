@@ -1,7 +1,6 @@
 //! Weighted nearest-neighbour votes.
 
-use candle::Tensor;
-use ndarray::{Array2, Axis};
+use ndarray::{Array2, ArrayView2, Axis};
 use rayon::prelude::*;
 
 use crate::{
@@ -29,18 +28,17 @@ pub enum Vote {
 /// are f32 matrix products in blocks, the best are selected without sorting, equal similarities go
 /// to the lower training index.
 ///
-/// Takes `2·n·m·dim` operations and `O(n·(dim + k))` memory; runs on the CPU, wherever the features
-/// are.
+/// Takes `2·n·m·dim` operations and `O(n·(dim + k))` memory.
 ///
 /// # Examples
 /// ```
-/// use candle::{Device, Tensor};
 /// use dinorad_heads::{Fit, Knn, Predict, Targets};
+/// use ndarray::array;
 ///
-/// let x = Tensor::new(&[[1f32, 0.0], [0.9, 0.1], [0.0, 1.0]], &Device::Cpu)?;
-/// let model = Knn::new(&[2]).fit(&x, &Targets::classes(vec![0, 0, 1], 2)?)?;
-/// let p = model.predict(&Tensor::new(&[[2f32, 0.1]], &Device::Cpu)?)?.to_vec2::<f32>()?;
-/// assert!((p[0][0] - 1.0).abs() < 1e-6);
+/// let x = array![[1f32, 0.0], [0.9, 0.1], [0.0, 1.0]];
+/// let model = Knn::new(&[2]).fit(x.view(), &Targets::classes(vec![0, 0, 1], 2)?)?;
+/// let p = model.predict(array![[2f32, 0.1]].view())?;
+/// assert!((p[[0, 0]] - 1.0).abs() < 1e-6);
 /// # Ok::<(), dinorad_heads::Error>(())
 /// ```
 ///
@@ -85,7 +83,7 @@ impl Knn {
 impl Fit for Knn {
     type Fitted = KnnModel;
 
-    fn fit(&self, x: &Tensor, y: &Targets) -> Result<KnnModel> {
+    fn fit(&self, x: ArrayView2<'_, f32>, y: &Targets) -> Result<KnnModel> {
         let gallery = Rows::new("training features", x)?;
         y.check_len(gallery.n)?;
         if !(self.temperature.is_finite() && self.temperature > 0.0) {
@@ -112,7 +110,7 @@ pub(crate) fn check_ks(ks: &[usize], rows: usize) -> Result<usize> {
 #[derive(Debug, Clone)]
 pub struct KnnModel {
     options: Knn,
-    gallery: Rows,
+    gallery: Rows<'static>,
     targets: Targets,
 }
 
@@ -145,7 +143,7 @@ impl KnnModel {
     ///
     /// # Errors
     /// As [`Predict::predict`].
-    pub fn neighbours(&self, x: &Tensor) -> Result<Neighbours> {
+    pub fn neighbours(&self, x: ArrayView2<'_, f32>) -> Result<Neighbours> {
         let queries = Rows::of_width("query features", x, self.gallery.dim)?.normalised();
         nearest(&self.gallery, &queries, self.largest(), Itself::Allowed)
     }
@@ -154,7 +152,7 @@ impl KnnModel {
     ///
     /// # Errors
     /// As [`Predict::predict`].
-    pub fn votes(&self, x: &Tensor) -> Result<Vec<Array2<f32>>> {
+    pub fn votes(&self, x: ArrayView2<'_, f32>) -> Result<Vec<Array2<f32>>> {
         Ok(self.votes_of(&self.neighbours(x)?))
     }
 
@@ -216,11 +214,9 @@ impl KnnModel {
 
 impl Predict for KnnModel {
     /// The votes of the largest `k`.
-    fn predict(&self, x: &Tensor) -> Result<Tensor> {
+    fn predict(&self, x: ArrayView2<'_, f32>) -> Result<Array2<f32>> {
         let largest = self.largest();
         let at = self.options.ks.iter().position(|k| *k == largest).unwrap_or(0);
-        let votes = self.votes(x)?.swap_remove(at);
-        let shape = votes.dim();
-        Ok(Tensor::from_vec(votes.into_raw_vec_and_offset().0, shape, x.device())?)
+        Ok(self.votes(x)?.swap_remove(at))
     }
 }

@@ -9,6 +9,8 @@ pub use candle;
 
 mod attention;
 mod cholesky;
+mod decoder;
+mod decoder_training;
 mod error;
 mod fast_math;
 mod features;
@@ -21,11 +23,14 @@ mod linear_probe;
 mod logistic;
 mod logistic_problem;
 mod matmul;
+pub mod methods;
 mod ml_knn;
 mod neighbours;
 mod panel_kernels;
 mod panels;
+mod patch_tokens;
 mod probe_loss;
+mod probe_start;
 mod probe_trainer;
 mod rows;
 mod sampler;
@@ -35,18 +40,21 @@ mod top_k;
 mod traits;
 
 pub use attention::AttentionTraining;
+pub use decoder::{Decoder, DecoderInput};
+pub use decoder_training::{DecoderCase, DecoderTrainer, DecoderTraining, PixelLoss};
 pub use dinorad_nn::loss::Reduction;
 pub use error::{Error, Result};
-pub use features::{InputLayout, linear_input};
+pub use features::InputLayout;
 pub use grid::{
     AVGPOOLS, BLOCKS, CLASSIFICATION_LEARNING_RATES, DecoderPoint, ProbePoint, SEGMENTATION_LEARNING_RATES, first_best,
 };
 pub use knn::{Knn, KnnModel, Vote};
-pub use linear_decoder::{DecoderCase, DecoderTraining, LinearDecoder, PixelLoss};
+pub use linear_decoder::LinearDecoder;
 pub use linear_probe::{LinearModel, LinearProbe, LinearSweep, ProbeTask, SweepTrainer};
 pub use logistic::{LogisticModel, LogisticRegression, study_strengths};
 pub use ml_knn::{MlKnn, MlKnnModel, TrainingNeighbours};
 pub use neighbours::Neighbours;
+pub use probe_start::Start;
 pub use rows::l2_normalise;
 pub use sampler::{BatchOrder, EpochSampler, InfiniteSampler};
 pub use targets::Targets;

@@ -4,6 +4,7 @@ use std::{ops::Range, path::Path};
 
 use candle::{DType, Device, Tensor};
 use dinorad_nn::loss::Reduction;
+use ndarray::{Array2, ArrayView2};
 
 use crate::{
     BatchOrder, EpochSampler, Error, Fit, InputLayout, Predict, ProbePoint, Result, Targets, probe_trainer::Trainer,
@@ -56,15 +57,14 @@ impl ProbeTask {
 ///
 /// # Examples
 /// ```
-/// use candle::{Device, Tensor};
 /// use dinorad_heads::{LinearSweep, Predict, ProbePoint, Targets};
 ///
-/// let x = Tensor::new(&[[1f32, 0.0], [0.9, 0.2], [-1.0, 0.1], [-0.8, 0.0]], &Device::Cpu)?;
+/// let x = ndarray::array![[1f32, 0.0], [0.9, 0.2], [-1.0, 0.1], [-0.8, 0.0]];
 /// let y = Targets::classes(vec![1, 1, 0, 0], 2)?;
 /// let sweep = LinearSweep { epochs: 100, ..LinearSweep::new(ProbePoint::grid(&[1], &[false], &[0.01, 1.0])) };
-/// let models = sweep.fit_all(&x, &y)?;
-/// let fast = models[1].predict(&x)?.to_vec2::<f32>()?;
-/// assert!(fast[0][1] > 0.9 && fast[2][1] < 0.1);
+/// let models = sweep.fit_all(x.view(), &y)?;
+/// let fast = models[1].predict(x.view())?;
+/// assert!(fast[[0, 1]] > 0.9 && fast[[2, 1]] < 0.1);
 /// # Ok::<(), dinorad_heads::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -118,8 +118,8 @@ impl LinearSweep {
     /// [`Error::OneClass`] if there is nothing to tell apart, and features or settings that cannot
     /// be used. A learning rate that makes a head leave the range of numbers is no error of the
     /// sweep: see [`LinearModel::is_finite`].
-    pub fn fit_all(&self, x: &Tensor, y: &Targets) -> Result<Vec<LinearModel>> {
-        let n = x.dims().first().copied().unwrap_or(0);
+    pub fn fit_all(&self, x: ArrayView2<'_, f32>, y: &Targets) -> Result<Vec<LinearModel>> {
+        let n = x.nrows();
         self.fit_in_order(x, y, &mut EpochSampler::new(n.max(1), self.seed)?, self.steps(n))
     }
 
@@ -129,13 +129,13 @@ impl LinearSweep {
     /// As [`LinearSweep::fit_all`].
     pub fn fit_in_order(
         &self,
-        x: &Tensor,
+        x: ArrayView2<'_, f32>,
         y: &Targets,
         order: &mut dyn BatchOrder,
         steps: usize,
     ) -> Result<Vec<LinearModel>> {
         check_variety(y)?;
-        let (n, dim) = x.dims2()?;
+        let (n, dim) = x.dim();
         let mut trainer = self.trainer(dim, ProbeTask::of(y), steps)?;
         trainer.train(x, y, order, self.batch_size.min(n), steps, &mut |_| {})?;
         trainer.into_models()
@@ -180,7 +180,7 @@ impl LinearSweep {
 }
 
 /// Refuses targets of a single class.
-fn check_variety(y: &Targets) -> Result<()> {
+pub(crate) fn check_variety(y: &Targets) -> Result<()> {
     if let Targets::Classes { labels, .. } = y {
         let counts = y.positives();
         if let Some(class) = counts.iter().position(|c| *c == labels.len() && *c > 0) {
@@ -204,7 +204,7 @@ impl SweepTrainer {
     ///
     /// # Errors
     /// Features that are empty, not finite or of another width, targets of another task or number.
-    pub fn step(&mut self, x: &Tensor, y: &Targets) -> Result<()> {
+    pub fn step(&mut self, x: ArrayView2<'_, f32>, y: &Targets) -> Result<()> {
         let rows = Rows::of_width("batch features", x, self.dim)?;
         y.check_len(rows.n)?;
         self.run(&rows, y, &[(0..rows.n).collect()])
@@ -217,7 +217,7 @@ impl SweepTrainer {
     /// As [`SweepTrainer::step`], and [`Error::Parameter`] for a row that there is not.
     pub fn train(
         &mut self,
-        x: &Tensor,
+        x: ArrayView2<'_, f32>,
         y: &Targets,
         order: &mut dyn BatchOrder,
         size: usize,
@@ -236,7 +236,7 @@ impl SweepTrainer {
         Ok(())
     }
 
-    fn run(&mut self, rows: &Rows, y: &Targets, batches: &[Vec<usize>]) -> Result<()> {
+    fn run(&mut self, rows: &Rows<'_>, y: &Targets, batches: &[Vec<usize>]) -> Result<()> {
         let task = ProbeTask::of(y);
         if task != self.task {
             return Err(Error::LabelWidth { row: 0, got: task.logits(), expected: self.task.logits() });
@@ -279,16 +279,19 @@ impl SweepTrainer {
     pub fn set_weights(&mut self, point: usize, weight: &Tensor, bias: &Tensor) -> Result<()> {
         let width = self.columns_of(point)?.len();
         let k = self.task.logits();
-        let rows = Rows::of_width("initial weight", weight, width)?;
-        if rows.n != k || bias.dims() != [k] {
+        if weight.dims() != [k, width] || bias.dims() != [k] {
             let expected = format!("({k}, {width}) and ({k},)");
             return Err(Error::shape("initial weights", expected, &[weight.dims(), bias.dims()].concat()));
+        }
+        let weight = weight.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+        if let Some(at) = weight.iter().position(|w| !w.is_finite()) {
+            return Err(Error::NotFinite { what: "initial weight", row: at / width.max(1) });
         }
         let bias = bias.to_dtype(DType::F32)?.to_vec1::<f32>()?;
         if let Some(row) = bias.iter().position(|b| !b.is_finite()) {
             return Err(Error::NotFinite { what: "initial bias", row });
         }
-        self.inner.set_weights(point, &rows.data, &bias);
+        self.inner.set_weights(point, &weight, &bias);
         Ok(())
     }
 
@@ -352,7 +355,7 @@ impl Fit for LinearProbe {
 
     /// # Errors
     /// As [`LinearSweep::fit_all`], and [`Error::Diverged`] if the weights left the range of numbers.
-    fn fit(&self, x: &Tensor, y: &Targets) -> Result<LinearModel> {
+    fn fit(&self, x: ArrayView2<'_, f32>, y: &Targets) -> Result<LinearModel> {
         let one = LinearSweep { points: self.sweep.points.iter().take(1).copied().collect(), ..self.sweep.clone() };
         let model = one.fit_all(x, y)?.pop().ok_or(Error::Empty { what: "grid points" })?;
         if !model.is_finite()? {
@@ -442,9 +445,13 @@ impl LinearModel {
             [_, d] if *d == self.dim => {}
             other => return Err(Error::shape("query features", format!("(n, {})", self.dim), other)),
         }
-        let own = x.to_dtype(DType::F32)?.narrow(1, self.columns.start, self.columns.len())?.contiguous()?;
-        let weight = self.weight.to_device(x.device())?;
-        Ok(own.matmul(&weight.t()?)?.broadcast_add(&self.bias.to_device(x.device())?)?)
+        self.logits_of(&x.to_dtype(DType::F32)?.narrow(1, self.columns.start, self.columns.len())?.contiguous()?)
+    }
+
+    /// Logits of the columns that it reads.
+    fn logits_of(&self, own: &Tensor) -> Result<Tensor> {
+        let weight = self.weight.to_device(own.device())?;
+        Ok(own.matmul(&weight.t()?)?.broadcast_add(&self.bias.to_device(own.device())?)?)
     }
 
     /// Writes the probe to a safetensors file, whole or not at all.
@@ -493,17 +500,21 @@ impl LinearModel {
 impl Predict for LinearModel {
     /// Softmax or sigmoids of the logits; NaN from a model that is not
     /// [finite](LinearModel::is_finite).
-    fn predict(&self, x: &Tensor) -> Result<Tensor> {
-        Rows::of_width("query features", x, self.dim)?;
-        let z = self.logits(x)?;
+    fn predict(&self, x: ArrayView2<'_, f32>) -> Result<Array2<f32>> {
+        let rows = Rows::of_width("query features", x, self.dim)?;
+        let own: Vec<f32> = rows.iter().flat_map(|row| &row[self.columns.clone()]).copied().collect();
+        let z = self.logits_of(&Tensor::from_vec(own, (rows.n, self.columns.len()), &Device::Cpu)?)?;
         let sigmoid = |z: &Tensor| -> Result<Tensor> { Ok((z.neg()?.exp()? + 1.0)?.recip()?) };
-        match self.task {
-            ProbeTask::Binary => Ok(Tensor::cat(&[sigmoid(&z.neg()?)?, sigmoid(&z)?], 1)?),
-            ProbeTask::Multilabel(_) => sigmoid(&z),
+        let p = match self.task {
+            ProbeTask::Binary => Tensor::cat(&[sigmoid(&z.neg()?)?, sigmoid(&z)?], 1)?,
+            ProbeTask::Multilabel(_) => sigmoid(&z)?,
             ProbeTask::Multiclass(_) => {
                 let e = z.broadcast_sub(&z.max_keepdim(1)?)?.exp()?;
-                Ok(e.broadcast_div(&e.sum_keepdim(1)?)?)
+                e.broadcast_div(&e.sum_keepdim(1)?)?
             }
-        }
+        };
+        let shape = p.dims2()?;
+        let values = p.flatten_all()?.to_vec1::<f32>()?;
+        Array2::from_shape_vec(shape, values).map_err(|_| Error::shape("probabilities", "(n, classes)", p.dims()))
     }
 }

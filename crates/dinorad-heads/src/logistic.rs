@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use candle::{DType, Device, Tensor};
-use ndarray::{Array1, Array2, Axis};
+use ndarray::{Array1, Array2, ArrayView2, Axis};
 use rayon::prelude::*;
 
 use crate::{
@@ -31,13 +31,12 @@ use crate::{
 ///
 /// # Examples
 /// ```
-/// use candle::{Device, Tensor};
 /// use dinorad_heads::{Fit, LogisticRegression, Predict, Targets};
 ///
-/// let x = Tensor::new(&[[-2f32], [-1.0], [1.0], [2.0]], &Device::Cpu)?;
+/// let x = ndarray::array![[-2f32], [-1.0], [1.0], [2.0]];
 /// let y = Targets::classes(vec![0, 0, 1, 1], 2)?;
-/// let model = LogisticRegression::default().fit(&x, &y)?;
-/// assert!(model.predict(&x)?.to_vec2::<f32>()?[3][1] > 0.7);
+/// let model = LogisticRegression::default().fit(x.view(), &y)?;
+/// assert!(model.predict(x.view())?[[3, 1]] > 0.7);
 /// # Ok::<(), dinorad_heads::Error>(())
 /// ```
 ///
@@ -79,7 +78,7 @@ impl LogisticRegression {
     ///
     /// # Errors
     /// As [`Fit::fit`]; [`Error::Parameter`] for a strength that is not a positive number.
-    pub fn sweep(&self, x: &Tensor, y: &Targets, strengths: &[f64]) -> Result<Vec<LogisticModel>> {
+    pub fn sweep(&self, x: ArrayView2<'_, f32>, y: &Targets, strengths: &[f64]) -> Result<Vec<LogisticModel>> {
         let rows = Rows::new("training features", x)?;
         y.check_len(rows.n)?;
         if let Some(c) = strengths.iter().find(|c| !(c.is_finite() && **c > 0.0)) {
@@ -166,7 +165,7 @@ impl LogisticRegression {
 impl Fit for LogisticRegression {
     type Fitted = LogisticModel;
 
-    fn fit(&self, x: &Tensor, y: &Targets) -> Result<LogisticModel> {
+    fn fit(&self, x: ArrayView2<'_, f32>, y: &Targets) -> Result<LogisticModel> {
         self.sweep(x, y, &[self.c])?.pop().ok_or(Error::Empty { what: "strengths" })
     }
 }
@@ -388,7 +387,7 @@ impl LogisticModel {
     ///
     /// # Errors
     /// As [`Predict::predict`].
-    pub fn probabilities(&self, x: &Tensor) -> Result<Array2<f64>> {
+    pub fn probabilities(&self, x: ArrayView2<'_, f32>) -> Result<Array2<f64>> {
         let rows = Rows::of_width("query features", x, self.coefficients.ncols())?;
         let x = Array2::from_shape_fn((rows.n, rows.dim), |(r, c)| f64::from(rows.data[r * rows.dim + c]));
         let mut logits = x.dot(&self.coefficients.t());
@@ -444,10 +443,8 @@ fn sigmoid(z: f64) -> f64 {
 }
 
 impl Predict for LogisticModel {
-    fn predict(&self, x: &Tensor) -> Result<Tensor> {
-        let p = self.probabilities(x)?;
-        let shape = p.dim();
-        Ok(Tensor::from_iter(p.iter().map(|v| *v as f32), x.device())?.reshape(shape)?)
+    fn predict(&self, x: ArrayView2<'_, f32>) -> Result<Array2<f32>> {
+        Ok(self.probabilities(x)?.mapv(|v| v as f32))
     }
 }
 
@@ -457,10 +454,10 @@ mod tests {
 
     use super::*;
 
-    fn features(n: usize, dim: usize, seed: u64) -> Tensor {
+    fn features(n: usize, dim: usize, seed: u64) -> Array2<f32> {
         let mut rng = dinorad_core::rng::stream(seed, 0, 0);
         let x: Vec<f32> = (0..n * dim).map(|i| rng.random_range(-1.0f32..1.0) * (1 + i % dim) as f32 + 3.0).collect();
-        Tensor::from_vec(x, (n, dim), &Device::Cpu).unwrap()
+        Array2::from_shape_vec((n, dim), x).unwrap()
     }
 
     #[test]
@@ -476,10 +473,10 @@ mod tests {
             class(&|i| (i % 3) as u32, 3),
             Targets::findings(findings).unwrap(),
         ] {
-            let model = LogisticRegression::new(0.5).fit(&x, &y).unwrap();
+            let model = LogisticRegression::new(0.5).fit(x.view(), &y).unwrap();
             model.save(&path).unwrap();
             let read = LogisticModel::load(&path).unwrap();
-            assert_eq!(read.probabilities(&x).unwrap(), model.probabilities(&x).unwrap());
+            assert_eq!(read.probabilities(x.view()).unwrap(), model.probabilities(x.view()).unwrap());
             assert_eq!((read.absent(), read.c()), (model.absent(), model.c()));
         }
         std::fs::write(&path, b"no model").unwrap();
@@ -496,14 +493,14 @@ mod tests {
             _ => u8::from(rng.random_bool(0.4)),
         });
         let y = Targets::findings(labels.clone()).unwrap();
-        let model = LogisticRegression::new(10.0).fit(&x, &y).unwrap();
+        let model = LogisticRegression::new(10.0).fit(x.view(), &y).unwrap();
         assert_eq!(model.absent(), [1, 3]);
         assert!(model.converged());
-        let p = model.probabilities(&x).unwrap();
+        let p = model.probabilities(x.view()).unwrap();
         assert!(p.column(1).iter().all(|v| *v == 0.0) && p.column(3).iter().all(|v| *v == 1.0));
         for column in [0, 2] {
             let one = Targets::classes(labels.column(column).iter().map(|v| u32::from(*v)).collect(), 2).unwrap();
-            let alone = LogisticRegression::new(10.0).fit(&x, &one).unwrap().probabilities(&x).unwrap();
+            let alone = LogisticRegression::new(10.0).fit(x.view(), &one).unwrap().probabilities(x.view()).unwrap();
             for row in 0..60 {
                 assert!((alone[[row, 1]] - p[[row, column]]).abs() < 1e-9);
             }
@@ -514,13 +511,13 @@ mod tests {
     fn absent_classes_get_nothing_and_one_class_is_refused() {
         let x = features(30, 3, 4);
         let y = Targets::classes((0..30).map(|i| [0, 2, 3][i % 3]).collect(), 5).unwrap();
-        let model = LogisticRegression::default().fit(&x, &y).unwrap();
+        let model = LogisticRegression::default().fit(x.view(), &y).unwrap();
         assert_eq!(model.absent(), [1, 4]);
-        let p = model.probabilities(&x).unwrap();
+        let p = model.probabilities(x.view()).unwrap();
         assert!(p.outer_iter().all(|r| r[1] == 0.0 && r[4] == 0.0 && (r.sum() - 1.0).abs() < 1e-12));
         let y = Targets::classes(vec![1; 30], 2).unwrap();
-        assert!(matches!(LogisticRegression::default().fit(&x, &y), Err(Error::OneClass { class: 1, rows: 30 })));
-        assert!(matches!(LogisticRegression::new(0.0).fit(&x, &y), Err(Error::Parameter { .. })));
+        assert!(matches!(LogisticRegression::default().fit(x.view(), &y), Err(Error::OneClass { class: 1, rows: 30 })));
+        assert!(matches!(LogisticRegression::new(0.0).fit(x.view(), &y), Err(Error::Parameter { .. })));
     }
 
     /// The gradient of the objective at the solution, from its definition, is zero.
@@ -529,10 +526,10 @@ mod tests {
         let x = features(80, 6, 7);
         let y: Vec<u32> = (0..80u32).map(|i| (i * 7 + i / 5) % 3).collect();
         let targets = Targets::classes(y.clone(), 3).unwrap();
-        let raw = x.to_vec2::<f32>().unwrap();
-        for model in LogisticRegression::default().sweep(&x, &targets, &study_strengths()).unwrap() {
+        let raw: Vec<Vec<f32>> = x.outer_iter().map(|r| r.to_vec()).collect();
+        for model in LogisticRegression::default().sweep(x.view(), &targets, &study_strengths()).unwrap() {
             assert!(model.converged(), "C = {} after {} iterations", model.c(), model.iterations());
-            let p = model.probabilities(&x).unwrap();
+            let p = model.probabilities(x.view()).unwrap();
             for class in 0..3 {
                 let mut gradient = model.coefficients().row(class).to_vec();
                 let mut intercept = 0.0;

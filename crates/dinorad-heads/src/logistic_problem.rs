@@ -30,7 +30,7 @@ enum Moments {
 }
 
 impl Design {
-    pub(crate) fn new(rows: &Rows) -> Self {
+    pub(crate) fn new(rows: &Rows<'_>) -> Self {
         let (n, dim) = (rows.n, rows.dim);
         let mut mean = vec![0.0; dim];
         for row in rows.iter() {

@@ -1,7 +1,6 @@
 //! Multi-label k nearest neighbours.
 
-use candle::Tensor;
-use ndarray::{Array1, Array2, Axis};
+use ndarray::{Array1, Array2, ArrayView2, Axis};
 
 use crate::{
     Error, Fit, Neighbours, Predict, Result, Targets,
@@ -28,7 +27,7 @@ pub enum TrainingNeighbours {
 ///
 /// For every label the number of neighbours that carry it is weighed by Bayes' rule against what
 /// the training rows show for the same count. One blocked matrix product finds all neighbours;
-/// the rest is counting. Takes `2·n²·dim` operations to fit, runs on the CPU.
+/// the rest is counting. Takes `2·n²·dim` operations to fit.
 ///
 /// A label that no training row carries stays usable, its probability is small but not zero;
 /// [`MlKnnModel::absent`] names it.
@@ -38,13 +37,13 @@ pub enum TrainingNeighbours {
 ///
 /// # Examples
 /// ```
-/// use candle::{Device, Tensor};
 /// use dinorad_heads::{Fit, MlKnn, Predict, Targets};
+/// use ndarray::array;
 ///
-/// let x = Tensor::new(&[[1f32, 0.0], [0.9, 0.1], [0.0, 1.0], [0.1, 0.9]], &Device::Cpu)?;
-/// let y = Targets::findings(ndarray::array![[1, 0], [1, 0], [0, 1], [0, 1]])?;
-/// let p = MlKnn::new(&[1]).fit(&x, &y)?.predict(&x)?.to_vec2::<f32>()?;
-/// assert!(p[0][0] > 0.7 && p[0][1] < 0.3);
+/// let x = array![[1f32, 0.0], [0.9, 0.1], [0.0, 1.0], [0.1, 0.9]];
+/// let y = Targets::findings(array![[1, 0], [1, 0], [0, 1], [0, 1]])?;
+/// let p = MlKnn::new(&[1]).fit(x.view(), &y)?.predict(x.view())?;
+/// assert!(p[[0, 0]] > 0.7 && p[[0, 1]] < 0.3);
 /// # Ok::<(), dinorad_heads::Error>(())
 /// ```
 ///
@@ -89,7 +88,7 @@ impl MlKnn {
 impl Fit for MlKnn {
     type Fitted = MlKnnModel;
 
-    fn fit(&self, x: &Tensor, y: &Targets) -> Result<MlKnnModel> {
+    fn fit(&self, x: ArrayView2<'_, f32>, y: &Targets) -> Result<MlKnnModel> {
         let gallery = Rows::new("training features", x)?;
         y.check_len(gallery.n)?;
         let Targets::Findings(labels) = y else {
@@ -197,7 +196,7 @@ impl Table {
 #[derive(Debug, Clone)]
 pub struct MlKnnModel {
     options: MlKnn,
-    gallery: Rows,
+    gallery: Rows<'static>,
     labels: Array2<u8>,
     prior: Array1<f64>,
     tables: Vec<Table>,
@@ -257,7 +256,7 @@ impl MlKnnModel {
     ///
     /// # Errors
     /// As [`Predict::predict`].
-    pub fn neighbours(&self, x: &Tensor) -> Result<Neighbours> {
+    pub fn neighbours(&self, x: ArrayView2<'_, f32>) -> Result<Neighbours> {
         let queries = Rows::of_width("query features", x, self.gallery.dim)?.normalised();
         let largest = check_ks(&self.options.ks, self.gallery.n)?;
         let skip = self.options.skipped();
@@ -268,7 +267,7 @@ impl MlKnnModel {
     ///
     /// # Errors
     /// As [`Predict::predict`].
-    pub fn probabilities(&self, x: &Tensor) -> Result<Vec<Array2<f64>>> {
+    pub fn probabilities(&self, x: ArrayView2<'_, f32>) -> Result<Vec<Array2<f64>>> {
         Ok(self.probabilities_of(&self.neighbours(x)?))
     }
 
@@ -292,18 +291,15 @@ impl MlKnnModel {
 
 impl Predict for MlKnnModel {
     /// The probabilities of the largest `k`.
-    fn predict(&self, x: &Tensor) -> Result<Tensor> {
+    fn predict(&self, x: ArrayView2<'_, f32>) -> Result<Array2<f32>> {
         let ks = &self.options.ks;
         let at = (0..ks.len()).max_by_key(|i| ks[*i]).unwrap_or(0);
-        let p = self.probabilities(x)?.swap_remove(at);
-        let shape = p.dim();
-        Ok(Tensor::from_iter(p.iter().map(|v| *v as f32), x.device())?.reshape(shape)?)
+        Ok(self.probabilities(x)?.swap_remove(at).mapv(|v| v as f32))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use candle::Device;
     use rand::Rng;
 
     use super::*;
@@ -313,15 +309,14 @@ mod tests {
     fn equals_the_plain_definition() {
         let mut rng = dinorad_core::rng::stream(5, 0, 0);
         let (n, dim, width) = (300usize, 6usize, 4usize);
-        let x: Vec<f32> = (0..n * dim).map(|_| rng.random_range(-1.0..1.0)).collect();
+        let x = Array2::from_shape_simple_fn((n, dim), || rng.random_range(-1.0f32..1.0));
         let labels = Array2::from_shape_fn((n, width), |_| u8::from(rng.random_bool(0.3)));
-        let rows = Rows { data: x.clone(), n, dim }.normalised();
-        let x = Tensor::from_vec(x, (n, dim), &Device::Cpu).unwrap();
+        let rows = Rows::new("x", x.view()).unwrap().normalised();
         for rule in
             [TrainingNeighbours::WithItself, TrainingNeighbours::WithoutItself, TrainingNeighbours::SkipFirst(2)]
         {
             let head = MlKnn::new(&[7, 3]).with_neighbours(rule).with_smoothing(0.5);
-            let model = head.fit(&x, &Targets::Findings(labels.clone())).unwrap();
+            let model = head.fit(x.view(), &Targets::Findings(labels.clone())).unwrap();
             let near = |row: usize, k: usize, training: bool| -> Vec<usize> {
                 let mut all: Vec<(f64, usize)> = (0..n)
                     .map(|i| {
@@ -335,7 +330,7 @@ mod tests {
                 all.iter().map(|v| v.1).filter(|i| !(without && *i == row)).skip(skip).take(k).collect()
             };
             for (at, k) in [7usize, 3].into_iter().enumerate() {
-                let got = &model.probabilities(&x).unwrap()[at];
+                let got = &model.probabilities(x.view()).unwrap()[at];
                 for label in 0..width {
                     let (mut c, mut cn) = (vec![0.0; k + 1], vec![0.0; k + 1]);
                     for row in 0..n {
@@ -358,23 +353,23 @@ mod tests {
 
     #[test]
     fn another_smoothing_is_another_fit() {
-        let x = Tensor::rand(-1f32, 1f32, (60, 5), &Device::Cpu).unwrap();
+        let x = Array2::from_shape_fn((60, 5), |(r, c)| ((r * 13 + c * 7) % 29) as f32 / 14.0 - 1.0);
         let labels = Array2::from_shape_fn((60, 3), |(r, c)| u8::from((r * (c + 3)) % 4 == 0));
         let y = Targets::Findings(labels);
         let head = MlKnn::new(&[3, 9]).with_neighbours(TrainingNeighbours::WithItself);
-        let again = head.clone().with_smoothing(0.2).fit(&x, &y).unwrap();
-        let derived = head.fit(&x, &y).unwrap().with_smoothing(0.2).unwrap();
-        assert_eq!(again.probabilities(&x).unwrap(), derived.probabilities(&x).unwrap());
+        let again = head.clone().with_smoothing(0.2).fit(x.view(), &y).unwrap();
+        let derived = head.fit(x.view(), &y).unwrap().with_smoothing(0.2).unwrap();
+        assert_eq!(again.probabilities(x.view()).unwrap(), derived.probabilities(x.view()).unwrap());
         assert!(derived.with_smoothing(0.0).is_err());
     }
 
     #[test]
     fn absent_labels_are_named_and_k_is_checked() {
-        let x = Tensor::new(&[[1f32, 0.0], [0.0, 1.0], [1.0, 1.0]], &Device::Cpu).unwrap();
+        let x = ndarray::array![[1f32, 0.0], [0.0, 1.0], [1.0, 1.0]];
         let y = Targets::findings(ndarray::array![[1, 0], [0, 0], [1, 0]]).unwrap();
-        assert_eq!(MlKnn::new(&[2]).fit(&x, &y).unwrap().absent(), [1]);
-        assert!(matches!(MlKnn::new(&[3]).fit(&x, &y), Err(Error::TooFewRows { k: 3, rows: 2 })));
+        assert_eq!(MlKnn::new(&[2]).fit(x.view(), &y).unwrap().absent(), [1]);
+        assert!(matches!(MlKnn::new(&[3]).fit(x.view(), &y), Err(Error::TooFewRows { k: 3, rows: 2 })));
         let classes = Targets::classes(vec![0, 1, 0], 2).unwrap();
-        assert!(matches!(MlKnn::new(&[1]).fit(&x, &classes), Err(Error::TargetKind { .. })));
+        assert!(matches!(MlKnn::new(&[1]).fit(x.view(), &classes), Err(Error::TargetKind { .. })));
     }
 }

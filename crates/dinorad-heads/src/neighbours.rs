@@ -42,7 +42,7 @@ fn queries_per_block(n: usize) -> usize {
 /// The `k` rows of `gallery` most similar to each of `queries`; both of unit length.
 ///
 /// `2·n·m·dim` operations in blocks, `O(n·k)` memory, one thread per block of queries.
-pub(crate) fn nearest(gallery: &Rows, queries: &Rows, k: usize, itself: Itself) -> Result<Neighbours> {
+pub(crate) fn nearest(gallery: &Rows<'_>, queries: &Rows<'_>, k: usize, itself: Itself) -> Result<Neighbours> {
     let available = gallery.n - usize::from(itself == Itself::Skipped && gallery.n > 0);
     if k == 0 {
         return Err(Error::parameter("k", "at least 1", k));
@@ -93,9 +93,10 @@ mod tests {
 
     use super::*;
 
-    fn rows(n: usize, dim: usize, seed: u64) -> Rows {
+    fn rows(n: usize, dim: usize, seed: u64) -> Rows<'static> {
         let mut rng = dinorad_core::rng::stream(seed, 0, 0);
-        Rows { data: (0..n * dim).map(|_| rng.random_range(-1.0..1.0)).collect(), n, dim }.normalised()
+        let data: Vec<f32> = (0..n * dim).map(|_| rng.random_range(-1.0..1.0)).collect();
+        Rows { data: data.into(), n, dim }.normalised()
     }
 
     #[test]
@@ -123,7 +124,7 @@ mod tests {
     #[test]
     fn equal_rows_come_in_order_and_oneself_can_be_skipped() {
         let one = rows(1, 5, 3);
-        let gallery = Rows { data: one.data.repeat(400), n: 400, dim: 5 };
+        let gallery = Rows { data: one.data.repeat(400).into(), n: 400, dim: 5 };
         let got = nearest(&gallery, &gallery, 3, Itself::Allowed).unwrap();
         assert!(got.indices.outer_iter().all(|r| r.to_vec() == [0, 1, 2]));
         let got = nearest(&gallery, &gallery, 2, Itself::Skipped).unwrap();

@@ -139,7 +139,7 @@ impl Trainer {
     ///
     /// No value depends on the schedule: panels on their own where there are enough of them, else
     /// all threads at every step.
-    pub(crate) fn run(&mut self, rows: &Rows, y: &Targets, batches: &[Vec<usize>]) -> Result<()> {
+    pub(crate) fn run(&mut self, rows: &Rows<'_>, y: &Targets, batches: &[Vec<usize>]) -> Result<()> {
         let arch = Arch::new();
         let longest = batches.iter().map(Vec::len).max().unwrap_or(0).max(1);
         let together = self.panels.len() < rayon::current_num_threads();
@@ -172,7 +172,7 @@ impl Trainer {
     }
 
     /// Packs the rows of all batches, each from a strip of its own.
-    fn pack(&mut self, rows: &Rows, batches: &[Vec<usize>]) {
+    fn pack(&mut self, rows: &Rows<'_>, batches: &[Vec<usize>]) {
         let strips: Vec<&[usize]> = batches.iter().flat_map(|batch| batch.chunks(STRIP)).collect();
         let strip = strip_len(self.dim);
         self.x.resize(strips.len() * strip, 0.0);

@@ -1,6 +1,6 @@
 //! What all heads share.
 
-use candle::Tensor;
+use ndarray::{Array2, ArrayView2};
 
 use crate::{Result, Targets};
 
@@ -14,16 +14,16 @@ pub trait Fit {
     /// # Errors
     /// Features that are empty or not finite (the row is named), another number of targets, and
     /// what the head itself refuses.
-    fn fit(&self, x: &Tensor, y: &Targets) -> Result<Self::Fitted>;
+    fn fit(&self, x: ArrayView2<'_, f32>, y: &Targets) -> Result<Self::Fitted>;
 }
 
 /// A fitted head.
 pub trait Predict {
-    /// Maps features `(n, dim)` to probabilities `(n, classes)`, f32 on the device of `x`.
+    /// Maps features `(n, dim)` to probabilities `(n, classes)`.
     ///
     /// A binary head gives two columns; the columns of findings do not sum to one.
     ///
     /// # Errors
     /// Features of another width than those of the fit, empty or not finite.
-    fn predict(&self, x: &Tensor) -> Result<Tensor>;
+    fn predict(&self, x: ArrayView2<'_, f32>) -> Result<Array2<f32>>;
 }

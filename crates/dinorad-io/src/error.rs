@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::{Format, dicom::SeriesReport};
+use crate::{Format, Personal, dicom::SeriesReport};
 
 /// A file that could not be read or written.
 ///
@@ -70,6 +70,15 @@ pub enum Error {
         /// The cargo feature that would bring it, if there is one.
         feature: Option<&'static str>,
     },
+    /// The file takes a part of its content from another file (HDF5's external links, external raw
+    /// data, virtual data sets). That is never followed, whatever the other file is.
+    #[error("{}: {what} lies in another file, which is not followed", path.display())]
+    Elsewhere {
+        /// The file.
+        path: PathBuf,
+        /// The part, and in which way it lies elsewhere.
+        what: String,
+    },
     /// More memory than the caller allows.
     #[error("{}: {what} needs {needed} bytes, the limit is {limit}", path.display())]
     Limit {
@@ -110,13 +119,14 @@ pub enum Error {
         /// How many files were looked at.
         skipped: usize,
     },
-    /// A folder with several DICOM series: name one with `ReadOptions::series`.
-    #[error("{}: several series, choose one by its UID: {}", path.display(), list_series(series))]
+    /// A folder with several DICOM series: name one with `ReadOptions::series`
+    /// ([`find_series`](crate::dicom::find_series) lists them).
+    #[error("{}: {} series, choose one of them", path.display(), series.len())]
     SeveralSeries {
         /// The folder.
         path: PathBuf,
         /// SeriesInstanceUID and number of files.
-        series: Vec<(String, usize)>,
+        series: Vec<(Personal, usize)>,
     },
     /// DICOM files that do not make one volume; the report names the files.
     #[error("{}: the series is not one volume: {report}", path.display())]
@@ -161,15 +171,36 @@ pub(crate) fn feature_hint(feature: &Option<&'static str>) -> String {
     }
 }
 
-fn list_series(series: &[(String, usize)]) -> String {
-    let mut out = Vec::new();
-    for (uid, n) in series {
-        out.push(format!("{uid} ({n} files)"));
-    }
-    out.join(", ")
-}
-
 impl Error {
+    /// The error by its kind alone: no name of a file or folder, no text from inside of a file.
+    ///
+    /// # Examples
+    /// ```
+    /// let error = dinorad_io::read("DOE^JOHN/no-such-file".as_ref()).unwrap_err();
+    /// assert_eq!(error.unnamed(), "could not be read (entity not found)");
+    /// ```
+    pub fn unnamed(&self) -> String {
+        match self {
+            Error::Read { source, .. } => format!("could not be read ({})", source.kind()),
+            Error::Write { source, .. } => format!("could not be written ({})", source.kind()),
+            Error::Unrecognised { .. } => "none of the known formats".to_owned(),
+            Error::Empty { .. } => "the file is empty".to_owned(),
+            Error::Damaged { format, .. } => format!("damaged {format}"),
+            Error::Unsupported { format, .. } => format!("a kind of {format} that is not supported"),
+            Error::MissingCodec { feature, .. } => format!("its transfer syntax {}", feature_hint(feature)),
+            Error::Elsewhere { .. } => "a part of it lies in another file, which is not followed".to_owned(),
+            Error::Limit { what, needed, limit, .. } => format!("{what} needs {needed} bytes, the limit is {limit}"),
+            Error::Missing { what, .. } => format!("no such {what}"),
+            Error::SeveralVolumes { volumes, .. } => format!("holds {volumes} volumes, choose one of them"),
+            Error::NoImages { skipped, .. } => format!("no images in the folder ({skipped} other files)"),
+            Error::SeveralSeries { series, .. } => format!("{} series, choose one of them", series.len()),
+            Error::Series { report, .. } => format!("the series is not one volume: {}", report.unnamed()),
+            Error::Label { value, .. } => format!("voxel value {value} is not a label in 0..=255"),
+            Error::Orientation { .. } => "its orientation is unusable".to_owned(),
+            Error::Argument { what, .. } => format!("{what}: not a possible value"),
+        }
+    }
+
     pub(crate) fn read(path: &Path, source: std::io::Error) -> Self {
         Error::Read { path: path.to_owned(), source }
     }

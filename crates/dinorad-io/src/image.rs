@@ -126,6 +126,9 @@ thread_local! {
     static DECODED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
+/// Most that the profile and the texts of a picture may take.
+const METADATA_BYTES: u64 = 16 << 20;
+
 /// Larger buffers are not kept.
 const KEPT_BYTES: usize = 64 << 20;
 
@@ -164,6 +167,10 @@ pub fn read_bytes(bytes: &[u8], path: &Path, options: &ReadOptions) -> Result<Im
         Format::Png => ::image::ImageFormat::Png,
         _ => ::image::ImageFormat::Jpeg,
     });
+    // colour profiles and texts are inflated before anything is known of the pixels
+    let mut limits = ::image::Limits::default();
+    limits.max_alloc = Some(METADATA_BYTES.min(options.limits.voxel_bytes.max(1 << 20)));
+    reader.limits(limits);
     let mut decoder = reader.into_decoder().map_err(wrong)?;
     let (w, h) = decoder.dimensions();
     let channels = u64::from(decoder.color_type().channel_count());

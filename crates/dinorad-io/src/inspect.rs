@@ -74,7 +74,7 @@ pub struct Inspection {
     /// The verdict on a folder.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verdict: Option<SeriesReport>,
-    /// The series of a folder, by the UIDs that choose one of them.
+    /// The series of a folder, in order of their UIDs; with `phi`, `attributes` has the UIDs.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub series: Vec<SeriesInfo>,
     /// The arrays of an npz or MATLAB file.
@@ -138,8 +138,11 @@ impl Inspection {
 
 /// Describes a file or a folder of DICOM slices.
 ///
-/// With `phi`, all text attributes of a DICOM file (or of the first file of a folder) and the free
-/// text of a NIfTI header are listed, names of patients among them; without it, none is.
+/// With `phi`, all text attributes of a DICOM file (or of the first file of a folder), the UIDs of
+/// several series and the free text of a NIfTI header are listed, names of patients among them.
+/// Without it, nothing of DICOM PS3.15 table E.1-1 comes out: no UID of an instance, a series or a
+/// frame of reference, no explanation of a window, and of fields for words of the standard only such
+/// words.
 ///
 /// # Errors
 /// As the reader of the format; a folder that is not one volume is no error but a verdict.
@@ -273,11 +276,18 @@ fn inspect_folder(path: &Path, phi: bool, options: &ReadOptions, out: &mut Inspe
         Err(e @ Error::SeveralSeries { .. }) => out.warnings.push(e.to_string()),
         Err(e) => return Err(e),
     }
+    if phi && out.series.len() > 1 {
+        let uid = |(n, s): (usize, &SeriesInfo)| {
+            let name = format!("SeriesInstanceUID of series {}", n + 1);
+            Attribute { name, value: s.uid.reveal().to_owned() }
+        };
+        out.attributes = out.series.iter().enumerate().map(uid).collect();
+    }
     if let Some(first) = first {
         let file = DicomFile::open(&first, options)?;
         out.dicom = Some(Box::new(file.header().clone()));
         if phi {
-            out.attributes = attributes(&first, &options.limits)?;
+            out.attributes.extend(attributes(&first, &options.limits)?);
         }
     }
     Ok(())
@@ -355,17 +365,16 @@ impl fmt::Display for Inspection {
                 writeln!(f, "rescale      x {m} + {c}")?;
             }
             for w in h.frame(0).windows {
-                let name = w.name().unwrap_or("unnamed").to_owned();
                 if let dicom::Voi::Window { center, width, .. } = w {
-                    writeln!(f, "window       {name}: centre {center}, width {width}")?;
+                    writeln!(f, "window       centre {center}, width {width}")?;
                 } else {
-                    writeln!(f, "window       {name}: a table")?;
+                    writeln!(f, "window       a table")?;
                 }
             }
         }
-        for s in self.series.iter().filter(|_| self.series.len() > 1) {
+        for (n, s) in self.series.iter().enumerate().filter(|_| self.series.len() > 1) {
             let modality = s.modality.as_deref().unwrap_or("?");
-            writeln!(f, "series       {} ({modality}, {} files)", s.uid, s.files.len())?;
+            writeln!(f, "series       {} ({modality}, {} files)", n + 1, s.files.len())?;
         }
         if let Some(v) = &self.verdict {
             let text = if v.problems.is_empty() { "one volume".to_owned() } else { v.to_string() };

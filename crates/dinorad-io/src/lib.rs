@@ -17,8 +17,10 @@ pub mod mat;
 pub mod nifti;
 pub mod npy;
 mod options;
+mod personal;
 mod resample;
 mod tiff;
+mod tree;
 mod volume;
 mod warnings;
 
@@ -29,5 +31,7 @@ pub use image::{Image, Photometric};
 pub use inspect::{Attribute, Inspection, Member, inspect, inspect_with};
 pub use load::{Loaded, read, read_with};
 pub use options::{Limits, ReadOptions};
+pub use personal::Personal;
 pub use resample::Interpolation;
+pub use tree::{Tree, Unfollowed, Walked};
 pub use volume::{Placement, Volume};

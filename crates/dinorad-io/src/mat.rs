@@ -1,7 +1,10 @@
 //! MATLAB v7.3 files, which are HDF5 behind a block of text.
 //!
 //! HDF5 holds MATLAB's arrays with their axes reversed; they come out here as MATLAB shows them,
-//! `[row, column, ...]`. Files of MATLAB 5 to 7.2 are another format and are refused by name.
+//! `[row, column, ...]`. Files of MATLAB 5 to 7.2 are another format and are refused by name. What a
+//! file takes from other files (external links, external raw data, virtual data sets) is refused.
+
+mod elsewhere;
 
 use std::{
     fs::File,
@@ -11,6 +14,7 @@ use std::{
 
 use rust_hdf5::{ByteOrder, DatatypeMessage, H5Dataset, H5File};
 
+use self::elsewhere::Place;
 use crate::{AnyArray, Error, Format, Limits, ReadOptions, Result, array::Element, format::hdf5_offset, guard};
 
 /// Most that a compressed chunk grows.
@@ -44,7 +48,8 @@ impl MatFile {
     /// Opens a file and reads its structure.
     ///
     /// # Errors
-    /// [`Error::Damaged`], [`Error::Unsupported`] (MATLAB 5), [`Error::Read`].
+    /// [`Error::Damaged`], [`Error::Unsupported`] (MATLAB 5), [`Error::Elsewhere`] (a virtual data set
+    /// in the file), [`Error::Read`].
     pub fn open(path: &Path, options: &ReadOptions) -> Result<Self> {
         let damaged = |what: String| Error::damaged(path, Format::Mat, what);
         let mut raw = File::open(path).map_err(|e| Error::read(path, e))?;
@@ -67,6 +72,11 @@ impl MatFile {
             }
             return Err(damaged("no HDF5 signature".into()));
         }
+        let base = hdf5_offset(&head).unwrap_or(0);
+        let width = head.get(base..).and_then(address_width).ok_or_else(|| damaged("the superblock is cut".into()))?;
+        if elsewhere::has_virtual(&mut raw, base as u64, width).map_err(|e| Error::read(path, e))? {
+            return Err(Error::Elsewhere { path: path.to_owned(), what: "a virtual data set".into() });
+        }
         let open = || H5File::options().no_locking().open(path);
         let file = guard::catch(open).ok_or_else(|| damaged("the HDF5 structure is damaged".into()))?;
         let file = file.map_err(|e| damaged(e.to_string()))?;
@@ -85,19 +95,31 @@ impl MatFile {
     }
 
     fn dataset(&self, name: &str) -> Result<H5Dataset> {
-        let found = guard::catch(|| self.file.dataset(name)).and_then(std::result::Result::ok);
-        found.ok_or_else(|| Error::Missing {
+        let missing = || Error::Missing {
             path: self.path.clone(),
             what: "array",
             got: name.to_owned(),
             has: self.names().join(", "),
-        })
+        };
+        let elsewhere = |how: &str| Error::Elsewhere { path: self.path.clone(), what: format!("`{name}`, {how},") };
+        let place = guard::catch(|| elsewhere::place(&self.file, name));
+        let place = match place.ok_or_else(|| self.damaged("the HDF5 structure is damaged"))? {
+            Place::Here(place) => place,
+            Place::Nowhere => return Err(missing()),
+            Place::Elsewhere => return Err(elsewhere("an external link")),
+        };
+        let set = guard::catch(|| self.file.dataset(&place)).and_then(std::result::Result::ok).ok_or_else(missing)?;
+        let stored = guard::catch(|| elsewhere::stored(&set)).and_then(std::result::Result::ok);
+        match stored.ok_or_else(|| self.damaged(format!("the layout of `{name}` cannot be read")))? {
+            Some(how) => Err(elsewhere(how)),
+            None => Ok(set),
+        }
     }
 
     /// Element type and shape of an array as MATLAB shows it, without reading it.
     ///
     /// # Errors
-    /// [`Error::Missing`], [`Error::Unsupported`].
+    /// [`Error::Missing`], [`Error::Elsewhere`], [`Error::Unsupported`].
     pub fn describe(&self, name: &str) -> Result<(&'static str, Vec<usize>)> {
         let set = self.dataset(name)?;
         let (element, _) = self.element(&set, name)?;
@@ -137,14 +159,10 @@ impl MatFile {
     ///
     /// # Errors
     /// [`Error::Missing`] if there is no array of that name, a group included;
-    /// [`Error::Damaged`], [`Error::Unsupported`] (text, structures, references, data in other
-    /// files), [`Error::Limit`].
+    /// [`Error::Damaged`], [`Error::Unsupported`] (text, structures, references),
+    /// [`Error::Elsewhere`], [`Error::Limit`].
     pub fn array(&self, name: &str) -> Result<AnyArray> {
         let set = self.dataset(name)?;
-        let external = guard::catch(|| set.external_files()).and_then(std::result::Result::ok).unwrap_or_default();
-        if !external.is_empty() {
-            return Err(Error::unsupported(&self.path, Format::Mat, format!("`{name}` lies in other files")));
-        }
         let (element, big) = self.element(&set, name)?;
         let shape = guard::catch(|| set.shape()).ok_or_else(|| self.damaged("an array without shape"))?;
         let size = element.size() as u64;
@@ -209,6 +227,12 @@ impl MatFile {
         let units: Vec<u16> = units.iter().copied().collect();
         String::from_utf16(&units).map_err(|_| self.damaged(format!("`{name}` is no text")))
     }
+}
+
+/// Bytes of an address.
+fn address_width(superblock: &[u8]) -> Option<usize> {
+    let at = if *superblock.get(8)? < 2 { 13 } else { 9 };
+    superblock.get(at).map(|w| usize::from(*w))
 }
 
 /// The end-of-file address of an HDF5 superblock with 8-byte addresses.

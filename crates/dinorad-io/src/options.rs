@@ -1,25 +1,54 @@
 //! What the caller allows and wants.
 
-use std::{io::Read, path::Path};
+use std::{
+    io::Read,
+    path::{Path, PathBuf},
+};
 
-use crate::{Error, Result};
+use crate::{Error, Personal, Result};
 
 /// Upper bounds that hold whatever a file's header claims.
+///
+/// # Examples
+/// ```
+/// use dinorad_io::Limits;
+/// // a picture of 40,000 x 40,000 pixels is refused, unless it is allowed
+/// assert!(Limits::default().voxel_bytes < 40_000 * 40_000 * 4);
+/// let limits = Limits::default().with_voxel_bytes(8 << 30);
+/// assert_eq!(limits.file_bytes, 4 << 30);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Limits {
-    /// Bytes of decoded voxels or pixels of one image, volume or array. Default 8 GiB.
+    /// Bytes of decoded voxels or pixels of one image, volume or array, four for each. Default 4 GiB:
+    /// a volume of 1024 x 1024 x 1024.
     pub voxel_bytes: u64,
-    /// Bytes of one file that is read as a whole (DICOM, PNG, JPEG, TIFF). Default 8 GiB.
+    /// Bytes of one file that is read as a whole (DICOM, also inflated, PNG, JPEG, TIFF). Default
+    /// 4 GiB.
     pub file_bytes: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { voxel_bytes: 8 << 30, file_bytes: 8 << 30 }
+        Self { voxel_bytes: 4 << 30, file_bytes: 4 << 30 }
     }
 }
 
 impl Limits {
+    /// The same with another limit for decoded voxels.
+    #[must_use]
+    pub fn with_voxel_bytes(mut self, bytes: u64) -> Self {
+        self.voxel_bytes = bytes;
+        self
+    }
+
+    /// The same with another limit for files read as a whole.
+    #[must_use]
+    pub fn with_file_bytes(mut self, bytes: u64) -> Self {
+        self.file_bytes = bytes;
+        self
+    }
+
     /// Number of elements in `shape`, if it and its bytes are within the limit.
     pub(crate) fn elements(&self, path: &Path, shape: &[u64], bytes_each: u64) -> Result<usize> {
         let count = shape.iter().try_fold(1u64, |n, s| n.checked_mul(*s));
@@ -63,7 +92,10 @@ pub struct ReadOptions {
     /// Which volume of a 4D file (counted from 0). Without it, a 4D file is an error.
     pub volume: Option<usize>,
     /// Which DICOM series of a folder, by SeriesInstanceUID. Without it, two series are an error.
-    pub series: Option<String>,
+    pub series: Option<Personal>,
+    /// The folder within which symbolic links of a DICOM folder are followed, see
+    /// [`Tree`](crate::Tree). Without it, the folder that is read.
+    pub tree: Option<PathBuf>,
 }
 
 impl ReadOptions {
@@ -83,8 +115,15 @@ impl ReadOptions {
 
     /// The same, picking one DICOM series of a folder.
     #[must_use]
-    pub fn with_series(mut self, uid: impl Into<String>) -> Self {
+    pub fn with_series(mut self, uid: impl Into<Personal>) -> Self {
         self.series = Some(uid.into());
+        self
+    }
+
+    /// The same, following links within `root`, of which the folder read is a part.
+    #[must_use]
+    pub fn with_tree(mut self, root: impl Into<PathBuf>) -> Self {
+        self.tree = Some(root.into());
         self
     }
 }

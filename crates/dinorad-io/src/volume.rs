@@ -4,7 +4,7 @@ use dinorad_core::Affine;
 use ndarray::{Array2, Array3, ArrayView3, Axis};
 use serde::{Deserialize, Serialize};
 
-use crate::{Photometric, nifti::Header};
+use crate::{Personal, Photometric, nifti::Header};
 
 /// Where a volume's affine came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,7 +42,7 @@ pub struct Volume {
     /// DICOM modality such as `CT` or `MR`, where the file says.
     pub modality: Option<String>,
     /// DICOM FrameOfReferenceUID, where the file says.
-    pub frame_of_reference: Option<String>,
+    pub frame_of_reference: Option<Personal>,
     /// Where the affine came from.
     pub placement: Placement,
     /// Gray, or gray to be inverted for display (DICOM's MONOCHROME1; the values never are).

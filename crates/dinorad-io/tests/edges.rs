@@ -114,7 +114,7 @@ fn gray_case(path: &Path, case: &Value) -> Result<Option<Error>, String> {
     for (n, window) in windows.iter().enumerate() {
         near(all.mapv(|v| window.apply(v)).view(), &format!("{key}.voi{n}"), 1e-5)?;
         if let Some(name) = case["names"][n].as_str()
-            && window.name() != Some(name)
+            && window.name().map(|n| n.reveal()) != Some(name)
         {
             return Err(format!("window {n} is called {:?}", window.name()));
         }

@@ -17,7 +17,7 @@ fn sound(family: &str) -> PathBuf {
 }
 
 fn few() -> ReadOptions {
-    ReadOptions::default().with_limits(Limits { voxel_bytes: 8, ..Limits::default() })
+    ReadOptions::default().with_limits(Limits::default().with_voxel_bytes(8))
 }
 
 fn is_limit<T: std::fmt::Debug>(result: Result<T, Error>) {
@@ -40,7 +40,7 @@ fn voxels_are_limited() {
 
 #[test]
 fn files_are_limited() {
-    let small = ReadOptions::default().with_limits(Limits { file_bytes: 64, ..Limits::default() });
+    let small = ReadOptions::default().with_limits(Limits::default().with_file_bytes(64));
     for family in ["dicom", "image"] {
         let error = read_with(&sound(family), &small).unwrap_err();
         assert!(matches!(error, Error::Limit { limit: 64, .. }), "{error:?}");
@@ -60,4 +60,31 @@ fn a_small_dicom_that_claims_four_gigabytes() {
     let error = dicom::read_bytes(bytes, "claims.dcm".as_ref(), &ReadOptions::default()).unwrap_err();
     assert!(matches!(error, Error::Damaged { .. }), "{error:?}");
     assert!(start.elapsed().as_millis() < 100);
+}
+
+/// 40,000 x 40,000 pixels in a file of 2 MB that really holds them: refused by default.
+#[test]
+fn a_very_large_picture_must_be_allowed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("large.png");
+    let rows = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+    let chunk = |kind: &[u8; 4], data: &[u8]| {
+        let body = [&kind[..], data].concat();
+        let mut crc = flate2::Crc::new();
+        crc.update(&body);
+        [&(data.len() as u32).to_be_bytes()[..], &body, &crc.sum().to_be_bytes()].concat()
+    };
+    let side = 40_000u32.to_be_bytes();
+    let header = [&side[..], &side, &[1, 0, 0, 0, 0]].concat();
+    let mut pixels = rows;
+    for _ in 0..40_000 {
+        std::io::Write::write_all(&mut pixels, &[0; 5001]).unwrap();
+    }
+    let pixels = pixels.finish().unwrap();
+    let parts = [b"\x89PNG\r\n\x1a\n".to_vec(), chunk(b"IHDR", &header), chunk(b"IDAT", &pixels), chunk(b"IEND", b"")];
+    std::fs::write(&path, parts.concat()).unwrap();
+    match image::read(&path) {
+        Err(Error::Limit { needed: 6_400_000_000, limit, .. }) => assert_eq!(limit, 4 << 30),
+        other => panic!("{:?}", other.map(|i| i.data.dim())),
+    }
 }

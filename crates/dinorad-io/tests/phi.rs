@@ -147,6 +147,8 @@ struct Made<'a> {
     bits: u16,
     pixels: bool,
     orientation: &'a str,
+    modality: &'a str,
+    class: &'a str,
 }
 
 const SLICE: Made<'static> = Made {
@@ -158,6 +160,8 @@ const SLICE: Made<'static> = Made {
     bits: 12,
     pixels: true,
     orientation: "1\\0\\0\\0\\1\\0",
+    modality: "CT",
+    class: "1.2.840.10008.5.1.4.1.1.2",
 };
 
 const ROWS: u16 = 9;
@@ -181,9 +185,9 @@ impl Made<'_> {
         let position = format!("-10\\-20\\{}", self.height_mm);
         let number = self.number.to_string();
         let technical: [(u32, &[u8; 2], &[u8]); 19] = [
-            (0x0008_0016, b"UI", "1.2.840.10008.5.1.4.1.1.2".as_bytes()),
+            (0x0008_0016, b"UI", self.class.as_bytes()),
             (0x0008_0018, b"UI", sop.as_bytes()),
-            (0x0008_0060, b"CS", b"CT"),
+            (0x0008_0060, b"CS", self.modality.as_bytes()),
             (0x0018_0050, b"DS", b"2"),
             (0x0020_000E, b"UI", self.series.as_bytes()),
             (0x0020_0013, b"IS", number.as_bytes()),
@@ -336,6 +340,31 @@ fn headers_that_are_refused() {
         assert!(result.is_err(), "{} {} {}", made.syntax, made.photometric, made.bits);
         clean_result("a refusal", &result);
     }
+}
+
+/// A field for a word of the standard may hold a name.
+#[test]
+fn fields_for_words_of_the_standard() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("slice.dcm");
+    for made in [
+        Made { modality: NAME, ..SLICE },
+        Made { modality: "CANARY", ..SLICE },
+        Made { modality: "CANARY JOHN", pixels: false, ..SLICE },
+        Made { class: NAME, ..SLICE },
+        Made { class: "1.2.840.10008.18810808", ..SLICE },
+        Made { photometric: "CANARY", ..SLICE },
+        Made { syntax: NAME, ..SLICE },
+    ] {
+        fs::write(&path, made.bytes(true)).unwrap();
+        clean_result("a file", &read(&path));
+        clean_result("a file", &DicomFile::open(&path, &ReadOptions::default()));
+        clean_result("a folder", &dicom::read_series(folder.path(), &ReadOptions::default()));
+        clean_inspection(&path);
+        clean_inspection(folder.path());
+    }
+    fs::write(&path, Made { modality: NAME, ..SLICE }.bytes(true)).unwrap();
+    assert_eq!(DicomFile::open(&path, &ReadOptions::default()).unwrap().header().modality, None);
 }
 
 #[test]

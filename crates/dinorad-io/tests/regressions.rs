@@ -12,7 +12,9 @@ use dinorad_io::{Limits, ReadOptions, dicom, image, inspect_with, mat::MatFile, 
 
 /// What the fuzz targets allow.
 fn options() -> ReadOptions {
-    ReadOptions::default().with_limits(Limits { voxel_bytes: 64 << 20, file_bytes: 64 << 20 }).with_volume(0)
+    ReadOptions::default()
+        .with_limits(Limits::default().with_voxel_bytes(64 << 20).with_file_bytes(64 << 20))
+        .with_volume(0)
 }
 
 fn run(target: &str, path: &Path) {

@@ -18,7 +18,7 @@ use rayon::prelude::*;
 
 /// No damaged header may make a reader take more than this.
 fn options() -> ReadOptions {
-    ReadOptions::default().with_limits(Limits { voxel_bytes: 64 << 20, file_bytes: 64 << 20 })
+    ReadOptions::default().with_limits(Limits::default().with_voxel_bytes(64 << 20).with_file_bytes(64 << 20))
 }
 
 /// Golden files of a folder, and beneath it, and those of `tests/data` of the same format, in order.

@@ -178,6 +178,14 @@ impl Resampling {
     where
         F: Fn(&[u32]) -> Vec<Option<f64>> + Sync,
     {
+        Ok(self.bootstrap_with_draws(options, metrics)?.into_iter().map(|(interval, _)| interval).collect())
+    }
+
+    /// The same, each with its draws that gave a value, in ascending order.
+    pub(crate) fn bootstrap_with_draws<F>(&self, options: &BootstrapOptions, metrics: F) -> Result<Vec<Drawn>>
+    where
+        F: Fn(&[u32]) -> Vec<Option<f64>> + Sync,
+    {
         options.check()?;
         let estimates = metrics(&vec![1; self.cases()]);
         // one stream per draw and an ordered collect: threads cannot change anything
@@ -186,25 +194,28 @@ impl Resampling {
         if let Some(odd) = draws.iter().find(|d| d.len() != estimates.len()) {
             return Err(Error::Shape { what: "metrics", expected: vec![estimates.len()], got: vec![odd.len()] });
         }
-        let interval = |(m, estimate): (usize, &Option<f64>)| {
-            let values: Vec<f64> = draws.iter().filter_map(|d| d[m]).collect();
-            interval(*estimate, values, options)
+        let drawn = |(m, estimate): (usize, &Option<f64>)| {
+            let mut values: Vec<f64> = draws.iter().filter_map(|d| d[m]).collect();
+            values.sort_unstable_by(f64::total_cmp);
+            (interval(*estimate, &values, options), values)
         };
-        Ok(estimates.iter().enumerate().map(interval).collect())
+        Ok(estimates.iter().enumerate().map(drawn).collect())
     }
 }
 
-fn interval(estimate: Option<f64>, mut values: Vec<f64>, options: &BootstrapOptions) -> Option<Interval> {
+/// An interval, where there is one, and the draws behind it in ascending order.
+pub(crate) type Drawn = (Option<Interval>, Vec<f64>);
+
+fn interval(estimate: Option<f64>, sorted: &[f64], options: &BootstrapOptions) -> Option<Interval> {
     let estimate = estimate?;
-    let centre = mean(values.iter().copied())?;
-    let n = values.len();
-    let variance = values.iter().map(|v| (v - centre).powi(2)).sum::<f64>() / (n.max(2) - 1) as f64;
-    values.sort_unstable_by(f64::total_cmp);
+    let centre = mean(sorted.iter().copied())?;
+    let n = sorted.len();
+    let variance = sorted.iter().map(|v| (v - centre).powi(2)).sum::<f64>() / (n.max(2) - 1) as f64;
     let tail = 50.0 * (1.0 - options.level);
     Some(Interval {
         estimate,
-        low: quantile::of_sorted(&values, tail)?,
-        high: quantile::of_sorted(&values, 100.0 - tail)?,
+        low: quantile::of_sorted(sorted, tail)?,
+        high: quantile::of_sorted(sorted, 100.0 - tail)?,
         standard_error: variance.sqrt(),
         level: options.level,
         draws: n,

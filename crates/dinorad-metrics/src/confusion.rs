@@ -38,7 +38,12 @@ impl ConfusionMatrix {
         if !(1..=65_536).contains(&classes) {
             return Err(parameter("classes", classes, "1 to 65536"));
         }
-        Ok(ConfusionMatrix { classes, counts: vec![0; classes * classes] })
+        Ok(Self::of_checked(classes))
+    }
+
+    /// [`ConfusionMatrix::new`] of as many classes as a matrix of scores had columns.
+    pub(crate) fn of_checked(classes: usize) -> Self {
+        ConfusionMatrix { classes, counts: vec![0; classes * classes] }
     }
 
     /// Counts class scores `(n, classes)`: the class of the largest is predicted, a tie goes to the
@@ -89,6 +94,11 @@ impl ConfusionMatrix {
         }
         self.counts.iter_mut().zip(&other.counts).for_each(|(c, a)| *c += a);
         Ok(())
+    }
+
+    /// Adds `times` cases of a class that were called another; both below the number of classes.
+    pub(crate) fn add(&mut self, target: usize, prediction: usize, times: u64) {
+        self.counts[target * self.classes + prediction] += times;
     }
 
     /// Number of classes.

@@ -59,16 +59,16 @@ impl BinaryCounts {
     ) -> Result<()> {
         check_threshold(threshold)?;
         let (scores, positive) = input::binary(scores, targets)?;
-        scores.iter().zip(&positive).for_each(|(s, t)| self.add(*s > threshold, *t));
+        scores.iter().zip(&positive).for_each(|(s, t)| self.add(*s > threshold, *t, 1));
         Ok(())
     }
 
-    fn add(&mut self, predicted: bool, truth: bool) {
+    fn add(&mut self, predicted: bool, truth: bool, times: u64) {
         match (predicted, truth) {
-            (true, true) => self.true_positives += 1,
-            (true, false) => self.false_positives += 1,
-            (false, false) => self.true_negatives += 1,
-            (false, true) => self.false_negatives += 1,
+            (true, true) => self.true_positives += times,
+            (true, false) => self.false_positives += times,
+            (false, false) => self.true_negatives += times,
+            (false, true) => self.false_negatives += times,
         }
     }
 
@@ -232,10 +232,17 @@ impl MultilabelCounts {
         let (scores, positive) = input::multilabel(scores, targets)?;
         for (row, truth) in scores.rows().into_iter().zip(positive.rows()) {
             for ((counts, score), truth) in self.labels.iter_mut().zip(row).zip(truth) {
-                counts.add(*score > threshold, *truth);
+                counts.add(*score > threshold, *truth, 1);
             }
         }
         Ok(())
+    }
+
+    /// Adds `times` cases with these labels called and true.
+    pub(crate) fn add_row(&mut self, called: ArrayView1<'_, bool>, truth: ArrayView1<'_, bool>, times: u64) {
+        for ((counts, called), truth) in self.labels.iter_mut().zip(called).zip(truth) {
+            counts.add(*called, *truth, times);
+        }
     }
 
     /// The counts of each label.

@@ -35,10 +35,12 @@ pub struct DeLongTest {
     pub difference: f64,
     /// Standard error of the difference.
     pub standard_error: f64,
-    /// Difference in standard errors; 0 for equal models.
-    pub z: f64,
-    /// Two-sided probability of a difference at least as large if the models were equal.
-    pub p_value: f64,
+    /// Difference in standard errors; 0 for equal AUROCs, `None` for a difference without a standard
+    /// error.
+    pub z: Option<f64>,
+    /// Two-sided probability of a difference at least as large if the models were equal; `None`
+    /// where the difference has no standard error, as that of a perfect ranking and a constant score.
+    pub p_value: Option<f64>,
     /// Lower end of the difference's interval.
     pub low: f64,
     /// Upper end of the difference's interval.
@@ -91,7 +93,7 @@ pub fn delong<S: Score, L: Label>(scores: ArrayView1<'_, S>, targets: ArrayView1
 /// let targets = arr1(&[0u8, 0, 1, 1, 1, 0]);
 /// let (a, b) = (arr1(&[0.1, 0.4, 0.35, 0.8, 0.7, 0.2]), arr1(&[0.5, 0.4, 0.35, 0.8, 0.7, 0.2]));
 /// let test = dinorad_metrics::delong_paired(a.view(), b.view(), targets.view(), 0.95)?;
-/// assert!(test.difference > 0.0 && test.p_value > 0.05);
+/// assert!(test.difference > 0.0 && test.p_value.is_some_and(|p| p > 0.05));
 /// # Ok::<(), dinorad_metrics::Error>(())
 /// ```
 ///
@@ -103,22 +105,27 @@ pub fn delong_paired<A: Score, B: Score, L: Label>(
     targets: ArrayView1<'_, L>,
     level: f64,
 ) -> Result<DeLongTest> {
-    let quantile = two_sided_quantile(level)?;
     let (a, positive) = input::binary(scores_a, targets)?;
     let (b, _) = input::binary(scores_b, targets)?;
-    check_counts(&positive)?;
-    let (a, b) = (Components::new(&a, &positive), Components::new(&b, &positive));
+    delong_of(&a, &b, &positive, level)
+}
+
+/// [`delong_paired`] of scores that were checked.
+pub(crate) fn delong_of(a: &[f64], b: &[f64], positive: &[bool], level: f64) -> Result<DeLongTest> {
+    let quantile = two_sided_quantile(level)?;
+    check_counts(positive)?;
+    let (a, b) = (Components::new(a, positive), Components::new(b, positive));
     let variance = (a.covariance(&a) + b.covariance(&b) - 2.0 * a.covariance(&b)).max(0.0);
     let (difference, standard_error) = (a.auroc - b.auroc, variance.sqrt());
     // equal models: rounding leaves nothing of either
-    let z = if difference == 0.0 { 0.0 } else { difference / standard_error };
+    let z = if difference == 0.0 { Some(0.0) } else { (standard_error > 0.0).then(|| difference / standard_error) };
     Ok(DeLongTest {
         auroc_a: a.auroc,
         auroc_b: b.auroc,
         difference,
         standard_error,
         z,
-        p_value: erfc(z.abs() / std::f64::consts::SQRT_2),
+        p_value: z.map(|z| erfc(z.abs() / std::f64::consts::SQRT_2)),
         low: difference - quantile * standard_error,
         high: difference + quantile * standard_error,
         level,

@@ -167,6 +167,27 @@ fn a_permutation_test_finds_what_is_there_and_nothing_else() {
 }
 
 #[test]
+fn a_difference_without_a_standard_error_has_no_p_value() {
+    let targets = Array1::from_shape_fn(20, |i| (i % 2) as u8);
+    let perfect = targets.mapv(f64::from);
+    let constant = Array1::from_elem(20, 0.5);
+    let test = delong_paired(perfect.view(), constant.view(), targets.view(), 0.95).unwrap();
+    assert_eq!((test.difference, test.standard_error, test.z, test.p_value), (0.5, 0.0, None, None));
+    let same = delong_paired(constant.view(), constant.view(), targets.view(), 0.95).unwrap();
+    assert_eq!((same.difference, same.z, same.p_value), (0.0, Some(0.0), Some(1.0)));
+    // nor has it where patients are drawn
+    let run = |p: &Array1<f64>| {
+        let p = Array2::from_shape_fn((20, 2), |(i, c)| if c == 1 { p[i] } else { 1.0 - p[i] });
+        TaskScores::of_classes(p.view(), targets.view()).unwrap()
+    };
+    let patients = Resampling::by_group(&(0..20).map(|i| i / 4).collect::<Vec<_>>()).unwrap();
+    let compared = compare_auroc(&run(&perfect), &run(&constant), &patients, &BootstrapOptions::default()).unwrap();
+    let compared = compared.unwrap();
+    assert_eq!((compared.difference, compared.interval, compared.p_value), (0.5, None, None));
+    assert_eq!(compared.method, ComparisonMethod::PairedBootstrap);
+}
+
+#[test]
 fn intervals_say_which_draws_gave_nothing() {
     // one positive: a draw without it has no AUROC
     let (s, t) = (arr1(&[0.9, 0.1, 0.2, 0.3]), arr1(&[1u8, 0, 0, 0]));

@@ -57,6 +57,15 @@ pub fn bce_with_logits(logits: &Tensor, labels: &Tensor, reduction: Reduction) -
 /// # Source
 /// MONAI's `DiceLoss(to_onehot_y=True, softmax=True)`; Milletari et al. 2016, arXiv:1606.04797.
 pub fn dice(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
+    Ok(dice_by_class(logits, labels)?.mean_all()?)
+}
+
+/// The parts that [`dice`] is the mean of: one minus the soft Dice of every sample and class,
+/// `(n, classes)`.
+///
+/// # Errors
+/// As [`cross_entropy`].
+pub fn dice_by_class(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
     const SMOOTH: f64 = 1e-5;
     let flat = channels_last(logits, labels)?;
     let (n, classes) = (logits.dim(0)?, flat.dim(1)?);
@@ -67,7 +76,7 @@ pub fn dice(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
     let overlap = (&p * &onehot)?.sum(1)?;
     let total = (p.sum(1)? + onehot.sum(1)?)?;
     let score = (((overlap * 2.0)? + SMOOTH)? / (total + SMOOTH)?)?;
-    Ok(score.affine(-1.0, 1.0)?.mean_all()?)
+    Ok(score.affine(-1.0, 1.0)?)
 }
 
 /// [`dice`] plus [`cross_entropy`], both with weight 1.

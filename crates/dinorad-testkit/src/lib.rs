@@ -4,8 +4,10 @@
 //! `$DINORAD_DATA` names the real data; its default is `examples/data`.
 
 use std::{
+    any::Any,
     collections::BTreeMap,
     fs,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
 };
 
@@ -143,6 +145,36 @@ pub fn cases(family: &str) -> Vec<Case> {
     folders(&golden().join(family)).iter().map(|f| Case::read(f)).collect()
 }
 
+/// Runs `drive` on every item, whatever became of those before it.
+///
+/// # Panics
+/// At the end, with the names of all items that failed; if there are none at all.
+pub fn each<T>(items: impl IntoIterator<Item = T>, name: impl Fn(&T) -> String, mut drive: impl FnMut(&T)) {
+    let (mut ran, mut failed) = (0, Vec::new());
+    for item in items {
+        ran += 1;
+        if let Err(why) = catch_unwind(AssertUnwindSafe(|| drive(&item))) {
+            failed.push(format!("{}: {}", name(&item), said(why.as_ref())));
+        }
+    }
+    assert!(ran > 0, "no golden cases");
+    assert!(failed.is_empty(), "{} of {ran} cases failed:\n{}", failed.len(), failed.join("\n"));
+}
+
+/// [`each`] of the cases of a family, in order of name.
+///
+/// # Panics
+/// At the end, with the names of all cases that failed or could not be read; if there are none.
+pub fn each_case(family: &str, mut drive: impl FnMut(&Case)) {
+    let name = |folder: &PathBuf| folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    each(folders(&golden().join(family)), name, |folder| drive(&Case::read(folder)));
+}
+
+/// The words of a panic.
+fn said(why: &(dyn Any + Send)) -> &str {
+    why.downcast_ref::<String>().map(String::as_str).or_else(|| why.downcast_ref().copied()).unwrap_or("no words")
+}
+
 impl Case {
     /// Reads `case.json` and `tensors.safetensors` of one folder.
     ///
@@ -263,5 +295,30 @@ impl Case {
         let left = self.unchecked();
         assert!(left.is_empty(), "{}: expected but never compared: {left:?}", self.name);
         println!("{:<40} {:<24} max abs error {:.3e}", self.name, self.kind, self.worst.get());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_failing_case_is_named() {
+        let mut seen = Vec::new();
+        let failed = catch_unwind(AssertUnwindSafe(|| {
+            each(
+                [1, 2, 3, 4],
+                |n| format!("case {n}"),
+                |n| {
+                    seen.push(*n);
+                    assert!(n % 2 == 1, "{n} is even");
+                },
+            );
+        }));
+        let why = failed.unwrap_err();
+        assert_eq!(seen, [1, 2, 3, 4]);
+        assert_eq!(said(why.as_ref()), "2 of 4 cases failed:\ncase 2: 2 is even\ncase 4: 4 is even");
+        assert!(catch_unwind(|| each(Vec::<u8>::new(), |_| String::new(), |_| ())).is_err(), "nothing ran");
+        each([1, 3], |_| String::new(), |_| ());
     }
 }

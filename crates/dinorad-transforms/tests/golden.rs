@@ -1,7 +1,7 @@
 //! Every case of `golden/transforms` against this crate.
 
 use dinorad_core::{Protocol, rng};
-use dinorad_testkit::{Case, Stored, cases};
+use dinorad_testkit::{Case, Stored, each_case};
 use dinorad_transforms::{
     Compose, Constant, Fill, Filter, PercentileRule, Step, center_crop, center_crop_offset, crop, horizontal_flip,
     nearest_exact_indices_f64, percentiles, presets, random_crop_box, resize, resize_mask, rotate, vertical_flip,
@@ -10,23 +10,23 @@ use ndarray::{Array2, Array3, ArrayD, Axis, Ix2, Ix3, s};
 
 #[test]
 fn every_case() {
-    for case in cases("transforms") {
+    each_case("transforms", |case| {
         match case.kind.as_str() {
-            "center_crop" => centre_crop(&case),
-            "classification_eval" => classification_eval(&case),
-            "constant_channel" => constant_channel(&case),
-            "ct_clamp" => ct_clamp(&case),
-            "flip_rotate" => flip_rotate(&case),
-            "percentile_clip" | "percentile_zero" => percentile(&case),
-            "random_resized_crop" => random_resized_crop(&case),
-            "resize_bicubic" => resize_bicubic(&case),
-            "resize_nearest_exact" => resize_nearest_exact(&case),
-            "segmentation_eval" => segmentation_eval(&case),
-            "segmentation_train_replay" => segmentation_train_replay(&case),
+            "center_crop" => centre_crop(case),
+            "classification_eval" => classification_eval(case),
+            "constant_channel" => constant_channel(case),
+            "ct_clamp" => ct_clamp(case),
+            "flip_rotate" => flip_rotate(case),
+            "percentile_clip" | "percentile_zero" => percentile(case),
+            "random_resized_crop" => random_resized_crop(case),
+            "resize_bicubic" => resize_bicubic(case),
+            "resize_nearest_exact" => resize_nearest_exact(case),
+            "segmentation_eval" => segmentation_eval(case),
+            "segmentation_train_replay" => segmentation_train_replay(case),
             other => panic!("{}: unknown kind `{other}`", case.name),
         }
         case.finish();
-    }
+    });
 }
 
 /// `(h, w)` or `(c, h, w)` as an image.
@@ -211,11 +211,15 @@ fn random_resized_crop(case: &Case) {
             "train_pipeline_aa" => steps.extend([
                 Step::HorizontalFlip,
                 Step::MinMax { constant: Constant::Zeros },
+                Step::ToRgb,
                 Step::Normalize { mean: mean.to_vec(), std: std.to_vec() },
             ]),
             other => panic!("{}: unknown result `{other}`", case.name),
         }
-        case.check_f32(&name, &Compose::new(steps).apply(input.clone()).unwrap().into_dyn());
+        // an image of other than three channels enters the pipeline with its first one, repeated
+        let pipeline = rest.starts_with("train_pipeline") && input.dim().0 != 3;
+        let entered = if pipeline { input.slice(s![..1, .., ..]).to_owned() } else { input.clone() };
+        case.check_f32(&name, &Compose::new(steps).apply(entered).unwrap().into_dyn());
     }
     let [top, left, height, width] = boxes[0];
     let by_hand = resize(crop(&input, top, left, height, width).unwrap().view(), size, size, Filter::BicubicAntialias);

@@ -53,7 +53,7 @@ fn shards(index: &Path) -> Result<Vec<PathBuf>> {
     let map = map.ok_or_else(|| json.error("weight_map", "names of tensors and their files"))?;
     let mut names = BTreeSet::new();
     for (tensor, file) in map {
-        let name = file.as_str().filter(|n| !n.is_empty() && !n.contains(['/', '\\']) && *n != "..");
+        let name = file.as_str().filter(|n| is_plain_name(n));
         names.insert(name.ok_or_else(|| Error::Config {
             path: index.to_owned(),
             field: format!("weight_map.{tensor}"),
@@ -63,6 +63,13 @@ fn shards(index: &Path) -> Result<Vec<PathBuf>> {
     }
     let folder = index.parent().unwrap_or(Path::new("."));
     Ok(names.into_iter().map(|n| folder.join(n)).collect())
+}
+
+/// Whether a name stays in its folder on every system: one component, no drive, no way up.
+fn is_plain_name(name: &str) -> bool {
+    let mut parts = Path::new(name).components();
+    let one = matches!((parts.next(), parts.next()), (Some(std::path::Component::Normal(_)), None));
+    one && !name.contains(['/', '\\', ':', '\0'])
 }
 
 /// A file beside the weights, if it is there.

@@ -6,10 +6,11 @@ use anyhow::{Context, Result, bail};
 use dinorad::{
     backbone::Request,
     core::{Orientation, Protocol},
-    datasets::{Bad, discover_inputs},
+    datasets::{Bad, OpenOptions, discover_inputs},
     eval::{
         InputCases,
         embed::{EmbedOptions, embed},
+        experiment::Watch,
         store::Part,
     },
 };
@@ -17,11 +18,9 @@ use serde_json::json;
 
 use crate::{
     args::EmbedArgs,
-    encoder,
-    features::{options_of, preprocessing},
     listing,
     output::say,
-    progress::Bar,
+    progress::{BARS, Bar},
 };
 
 pub(crate) fn run(args: &EmbedArgs) -> Result<usize> {
@@ -30,11 +29,11 @@ pub(crate) fn run(args: &EmbedArgs) -> Result<usize> {
     if let Some(missing) = args.paths.iter().find(|p| !p.exists()) {
         bail!("{}: no such file or folder", missing.display());
     }
-    let encoder = encoder::load(&args.encoder)?;
-    let image_size = encoder::image_size(&*encoder.backbone, args.image_size)?;
+    let encoder = args.encoder.one()?.load(Protocol::Strict, &args.encoder.hardware.device()?, &BARS)?;
+    let image_size = encoder.image_size(args.image_size)?;
     let request = if args.patches { Request::last(1) } else { Request::cls() };
     encoder.backbone.spec().check(&request)?;
-    encoder::warn_if_untrained(&*encoder.backbone);
+    encoder.caution().into_iter().for_each(|caution| BARS.note(caution));
     let found = {
         let _bar = Bar::spinner("looking through the files");
         discover_inputs(&args.paths)
@@ -49,12 +48,13 @@ pub(crate) fn run(args: &EmbedArgs) -> Result<usize> {
         Some(name) => name.clone(),
         None => name_of(found.root.as_deref()),
     };
-    let preprocessing = preprocessing(&*encoder.backbone, image_size);
-    let cases = InputCases::of(found, preprocessing).with_orientation(orientation);
-    let cases = Arc::new(cases.with_patients(options_of(Protocol::Strict).salt));
+    let cases = InputCases::of(found, encoder.preprocessing(image_size)).with_orientation(orientation);
+    // No option of the command line: those are kept in histories and shown to other users.
+    let salt = std::env::var("DINORAD_SALT").ok().filter(|salt| !salt.is_empty());
+    let cases = Arc::new(cases.with_patients(salt.unwrap_or_else(|| OpenOptions::default().salt)));
     let options = EmbedOptions {
         request,
-        batch_size: args.encoder.batch,
+        batch_size: args.encoder.hardware.batch,
         shard_size: args.shard_size.unwrap_or(if args.patches { 32 } else { 256 }),
         part,
         device: encoder.device.clone(),

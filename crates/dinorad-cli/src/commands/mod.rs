@@ -1,5 +1,6 @@
 //! One file per command.
 
+mod compare;
 mod datasets;
 mod doctor;
 mod embed;
@@ -9,6 +10,8 @@ mod inspect;
 mod models;
 mod pca;
 mod quickstart;
+mod report;
+mod run;
 mod splits;
 mod store;
 
@@ -25,6 +28,9 @@ pub(crate) fn run(args: &Args) -> Result<usize> {
         Command::Quickstart(a) => quickstart::run(a),
         Command::Embed(a) => embed::run(a),
         Command::Eval(a) => eval::run(a),
+        Command::Run(a) => run::run(a),
+        Command::Report(a) => report::run(a),
+        Command::Compare(a) => compare::run(a),
         Command::Export(a) => export::run(a),
         Command::Store(a) => store::run(a),
         Command::Pca(a) => pca::run(a),

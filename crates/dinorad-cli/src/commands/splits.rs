@@ -4,11 +4,11 @@ use anyhow::{Context, Result, bail};
 use dinorad::{
     core::{Protocol, Split},
     datasets::{Draw, SplitTable, Unit, find, fold_paths},
+    eval::experiment::options_of,
 };
 
 use crate::{
     args::{DrawRule, SplitsArgs},
-    features::options_of,
     output::say,
     table::table,
 };

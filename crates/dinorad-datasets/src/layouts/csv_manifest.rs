@@ -9,7 +9,7 @@ use dinorad_core::{Protocol, Split, Target, Task, TaskKind};
 use rayon::prelude::*;
 
 use crate::{
-    Dataset, Error, OpenOptions, Result,
+    Dataset, Error, OpenOptions, PatientKey, Result,
     faults::Faults,
     listed::{Answer, Colour, Common, Entry, Listed, Mask, Prepare, Source, Values, holds_volume},
     natural::natural_order,
@@ -79,7 +79,7 @@ pub(crate) fn open(path: &Path, split: Split, options: &OpenOptions) -> Result<B
         .filter_map(|i| Some((rows.get(*i)?, answers.get(*i)?)))
         .map(|(row, answer)| {
             let id = format!("{}#{}", row.given, row.line);
-            let patient = row.patient.as_deref().map(|p| options.patient_hash(p));
+            let patient = row.patient.as_deref().map(PatientKey::of);
             let entry = Entry::new(id, patient, Source::File(row.path.clone()), answer.clone());
             Entry { raw_label: (!masks).then(|| row.label.clone()), ..entry }
         })
@@ -97,7 +97,7 @@ pub(crate) fn open(path: &Path, split: Split, options: &OpenOptions) -> Result<B
         left_out,
         layout: "table of files",
     };
-    Ok(Box::new(Listed::new(common, unique_ids(entries))))
+    Ok(Box::new(Listed::new(common, unique_ids(entries))?))
 }
 
 /// Ids are the paths; only where a path stands twice does the line number stay.
@@ -293,7 +293,7 @@ fn duplicates(rows: &[Row]) -> Vec<String> {
 fn patients_apart(path: &Path, rows: &[Row], parts: &Parts, options: &OpenOptions, faults: &mut Faults) -> Result<()> {
     let of = |s| -> BTreeSet<&str> { parts.of(s).iter().filter_map(|i| rows.get(*i)?.patient.as_deref()).collect() };
     for (a, b) in [(Split::Train, Split::Val), (Split::Train, Split::Test), (Split::Val, Split::Test)] {
-        let both: Vec<String> = of(a).intersection(&of(b)).map(|p| options.patient_hash(p)).collect();
+        let both: Vec<String> = of(a).intersection(&of(b)).map(|p| PatientKey::of(p).shown(&options.salt)).collect();
         if !both.is_empty() {
             faults.keep::<()>(Err(Error::Overlap { path: path.to_owned(), a, b, patients: both }))?;
         }

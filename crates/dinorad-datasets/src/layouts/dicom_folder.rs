@@ -6,8 +6,9 @@ use dinorad_core::{Split, Target, Task, TaskKind};
 use dinorad_io::{Format, ReadOptions, dicom};
 
 use crate::{
-    Dataset, Error, OpenOptions, Result,
+    Dataset, Error, OpenOptions, PatientKey, Result,
     discover::{InputKind, discover},
+    error::number,
     faults::Faults,
     files::relative,
     listed::{Answer, Colour, Common, Entry, Listed, Prepare, Source, Values},
@@ -19,6 +20,7 @@ pub(crate) fn open(root: &Path, split: Split, options: &OpenOptions) -> Result<B
     let mut faults = Faults::new(options);
     let mut entries = Vec::new();
     let mut warnings = Vec::new();
+    let mut nameless = 0;
     for input in discover(&[root.to_owned()]) {
         let (source, first) = match &input.kind {
             InputKind::Series { folder, uid, files } => {
@@ -41,11 +43,19 @@ pub(crate) fn open(root: &Path, split: Split, options: &OpenOptions) -> Result<B
             }
         };
         let read = ReadOptions::default().with_limits(options.limits);
-        let patient = first.and_then(|f| dicom::hash_patient(&f, &read, |id| options.patient_hash(id)).ok().flatten());
+        // a series whose patient cannot be read might be anybody's: it is no patient of its own
+        let patient = first.map_or(Ok(None), |f| dicom::hash_patient(&f, &read, PatientKey::of));
+        let Some(patient) = faults.keep(patient.map_err(Error::from))? else { continue };
+        nameless += usize::from(patient.is_none());
         entries.push(Entry::new(input.id, patient, source, Answer::Known(Target::Unlabelled)));
     }
+    let left_out = faults.unless_empty(entries.len())?;
     if entries.is_empty() {
         return Err(Error::layout(root, "no DICOM series below this folder"));
+    }
+    if nameless > 0 {
+        let n = number(nameless, "series has", "series have");
+        warnings.push(format!("{n} no PatientID: each counts as a patient of its own"));
     }
     if split != Split::Train {
         let why = format!("{} series without labels, all of them in train", entries.len());
@@ -60,10 +70,10 @@ pub(crate) fn open(root: &Path, split: Split, options: &OpenOptions) -> Result<B
         prepare: Prepare::Nothing,
         options: options.clone(),
         warnings,
-        left_out: faults.unless_empty(1)?,
+        left_out,
         layout: "folder of DICOM studies",
     };
-    Ok(Box::new(Listed::new(common, entries)))
+    Ok(Box::new(Listed::new(common, entries)?))
 }
 
 fn is_dicom(path: &Path) -> bool {

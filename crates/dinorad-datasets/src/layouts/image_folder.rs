@@ -6,6 +6,7 @@ use dinorad_core::{Split, Target, Task, TaskKind};
 
 use crate::{
     Dataset, Error, OpenOptions, Result,
+    faults::Faults,
     files::{file_name, files_below, relative, sub_folders},
     listed::{Answer, Colour, Common, Entry, Listed, Prepare, Source, Values, holds_volume},
     natural::natural_order,
@@ -30,13 +31,19 @@ pub(crate) fn open(root: &Path, split: Split, options: &OpenOptions) -> Result<B
         let what = format!("{} class folders, wanted two or more", class_names.len());
         return Err(Error::layout(root, what));
     }
+    let mut faults = Faults::new(options);
     let mut cases: Vec<(Option<Split>, usize, PathBuf)> = Vec::new();
     for (part, folder) in &parts {
         for (class, name) in class_names.iter().enumerate() {
-            cases.extend(files_below(&folder.join(name))?.into_iter().map(|path| (*part, class, path)));
+            let found = files_below(root, &folder.join(name))?;
+            for (path, why) in found.passed_over {
+                faults.keep::<()>(Err(Error::Link { path, why }))?;
+            }
+            cases.extend(found.files.into_iter().map(|path| (*part, class, path)));
         }
     }
     let n = cases.len();
+    let left_out = faults.unless_empty(n)?;
     let chosen: Vec<usize> = if with_splits {
         (0..n).filter(|i| cases[*i].0 == Some(split)).collect()
     } else {
@@ -69,8 +76,8 @@ pub(crate) fn open(root: &Path, split: Split, options: &OpenOptions) -> Result<B
         prepare: Prepare::Nothing,
         options: options.clone(),
         warnings: Vec::new(),
-        left_out: Vec::new(),
+        left_out,
         layout: if with_splits { "folders of splits and classes" } else { "folders of classes" },
     };
-    Ok(Box::new(Listed::new(common, entries)))
+    Ok(Box::new(Listed::new(common, entries)?))
 }

@@ -6,12 +6,12 @@ use std::{
 };
 
 use dinorad_core::{Affine, Split, Target, Task, TaskKind};
-use dinorad_io::{AnyArray, Image, ReadOptions, Volume, npy};
+use dinorad_io::{AnyArray, Image, ReadOptions, Tree, Volume, npy};
 use ndarray::{Array3, ArrayD, ArrayViewD, Axis, Ix3};
 
 use super::medmnist_classes::{FLAGS, class_names};
 use crate::{
-    Dataset, Error, OpenOptions, Pixels, Result, Sample,
+    Dataset, Error, OpenOptions, PatientKey, Pixels, Result, Sample,
     files::{folder_files, stem},
     natural::path_order,
 };
@@ -120,7 +120,10 @@ pub(crate) fn locate(root: &Path, flag: Option<&str>) -> Result<PathBuf> {
     }
     files.sort_by(|a, b| path_order(a, b));
     match files.as_slice() {
-        [one] => Ok(one.clone()),
+        [one] => match Tree::new(root)?.unfollowed(one) {
+            None => Ok(one.clone()),
+            Some(why) => Err(Error::Link { path: one.clone(), why }),
+        },
         [] => {
             let what = flag.map_or_else(|| "no npz file here".into(), |f| format!("no {f}.npz here"));
             Err(Error::layout(root, what))
@@ -281,6 +284,10 @@ impl Dataset for MedMnist {
 
     fn sample_id(&self, i: usize) -> String {
         if i < self.len() { format!("{}/{i:06}", self.split) } else { String::new() }
+    }
+
+    fn patient_key(&self, _: usize) -> Option<PatientKey> {
+        None
     }
 
     fn patient(&self, _: usize) -> Option<String> {

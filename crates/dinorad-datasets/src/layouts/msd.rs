@@ -11,7 +11,7 @@ use dinorad_transforms::PercentileRule;
 use serde_json::Value;
 
 use crate::{
-    Dataset, Error, OpenOptions, Result, Unit,
+    Dataset, Error, OpenOptions, PatientKey, Result, Unit,
     faults::Faults,
     files::{below, file_name, folder_files, stem},
     listed::{Answer, Colour, Common, Entry, Listed, Mask, Prepare, Source, Values, same_shape},
@@ -264,7 +264,7 @@ pub(crate) fn open(id: &str, root: &Path, split: Split, options: &OpenOptions) -
             Ok((image, channel, slices))
         };
         let Some((image, channel, slices)) = faults.keep(files())? else { continue };
-        let patient = Some(options.patient_hash(&case.name));
+        let patient = Some(PatientKey::of(&case.name));
         match options.unit {
             Unit::Volumes => {
                 let answer = Answer::Mask(Mask::Volume(case.label.clone()));
@@ -301,7 +301,7 @@ pub(crate) fn open(id: &str, root: &Path, split: Split, options: &OpenOptions) -
         left_out,
         layout: "dataset.json with volumes",
     };
-    Ok(Box::new(Listed::new(common, entries)))
+    Ok(Box::new(Listed::new(common, entries)?))
 }
 
 /// The unlabelled images that a `dataset.json` lists (`imagesTs`), as volumes without targets.
@@ -312,7 +312,7 @@ pub fn open_unlabelled(root: &Path, options: &OpenOptions) -> Result<Box<dyn Dat
     let folder = MsdFolder::read(root)?;
     let channel = (folder.channels.len() > 1 && !folder.separate).then_some(options.channel);
     let entries = folder.test.iter().map(|path| {
-        let patient = Some(options.patient_hash(&stem(path)));
+        let patient = Some(PatientKey::of(&stem(path)));
         let source = Source::Volume { path: path.clone(), channel };
         Entry::new(stem(path), patient, source, Answer::Known(Target::Unlabelled))
     });
@@ -324,12 +324,12 @@ pub fn open_unlabelled(root: &Path, options: &OpenOptions) -> Result<Box<dyn Dat
         values: Values::new(folder.label_ids.clone()),
         colour: Colour::AsStored,
         prepare: Prepare::Nothing,
-        options: options.clone(),
+        options: options.within(root),
         warnings: folder.warnings.clone(),
         left_out: Vec::new(),
         layout: "dataset.json with volumes",
     };
-    Ok(Box::new(Listed::new(common, entries.collect())))
+    Ok(Box::new(Listed::new(common, entries.collect())?))
 }
 
 /// Compares the headers of image and label, and returns the number of slices as they will be cut.

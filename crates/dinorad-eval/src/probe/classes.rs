@@ -6,13 +6,8 @@ use super::Labelled;
 use crate::{Error, Result};
 
 /// Names that mean the same finding, written as [`plain`] does.
-const SAME: [(&str, &str); 5] = [
-    ("effusion", "pleuraleffusion"),
-    ("pleuralthickening", "pleuralother"),
-    ("nofinding", "normal"),
-    ("nofinding", "healthy"),
-    ("covid", "covid19"),
-];
+const SAME: [(&str, &str); 4] =
+    [("effusion", "pleuraleffusion"), ("nofinding", "normal"), ("nofinding", "healthy"), ("covid", "covid19")];
 
 /// The classes or findings that two data sets have in common, matched by name.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,6 +15,8 @@ pub struct SharedClasses {
     task: Task,
     of_source: Side,
     of_target: Side,
+    /// Pairs of names that are not the same word.
+    synonyms: Vec<(String, String)>,
 }
 
 /// Where the shared classes are in one data set.
@@ -30,9 +27,14 @@ struct Side {
     left_out: Vec<String>,
 }
 
-/// A name without case, blanks and punctuation, one of several synonyms.
+/// A name without case, blanks and punctuation.
+fn letters(name: &str) -> impl Iterator<Item = char> {
+    name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase)
+}
+
+/// [`letters`], one of several synonyms.
 fn plain(name: &str) -> String {
-    let plain: String = name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect();
+    let plain: String = letters(name).collect();
     SAME.iter().find(|(_, other)| *other == plain).map_or(plain, |(first, _)| (*first).to_owned())
 }
 
@@ -71,6 +73,9 @@ impl SharedClasses {
             (false, _) => TaskKind::Multiclass,
         };
         let class_names = pairs.iter().map(|(i, _)| source.class_names[*i].clone()).collect();
+        let spelt = |name: &str| -> String { letters(name).collect() };
+        let synonyms = pairs.iter().map(|(i, j)| (source.class_names[*i].clone(), target.class_names[*j].clone()));
+        let synonyms = synonyms.filter(|(a, b)| spelt(a) != spelt(b)).collect();
         let side = |task: &Task, columns: Vec<usize>| Side {
             left_out: (0..task.n_classes())
                 .filter(|c| !columns.contains(c))
@@ -84,6 +89,7 @@ impl SharedClasses {
             task: Task { kind, class_names, is_3d: source.is_3d },
             of_source: side(source, i),
             of_target: side(target, j),
+            synonyms,
         })
     }
 
@@ -92,12 +98,16 @@ impl SharedClasses {
         &self.task
     }
 
-    /// What a reader should know: names that only one of the two has.
+    /// What a reader should know: names that are not the same word but count as the same, and names
+    /// that only one of the two has.
     pub fn notices(&self) -> Vec<String> {
+        let pairs = self.synonyms.iter().map(|(a, b)| format!("{a} (training) and {b} (test)"));
+        let pairs = pairs.collect::<Vec<_>>().join(", ");
+        let same = (!pairs.is_empty()).then(|| format!("counted as the same: {pairs}"));
         let line = |side: &Side, what: &str| {
             (!side.left_out.is_empty()).then(|| format!("only in the {what} data set: {}", side.left_out.join(", ")))
         };
-        [line(&self.of_source, "training"), line(&self.of_target, "test")].into_iter().flatten().collect()
+        [same, line(&self.of_source, "training"), line(&self.of_target, "test")].into_iter().flatten().collect()
     }
 
     /// Cases of the data set that heads learn from, with the shared labels.
@@ -176,6 +186,32 @@ mod tests {
         );
         let text = shared.notices().join(" ");
         assert!(text.contains("Hernia") && text.contains("No Finding"), "{text}");
+        // spelling needs no word, another name does
+        assert!(text.contains("counted as the same: Effusion (training) and Pleural Effusion (test)"), "{text}");
+        assert!(!text.contains("Cardiomegaly") && !text.contains("ATELECTASIS"), "{text}");
+    }
+
+    #[test]
+    fn every_synonym_is_told_and_nothing_else_is_one() {
+        let of = |a: &str, b: &str| {
+            let (a, b) = (task(TaskKind::Multilabel, &["x", a]), task(TaskKind::Multilabel, &["x", b]));
+            SharedClasses::between(&a, &b).unwrap()
+        };
+        for (a, b) in [
+            ("Effusion", "Pleural Effusion"),
+            ("normal", "No Finding"),
+            ("Healthy", "normal"),
+            ("No_Finding", "healthy"),
+            ("Covid", "COVID-19"),
+        ] {
+            let shared = of(a, b);
+            assert_eq!(shared.task().class_names, ["x", a]);
+            assert_eq!(shared.notices(), [format!("counted as the same: {a} (training) and {b} (test)")]);
+        }
+        // two findings, not one
+        let apart = of("Pleural_Thickening", "Pleural Other");
+        assert_eq!(apart.task().class_names, ["x"]);
+        assert_eq!(of("Pleural_Thickening", "pleural thickening").notices(), [String::new(); 0]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use dinorad_core::{Target, Task, rng};
 use rand::seq::SliceRandom;
 
-use super::{Context, Head, Labelled, ProbeOptions, Splits, Tested, quick};
+use super::{Context, Labelled, Method, ProbeOptions, Splits, Tested, quick};
 use crate::Result;
 
 /// The whole protocol with the labels of train and validation shuffled among their cases, once for
@@ -12,7 +12,7 @@ use crate::Result;
 /// # Errors
 /// As [`probe`](super::probe).
 pub fn shuffled_labels(
-    head: &Head,
+    method: &dyn Method,
     splits: &Splits<'_>,
     task: &Task,
     options: &ProbeOptions,
@@ -29,7 +29,7 @@ pub fn shuffled_labels(
         let train = shuffle(splits.train, seed, "train")?;
         let val = splits.val.map(|val| shuffle(val, seed, "val")).transpose()?;
         let splits = Splits { train: &train, val: val.as_ref(), test: splits.test };
-        out.push(quick(head, &splits, task, options, context)?);
+        out.push(quick(method, &splits, task, options, context)?);
     }
     Ok(out)
 }

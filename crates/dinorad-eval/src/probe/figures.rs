@@ -1,10 +1,10 @@
 //! Curves of what was predicted: ROC, precision over recall, reliability.
 
 use dinorad_core::{Target, Task, TaskKind};
-use dinorad_metrics::{Calibration, precision_recall_curve, roc_curve};
+use dinorad_metrics::{CALIBRATION_BINS, Calibration, precision_recall_curve, roc_curve};
 use ndarray::{Array1, ArrayView1};
 
-use super::{Judged, judged::BINS};
+use super::Judged;
 use crate::{
     Result,
     plot::{self, Series},
@@ -44,7 +44,7 @@ fn drawn<'a>(judged: &'a Judged, task: &'a Task) -> Vec<Column<'a>> {
 /// ROC with AUROC and interval in the legend; `None` where no class has both kinds of cases.
 ///
 /// # Errors
-/// [`Error::Draw`](crate::Error::Draw), [`Error::Metrics`](crate::Error::Metrics).
+/// [`Error::Report`](crate::Error::Report), [`Error::Metrics`](crate::Error::Metrics).
 pub fn roc(judged: &Judged, task: &Task) -> Result<Option<String>> {
     let mut curves = Vec::new();
     for column in drawn(judged, task) {
@@ -53,7 +53,7 @@ pub fn roc(judged: &Judged, task: &Task) -> Result<Option<String>> {
         let points = roc.false_positive_rate.into_iter().zip(roc.true_positive_rate).collect();
         curves.push(Series::new(format!("{} {:.3} ({:.3}–{:.3})", column.name, i.estimate, i.low, i.high), points));
     }
-    if curves.is_empty() { Ok(None) } else { plot::roc(&curves).map(Some) }
+    if curves.is_empty() { Ok(None) } else { Ok(Some(plot::roc(&curves)?)) }
 }
 
 /// Precision over recall with average precision in the legend; `None` as for [`roc`].
@@ -77,7 +77,7 @@ pub fn precision_recall(judged: &Judged, task: &Task) -> Result<Option<String>> 
         }
         curves.push(Series::new(name, points));
     }
-    if curves.is_empty() { Ok(None) } else { plot::precision_recall(&curves, prevalence).map(Some) }
+    if curves.is_empty() { Ok(None) } else { Ok(Some(plot::precision_recall(&curves, prevalence)?)) }
 }
 
 /// Reliability: of the probability of class 1 or of every finding, else of the most probable class;
@@ -90,7 +90,7 @@ pub fn reliability(judged: &Judged, task: &Task) -> Result<Option<String>> {
     if p.nrows() == 0 || p.iter().any(|v| !(0.0..=1.0).contains(v)) {
         return Ok(None);
     }
-    let mut calibration = Calibration::new(BINS)?;
+    let mut calibration = Calibration::new(CALIBRATION_BINS)?;
     if task.kind == TaskKind::Multilabel || p.ncols() == 2 {
         for column in columns(judged, task) {
             calibration.update_binary(column.scores, column.truth.view())?;
@@ -107,7 +107,7 @@ pub fn reliability(judged: &Judged, task: &Task) -> Result<Option<String>> {
     }
     let points = bins.iter().filter(|b| b.count > 0).map(|b| (b.confidence, b.accuracy)).collect();
     let edges = calibration.edges();
-    let mut bars: Vec<(f64, f64, f64)> = Vec::with_capacity(BINS);
+    let mut bars: Vec<(f64, f64, f64)> = Vec::with_capacity(CALIBRATION_BINS);
     for (i, bin) in bins.iter().enumerate() {
         let share = bin.count as f64 / total as f64;
         match (edges.get(i), edges.get(i + 1)) {
@@ -117,5 +117,5 @@ pub fn reliability(judged: &Judged, task: &Task) -> Result<Option<String>> {
         }
     }
     let name = format!("calibration error {:.3}", calibration.expected_error()?);
-    plot::reliability(&[Series::new(name, points)], &bars).map(Some)
+    Ok(Some(plot::reliability(&[Series::new(name, points)], &bars)?))
 }

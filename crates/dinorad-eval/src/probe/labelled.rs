@@ -1,15 +1,15 @@
 //! Features beside their truths: what heads learn from and are judged on.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use candle::{Device, Tensor};
 use dinorad_aggregate::Aggregate;
 use dinorad_core::{Split, Target};
-use dinorad_datasets::Dataset;
+use dinorad_datasets::{Dataset, PatientKey};
 use dinorad_heads::{InputLayout, Targets};
 use dinorad_metrics::Resampling;
 use ndarray::{Array2, ArrayView2, Axis, concatenate, s};
 
+use super::Views;
 use crate::{Error, Result, assembly::pooled, store::FeatureTable};
 
 /// Where a case stands in its data set.
@@ -55,14 +55,14 @@ impl SliceRows {
 }
 
 /// Features with their truths.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Labelled {
     /// Sample ids by row.
     pub ids: Vec<String>,
     /// The truth by row.
     pub targets: Vec<Target>,
-    /// A hash that is equal for all cases of a patient; intervals then draw patients, not images.
-    pub patients: Vec<Option<String>>,
+    /// Equal for all cases of a patient; intervals then draw patients, not images.
+    pub patients: Vec<Option<PatientKey>>,
     /// `(n, D)`.
     pub features: Array2<f32>,
     /// Which columns hold which tokens, where the rows hold several.
@@ -73,6 +73,14 @@ pub struct Labelled {
     pub slices: Option<Arc<SliceRows>>,
     /// How much each slice counts in its case's row, where that was not the same for all.
     pub slice_weights: Option<Arc<Vec<Vec<f32>>>>,
+    /// Other views of the cases, for methods that look at the pixels again.
+    pub views: Option<Arc<dyn Views>>,
+}
+
+impl fmt::Debug for Labelled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Labelled").field("ids", &self.ids).field("targets", &self.targets).finish_non_exhaustive()
+    }
 }
 
 impl Labelled {
@@ -87,7 +95,17 @@ impl Labelled {
         }
         let places = (0..n).map(|index| Place { split: Split::Train, index }).collect();
         let patients = vec![None; n];
-        Ok(Self { ids, targets, patients, features, layout: None, places, slices: None, slice_weights: None })
+        Ok(Self {
+            ids,
+            targets,
+            patients,
+            features,
+            layout: None,
+            places,
+            slices: None,
+            slice_weights: None,
+            views: None,
+        })
     }
 
     /// The truths of `dataset` beside a store's features, matched by sample id.
@@ -106,7 +124,7 @@ impl Labelled {
                 why: format!("the data set has no case `{id}`"),
             })?;
             out.targets[row] = dataset.target(index)?;
-            out.patients[row] = dataset.patient(index);
+            out.patients[row] = dataset.patient_key(index);
             out.places[row] = Place { split: dataset.split(), index };
         }
         Ok(out)
@@ -146,6 +164,7 @@ impl Labelled {
                 .slice_weights
                 .as_ref()
                 .map(|weights| Arc::new(rows.iter().map(|r| weights[*r].clone()).collect())),
+            views: self.views.clone(),
         })
     }
 
@@ -178,6 +197,7 @@ impl Labelled {
             places: [&self.places[..], &other.places].concat(),
             slices,
             slice_weights,
+            views: self.views.clone(),
         })
     }
 
@@ -219,14 +239,6 @@ impl Labelled {
         }
     }
 
-    /// The features as a tensor on the CPU.
-    ///
-    /// # Errors
-    /// [`Error::Tensor`].
-    pub fn tensor(&self) -> Result<Tensor> {
-        tensor(&self.features)
-    }
-
     /// Draws whole patients when every case names one, else cases.
     ///
     /// # Errors
@@ -239,8 +251,8 @@ impl Labelled {
     }
 
     /// The patients, when every case names one.
-    pub fn grouped(&self) -> Option<Vec<&String>> {
-        let known: Option<Vec<&String>> = self.patients.iter().map(Option::as_ref).collect();
+    pub fn grouped(&self) -> Option<Vec<&PatientKey>> {
+        let known: Option<Vec<&PatientKey>> = self.patients.iter().map(Option::as_ref).collect();
         known.filter(|patients| !patients.is_empty())
     }
 
@@ -258,9 +270,4 @@ impl Labelled {
         }
         Ok(())
     }
-}
-
-/// An array as a tensor on the CPU.
-pub(crate) fn tensor(features: &Array2<f32>) -> Result<Tensor> {
-    Ok(Tensor::from_vec(features.iter().copied().collect::<Vec<f32>>(), features.dim(), &Device::Cpu)?)
 }

@@ -1,12 +1,14 @@
-//! Judging frozen features by a head on top of them.
+//! Judging frozen features by a method on top of them.
 //!
-//! The protocol is the study's: every setting of the head is trained on the train split and judged on
-//! the validation split; the best one is trained again where the protocol says so, and the test split
-//! is looked at once. Nothing of the test split enters a search, a weight or a statistic.
+//! The protocol is the study's: every setting of the method is trained on the train split and judged on
+//! the validation split; the best one is trained again where the protocol says so, and meets the test
+//! split. Nothing of the test split enters a search, a weight or a statistic; neighbour methods table every
+//! `k` on it beside the chosen one.
 //!
 //! ```
 //! use dinorad_core::{Target, Task, TaskKind};
-//! use dinorad_eval::probe::{Context, Head, Labelled, LogisticHead, ProbeOptions, Splits, probe};
+//! use dinorad_eval::probe::{Context, Labelled, ProbeOptions, Splits, probe};
+//! use dinorad_heads::methods::LogregMethod;
 //! use ndarray::Array2;
 //!
 //! # fn main() -> Result<(), dinorad_eval::Error> {
@@ -19,8 +21,7 @@
 //! let (train, val, test) = (part(40, 0)?, part(20, 40)?, part(20, 60)?);
 //! let splits = Splits { train: &train, val: Some(&val), test: &test };
 //! let task = Task { kind: TaskKind::Binary, class_names: vec!["well".into(), "sick".into()], is_3d: false };
-//! let head = Head::Logreg(LogisticHead::default());
-//! let run = probe(&head, &splits, &task, &ProbeOptions::default(), &Context::PLAIN)?;
+//! let run = probe(&LogregMethod::default(), &splits, &task, &ProbeOptions::default(), &Context::PLAIN)?;
 //! assert!(run.test().auroc.unwrap().estimate > 0.9);
 //! # Ok(()) }
 //! ```
@@ -29,30 +30,29 @@ mod classes;
 mod compare;
 mod controls;
 mod figures;
-mod head;
 mod judged;
 mod labelled;
-mod linear;
+mod lent;
 mod run;
 mod subsets;
 
 use std::sync::Arc;
 
 use dinorad_aggregate::GatedAttentionPool;
-use dinorad_core::{Protocol, Task, TaskKind};
+use dinorad_core::{Protocol, Task, TaskKind, method::Answer};
 use dinorad_heads::{AttentionTraining, first_best};
 use dinorad_metrics::BootstrapOptions;
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
 pub use classes::SharedClasses;
-pub use compare::{Comparison, compare};
+pub use compare::compare;
 pub use controls::shuffled_labels;
+pub use dinorad_core::method::{Context, Fitted, Method, Setting};
+pub use dinorad_report::Comparison;
 pub use figures::{precision_recall, reliability, roc};
-pub use head::{Context, Fitted, Head, LogisticHead, MlKnnHead, Setting};
 pub use judged::{Judged, NamedScore, judge, quick_accuracy, quick_auroc};
 pub use labelled::{Labelled, Place, SliceRows};
-pub use linear::{LinearHead, Order, Start};
 pub use run::{OfSetting, ProbeRun};
 pub use subsets::{Draw, SubsetCurve, SubsetDraw, SubsetOptions, SubsetPoint, subset_curves};
 
@@ -77,7 +77,7 @@ pub struct Splits<'a> {
     pub train: &'a Labelled,
     /// What settings are chosen by.
     pub val: Option<&'a Labelled>,
-    /// What is looked at once.
+    /// What nothing is chosen by.
     pub test: &'a Labelled,
 }
 
@@ -129,7 +129,8 @@ impl ProbeOptions {
     }
 }
 
-/// Judges a head on features: searches on validation, trains what was chosen, tests once.
+/// Judges a method on features: searches on validation, trains what was chosen, tests it. Neighbour methods
+/// table every `k` on test beside the chosen one; no choice depends on that.
 ///
 /// Settings are chosen by AUROC (mean over classes or findings that occur; of equals the first); where
 /// it is undefined on validation, by accuracy, which the run's notices say.
@@ -140,7 +141,7 @@ impl ProbeOptions {
 /// validation split to choose by; [`Error::Heads`] for a training split of one class, labels of
 /// unequal number, more neighbours than there are cases; [`Error::Metrics`].
 pub fn probe(
-    head: &Head,
+    method: &dyn Method,
     splits: &Splits<'_>,
     task: &Task,
     options: &ProbeOptions,
@@ -148,22 +149,22 @@ pub fn probe(
 ) -> Result<ProbeRun> {
     let pooled = Pooled::learn(splits, task, options)?;
     let splits = &pooled.as_ref().map_or(*splits, Pooled::splits);
-    let chosen = search(head, splits.train, splits.val, task, context)?;
+    let chosen = search(method, splits.train, splits.val, task, context)?;
     let val = match (splits.val, &chosen.val_predictions) {
         (Some(val), Some(p)) => Some(judge(val, p.clone(), task, &options.bootstrap)?),
         _ => None,
     };
-    let search_digest = chosen.fitted.digest()?;
-    let Chosen { head, fitted, settings, best, mut notices, chosen_by, .. } = chosen;
+    let search_digest = digest(&*chosen.fitted)?;
+    let Chosen { fitted, settings, best, mut notices, chosen_by, .. } = chosen;
     let test = splits.test;
     check_test(splits)?;
-    let every = head.tables_every_setting();
-    let (fitted, trained_on) = refit(&head, fitted, best, splits, task, options.refit, context)?;
+    let every = method.tables_every_setting();
+    let (fitted, trained_on) = refit(method, fitted, best, splits, task, options.refit, context)?;
     let absent = fitted.absent();
     if !absent.is_empty() {
         notices.push(format!("constant in training, so predicted as a constant: {}", names(task, absent)));
     }
-    let mut predicted = fitted.predict(test)?.into_iter();
+    let mut predicted = probabilities(&*fitted, test)?.into_iter();
     let mut of_setting = Vec::with_capacity(settings.len());
     for (i, (setting, score)) in settings.into_iter().enumerate() {
         let p = if every || i == best { predicted.next() } else { None };
@@ -178,7 +179,7 @@ pub fn probe(
     }
     let at = if every { best } else { 0 };
     Ok(ProbeRun {
-        head,
+        method: method.clone_box(),
         task: task.clone(),
         options: options.clone(),
         of_setting,
@@ -189,8 +190,8 @@ pub fn probe(
         chosen_by,
         notices,
         search_digest,
-        model_digest: fitted.digest()?,
-        model: Arc::new(fitted),
+        model_digest: digest(&*fitted)?,
+        model: Arc::from(fitted),
         model_at: at,
         pool: pooled.map(|p| p.pool),
     })
@@ -237,6 +238,8 @@ pub struct Tested {
     pub accuracy: Option<f64>,
     /// The setting that validation chose.
     pub setting: String,
+    /// The score that it was chosen by, as in [`ProbeRun`].
+    pub chosen_by: &'static str,
 }
 
 /// The protocol of [`probe`] without intervals.
@@ -244,7 +247,7 @@ pub struct Tested {
 /// # Errors
 /// As [`probe`].
 pub fn quick(
-    head: &Head,
+    method: &dyn Method,
     splits: &Splits<'_>,
     task: &Task,
     options: &ProbeOptions,
@@ -252,15 +255,15 @@ pub fn quick(
 ) -> Result<Tested> {
     let pooled = Pooled::learn(splits, task, options)?;
     let splits = &pooled.as_ref().map_or(*splits, Pooled::splits);
-    let Chosen { head, fitted, settings, best, .. } = search(head, splits.train, splits.val, task, context)?;
+    let Chosen { fitted, settings, best, chosen_by, .. } = search(method, splits.train, splits.val, task, context)?;
     check_test(splits)?;
-    let (fitted, _) = refit(&head, fitted, best, splits, task, options.refit, context)?;
-    let at = if head.tables_every_setting() { best } else { 0 };
-    let p = fitted.predict(splits.test)?.into_iter().nth(at);
+    let (fitted, _) = refit(method, fitted, best, splits, task, options.refit, context)?;
+    let at = if method.tables_every_setting() { best } else { 0 };
+    let p = probabilities(&*fitted, splits.test)?.into_iter().nth(at);
     let p = p.ok_or_else(|| Error::shape("predictions", "one for each setting", &[0]))?;
     let setting = settings.into_iter().nth(best).map(|(s, _)| s.label).unwrap_or_default();
     let (auroc, accuracy) = (quick_auroc(splits.test, p.view(), task)?, quick_accuracy(splits.test, p.view(), task)?);
-    Ok(Tested { auroc, accuracy, setting })
+    Ok(Tested { auroc, accuracy, setting, chosen_by })
 }
 
 fn check_test(splits: &Splits<'_>) -> Result<()> {
@@ -274,30 +277,29 @@ fn check_test(splits: &Splits<'_>) -> Result<()> {
 
 /// The model that meets the test split, and how many cases it was trained on.
 fn refit(
-    head: &Head,
-    fitted: Fitted,
+    method: &dyn Method,
+    fitted: Box<dyn Fitted>,
     best: usize,
     splits: &Splits<'_>,
     task: &Task,
     refit: Refit,
     context: &Context<'_>,
-) -> Result<(Fitted, usize)> {
-    let every = head.tables_every_setting();
+) -> Result<(Box<dyn Fitted>, usize)> {
+    let every = method.tables_every_setting();
     Ok(match (refit, splits.val.filter(|v| !v.is_empty())) {
         (Refit::TrainVal, Some(val)) => {
             let all = splits.train.concat(val)?;
-            let again = if every { head.clone() } else { head.only(best) };
-            (again.fit(&all, task.n_classes(), context)?, all.len())
+            let again = if every { method.clone_box() } else { method.only(best) };
+            (again.fit(&all, task, context)?, all.len())
         }
         _ if every => (fitted, splits.train.len()),
-        _ => (fitted.at(best), splits.train.len()),
+        _ => (fitted.keep(best), splits.train.len()),
     })
 }
 
 /// What came of the search.
 struct Chosen {
-    head: Head,
-    fitted: Fitted,
+    fitted: Box<dyn Fitted>,
     settings: Vec<(Setting, Quick)>,
     best: usize,
     notices: Vec<String>,
@@ -312,17 +314,26 @@ struct Quick {
 }
 
 /// The first half of [`probe`], which never sees a test split.
-fn search(head: &Head, train: &Labelled, val: Option<&Labelled>, task: &Task, context: &Context<'_>) -> Result<Chosen> {
+fn search(
+    method: &dyn Method,
+    train: &Labelled,
+    val: Option<&Labelled>,
+    task: &Task,
+    context: &Context<'_>,
+) -> Result<Chosen> {
     if task.kind == TaskKind::Segmentation {
         return Err(Error::Protocol { protocol: "probe", why: "a segmentation has no single answer per case".into() });
     }
-    let head = head.tidied();
+    method.check(task)?;
     train.check("train")?;
     let val = val.filter(|v| !v.is_empty());
     if let Some(val) = val {
         val.check("val")?;
     }
-    let settings = head.settings();
+    let settings = method.settings();
+    if settings.is_empty() {
+        return Err(Error::Parameter { what: "settings of the method", expected: "at least one", got: "none".into() });
+    }
     if val.is_none() && settings.len() > 1 {
         return Err(Error::Protocol {
             protocol: "probe",
@@ -341,8 +352,8 @@ fn search(head: &Head, train: &Labelled, val: Option<&Labelled>, task: &Task, co
             notices.push(format!("without a training case: {}", names(task, &missing)));
         }
     }
-    let fitted = head.fit(train, task.n_classes(), context)?;
-    let predicted = val.map(|val| fitted.predict(val)).transpose()?;
+    let fitted = method.fit(train, task, context)?;
+    let predicted = val.map(|val| probabilities(&*fitted, val)).transpose()?;
     let mut scores = vec![Quick::default(); settings.len()];
     if let (Some(val), Some(predicted)) = (val, &predicted) {
         for (score, p) in scores.iter_mut().zip(predicted) {
@@ -364,13 +375,34 @@ fn search(head: &Head, train: &Labelled, val: Option<&Labelled>, task: &Task, co
         }
         (None, None) if val.is_none() => (0, "nothing: one setting"),
         (None, None) => {
-            let what = format!("weights of every setting of the {}", head.title());
+            let what = format!("weights of every setting of the {}", method.title());
             return Err(dinorad_heads::Error::Diverged { what, step: 0 }.into());
         }
     };
     let val_predictions = predicted.and_then(|p| p.into_iter().nth(best));
     let settings = settings.into_iter().zip(scores).collect();
-    Ok(Chosen { head, fitted, settings, best, notices, chosen_by, val_predictions })
+    Ok(Chosen { fitted, settings, best, notices, chosen_by, val_predictions })
+}
+
+/// Probabilities `(n, classes)` by every setting, in their order.
+pub(crate) fn probabilities(fitted: &dyn Fitted, cases: &Labelled) -> Result<Vec<Array2<f32>>> {
+    let mut all = Vec::new();
+    fitted.predict(cases, &mut |_, answer| {
+        if let Answer::Probabilities(p) = answer {
+            all.push(p);
+        }
+        Ok(())
+    })?;
+    Ok(all)
+}
+
+/// A hash over every number that was learned, by all settings: equal models have equal ones.
+pub(crate) fn digest(fitted: &dyn Fitted) -> Result<String> {
+    let mut hasher = blake3::Hasher::new();
+    fitted.learned(&mut |v| {
+        hasher.update(&v.to_le_bytes());
+    })?;
+    Ok(hasher.finalize().to_hex().to_string())
 }
 
 /// Class names for a sentence.

@@ -1,12 +1,12 @@
-//! What came out of a head on features: numbers, files, plots.
+//! What came out of a method on features: numbers, files, plots.
 
 use std::sync::Arc;
 
 use dinorad_aggregate::GatedAttentionPool;
-use dinorad_core::{Target, Task, TaskKind};
-use dinorad_metrics::Interval;
+use dinorad_core::{Target, Task, TaskKind, method::SearchAxis};
+use dinorad_metrics::{Interval, RunScore, run_scores};
 
-use super::{Fitted, Head, Judged, Labelled, ProbeOptions, Refit, Setting, figures, judge};
+use super::{Fitted, Judged, Labelled, Method, ProbeOptions, Refit, Setting, figures, judge};
 use crate::{
     Error, Result,
     plot::{self, LinePlot, Marks, Series, XScale},
@@ -30,7 +30,7 @@ pub struct OfSetting {
 /// A whole run of [`probe`](super::probe).
 #[derive(Debug, Clone)]
 pub struct ProbeRun {
-    pub(super) head: Head,
+    pub(super) method: Box<dyn Method>,
     pub(super) task: Task,
     pub(super) options: ProbeOptions,
     pub(super) of_setting: Vec<OfSetting>,
@@ -42,15 +42,15 @@ pub struct ProbeRun {
     pub(super) notices: Vec<String>,
     pub(super) search_digest: String,
     pub(super) model_digest: String,
-    pub(super) model: Arc<Fitted>,
+    pub(super) model: Arc<dyn Fitted>,
     pub(super) model_at: usize,
     pub(super) pool: Option<GatedAttentionPool>,
 }
 
 impl ProbeRun {
-    /// The head, its `k` sorted.
-    pub fn head(&self) -> &Head {
-        &self.head
+    /// The method.
+    pub fn method(&self) -> &dyn Method {
+        &*self.method
     }
 
     /// The task.
@@ -104,8 +104,8 @@ impl ProbeRun {
     }
 
     /// The tested model; for kNN and ML-kNN with every setting.
-    pub fn model(&self) -> &Fitted {
-        &self.model
+    pub fn model(&self) -> &dyn Fitted {
+        &*self.model
     }
 
     /// The tested model on other cases: the test split under a shift, another data set.
@@ -117,7 +117,7 @@ impl ProbeRun {
         cases.check("other")?;
         let pooled = self.pool.as_ref().map(|pool| cases.pooled_by(pool)).transpose()?;
         let cases = pooled.as_ref().unwrap_or(cases);
-        let p = self.model.predict(cases)?.into_iter().nth(self.model_at);
+        let p = super::probabilities(&*self.model, cases)?.into_iter().nth(self.model_at);
         let p = p.ok_or_else(|| Error::shape("predictions", "one for each setting", &[0]))?;
         judge(cases, p, &self.task, &self.options.bootstrap)
     }
@@ -158,7 +158,7 @@ impl ProbeRun {
                     file.set("val", format!("{name}_{slug}"), MetricValue::single(value.unwrap_or(f64::NAN)));
                 }
             }
-            if let Some(test) = of.test.as_ref().filter(|_| self.head.tables_every_setting()) {
+            if let Some(test) = of.test.as_ref().filter(|_| self.method.tables_every_setting()) {
                 file.set("test", format!("auroc_{slug}"), metric(test.auroc));
                 file.set("test", format!("accuracy_{slug}"), metric(test.accuracy));
             }
@@ -199,7 +199,7 @@ impl ProbeRun {
     /// `predictions-k*.csv` for kNN, the model where there is one, and the plots.
     ///
     /// # Errors
-    /// [`Error::File`](crate::Error::File), [`Error::Draw`](crate::Error::Draw).
+    /// [`Error::Report`](crate::Error::Report).
     pub fn write(&self, run: &RunFolder) -> Result<()> {
         self.write_parts(run)?;
         run.write_metrics(&self.metrics())?;
@@ -211,7 +211,7 @@ impl ProbeRun {
     /// # Errors
     /// As [`write`](Self::write).
     pub fn write_parts(&self, run: &RunFolder) -> Result<()> {
-        if self.head.tables_every_setting() {
+        if self.method.tables_every_setting() {
             for of in &self.of_setting {
                 if let Some(test) = &of.test {
                     run.write_predictions(&format!("predictions-{}", of.setting.slug), &test.predictions)?;
@@ -232,7 +232,7 @@ impl ProbeRun {
     /// Name, SVG and caption of every plot that these results allow.
     ///
     /// # Errors
-    /// [`Error::Draw`](crate::Error::Draw).
+    /// [`Error::Report`](crate::Error::Report).
     pub fn plots(&self) -> Result<Vec<(&'static str, String, String)>> {
         let mut plots = Vec::new();
         let setting = &self.best().label;
@@ -250,28 +250,23 @@ impl ProbeRun {
         };
         let caption = format!("Do probabilities of {of} come true? Test split; bars: share of cases.");
         push("reliability", figures::reliability(test, task)?, caption);
-        let (name, x_label, series) = self.search_series();
-        if series.iter().any(|s| s.points.len() > 1) {
+        if let Some((axis, series)) = self.search_series().filter(|(_, s)| s.iter().any(|s| s.points.len() > 1)) {
             let options = LinePlot {
-                x_label: x_label.into(),
+                x_label: axis.label.into(),
                 y_label: "AUROC".into(),
                 y_range: None,
                 x_scale: XScale::Log,
                 marks: Marks::Dots,
             };
             let caption = "AUROC by setting; the one that is best on validation is reported.".to_owned();
-            plots.push((name, plot::lines(&options, &series)?, caption));
+            plots.push((axis.plot, plot::lines(&options, &series)?, caption));
         }
         Ok(plots)
     }
 
-    /// Name, x label and lines of the plot of the search.
-    fn search_series(&self) -> (&'static str, &'static str, Vec<Series>) {
-        let (name, x_name, x_label) = match &self.head {
-            Head::Knn(_) | Head::MlKnn(_) => ("auroc-by-k", "k", "number of neighbours k"),
-            Head::Logreg(_) => ("auroc-by-c", "C", "strength C"),
-            Head::Linear(_) => ("auroc-by-learning-rate", "learning_rate", "learning rate"),
-        };
+    /// The axis and the lines of the plot of the search.
+    fn search_series(&self) -> Option<(SearchAxis, Vec<Series>)> {
+        let axis = self.method.search_axis()?;
         let mut series: Vec<Series> = Vec::new();
         let mut push = |line: String, x: f64, y: Option<f64>| {
             let Some(y) = y else { return };
@@ -280,46 +275,52 @@ impl ProbeRun {
                 None => series.push(Series::new(line, vec![(x, y)])),
             }
         };
+        let rest = |of: &OfSetting| -> Vec<String> {
+            of.setting.values.iter().filter(|(n, _)| *n != axis.value).map(|(n, v)| format!("{n} {v}")).collect()
+        };
+        // Settings that differ in more than the axis are lines of their own.
+        let first = self.of_setting.first().map(rest).unwrap_or_default();
+        let many = self.of_setting.iter().any(|of| rest(of) != first);
         for of in &self.of_setting {
-            let Some((_, x)) = of.setting.values.iter().find(|(n, _)| *n == x_name) else { continue };
-            let rest: Vec<String> =
-                of.setting.values.iter().filter(|(n, _)| *n != x_name).map(|(n, v)| format!("{n} {v}")).collect();
-            let many = matches!(&self.head, Head::Linear(_))
-                || matches!(&self.head, Head::MlKnn(head) if head.smoothings.len() > 1);
-            let line = |what: &str| if many { format!("{what}, {}", rest.join(", ")) } else { what.to_owned() };
+            let Some((_, x)) = of.setting.values.iter().find(|(n, _)| *n == axis.value) else { continue };
+            let line = |what: &str| if many { format!("{what}, {}", rest(of).join(", ")) } else { what.to_owned() };
             push(line("validation"), *x, of.val_auroc);
-            if self.head.tables_every_setting() && !many {
+            if self.method.tables_every_setting() && !many {
                 push("test".into(), *x, of.test.as_ref().and_then(|t| t.auroc).map(|i| i.estimate));
             }
         }
-        (name, x_label, series)
+        Some((axis, series))
     }
 
     /// The numbers for a report's table.
     pub fn scores(&self) -> Vec<Score> {
         let n = self.test.predictions.ids.len();
-        let auroc_note = match self.task.kind {
-            TaskKind::Binary => "class 1 against 0; ties count one half",
-            TaskKind::Multilabel => "mean over findings that occur",
-            _ => "each class against the rest, mean over classes that occur",
-        };
-        let accuracy_note =
-            if self.task.kind == TaskKind::Multilabel { "findings right at 0.5" } else { "most probable class" };
+        let note = |score: RunScore| score.rule(self.scored_as()).map_or("", |rule| rule.convention);
         vec![
-            score("AUROC", self.test.auroc).with_n(n).with_note(auroc_note),
-            score("accuracy", self.test.accuracy).with_n(n).with_note(accuracy_note),
+            score("AUROC", self.test.auroc).with_n(n).with_note(note(RunScore::Auroc)),
+            score("accuracy", self.test.accuracy).with_n(n).with_note(note(RunScore::Accuracy)),
         ]
+    }
+
+    /// The kind of task whose scores the run has: two classes are a binary task.
+    fn scored_as(&self) -> TaskKind {
+        match self.task.kind {
+            TaskKind::Multiclass if self.task.n_classes() == 2 => TaskKind::Binary,
+            kind => kind,
+        }
     }
 
     /// Scores, plots and the confusion matrix for a report's section.
     ///
     /// # Errors
-    /// [`Error::Draw`](crate::Error::Draw).
+    /// [`Error::Report`](crate::Error::Report).
     pub fn blocks(&self) -> Result<Vec<Block>> {
         let mut scores = self.scores();
         let n = self.test.predictions.ids.len();
         for other in &self.test.others {
-            let mut line = Score::new(title(&other.name), other.value.unwrap_or(f64::NAN)).with_n(n);
+            let rule = run_scores(self.scored_as()).find(|rule| rule.name == other.name);
+            let title = rule.map_or(other.name.as_str(), |rule| rule.title);
+            let mut line = Score::new(title, other.value.unwrap_or(f64::NAN)).with_n(n);
             if let Some(i) = other.interval {
                 line = line.with_ci95(i.low, i.high);
             }
@@ -348,17 +349,6 @@ impl ProbeRun {
             blocks.push(Block::Note(notice.clone()));
         }
         Ok(blocks)
-    }
-}
-
-/// A score's name in `metrics.json` as people write it.
-fn title(name: &str) -> String {
-    match name {
-        "f1" => "F1".into(),
-        "kappa" => "Cohen's kappa".into(),
-        "brier" => "Brier score".into(),
-        "ece" => "calibration error (ECE)".into(),
-        other => other.replace('_', " "),
     }
 }
 

@@ -1,13 +1,14 @@
 //! Small training sets: so many cases of every class, or a share of all, drawn several times.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use dinorad_core::{Protocol, Task, rng};
+use dinorad_core::{Protocol, Task, method, rng};
+use dinorad_datasets::PatientKey;
 use dinorad_heads::{Targets, few_shot};
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
-use super::{Context, Head, Labelled, ProbeOptions, Refit, Splits, quick};
+use super::{Context, Labelled, Method, ProbeOptions, Refit, Splits, quick};
 use crate::{
     Error, Result,
     run::{CurvePoint, MetricValue},
@@ -22,7 +23,8 @@ pub enum Draw {
     /// So many patients of every class, the first by name, with all their images: the study's rule
     /// for NIH ChestX-ray14. Nothing is random about it.
     Patients,
-    /// So many in all, evenly spaced over the split: the study's rule for the others.
+    /// So many in all, evenly spaced over the split: the study's rule for the others. Nothing is
+    /// random about it.
     EvenlySpaced,
 }
 
@@ -44,14 +46,31 @@ impl std::str::FromStr for Draw {
 }
 
 impl Draw {
-    /// `paper`: by patients for findings whose patients are known, else per class as DINOv2's
-    /// evaluation; `strict`: per class.
-    pub fn of(protocol: Protocol, train: &Labelled) -> Self {
-        let findings = matches!(train.targets.first(), Some(dinorad_core::Target::Labels(_)));
-        if protocol == Protocol::Paper && findings && train.grouped().is_some() {
-            Draw::Patients
-        } else {
-            Draw::PerClass
+    /// `paper`: the study's rule for a data set, by its name in the registry, as
+    /// [`dinorad_datasets::Draw::of_study`] has it; `strict`: per class.
+    pub fn of(protocol: Protocol, dataset: &str) -> Self {
+        match (protocol, dinorad_datasets::Draw::of_study(dataset, 1)) {
+            (Protocol::Strict, _) => Draw::PerClass,
+            (Protocol::Paper, dinorad_datasets::Draw::Patients { .. }) => Draw::Patients,
+            (Protocol::Paper, _) => Draw::EvenlySpaced,
+        }
+    }
+
+    /// What is counted, for the head of a column.
+    pub fn unit(self) -> &'static str {
+        match self {
+            Draw::PerClass => "cases per class",
+            Draw::Patients => "patients per class",
+            Draw::EvenlySpaced => "cases in all",
+        }
+    }
+
+    /// The rule in words.
+    fn rule(self) -> &'static str {
+        match self {
+            Draw::PerClass => "shots are cases of every class, drawn by seed",
+            Draw::Patients => "shots are patients of every class, the first by name, with all their images",
+            Draw::EvenlySpaced => "shots are cases in all, evenly spaced over the training split",
         }
     }
 }
@@ -59,7 +78,7 @@ impl Draw {
 /// Which small training sets are tried.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SubsetOptions {
-    /// Cases of every class.
+    /// How many, in the [unit](Draw::unit) of the draw.
     pub shots: Vec<usize>,
     /// Shares of the training cases, above 0 and up to 1.
     pub fractions: Vec<f64>,
@@ -76,6 +95,10 @@ pub struct SubsetOptions {
 pub struct SubsetCurve {
     /// `shots` or `fraction`.
     pub name: &'static str,
+    /// What `x` counts: a [unit](Draw::unit), or a fraction of the training cases.
+    pub unit: &'static str,
+    /// How cases were drawn, and by what settings were chosen.
+    pub note: String,
     /// One for each number of shots or share.
     pub points: Vec<SubsetPoint>,
 }
@@ -100,6 +123,8 @@ pub struct SubsetDraw {
     pub accuracy: Option<f64>,
     /// The setting that validation chose.
     pub setting: String,
+    /// The score that it was chosen by.
+    pub chosen_by: &'static str,
     /// Why there is no score, or what was changed to get one.
     pub notice: Option<String>,
 }
@@ -148,7 +173,7 @@ impl SubsetPoint {
 /// [`Error::Parameter`] for shots of 0, shares outside 0..1 and no tries; what
 /// [`probe`](super::probe) says of the features.
 pub fn subset_curves(
-    head: &Head,
+    method: &dyn Method,
     splits: &Splits<'_>,
     task: &Task,
     options: &ProbeOptions,
@@ -174,6 +199,7 @@ pub fn subset_curves(
             auroc: None,
             accuracy: None,
             setting: String::new(),
+            chosen_by: "",
             notice: Some(why),
         };
         let rows = match rows {
@@ -182,25 +208,26 @@ pub fn subset_curves(
             Err(e) => return Err(e),
         };
         let train = splits.train.select(&rows)?;
-        let (head, notice) = match head.within(rows.len()) {
-            Ok(fitting) => fitting,
+        let (fitting, notice) = match method.within(rows.len()) {
+            Ok(Some((fitting, notice))) => (fitting, Some(notice)),
+            Ok(None) => (method.clone_box(), None),
             Err(e) => return Ok(none(rows.len(), e.to_string())),
         };
-        let head = head.with_seed(subsets.seed.wrapping_add(attempt));
-        match quick(&head, &Splits { train: &train, ..*splits }, task, &options, context) {
+        let seeded = fitting.with_seed(subsets.seed.wrapping_add(attempt));
+        match quick(&*seeded, &Splits { train: &train, ..*splits }, task, &options, context) {
             Ok(tested) => Ok(SubsetDraw {
                 cases: rows.len(),
                 auroc: tested.auroc,
                 accuracy: tested.accuracy,
                 setting: tested.setting,
+                chosen_by: tested.chosen_by,
                 notice,
             }),
             // these follow from the draw
-            Err(Error::Heads(
-                e @ (dinorad_heads::Error::OneClass { .. }
-                | dinorad_heads::Error::TooFewRows { .. }
-                | dinorad_heads::Error::Diverged { .. }),
-            )) => Ok(none(rows.len(), e.to_string())),
+            Err(Error::Method(method::Error::Unlearnable(e))) => Ok(none(rows.len(), e.to_string())),
+            Err(Error::Heads(e @ (dinorad_heads::Error::OneClass { .. } | dinorad_heads::Error::Diverged { .. }))) => {
+                Ok(none(rows.len(), e.to_string()))
+            }
             Err(e) => Err(e),
         }
     };
@@ -215,7 +242,8 @@ pub fn subset_curves(
             }
             points.push(SubsetPoint { x: shots as f64, draws });
         }
-        curves.push(SubsetCurve { name: "shots", points });
+        let note = format!("{}; {}", subsets.draw.rule(), selection(method, splits, &points));
+        curves.push(SubsetCurve { name: "shots", unit: subsets.draw.unit(), note, points });
     }
     if !subsets.fractions.is_empty() {
         let mut points = Vec::new();
@@ -228,9 +256,27 @@ pub fn subset_curves(
             }
             points.push(SubsetPoint { x: fraction, draws });
         }
-        curves.push(SubsetCurve { name: "fraction", points });
+        let rule = "classes kept in proportion and patients whole, drawn by seed";
+        let note = format!("{rule}; {}", selection(method, splits, &points));
+        curves.push(SubsetCurve { name: "fraction", unit: "fraction of the training cases", note, points });
     }
     Ok(curves)
+}
+
+/// By what the settings of a curve's draws were chosen.
+fn selection(method: &dyn Method, splits: &Splits<'_>, points: &[SubsetPoint]) -> String {
+    let settings = method.settings().len();
+    let Some(val) = splits.val.filter(|v| !v.is_empty() && settings > 1) else {
+        return "one setting, nothing chosen".into();
+    };
+    let draws = points.iter().flat_map(|p| &p.draws);
+    let by: BTreeSet<&str> = draws.map(|d| d.chosen_by).filter(|by| !by.is_empty()).collect();
+    let by = by.into_iter().collect::<Vec<_>>().join(" or ");
+    let by = if by.is_empty() { String::new() } else { format!(" by {by}") };
+    format!(
+        "of {settings} settings one chosen{by} on the whole validation split ({} cases), for every draw anew",
+        val.len()
+    )
 }
 
 /// The rows of a few-shot training set.
@@ -264,9 +310,9 @@ fn shots_of(
 }
 
 /// A name for every case's patient that sorts as in the study: what stands before `_` in the file's
-/// name, where that tells the same patients apart as the data set does, else the data set's hash.
+/// name, where that tells the same patients apart as the data set does, else the rank of its key.
 fn patient_names(train: &Labelled) -> Option<Vec<String>> {
-    let hashes = train.grouped()?;
+    let keys = train.grouped()?;
     let by_file: Option<Vec<&str>> = train
         .ids
         .iter()
@@ -274,13 +320,17 @@ fn patient_names(train: &Labelled) -> Option<Vec<String>> {
         .collect();
     let same = |names: &[&str]| {
         let (mut there, mut back) = (BTreeMap::new(), BTreeMap::new());
-        names.iter().zip(&hashes).all(|(name, hash)| {
-            *there.entry(*name).or_insert(*hash) == *hash && *back.entry(*hash).or_insert(*name) == *name
+        names.iter().zip(&keys).all(|(name, key)| {
+            *there.entry(*name).or_insert(*key) == *key && *back.entry(*key).or_insert(*name) == *name
         })
     };
     Some(match by_file.filter(|names| same(names)) {
         Some(names) => names.into_iter().map(str::to_owned).collect(),
-        None => hashes.into_iter().cloned().collect(),
+        None => {
+            let sorted: BTreeSet<&PatientKey> = keys.iter().copied().collect();
+            let ranks: BTreeMap<&PatientKey, usize> = sorted.into_iter().zip(0..).collect();
+            keys.iter().map(|key| format!("{:09}", ranks.get(key).copied().unwrap_or_default())).collect()
+        }
     })
 }
 
@@ -289,9 +339,9 @@ fn share_of(train: &Labelled, answers: &Targets, fraction: f64, seed: u64, attem
     if fraction == 1.0 {
         return (0..train.len()).collect();
     }
-    let mut units: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    let mut units: BTreeMap<std::result::Result<usize, &PatientKey>, Vec<usize>> = BTreeMap::new();
     for row in 0..train.len() {
-        let key = train.patients[row].clone().map_or_else(|| format!("case {row:012}"), |p| format!("patient {p}"));
+        let key = train.patients[row].as_ref().map_or(Ok(row), Err);
         units.entry(key).or_default().push(row);
     }
     let mut strata: BTreeMap<u32, Vec<Vec<usize>>> = BTreeMap::new();
@@ -310,4 +360,67 @@ fn share_of(train: &Labelled, answers: &Targets, fraction: f64, seed: u64, attem
     }
     out.sort_unstable();
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use dinorad_core::Split;
+    use dinorad_datasets::{Draw as Study, OpenOptions, open};
+    use dinorad_testkit::golden;
+    use ndarray::Array2;
+
+    use super::*;
+
+    #[test]
+    fn under_paper_the_rule_is_the_one_of_the_data_sets() {
+        let names =
+            ["nih", "NIHChestXray", "chexpert", "sars-cov-2-ct", "brain-tumor", "pneumoniamnist", "csv", "folder"];
+        for name in names {
+            let theirs = match Study::of_study(name, 3) {
+                Study::Patients { shots: 3 } => Draw::Patients,
+                Study::Positions { n: 3 } => Draw::EvenlySpaced,
+                other => panic!("{name}: {other:?}"),
+            };
+            assert_eq!(Draw::of(Protocol::Paper, name), theirs, "{name}");
+            assert_eq!(Draw::of(Protocol::Strict, name), Draw::PerClass, "{name}");
+        }
+        assert_eq!(Draw::of(Protocol::Paper, "nih"), Draw::Patients);
+        // findings and patients as well, but not the study's rule for NIH
+        assert_eq!(Draw::of(Protocol::Paper, "chexpert"), Draw::EvenlySpaced);
+    }
+
+    /// The rows of a curve's draw are those that `dinorad splits --few-shot` writes.
+    #[test]
+    fn under_paper_the_cases_are_those_of_the_data_sets() {
+        let mut drawn = 0;
+        for (name, split) in [
+            ("nih", Split::Train),
+            ("nih", Split::Val),
+            ("nih", Split::Test),
+            ("chexpert", Split::Train),
+            ("sars-cov-2-ct", Split::Train),
+        ] {
+            let tree = golden().join("datasets").join(name.replace('-', "_")).join("tree");
+            let set = open(name, &tree, split, &OpenOptions::paper()).unwrap();
+            let n = set.len();
+            let targets: Vec<_> = (0..n).map(|i| set.target(i).unwrap()).collect();
+            let ids = (0..n).map(|i| set.sample_id(i)).collect();
+            let mut cases = Labelled::new(ids, targets, Array2::zeros((n, 1))).unwrap();
+            cases.patients = (0..n).map(|i| set.patient_key(i)).collect();
+            let answers = cases.answers(set.task().n_classes()).unwrap();
+            let draw = Draw::of(Protocol::Paper, name);
+            let subsets = SubsetOptions { shots: vec![], fractions: vec![], tries: 1, seed: 0, draw };
+            for shots in [1, 2, 3, 8] {
+                let ours = shots_of(&cases, &answers, &subsets, shots, 0);
+                match Study::of_study(name, shots).indices(&*set) {
+                    Ok(theirs) => {
+                        drawn += theirs.len();
+                        assert_eq!(ours.unwrap(), theirs, "{name} {split}: {shots} shots");
+                    }
+                    Err(_) => assert!(ours.is_err(), "{name} {split}: {shots} shots of {n}"),
+                }
+            }
+        }
+        assert!(drawn > 10, "{drawn} cases compared");
+    }
 }

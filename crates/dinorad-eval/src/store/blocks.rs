@@ -27,6 +27,11 @@ impl Block {
         offsets.is_none().then(|| rows.view())
     }
 
+    /// All rows of a feature, case after case `(rows, D)`.
+    pub fn rows(&self, name: &str) -> Option<ArrayView2<'_, f32>> {
+        self.features.get(name).map(|(rows, _)| rows.view())
+    }
+
     /// The rows of the sequence called `name` of the `i`-th case of the block `(count, D)`.
     pub fn sequence(&self, name: &str, i: usize) -> Option<ArrayView2<'_, f32>> {
         let (rows, offsets) = self.features.get(name)?;

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, fs, io, path::Path};
 
+use dinorad_report::Failure;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -59,15 +60,6 @@ pub struct CaseRecord {
     /// A salted hash of its patient's number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub patient: Option<String>,
-}
-
-/// A case without features.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Failure {
-    /// The sample id.
-    pub id: String,
-    /// Why.
-    pub reason: String,
 }
 
 /// How wide a feature is and whether an item has one row of it or many.

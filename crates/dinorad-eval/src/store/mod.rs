@@ -57,10 +57,11 @@ mod writer;
 
 pub use blocks::{Block, Blocks};
 pub use catalogue::{Listing, OlderStore, StoreSummary, list};
+pub use dinorad_report::Failure;
 pub use encode::{ItemFeatures, Outcome};
 pub use item::ItemKey;
 pub use key::{EncoderRecord, StoreKey};
-pub use manifest::{CaseRecord, Failure, FeatureKind, FeatureShape, Manifest, SetRecord};
+pub use manifest::{CaseRecord, FeatureKind, FeatureShape, Manifest, SetRecord};
 pub use part::Part;
 pub use prune::{PruneOptions, Removal, prune};
 pub use reader::{FeatureStore, FeatureTable, SequenceTable};

@@ -1,13 +1,11 @@
 use std::{collections::BTreeMap, fs, path::Path};
 
+use dinorad_report::atomic::kill::{kill_points_passed, killed_at};
 use dinorad_transforms::Compose;
 use ndarray::{Array1, Array2};
 
 use super::*;
-use crate::{
-    Error, Settings,
-    atomic::{kill_points_passed, killed_at},
-};
+use crate::{Error, Settings};
 
 fn key() -> StoreKey {
     StoreKey::new(EncoderRecord::named("e", "digest"), Settings::new(Compose::default()))
@@ -440,7 +438,7 @@ fn torn_files_of_others_are_left_to_prune() {
 
 #[test]
 fn the_key_feels_everything() {
-    use dinorad_core::Orientation;
+    use dinorad_core::{Orientation, method::View};
     use dinorad_datasets::{Colour, Prepare};
     use dinorad_transforms::Step;
     let base = || (EncoderRecord::named("e", "digest"), Settings::new(Compose::default()));
@@ -460,9 +458,9 @@ fn the_key_feels_everything() {
         with(&|_, s| s.colour = Colour::Gray),
         with(&|_, s| s.intensity = Prepare::Clamp(Some(-1.0), None)),
         with(&|_, s| s.slice_step = 2),
-        with(&|_, s| s.view = Some(crate::View { seed: 0, number: 0 })),
-        with(&|_, s| s.view = Some(crate::View { seed: 1, number: 0 })),
-        with(&|_, s| s.view = Some(crate::View { seed: 0, number: 1 })),
+        with(&|_, s| s.view = Some(View { seed: 0, pass: 0 })),
+        with(&|_, s| s.view = Some(View { seed: 1, pass: 0 })),
+        with(&|_, s| s.view = Some(View { seed: 0, pass: 1 })),
         with(&|_, s| s.preprocessing = Compose::new(vec![Step::ToRgb])),
     ];
     for (i, a) in keys.iter().enumerate() {

@@ -17,7 +17,7 @@ use super::{
     index::{Index, Known},
     lock::{ManifestLock, StoreLock},
 };
-use crate::{Error, Result, atomic::write_atomic};
+use crate::{Error, Result, write_atomic};
 
 /// The ending that marks a file still being written.
 const UNFINISHED: &str = ".unfinished";

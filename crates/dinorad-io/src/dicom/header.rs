@@ -5,8 +5,9 @@ use serde::Serialize;
 use super::{
     lut::{Lut, Palette, Voi},
     parse::{DOUBLE_PIXEL_DATA, DataSet, FLOAT_PIXEL_DATA, PIXEL_DATA, Tag},
+    terms,
 };
-use crate::Photometric;
+use crate::{Personal, Photometric};
 
 /// What the samples of a pixel mean before conversion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -92,27 +93,28 @@ pub struct FrameHeader {
     pub windows: Vec<Voi>,
 }
 
-/// The technical attributes of a DICOM image. No personal attribute is kept; UIDs of instances and
-/// series, which often hold dates, are not serialised.
+/// The technical attributes of a DICOM image. No personal attribute is kept. UIDs of instances,
+/// series and frames of reference, and the names of windows, are [`Personal`] and not serialised; of
+/// fields for words of the standard only such words are kept.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Header {
-    /// TransferSyntaxUID.
+    /// TransferSyntaxUID; `no UID` in place of a text that is none.
     pub transfer_syntax: String,
-    /// SOPClassUID.
+    /// SOPClassUID, if the standard gave it.
     pub sop_class: Option<String>,
     /// SOPInstanceUID.
     #[serde(skip)]
-    pub sop_instance: Option<String>,
+    pub sop_instance: Option<Personal>,
     /// SeriesInstanceUID.
     #[serde(skip)]
-    pub series: Option<String>,
+    pub series: Option<Personal>,
     /// FrameOfReferenceUID.
     #[serde(skip)]
-    pub frame_of_reference: Option<String>,
-    /// Modality such as `CT`.
+    pub frame_of_reference: Option<Personal>,
+    /// Modality such as `CT`, if it is a term of the standard.
     pub modality: Option<String>,
-    /// ImageType, such as `ORIGINAL, PRIMARY, AXIAL`.
+    /// ImageType, such as `ORIGINAL, PRIMARY, AXIAL`; `?` in place of a value that is not known.
     pub image_type: Vec<String>,
     /// InstanceNumber.
     pub instance_number: Option<i64>,
@@ -219,6 +221,12 @@ impl FrameHeader {
     }
 }
 
+/// A PhotometricInterpretation that is not read here, by name if it is one.
+fn foreign(text: &str) -> &'static str {
+    let known = ["HSV", "ARGB", "CMYK", "YBR_PARTIAL_422", "YBR_PARTIAL_420", "XYB"];
+    known.into_iter().find(|k| *k == text).unwrap_or("that the standard does not know")
+}
+
 /// Whether the data set is an image at all.
 pub(crate) fn has_pixels(set: &DataSet) -> bool {
     [PIXEL_DATA, FLOAT_PIXEL_DATA, DOUBLE_PIXEL_DATA].iter().any(|t| set.get(*t).is_some())
@@ -245,7 +253,7 @@ impl Header {
         let samples = need(0x0028_0002, "SamplesPerPixel")?;
         let photometric = set.text(0x0028_0004).ok_or("PhotometricInterpretation is missing")?;
         let photometric = PhotometricInterpretation::parse(&photometric)
-            .ok_or_else(|| format!("PhotometricInterpretation `{}` is unknown", photometric.escape_default()))?;
+            .ok_or_else(|| format!("PhotometricInterpretation {} is not supported", foreign(&photometric)))?;
         if samples != if photometric.is_single() { 1 } else { 3 } {
             return Err(format!("SamplesPerPixel is {samples} for {photometric:?}"));
         }
@@ -297,15 +305,15 @@ impl Header {
         if !per_frame.is_empty() && per_frame.len() != frames as usize {
             return Err(format!("{} per-frame groups for {frames} frames", per_frame.len()));
         }
-        let own = |tag: Tag| set.text(tag).map(|t| t.into_owned());
+        let own = |tag: Tag| set.text(tag).map(|t| Personal::from(t.into_owned()));
         Ok(Header {
-            transfer_syntax: transfer_syntax.to_owned(),
-            sop_class: own(0x0008_0016),
+            transfer_syntax: terms::syntax_uid(transfer_syntax).to_owned(),
+            sop_class: set.text(0x0008_0016).and_then(|t| terms::standard_uid(&t).map(str::to_owned)),
             sop_instance: own(0x0008_0018),
             series: own(0x0020_000E),
             frame_of_reference: own(0x0020_0052),
-            modality: own(0x0008_0060),
-            image_type: set.texts(0x0008_0008),
+            modality: set.text(0x0008_0060).and_then(|t| terms::modality(&t)),
+            image_type: set.texts(0x0008_0008).iter().map(|t| terms::image_type(t)).collect(),
             instance_number: set.numbers(0x0020_0013).ok().and_then(|n| n.first().map(|v| *v as i64)),
             rows,
             columns,

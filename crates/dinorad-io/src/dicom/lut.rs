@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::parse::{DataSet, Tag};
+use crate::Personal;
 
 /// A table over whole numbers. Values outside it take its first or last entry.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -91,15 +92,17 @@ pub enum Voi {
         width: f64,
         /// Its shape.
         function: VoiFunction,
-        /// WindowCenterWidthExplanation, such as `LUNG`.
-        name: Option<String>,
+        /// WindowCenterWidthExplanation, such as `LUNG`: free text, not serialised.
+        #[serde(skip)]
+        name: Option<Personal>,
     },
     /// A table.
     Table {
         /// The table.
         lut: Lut,
-        /// LUTExplanation.
-        name: Option<String>,
+        /// LUTExplanation: free text, not serialised.
+        #[serde(skip)]
+        name: Option<Personal>,
     },
 }
 
@@ -123,22 +126,22 @@ impl Voi {
                 && width.is_finite()
                 && width >= if function == VoiFunction::Linear { 1.0 } else { f64::MIN_POSITIVE }
             {
-                let name = names.get(n).filter(|s| !s.is_empty()).cloned();
+                let name = names.get(n).filter(|s| !s.is_empty()).map(|s| Personal::from(s.as_str()));
                 out.push(Voi::Window { center, width, function, name });
             }
         }
         for item in set.items(0x0028_3010).unwrap_or_default() {
             if let Ok(lut) = Lut::read(&item, 0x0028_3002, 0x0028_3006, signed) {
-                out.push(Voi::Table { lut, name: item.text(0x0028_3003).map(|t| t.into_owned()) });
+                out.push(Voi::Table { lut, name: item.text(0x0028_3003).map(|t| t.into_owned().into()) });
             }
         }
         out
     }
 
-    /// The file's name for it, such as `LUNG`.
-    pub fn name(&self) -> Option<&str> {
+    /// The file's name for it, such as `LUNG`: free text.
+    pub fn name(&self) -> Option<&Personal> {
         match self {
-            Voi::Window { name, .. } | Voi::Table { name, .. } => name.as_deref(),
+            Voi::Window { name, .. } | Voi::Table { name, .. } => name.as_ref(),
         }
     }
 

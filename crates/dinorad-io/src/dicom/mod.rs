@@ -20,6 +20,7 @@ pub(crate) mod parse;
 mod report;
 mod series;
 pub(crate) mod syntax;
+pub(crate) mod terms;
 
 use std::path::Path;
 

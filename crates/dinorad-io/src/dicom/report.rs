@@ -4,6 +4,8 @@ use std::{fmt, path::PathBuf};
 
 use serde::Serialize;
 
+use crate::Personal;
+
 /// A file that is no slice of the series.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Skipped {
@@ -100,7 +102,7 @@ pub enum Problem {
 pub struct SeriesReport {
     /// SeriesInstanceUID; not serialised, since UIDs often hold dates.
     #[serde(skip)]
-    pub series_uid: String,
+    pub series_uid: Personal,
     /// The files in slice order: ascending along the normal `row x column`.
     pub files: Vec<PathBuf>,
     /// Files of the folder that are no slice of this series.
@@ -109,6 +111,31 @@ pub struct SeriesReport {
     pub problems: Vec<Problem>,
     /// What does not hinder, but should be known.
     pub warnings: Vec<String>,
+}
+
+impl SeriesReport {
+    /// The problems by their kinds, without the names of files.
+    pub(crate) fn unnamed(&self) -> String {
+        self.problems.iter().map(Problem::kind).collect::<Vec<_>>().join("; ")
+    }
+}
+
+impl Problem {
+    fn kind(&self) -> &'static str {
+        match self {
+            Problem::Gap { .. } => "slices are missing",
+            Problem::Uneven { .. } => "uneven distances",
+            Problem::Duplicate { .. } => "different slices at the same place",
+            Problem::Repeated { .. } => "every place is there several times",
+            Problem::Orientation { .. } => "slices of another orientation",
+            Problem::Size { .. } => "slices of another matrix size",
+            Problem::Spacing { .. } => "slices of another PixelSpacing",
+            Problem::Geometry { .. } => "an attribute that places the slices is missing or impossible",
+            Problem::Unreadable { .. } => "slices that cannot be read",
+            Problem::Colour { .. } => "colour slices",
+            Problem::Mosaic { .. } => "mosaics of many slices each",
+        }
+    }
 }
 
 fn names(files: &[PathBuf]) -> String {

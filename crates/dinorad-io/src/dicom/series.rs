@@ -14,15 +14,18 @@ use super::{
     geometry::{Grid, Slice, frequent, grid},
     header::{Header, has_pixels},
     report::{Problem, SeriesReport, Skipped},
+    terms,
 };
-use crate::{Error, Limits, Photometric, Placement, ReadOptions, Result, Volume};
+use crate::{Error, Limits, Personal, Photometric, Placement, ReadOptions, Result, Tree, Unfollowed, Volume, Walked};
 
 /// A series found in a folder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct SeriesInfo {
-    /// SeriesInstanceUID; empty if the files have none.
-    pub uid: String,
+    /// SeriesInstanceUID, for [`ReadOptions::with_series`]; empty if the files have none. Not
+    /// serialised: UIDs often hold dates.
+    #[serde(skip)]
+    pub uid: Personal,
     /// Modality such as `CT`.
     pub modality: Option<String>,
     /// Its image files, by name.
@@ -34,21 +37,6 @@ enum Entry {
     Image(Box<(Header, Option<DicomFile>)>),
     Other(String),
     Broken(String),
-}
-
-/// Every file below a folder, by name.
-fn files(folder: &Path) -> Result<Vec<PathBuf>> {
-    let mut out = Vec::new();
-    for entry in walkdir::WalkDir::new(folder).follow_links(true).sort_by_file_name() {
-        let entry = entry.map_err(|e| {
-            let path = e.path().unwrap_or(folder).to_owned();
-            Error::read(&path, e.into_io_error().unwrap_or_else(|| std::io::Error::other("links in a circle")))
-        })?;
-        if entry.file_type().is_file() {
-            out.push(entry.into_path());
-        }
-    }
-    Ok(out)
 }
 
 fn classify(path: &Path, options: &ReadOptions) -> Entry {
@@ -70,8 +58,9 @@ fn classify(path: &Path, options: &ReadOptions) -> Entry {
     match raw.data_set() {
         Err(what) => return failed(what),
         Ok(set) if !has_pixels(&set) => {
-            let modality = set.text(0x0008_0060).map(|m| m.escape_default().to_string()).unwrap_or_default();
-            return if marked { Entry::Other(format!("no pixel data ({modality})")) } else { failed(String::new()) };
+            let modality = set.text(0x0008_0060).and_then(|m| terms::modality(&m));
+            let modality = modality.map_or_else(String::new, |m| format!(" ({m})"));
+            return if marked { Entry::Other(format!("no pixel data{modality}")) } else { failed(String::new()) };
         }
         Ok(_) => {}
     }
@@ -104,7 +93,9 @@ struct Folder {
 }
 
 fn scan(folder: &Path, options: &ReadOptions) -> Result<Folder> {
-    let paths = files(folder)?;
+    let tree = Tree::new(options.tree.as_deref().unwrap_or(folder))?;
+    let Walked { files: mut paths, passed_over } = tree.files(folder, |_| true)?;
+    paths.sort();
     let entries: Vec<(PathBuf, Entry)> = paths
         .into_par_iter()
         .map(|p| {
@@ -112,7 +103,9 @@ fn scan(folder: &Path, options: &ReadOptions) -> Result<Folder> {
             (p, e)
         })
         .collect();
-    let mut out = Folder { images: Vec::new(), skipped: Vec::new(), broken: Vec::new() };
+    let link = |(file, why): (PathBuf, Unfollowed)| Skipped { file, reason: why.to_string() };
+    let skipped = passed_over.into_iter().map(link).collect();
+    let mut out = Folder { images: Vec::new(), skipped, broken: Vec::new() };
     for (file, entry) in entries {
         match entry {
             Entry::Image(image) => out.images.push((file, image.0, image.1)),
@@ -141,7 +134,7 @@ fn scan(folder: &Path, options: &ReadOptions) -> Result<Folder> {
 /// # Ok(()) }
 /// ```
 pub fn find_series(folder: &Path, options: &ReadOptions) -> Result<Vec<SeriesInfo>> {
-    let mut found: BTreeMap<String, SeriesInfo> = BTreeMap::new();
+    let mut found: BTreeMap<Personal, SeriesInfo> = BTreeMap::new();
     for (file, header, _) in scan(folder, options)?.images {
         let uid = header.series.clone().unwrap_or_default();
         let info = found.entry(uid.clone()).or_insert_with(|| SeriesInfo {
@@ -186,15 +179,17 @@ pub fn read_series(folder: &Path, options: &ReadOptions) -> Result<(Volume, Seri
         return Err(Error::NoImages { path, skipped: skipped.len() });
     }
     let uid = |h: &Header| h.series.clone().unwrap_or_default();
-    let mut series: BTreeMap<String, usize> = BTreeMap::new();
+    let mut series: BTreeMap<Personal, usize> = BTreeMap::new();
     for (_, header, _) in &images {
         *series.entry(uid(header)).or_insert(0) += 1;
     }
     let wanted = match &options.series {
         Some(wanted) if series.contains_key(wanted) => wanted.clone(),
-        Some(wanted) => {
-            let has = series.keys().cloned().collect::<Vec<_>>().join(", ");
-            return Err(Error::Missing { path: folder.to_owned(), what: "series", got: wanted.clone(), has });
+        Some(_) => {
+            let has = format!("{} others", series.len());
+            let path = folder.to_owned();
+            // no UID is told
+            return Err(Error::Missing { path, what: "series", got: "the one asked for".into(), has });
         }
         None if series.len() > 1 => {
             return Err(Error::SeveralSeries { path: folder.to_owned(), series: series.into_iter().collect() });
@@ -218,7 +213,7 @@ type Images = Vec<(PathBuf, Header, Option<DicomFile>)>;
 
 /// Removes byte-identical copies of an instance.
 fn drop_copies(images: &mut Images, report: &mut SeriesReport) -> Result<()> {
-    let mut first: BTreeMap<String, PathBuf> = BTreeMap::new();
+    let mut first: BTreeMap<Personal, PathBuf> = BTreeMap::new();
     let mut kept = Vec::new();
     for image in std::mem::take(images) {
         let Some(uid) = image.1.sop_instance.clone() else {

@@ -70,6 +70,11 @@ impl Family {
     }
 }
 
+/// What a case is called, for messages.
+pub(crate) fn id(case: &Value) -> String {
+    case["id"].to_string()
+}
+
 impl Drop for Family {
     fn drop(&mut self) {
         let family = self.json["family"].as_str().unwrap();

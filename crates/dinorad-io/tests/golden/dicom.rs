@@ -4,21 +4,22 @@ use dinorad_io::{
     AnyArray, Error, Loaded, Photometric, ReadOptions,
     dicom::{self, DicomFile, Voi, VoiFunction},
 };
+use dinorad_testkit::each;
 use ndarray::ArrayD;
 use serde_json::Value;
 
-use crate::common::{Family, bounded, compare, compare_stats, floats, line, sha256, sizes};
+use crate::common::{Family, bounded, compare, compare_stats, floats, id, line, sha256, sizes};
 
 #[test]
 fn dicom_files() {
     let mut family = Family::read("dicom");
     let mut missing = Vec::new();
-    for case in family.cases() {
+    each(family.cases(), id, |case| {
         let path = family.folder.join(case["file"].as_str().unwrap());
         let options = ReadOptions::default();
-        let loaded = bounded(&case, || dicom::read_file(&path, &options));
+        let loaded = bounded(case, || dicom::read_file(&path, &options));
         let outcome = match loaded {
-            Ok(loaded) => Ok(check(&family, &case, &path, &loaded)),
+            Ok(loaded) => Ok(check(&family, case, &path, &loaded)),
             Err(e @ Error::MissingCodec { .. }) => {
                 let text = message(e, &path);
                 let uid = case["transfer_syntax_uid"].as_str().unwrap();
@@ -29,14 +30,14 @@ fn dicom_files() {
                     let mut allowed = case.clone();
                     allowed["outcome"] = "either".into();
                     family.judge(&allowed, Err(text));
-                    continue;
+                    return;
                 }
                 Err(text)
             }
             Err(e) => Err(message(e, &path)),
         };
-        family.judge(&case, outcome);
-    }
+        family.judge(case, outcome);
+    });
     line(format!("dicom        without a codec: {missing:?}"));
 }
 

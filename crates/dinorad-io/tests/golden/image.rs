@@ -1,17 +1,18 @@
 use dinorad_io::{Image, Loaded, ReadOptions, read_with};
+use dinorad_testkit::each;
 use ndarray::{Array3, Axis};
 use serde_json::Value;
 
-use crate::common::{Family, bounded, compare, compare_stats, sizes};
+use crate::common::{Family, bounded, compare, compare_stats, id, sizes};
 
 #[test]
 fn image_files() {
     let mut family = Family::read("image");
-    for case in family.cases() {
+    each(family.cases(), id, |case| {
         let path = family.folder.join(case["file"].as_str().unwrap());
-        let loaded = bounded(&case, || read_with(&path, &ReadOptions::default()));
+        let loaded = bounded(case, || read_with(&path, &ReadOptions::default()));
         let outcome = match loaded {
-            Ok(Loaded::Image(image)) if case["imread"].is_string() => Ok(check(&family, &case, &image)),
+            Ok(Loaded::Image(image)) if case["imread"].is_string() => Ok(check(&family, case, &image)),
             Ok(Loaded::Image(image)) => {
                 // nothing is recorded: values must at least lie in the range of their depth
                 assert!(image.data.iter().all(|v| (0.0..=image.max_value()).contains(v)), "{}", case["id"]);
@@ -25,8 +26,8 @@ fn image_files() {
                 Err(text.replace(&*path.parent().unwrap().to_string_lossy(), ""))
             }
         };
-        family.judge(&case, outcome);
-    }
+        family.judge(case, outcome);
+    });
 }
 
 fn check(family: &Family, case: &Value, image: &Image) -> f64 {

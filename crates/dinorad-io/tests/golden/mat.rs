@@ -1,8 +1,9 @@
 use dinorad_io::{AnyArray, Error, ReadOptions, mat::MatFile};
+use dinorad_testkit::each;
 use ndarray::Axis;
 use serde_json::Value;
 
-use crate::common::{Family, bounded, compare, compare_stats, floats, line, sha256, sizes};
+use crate::common::{Family, bounded, compare, compare_stats, floats, id, line, sha256, sizes};
 
 /// What the brain-tumour data set keeps in a file.
 struct Record {
@@ -17,25 +18,25 @@ struct Record {
 fn mat_files() {
     let mut family = Family::read("mat");
     let mut later = Vec::new();
-    for case in family.cases() {
+    each(family.cases(), id, |case| {
         let path = family.folder.join(case["file"].as_str().unwrap());
-        let record = bounded(&case, || read(&path));
+        let record = bounded(case, || read(&path));
         // labels that no class has are the data set's to refuse: the file itself must read
         if case["stage"] == "dataset" {
             later.push(case["id"].as_str().unwrap().to_owned());
             let label = record.unwrap_or_else(|e| panic!("{}: {e}", case["id"])).label;
             assert!(![1.0, 2.0, 3.0].contains(&label), "{}: label {label}", case["id"]);
-            family.judge(&case, Err(format!("label {label}, to be refused by the data set")));
-            continue;
+            family.judge(case, Err(format!("label {label}, to be refused by the data set")));
+            return;
         }
-        let outcome = record.map(|r| check(&family, &case, &r)).map_err(|e| {
+        let outcome = record.map(|r| check(&family, case, &r)).map_err(|e| {
             let text = e.to_string();
             let name = path.file_name().unwrap().to_string_lossy().into_owned();
             assert!(text.contains(&name), "the error does not name {name}: {text}");
             text.replace(&*path.parent().unwrap().to_string_lossy(), "")
         });
-        family.judge(&case, outcome);
-    }
+        family.judge(case, outcome);
+    });
     line(format!("mat          files that read, whose label the data set refuses: {later:?}"));
 }
 

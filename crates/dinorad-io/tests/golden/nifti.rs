@@ -1,34 +1,35 @@
 use std::path::Path;
 
 use dinorad_io::{Error, Placement, ReadOptions, Volume, nifti, read_with};
-use ndarray::Axis;
+use dinorad_testkit::each;
+use ndarray::{ArrayViewD, Axis};
 use serde_json::Value;
 
-use crate::common::{Family, bounded, compare, compare_affine, compare_stats, floats, sizes};
+use crate::common::{Family, bounded, compare, compare_affine, compare_stats, floats, id, sizes};
 
 #[test]
 fn nifti_files() {
     let mut family = Family::read("nifti");
-    for case in family.cases() {
+    each(family.cases(), id, |case| {
         let path = family.folder.join(case["file"].as_str().unwrap());
         // by content, as a user would
-        let loaded = bounded(&case, || match read_with(&path, &ReadOptions::default()) {
+        let loaded = bounded(case, || match read_with(&path, &ReadOptions::default()) {
             Ok(dinorad_io::Loaded::Volume(v)) => Ok(v),
             Ok(other) => panic!("{}: read as {other:?}", case["id"]),
             Err(e) => Err(e),
         });
         let outcome = match loaded {
-            Ok(volume) if case["fdata"].is_string() => Ok(check(&family, &case, &path, &volume)),
+            Ok(volume) if case["fdata"].is_string() => Ok(check(&family, case, &path, &volume)),
             Ok(volume) => {
                 // nothing is recorded for it: whatever was read must be placed and finite in size
                 assert!(volume.affine.inverse().is_ok(), "{}", case["id"]);
                 Ok(0.0)
             }
-            Err(Error::SeveralVolumes { volumes, .. }) => Ok(check_4d(&family, &case, &path, volumes)),
+            Err(Error::SeveralVolumes { volumes, .. }) => Ok(check_several(&family, case, &path, volumes)),
             Err(e) => Err(message(e, &path)),
         };
-        family.judge(&case, outcome);
-    }
+        family.judge(case, outcome);
+    });
 }
 
 fn message(error: Error, path: &Path) -> String {
@@ -108,24 +109,37 @@ fn check(family: &Family, case: &Value, path: &Path, volume: &Volume) -> f64 {
     worst
 }
 
-/// A time series must be refused as a volume, and each of its volumes must be there by number.
-fn check_4d(family: &Family, case: &Value, path: &Path, volumes: usize) -> f64 {
+/// A file of several volumes must be refused as one, and each of its volumes must be there by
+/// number: those of the fourth axis first, then those of the fifth and so on, as the file has them.
+fn check_several(family: &Family, case: &Value, path: &Path, volumes: usize) -> f64 {
     let id = &case["id"];
     let shape = sizes(&case["shape"]);
-    assert_eq!(volumes, shape[3], "{id}");
-    let all = &family.tensor(&case["fdata"]).values;
-    let first = &family.tensor(&case["first_volume"]).values;
+    assert_eq!(volumes, shape[3..].iter().product::<usize>(), "{id}");
+    let all = case["fdata"].is_string().then(|| &family.tensor(&case["fdata"]).values);
+    let first = case["first_volume"].is_string().then(|| &family.tensor(&case["first_volume"]).values);
     let mut worst = 0f64;
-    for t in 0..volumes {
-        let volume = nifti::read(path, &ReadOptions::default().with_volume(t)).unwrap();
+    for n in 0..volumes {
+        let volume = nifti::read(path, &ReadOptions::default().with_volume(n)).unwrap();
         let got = volume.to_ijk();
-        let want = all.index_axis(Axis(3), t);
-        assert_eq!(got.shape(), want.shape(), "{id}");
-        worst = worst.max(compare(id, "volume", got.iter().map(|v| f64::from(*v)), want.iter(), 1e-6, 1e-6));
-        if t == 0 {
-            compare(id, "first volume", got.iter().map(|v| f64::from(*v)), first.iter(), 1e-6, 1e-6);
+        assert_eq!(got.shape(), &shape[..3], "{id}");
+        let mut check = |what: &str, want: ArrayViewD<'_, f64>| {
+            assert_eq!(got.shape(), want.shape(), "{id}");
+            worst = worst.max(compare(id, what, got.iter().map(|v| f64::from(*v)), want.iter(), 1e-6, 1e-6));
+        };
+        if let Some(all) = all {
+            let (mut want, mut rest) = (all.view(), n);
+            for length in &shape[3..] {
+                want = want.index_axis_move(Axis(3), rest % length);
+                rest /= length;
+            }
+            check("volume", want);
         }
-        compare_affine(id, &volume.affine, &case["affine"], 1e-4);
+        if let Some(first) = first.filter(|_| n == 0) {
+            check("first volume", first.view());
+        }
+        if case["affine"].is_array() {
+            compare_affine(id, &volume.affine, &case["affine"], 1e-4);
+        }
     }
     let beyond = nifti::read(path, &ReadOptions::default().with_volume(volumes)).unwrap_err();
     assert!(matches!(beyond, Error::Missing { .. }), "{beyond}");

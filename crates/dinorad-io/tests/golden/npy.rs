@@ -5,16 +5,17 @@ use dinorad_io::{
     npy::{self, NpyArray},
     read_with, sniff,
 };
+use dinorad_testkit::each;
 use serde_json::Value;
 
-use crate::common::{Family, bounded, sizes};
+use crate::common::{Family, bounded, id, sizes};
 
 #[test]
 fn npy_files() {
     let mut family = Family::read("npy");
-    for case in family.cases() {
+    each(family.cases(), id, |case| {
         let path = family.folder.join(case["file"].as_str().unwrap());
-        let outcome = bounded(&case, || read(&case, &path));
+        let outcome = bounded(case, || read(case, &path));
         let outcome = outcome.map(|arrays| {
             let wanted = match case["arrays"].as_object() {
                 Some(wanted) => wanted.iter().map(|(n, w)| (n.clone(), w.clone())).collect(),
@@ -34,8 +35,8 @@ fn npy_files() {
             assert!(text.contains(&name), "the error does not name {name}: {text}");
             text.replace(&*path.parent().unwrap().to_string_lossy(), "")
         });
-        family.judge(&case, outcome);
-    }
+        family.judge(case, outcome);
+    });
 }
 
 /// All arrays of a file, by name.

@@ -23,7 +23,7 @@ use super::{
     sort,
 };
 use crate::{
-    Dataset, Error, OpenOptions, Result, Rule, Unit,
+    Dataset, Error, OpenOptions, PatientKey, Result, Rule, Unit,
     faults::Faults,
     files::{below, file_name, folder_files, stem},
     layouts::msd::check_pair,
@@ -61,7 +61,7 @@ fn open_downloaded(root: &Path, home: &Path, split: Split, options: &OpenOptions
             }
             let label = labels.join(file_name(&image));
             let Some(slices) = faults.keep(pair(&image, &label, options))? else { continue };
-            let patient = Some(options.patient_hash(&stem(&image)));
+            let patient = Some(PatientKey::of(&stem(&image)));
             let source = Source::Volume { path: image.clone(), channel: None };
             let entry = Entry::new(stem(&image), patient, source, Answer::Mask(Mask::Volume(label)));
             let case = Case::new(entry, unit).with_fixed(fixed);

@@ -19,7 +19,8 @@ use super::{
     files, has_split_folders, has_suffix, no_layout,
 };
 use crate::{
-    Dataset, Error, OpenOptions, Result, Rule,
+    Dataset, Error, OpenOptions, PatientKey, Result, Rule,
+    error::number,
     faults::Faults,
     files::{folder_files, relative, stem, sub_folders},
     listed::{Answer, Entry, Prepare, Source},
@@ -44,7 +45,8 @@ pub(super) fn open(root: &Path, split: Split, options: &OpenOptions) -> Result<B
         for (entry, _) in read_all(paths, root, options, &mut faults)? {
             entries.push(entry);
         }
-        return traits(PREPARED).dataset(root, split, options, entries, Vec::new(), faults);
+        let warnings = nameless(entries.iter()).into_iter().collect();
+        return traits(PREPARED).dataset(root, split, options, entries, warnings, faults);
     }
     let numbered = numbered(root)?;
     if numbered.is_empty() {
@@ -58,8 +60,9 @@ pub(super) fn open(root: &Path, split: Split, options: &OpenOptions) -> Result<B
         warnings.push(format!("{} files are missing below {last}.mat: {}", gaps.len(), crate::error::some(&gaps)));
     }
     let read = read_all(numbered.into_values().collect(), root, options, &mut faults)?;
+    warnings.extend(nameless(read.iter().map(|(entry, _)| entry)));
     // patients in order of first appearance over the numbers
-    let mut ranks: BTreeMap<String, usize> = BTreeMap::new();
+    let mut ranks: BTreeMap<Owner, usize> = BTreeMap::new();
     let mut cases = Vec::new();
     for (entry, patient) in read {
         let next = ranks.len();
@@ -87,18 +90,28 @@ fn numbered(root: &Path) -> Result<BTreeMap<u64, PathBuf>> {
     Ok(out)
 }
 
-/// The entries with what tells their patients apart: the hash, or the file where there is none.
+/// Whose a file is: a patient's, or, where that is not told, its own.
+type Owner = std::result::Result<PatientKey, String>;
+
+/// How many files do not say whose they are.
+fn nameless<'a>(entries: impl Iterator<Item = &'a Entry>) -> Option<String> {
+    let n = entries.filter(|e| e.patient.is_none()).count();
+    let files = number(n, "file has", "files have");
+    (n > 0).then(|| format!("{files} no cjdata/PID: each counts as a patient of its own"))
+}
+
+/// The entries with what tells their patients apart.
 fn read_all(
     paths: Vec<PathBuf>,
     root: &Path,
     options: &OpenOptions,
     faults: &mut Faults,
-) -> Result<Vec<(Entry, String)>> {
+) -> Result<Vec<(Entry, Owner)>> {
     let read: Vec<Result<Entry>> = paths.into_par_iter().map(|path| entry(path, root, options)).collect();
     let mut out = Vec::new();
     for result in read {
         let Some(entry) = faults.keep(result)? else { continue };
-        let patient = entry.patient.clone().unwrap_or_else(|| entry.id.clone());
+        let patient = entry.patient.clone().ok_or_else(|| entry.id.clone());
         out.push((entry, patient));
     }
     Ok(out)
@@ -110,8 +123,13 @@ fn entry(path: PathBuf, root: &Path, options: &OpenOptions) -> Result<Entry> {
     let label = file.number("cjdata/label")?;
     let class = (1..=CLASSES.len()).find(|c| *c as f64 == label);
     let class = class.ok_or_else(|| Error::label(&path, label, "1, 2, 3"))? - 1;
-    let patient = file.text("cjdata/PID").ok().filter(|p| !p.trim().is_empty());
-    let patient = patient.map(|p| options.patient_hash(&p));
+    // a file without the field is said; one whose field cannot be read might be anybody's
+    let patient = match file.text("cjdata/PID") {
+        Ok(text) => Some(text).filter(|p| !p.trim().is_empty()),
+        Err(dinorad_io::Error::Missing { .. }) => None,
+        Err(e) => return Err(e.into()),
+    };
+    let patient = patient.map(|p| PatientKey::of(&p));
     let id = relative(&path, root);
     let entry = Entry::new(id, patient, Source::BrainTumor(path), Answer::Known(Target::Class(class)));
     Ok(Entry { raw_label: Some(label.to_string()), ..entry })

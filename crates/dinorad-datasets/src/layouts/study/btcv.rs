@@ -17,7 +17,7 @@ use super::{
     sort,
 };
 use crate::{
-    Dataset, Error, OpenOptions, Result, Rule,
+    Dataset, Error, OpenOptions, PatientKey, Result, Rule,
     faults::Faults,
     files::{file_name, folder_files, stem, sub_folders},
     layouts::msd::check_pair,
@@ -88,7 +88,7 @@ fn volumes(folder: &Path, options: &OpenOptions) -> Result<Vec<PathBuf>> {
 fn volume(path: &Path, labels: Option<&Path>, options: &OpenOptions) -> Result<(Entry, usize)> {
     let image = one_file(path)?;
     let name = stem(path);
-    let patient = Some(options.patient_hash(name.trim_start_matches("img")));
+    let patient = Some(PatientKey::of(name.trim_start_matches("img")));
     let (answer, slices) = match labels {
         Some(labels) => {
             let expected = labels.join(file_name(path).replacen("img", "label", 1));

@@ -10,7 +10,7 @@ use dinorad_core::{Split, Target, TaskKind};
 
 use super::{DOWNLOADED, PREPARED, Traits, has_split_folders, home, no_layout};
 use crate::{
-    Dataset, Error, OpenOptions, Result, Uncertain,
+    Dataset, Error, OpenOptions, PatientKey, Result, Uncertain,
     faults::Faults,
     listed::{Answer, Colour, Entry, Source},
     table::{Record, Table},
@@ -125,7 +125,7 @@ fn row(table: &Table, record: &Record, folder: &Path, root: &Path, options: &Ope
     if !path.is_file() {
         return Err(Error::Absent { path, what: "the image of a row" });
     }
-    let patient = rest.first().map(|p| options.patient_hash(p));
+    let patient = rest.first().map(|p| PatientKey::of(p));
     let id = crate::files::relative(&path, root);
     let entry = Entry::new(id, patient, Source::File(path), Answer::Known(Target::Labels(labels)));
     let stored = |f: &&str| format!("{f}={}", table.get(record, f).trim());

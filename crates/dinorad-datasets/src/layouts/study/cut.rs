@@ -3,7 +3,7 @@
 use dinorad_core::{Protocol, Split, Target};
 
 use crate::{
-    OpenOptions, Result, Rule,
+    OpenOptions, PatientKey, Result, Rule,
     listed::{Answer, Entry, Mask, Source},
     splits::{by_patient, strata},
 };
@@ -11,7 +11,7 @@ use crate::{
 /// A case, or the slices of one, before it is known where it goes.
 pub(super) struct Case {
     entries: Vec<Entry>,
-    patient: Option<String>,
+    patient: Option<PatientKey>,
     target: Target,
     fixed: Option<Split>,
     unit: usize,

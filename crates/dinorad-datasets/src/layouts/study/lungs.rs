@@ -17,7 +17,7 @@ use super::{
     files, has_split_folders, has_suffix, home, no_layout, orphans,
 };
 use crate::{
-    Dataset, Error, OpenOptions, Result, Rule,
+    Dataset, Error, OpenOptions, PatientKey, Result, Rule,
     faults::Faults,
     files::{file_name, folder_files, relative, stem, sub_folders},
     listed::{Answer, Colour, Entry, Mask, Source, Values},
@@ -50,7 +50,7 @@ pub(super) fn open_mc(root: &Path, split: Split, options: &OpenOptions) -> Resul
                 return Err(Error::Unpaired { path, missing, expected: mask.clone() });
             }
         }
-        let patient = Some(options.patient_hash(&stem(&path)));
+        let patient = Some(PatientKey::of(&stem(&path)));
         Ok(Entry::new(relative(&path, root), patient, Source::File(path), Answer::Mask(Mask::TwoPictures(left, right))))
     };
     let traits = Traits { colour: Colour::Gray, layout, ..Traits::new("mc", TaskKind::Segmentation, &MC_CLASSES) };
@@ -83,7 +83,7 @@ pub(super) fn open_shenzhen(root: &Path, split: Split, options: &OpenOptions) ->
         if !mask.is_file() {
             return Err(Error::Unpaired { path, missing: "mask", expected: mask });
         }
-        let patient = Some(options.patient_hash(&stem(&path)));
+        let patient = Some(PatientKey::of(&stem(&path)));
         Ok(Entry::new(relative(&path, root), patient, Source::File(path), Answer::Mask(Mask::Picture(mask))))
     };
     let traits = Traits {

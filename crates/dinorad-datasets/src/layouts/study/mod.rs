@@ -148,7 +148,7 @@ impl Traits {
             left_out,
             layout: self.layout,
         };
-        Ok(Box::new(Listed::new(common, entries)))
+        Ok(Box::new(Listed::new(common, entries)?))
     }
 }
 

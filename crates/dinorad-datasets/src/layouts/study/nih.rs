@@ -17,7 +17,7 @@ use super::{
     has_split_folders, has_suffix, home, no_layout,
 };
 use crate::{
-    Dataset, Error, OpenOptions, Result, Rule,
+    Dataset, Error, OpenOptions, PatientKey, Result, Rule,
     faults::Faults,
     files::{file_name, folder_files, relative, sub_folders},
     listed::{Answer, Colour, Entry, Source},
@@ -98,7 +98,7 @@ impl Rows {
         }
     }
 
-    fn entry(table: &Table, record: &Record, id: String, path: PathBuf, options: &OpenOptions) -> Result<Entry> {
+    fn entry(table: &Table, record: &Record, id: String, path: PathBuf) -> Result<Entry> {
         let name = file_name(&path);
         if !path.is_file() {
             return Err(Error::Absent { path, what: "a listed image" });
@@ -116,7 +116,7 @@ impl Rows {
         }
         let number = table.get(record, "Patient ID").trim();
         let patient = if number.is_empty() { name.split('_').next().unwrap_or(&name) } else { number };
-        let patient = Some(options.patient_hash(patient.trim_start_matches('0')));
+        let patient = Some(PatientKey::of(patient.trim_start_matches('0')));
         let entry = Entry::new(id, patient, Source::File(path), Answer::Known(Target::Labels(labels)));
         Ok(Entry { raw_label: Some(stored.to_owned()), ..entry })
     }
@@ -137,7 +137,7 @@ fn open_prepared(root: &Path, split: Split, options: &OpenOptions) -> Result<Box
             continue;
         }
         let path = root.join(split.to_string()).join(&name);
-        entries.extend(faults.keep(Rows::entry(&table, record, format!("{split}/{name}"), path, options))?);
+        entries.extend(faults.keep(Rows::entry(&table, record, format!("{split}/{name}"), path))?);
     }
     let warnings = without_labels(&listed, &format!("{split}_list.txt"), &table);
     traits(PREPARED).dataset(root, split, options, entries, warnings, faults)
@@ -177,7 +177,7 @@ fn open_downloaded(root: &Path, home: &Path, split: Split, options: &OpenOptions
         }
         // a picture that is not there would be in the first folder
         let path = pictures.get(&name).cloned().unwrap_or_else(|| expected(home).join(&name));
-        let Some(entry) = faults.keep(Rows::entry(&table, record, relative(&path, root), path, options))? else {
+        let Some(entry) = faults.keep(Rows::entry(&table, record, relative(&path, root), path))? else {
             continue;
         };
         cases.push(Case::new(entry, unit).with_fixed(fixed));

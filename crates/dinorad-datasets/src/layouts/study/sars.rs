@@ -15,7 +15,7 @@ use super::{
     files, has_split_folders, has_suffix, home, no_layout, sort,
 };
 use crate::{
-    Dataset, Error, OpenOptions, Result, Rule,
+    Dataset, Error, OpenOptions, PatientKey, Result, Rule,
     faults::Faults,
     files::{file_name, folder_files, relative, sub_folders},
     listed::{Answer, Colour, Entry, Source},
@@ -68,7 +68,7 @@ fn open_prepared(root: &Path, split: Split, options: &OpenOptions) -> Result<Box
             Err(Error::NoSplit { .. }) => return Err(Error::layout(folder, "a patient without slices")),
             other => other?,
         };
-        let patient = Some(options.patient_hash(&number.to_string()));
+        let patient = Some(PatientKey::of(&number.to_string()));
         let target = Target::Class(usize::from(number <= LAST_POSITIVE));
         Ok(Entry::new(relative(folder, root), patient, Source::Pictures(pictures), Answer::Known(target)))
     };
@@ -119,7 +119,7 @@ fn open_downloaded(root: &Path, home: &Path, split: Split, options: &OpenOptions
                 if slices.is_empty() { Err(Error::layout(&patient, "a patient without slices")) } else { Ok(slices) };
             let Some(slices) = faults.keep(found)? else { continue };
             // the folders of every class are numbered from 1: the class is part of the name
-            let hash = Some(options.patient_hash(&id));
+            let hash = Some(PatientKey::of(&id));
             cases.push(Case::new(Entry::new(id, hash, Source::Pictures(slices), answer()), units - 1));
         }
         for picture in pictures {

@@ -7,7 +7,7 @@ use dinorad_transforms::PercentileRule;
 
 use super::{Traits, files, has_split_folders, orphans};
 use crate::{
-    Dataset, Error, OpenOptions, Result,
+    Dataset, Error, OpenOptions, PatientKey, Result,
     faults::Faults,
     files::{file_name, folder_files, relative, stem},
     listed::{Answer, Entry, Mask, Prepare, Source},
@@ -82,7 +82,7 @@ pub(super) fn open(id: &'static str, root: &Path, split: Split, options: &OpenOp
         }
         let slice = stem(&path);
         let volume = slice.rsplit_once('_').map_or(slice.as_str(), |(volume, _)| volume);
-        let patient = Some(options.patient_hash(volume));
+        let patient = Some(PatientKey::of(volume));
         Ok(Entry::new(relative(&path, root), patient, Source::Array(path), Answer::Mask(Mask::Array(label))))
     };
     let mut faults = Faults::new(options);

@@ -1,0 +1,102 @@
+//! `dinorad run FILE`: the experiments that a file describes.
+
+use anyhow::Result;
+use dinorad::{
+    core::in_full,
+    eval::experiment::{Descriptions, Estimate, Existing, Outcome, Planned, Runner, report},
+};
+
+use crate::{args::RunArgs, listing, output::say, table::table, tell};
+
+pub(crate) fn run(args: &RunArgs) -> Result<usize> {
+    let mut runner = args.hardware.runner()?;
+    runner.features = args.features.clone().unwrap_or(runner.features);
+    runner.existing = if args.overwrite { Existing::Replace } else { Existing::Keep };
+    let planned = Descriptions::read(&args.file, &args.set)?.planned(&args.out);
+    runner.check(&planned)?;
+    if args.dry_run {
+        return dry(&runner, &planned);
+    }
+    let (mut done, mut failed) = (Vec::new(), 0);
+    for one in &planned {
+        match runner.run_planned(one) {
+            Ok(Some(outcome)) => done.push(outcome),
+            Ok(None) => eprintln!("note: {} was done before: {}", one.name, one.out.display()),
+            // One that fails does not stop the others.
+            Err(error) if planned.len() > 1 => {
+                eprintln!("error: {}: {}", one.name, in_full(&error));
+                failed += 1;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    if done.is_empty() {
+        return Ok(failed);
+    }
+    let compared = vec![None; done.len()];
+    let title = args.file.file_stem().map_or_else(|| "run".into(), |stem| stem.to_string_lossy().into_owned());
+    report(&title, "dinorad run", &done, &compared)?.write(&args.out.join("report.html"))?;
+    if planned.len() == 1 {
+        return tell::outcomes(&done, &compared, &args.out);
+    }
+    say!("{}", summary(&done));
+    say!("written to {}", args.out.display());
+    for one in &done {
+        listing::notices(&one.notices().cloned().collect::<Vec<_>>());
+        listing::failures(&one.made.failures);
+        failed += one.made.failures.len();
+    }
+    Ok(failed)
+}
+
+/// One line an experiment.
+pub(crate) fn summary(done: &[Outcome]) -> comfy_table::Table {
+    let mut rows = table(&["experiment", "data", "score on test (95 % CI)", "method"], 4);
+    for one in done {
+        rows.add_row([one.heading(), one.data_name(), one.headline(), one.method()]);
+    }
+    rows
+}
+
+/// What would run, and what it would cost at most.
+fn dry(runner: &Runner<'_>, planned: &[Planned]) -> Result<usize> {
+    let mut rows = table(&["experiment", "folder", "images", "encoding", "features", "memory"], 2);
+    let mut all = Estimate::default();
+    for one in planned {
+        let of = runner.estimate(&one.experiment)?;
+        rows.add_row([
+            one.name.clone(),
+            one.out.display().to_string(),
+            of.images.to_string(),
+            duration(of.seconds),
+            bytes(of.disk),
+            bytes(of.memory),
+        ]);
+        all.images += of.images;
+        all.seconds += of.seconds;
+        all.disk += of.disk;
+        all.memory = all.memory.max(of.memory);
+    }
+    say!("{rows}");
+    say!(
+        "at most {} images, {} of encoding, {} of features on disk, {} of memory; what is in {} already is not encoded again",
+        all.images,
+        duration(all.seconds),
+        bytes(all.disk),
+        bytes(all.memory),
+        runner.features.display()
+    );
+    Ok(0)
+}
+
+fn duration(seconds: f64) -> String {
+    match seconds {
+        s if s < 90.0 => format!("{s:.0} s"),
+        s if s < 5400.0 => format!("{:.0} min", s / 60.0),
+        s => format!("{:.1} h", s / 3600.0),
+    }
+}
+
+fn bytes(n: u64) -> String {
+    indicatif::HumanBytes(n).to_string()
+}

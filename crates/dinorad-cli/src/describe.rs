@@ -1,0 +1,234 @@
+//! From what was typed to a description: the only place where options become settings.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use dinorad::{datasets::DatasetSpec, eval::experiment::Experiment};
+use toml::{Table, Value};
+
+use crate::args::{
+    Avgpool, EncoderArgs, EvalCommand, EvalKnnArgs, EvalLinearArgs, EvalLogregArgs, EvalMlknnArgs, JudgeArgs,
+    Precision, TokenArgs,
+};
+
+/// A table of what was given; what was not is left to the protocol.
+#[derive(Clone, Default)]
+struct Given(Table);
+
+impl Given {
+    fn named(name: &str) -> Self {
+        Self::default().with("name", name)
+    }
+
+    fn with(mut self, key: &str, value: impl Into<Value>) -> Self {
+        self.0.insert(key.to_owned(), value.into());
+        self
+    }
+
+    fn maybe(self, key: &str, value: Option<impl Into<Value>>) -> Self {
+        match value {
+            Some(value) => self.with(key, value),
+            None => self,
+        }
+    }
+
+    /// A list, unless it is empty.
+    fn list<T: Clone + Into<Value>>(self, key: &str, values: &[T]) -> Self {
+        if values.is_empty() { self } else { self.with(key, values.to_vec()) }
+    }
+}
+
+impl From<Given> for Value {
+    fn from(given: Given) -> Self {
+        Value::Table(given.0)
+    }
+}
+
+fn whole(n: usize) -> Result<i64> {
+    i64::try_from(n).with_context(|| format!("{n} is too large"))
+}
+
+fn wholes(numbers: &[usize]) -> Result<Vec<i64>> {
+    numbers.iter().map(|n| whole(*n)).collect()
+}
+
+fn text(path: &Path) -> String {
+    path.display().to_string()
+}
+
+impl EvalCommand {
+    /// The experiment for each encoder in turn.
+    pub(crate) fn experiments(&self) -> Result<Vec<Experiment>> {
+        let (judge, method, tokens) = match self {
+            EvalCommand::Knn(args) => (&args.judge, args.method()?, Some(&args.tokens)),
+            EvalCommand::Mlknn(args) => (&args.judge, args.method()?, Some(&args.tokens)),
+            EvalCommand::Logreg(args) => (&args.judge, args.method()?, Some(&args.tokens)),
+            EvalCommand::Linear(args) => (&args.judge, args.method()?, None),
+        };
+        let costly = matches!(self, EvalCommand::Linear(args) if args.augment);
+        let description = judge.description(method, tokens, costly)?;
+        let described = |source: &String| -> Result<Experiment> {
+            let table = description.clone().with("encoder", judge.encoder.described(source));
+            Ok(Experiment::from_table(&table.0)?)
+        };
+        judge.encoder.backbone.iter().map(described).collect()
+    }
+
+    /// What all ways of judging take.
+    pub(crate) fn judge(&self) -> &JudgeArgs {
+        match self {
+            EvalCommand::Knn(args) => &args.judge,
+            EvalCommand::Mlknn(args) => &args.judge,
+            EvalCommand::Logreg(args) => &args.judge,
+            EvalCommand::Linear(args) => &args.judge,
+        }
+    }
+}
+
+impl JudgeArgs {
+    /// `costly` where a control costs as much as the run.
+    fn description(&self, method: Given, tokens: Option<&TokenArgs>, costly: bool) -> Result<Given> {
+        let controls = match (self.no_controls, self.control_seeds) {
+            (true, _) => None,
+            (false, Some(seeds)) => Some(seeds),
+            (false, None) => Some(if costly { 1 } else { 3 }),
+        };
+        let controls = controls.map(|seeds| -> Result<Given> {
+            Ok(Given::default().with("shuffled_labels", whole(seeds)?).with("untrained_encoder", seeds > 0))
+        });
+        let subsets = (!(self.shots.is_empty() && self.fraction.is_empty())).then(|| -> Result<Given> {
+            Ok(Given::default()
+                .list("shots", &wholes(&self.shots)?)
+                .list("fractions", &self.fraction)
+                .with("tries", whole(self.tries)?)
+                .maybe("draw", self.shot_rule.clone()))
+        });
+        if self.tries == 0 {
+            bail!("--tries must be at least 1");
+        }
+        let seed = i64::try_from(self.seed).context("--seed is too large")?;
+        let attention = self.attention_epochs.map(|n| whole(n).map(|n| Given::default().with("epochs", n)));
+        let preprocessing = Given::default()
+            .maybe("image_size", self.image_size.map(whole).transpose()?)
+            .maybe("resize", self.resize.map(whole).transpose()?);
+        let mut description = Given::default()
+            .with("schema", i64::from(dinorad::eval::experiment::SCHEMA))
+            .with("protocol", self.protocol.clone())
+            .with("seed", seed)
+            .with("aggregate", self.aggregate.clone())
+            .maybe("refit", self.refit.clone())
+            .list("shifts", &self.shift)
+            .with("data", self.data()?)
+            .with("preprocessing", preprocessing)
+            .maybe("attention", attention.transpose()?)
+            .maybe("subsets", subsets.transpose()?)
+            .maybe("controls", controls.transpose()?)
+            .with("intervals", Given::default().with("draws", whole(self.bootstrap)?))
+            .with("method", method);
+        if let Some(TokenArgs { blocks, avgpool }) = tokens {
+            description =
+                description.with("tokens", Given::default().with("blocks", whole(*blocks)?).with("avgpool", *avgpool));
+        }
+        Ok(description)
+    }
+
+    /// The data set of --dataset and --root, or those of --train and --test.
+    fn data(&self) -> Result<Given> {
+        let named = |option: &str, word: &str| -> Result<(String, PathBuf)> {
+            let spec: DatasetSpec = word.parse()?;
+            let root =
+                spec.root.with_context(|| format!("{option} {word}: say where, as in {}:root=PATH", spec.name))?;
+            if spec.split.is_some() {
+                bail!(
+                    "{option} {word}: heads learn from train and validation and are judged on test; leave split= out"
+                );
+            }
+            Ok((spec.name, root))
+        };
+        let (name, root) = match (&self.train, &self.dataset, &self.root) {
+            (Some(train), None, None) => named("--train", train)?,
+            (None, Some(name), Some(root)) => (name.clone(), root.clone()),
+            (None, ..) => bail!("name a data set: --dataset NAME --root PATH, or --train NAME:root=PATH"),
+            _ => bail!("--train stands for --dataset and --root: give one or the other"),
+        };
+        let mut data = Given::named(&name)
+            .with("root", text(&root))
+            .maybe("splits", self.splits.as_deref().map(text))
+            .with("uncertain", self.uncertain.clone())
+            .with("bad", if self.strict_data { "stop" } else { "skip" });
+        if let Some(test) = &self.test {
+            let other = named("--test", test)?;
+            if other != (name, root) {
+                data = data.with("test", Given::named(&other.0).with("root", text(&other.1)));
+            }
+        }
+        Ok(data)
+    }
+}
+
+impl EncoderArgs {
+    fn described(&self, source: &str) -> Given {
+        let colours = |values: &Option<Vec<f32>>| {
+            values.as_ref().map(|values| values.iter().map(|v| f64::from(*v)).collect::<Vec<_>>())
+        };
+        let precision = match self.precision {
+            Precision::F32 => "f32",
+            Precision::F16 => "f16",
+            Precision::Bf16 => "bf16",
+        };
+        Given::default()
+            .with("source", source)
+            .with("precision", precision)
+            .maybe("mean", colours(&self.mean))
+            .maybe("std", colours(&self.std))
+    }
+
+    /// The one encoder of a command that takes one.
+    pub(crate) fn one(&self) -> Result<dinorad::eval::experiment::EncoderChoice> {
+        match self.backbone.as_slice() {
+            [source] => Ok(Value::from(self.described(source)).try_into()?),
+            several => bail!("this command takes one --backbone, got {}: {}", several.len(), several.join(", ")),
+        }
+    }
+}
+
+impl EvalKnnArgs {
+    fn method(&self) -> Result<Given> {
+        Ok(Given::named("knn").list("k", &wholes(&self.k)?).with("temperature", self.temperature))
+    }
+}
+
+impl EvalMlknnArgs {
+    fn method(&self) -> Result<Given> {
+        let given = Given::named("mlknn").list("k", &wholes(&self.k)?).list("smoothing", &self.smoothing);
+        Ok(given.maybe("neighbours", self.neighbours.clone()))
+    }
+}
+
+impl EvalLogregArgs {
+    fn method(&self) -> Result<Given> {
+        let given = Given::named("logreg").list("c", &self.c).with("tolerance", self.tolerance);
+        Ok(given.with("max_iterations", whole(self.max_iterations)?))
+    }
+}
+
+impl EvalLinearArgs {
+    fn method(&self) -> Result<Given> {
+        let avgpool = match self.avgpool {
+            Avgpool::Both => "both",
+            Avgpool::With => "with",
+            Avgpool::Without => "without",
+        };
+        Ok(Given::named("linear")
+            .with("learning_rates", self.lr.clone())
+            .with("blocks", wholes(&self.blocks)?)
+            .with("avgpool", avgpool)
+            .with("epochs", whole(self.epochs)?)
+            .maybe("iterations", self.iterations.map(whole).transpose()?)
+            .with("batch_size", whole(self.batch_size)?)
+            .with("momentum", self.momentum)
+            .maybe("reduction", self.multilabel_loss.clone())
+            .with("augment", self.augment)
+            .maybe("init", self.init.as_deref().map(text)))
+    }
+}

@@ -1,0 +1,32 @@
+//! From `--device` to where an encoder runs.
+
+use anyhow::{Context, Result};
+use dinorad::{backbone::candle::Device, eval::experiment::Runner};
+
+use crate::{
+    args::{DeviceKind, HardwareArgs},
+    progress::BARS,
+};
+
+impl HardwareArgs {
+    /// The device asked for, or the best there is.
+    pub(crate) fn device(&self) -> Result<Device> {
+        Ok(match self.device {
+            DeviceKind::Cpu => Device::Cpu,
+            DeviceKind::Cuda => Device::new_cuda(0).context("no CUDA device (build with --features cuda)")?,
+            DeviceKind::Metal => Device::new_metal(0).context("no Metal device (build with --features metal)")?,
+            DeviceKind::Auto => {
+                let gpu = || Device::new_cuda(0).or_else(|_| Device::new_metal(0));
+                if cfg!(any(feature = "cuda", feature = "metal")) { gpu().unwrap_or(Device::Cpu) } else { Device::Cpu }
+            }
+        })
+    }
+
+    /// What runs experiments, with bars on stderr.
+    pub(crate) fn runner(&self) -> Result<Runner<'static>> {
+        if self.batch == 0 {
+            anyhow::bail!("--batch must be at least 1");
+        }
+        Ok(Runner { device: self.device()?, batch: self.batch, watch: &BARS, ..Runner::default() })
+    }
+}

@@ -1,0 +1,73 @@
+//! What came of experiments, on stdout and stderr.
+
+use std::path::Path;
+
+use anyhow::Result;
+use dinorad::eval::{
+    experiment::{Outcome, Rows},
+    probe::Comparison,
+};
+
+use crate::{listing, output::say, table::table};
+
+/// What to say about an encoder whose numbers are random.
+pub(crate) const UNTRAINED: &str = "this encoder is UNTRAINED (random weights): its scores only show that everything \
+works. For real features: --backbone facebook/dinov2-small";
+
+/// A table for a terminal.
+pub(crate) fn printed(rows: &Rows) -> comfy_table::Table {
+    let head: Vec<&str> = rows.head.iter().map(String::as_str).collect();
+    let mut table = table(&head, rows.left);
+    for row in &rows.rows {
+        table.add_row(row.clone());
+    }
+    table
+}
+
+/// What the tables of small training sets leave open: how cases were drawn, how settings were chosen.
+fn notes(one: &Outcome) -> Result<()> {
+    for note in one.curve_notes() {
+        say!("{note}");
+    }
+    Ok(())
+}
+
+/// Tables on stdout, notes on stderr; how many cases failed.
+pub(crate) fn outcomes(done: &[Outcome], compared: &[Option<Comparison>], out: &Path) -> Result<usize> {
+    match done {
+        [one] => {
+            if let Some(rows) = one.settings_table() {
+                say!("{}", printed(&rows));
+            }
+            for rows in one.tables() {
+                say!("{}", printed(&rows));
+            }
+            notes(one)?;
+        }
+        several => {
+            say!("{}", printed(&dinorad::eval::experiment::encoders(several, compared)));
+            for one in several {
+                let beside = one.tables_of_curves();
+                if !beside.is_empty() {
+                    say!("{}", one.spec.id);
+                }
+                for rows in beside {
+                    say!("{}", printed(&rows));
+                }
+                notes(one)?;
+            }
+        }
+    }
+    if let Some(convention) = done.first().map(Outcome::convention) {
+        say!("{convention}");
+    }
+    let images: usize = done.iter().map(|d| d.made.images).sum();
+    say!("{images} images encoded; written to {}", out.display());
+    let mut failed = 0;
+    for one in done {
+        listing::notices(&one.notices().cloned().collect::<Vec<_>>());
+        listing::failures(&one.made.failures);
+        failed += one.made.failures.len();
+    }
+    Ok(failed)
+}

@@ -1,0 +1,213 @@
+//! The parts of an experiment's data set: what a method learns from, chooses by and is judged on.
+
+use std::{collections::BTreeSet, path::Path, path::PathBuf, sync::Arc};
+
+use dinorad_core::{Orientation, Protocol, Split, Target, Task, TaskKind, in_full};
+use dinorad_datasets::{Bad, Dataset, Error as DatasetError, OpenOptions, Unit, open};
+
+use super::DataChoice;
+use crate::{Error, Result, probe::SharedClasses, report::DatasetCard, store::Failure};
+
+/// One part of a data set on disk.
+#[derive(Clone)]
+pub struct Part {
+    /// Its cases.
+    pub set: Arc<dyn Dataset>,
+    /// Where they lie.
+    pub root: PathBuf,
+    /// What a case that cannot be used does.
+    pub bad: Bad,
+}
+
+impl Part {
+    /// Cases that could not even be listed: they have no id, their reason names the file.
+    pub(super) fn left_out(&self) -> Vec<Failure> {
+        let root = format!("{}{}", self.root.display(), std::path::MAIN_SEPARATOR);
+        let failure =
+            |e: &DatasetError| Failure { id: self.set.id().to_owned(), reason: in_full(e).replace(&root, "") };
+        self.set.left_out().into_iter().map(failure).collect()
+    }
+}
+
+/// What heads learn from and are judged on.
+pub struct Data {
+    /// What is learned from.
+    pub train: Part,
+    /// What settings are chosen by.
+    pub val: Option<Part>,
+    /// What is looked at once.
+    pub test: Part,
+    /// The labels in common where the test part is another data set's, and the test part of the one
+    /// that heads learn from.
+    pub(super) across: Option<Across>,
+}
+
+pub(super) struct Across {
+    pub(super) shared: SharedClasses,
+    pub(super) own_test: Option<Part>,
+}
+
+/// How a protocol opens a data set; patients are hashed with the salt of `DINORAD_SALT`, if any.
+///
+/// The salt is no part of a description: descriptions are kept and shown to others.
+pub fn options_of(protocol: Protocol) -> OpenOptions {
+    let options = match protocol {
+        Protocol::Paper => OpenOptions::paper(),
+        Protocol::Strict => OpenOptions::default(),
+    };
+    match std::env::var("DINORAD_SALT") {
+        Ok(salt) if !salt.is_empty() => options.with_salt(salt),
+        _ => options,
+    }
+}
+
+impl Data {
+    /// Opens the parts that a description names.
+    ///
+    /// # Errors
+    /// [`Error::Dataset`] and [`Error::Unfit`]: a part that is missing, empty or shares patients with
+    /// another, data sets that do not go together, a table of splits that has changed.
+    pub fn open(choice: &DataChoice, protocol: Protocol, unit: Unit, orientation: Option<Orientation>) -> Result<Data> {
+        let mut options = options_of(protocol).with_bad(choice.bad).with_unit(unit);
+        options.uncertain = choice.uncertain;
+        options.splits = choice.splits.clone();
+        if let Some(orientation) = orientation {
+            options.orientation = orientation;
+        }
+        if let (Some(table), Some(digest)) = (&choice.splits, &choice.splits_digest)
+            && digest_of(table)? != *digest
+        {
+            let why = format!("{} is another table than the one the description was made with", table.display());
+            return Err(Error::description("data.splits_digest", why));
+        }
+        let own = (choice.name.as_str(), choice.root.as_path());
+        let test = choice.test.as_ref().map_or(own, |t| (t.name.as_str(), t.root.as_path()));
+        let part = |(name, root): (&str, &Path), split| -> Result<Option<Part>> {
+            match open(name, root, split, &options) {
+                Ok(set) => Ok(Some(Part { set: set.into(), root: root.to_owned(), bad: options.bad })),
+                Err(DatasetError::NoSplit { .. }) if split == Split::Val => Ok(None),
+                Err(source) => Err(Error::Part { name: name.to_owned(), split: split.to_string(), source }),
+            }
+        };
+        let [train, val, judged] = [part(own, Split::Train)?, part(own, Split::Val)?, part(test, Split::Test)?];
+        let none = |split: &str| Error::unfit(format!("{}: no {split} split", choice.root.display()));
+        let (train, judged) = (train.ok_or_else(|| none("train"))?, judged.ok_or_else(|| none("test"))?);
+        for part in [&train, &judged] {
+            if part.set.is_empty() {
+                let (root, set) = (part.root.display(), &part.set);
+                return Err(Error::unfit(format!("{root}: the {} split of {} has no case", set.split(), set.id())));
+            }
+        }
+        // One without cases is as good as none.
+        let val = val.filter(|part| !part.set.is_empty());
+        for part in [Some(&train), val.as_ref(), Some(&judged)].into_iter().flatten() {
+            let left_out = part.set.left_out();
+            if let Some(overlap) = left_out.iter().find(|e| matches!(e, DatasetError::Overlap { .. })) {
+                let remedy = "a score would be too good: divide anew by patient (dinorad splits --shares)";
+                return Err(Error::unfit(format!("{overlap}; {remedy}")));
+            }
+        }
+        let mut across = None;
+        if own != test {
+            if train.set.task().is_3d != judged.set.task().is_3d {
+                let (a, b) = (train.set.id(), judged.set.id());
+                let why = format!("{a} and {b} do not go together: one has scans, the other single images");
+                return Err(Error::unfit(why));
+            }
+            let shared = SharedClasses::between(train.set.task(), judged.set.task())?;
+            // A data set without a test part of its own has nothing to compare with.
+            let own_test = part(own, Split::Test).unwrap_or(None);
+            across = Some(Across { shared, own_test });
+        }
+        Ok(Data { train, val, test: judged, across })
+    }
+
+    /// The task; of two data sets, that of the labels they share.
+    pub fn task(&self) -> &Task {
+        self.across.as_ref().map_or_else(|| self.train.set.task(), |across| across.shared.task())
+    }
+
+    /// Whose cases are judged, after learning from whose.
+    pub fn title(&self) -> String {
+        match &self.across {
+            Some(_) => format!("{} → {}", self.train.set.id(), self.test.set.id()),
+            None => self.train.set.id().to_owned(),
+        }
+    }
+
+    /// What a reader of the numbers should know.
+    pub fn notices(&self) -> Vec<String> {
+        self.across.as_ref().map_or_else(Vec::new, |across| across.shared.notices())
+    }
+
+    /// Train, validation where there is one, test.
+    pub fn parts(&self) -> impl Iterator<Item = &Part> {
+        [Some(&self.train), self.val.as_ref(), Some(&self.test)].into_iter().flatten()
+    }
+
+    /// What the data are, for a report.
+    pub(super) fn card(&self, image_size: usize) -> DatasetCard {
+        let task = self.train.set.task();
+        let mut card = DatasetCard::new(self.train.set.id())
+            .with_fact("task", format!("{:?}, {}", task.kind, if task.is_3d { "3D" } else { "2D" }).to_lowercase())
+            .with_fact("image size", format!("{image_size} x {image_size} pixels for the encoder"));
+        card = card.with_splits(self.parts().map(|p| match &self.across {
+            Some(_) => format!("{} {}", p.set.id(), p.set.split()),
+            None => p.set.split().to_string(),
+        }));
+        if matches!(task.kind, TaskKind::Multilabel | TaskKind::Segmentation) {
+            card = card.with_cases(self.parts().map(|p| p.set.len()).collect::<Vec<_>>());
+        }
+        let classes: &[String] = if task.kind == TaskKind::Segmentation { &[] } else { &task.class_names };
+        for (class, name) in classes.iter().enumerate() {
+            // another data set counts its own classes
+            let of = |p: &Part| {
+                let its = p.set.task();
+                let at = if its == task { Some(class) } else { its.class_names.iter().position(|n| n == name) };
+                at.map_or(0, |class| count(&*p.set, class, its))
+            };
+            card = card.with_class(name.clone(), self.parts().map(of).collect::<Vec<_>>());
+        }
+        for warning in self.train.set.warnings() {
+            card = card.with_note(warning.clone());
+        }
+        card
+    }
+
+    /// Refuses training cases that are all of one class, as far as their targets can be read.
+    pub(super) fn check_classes(&self) -> Result<()> {
+        let set = &self.train.set;
+        let mut seen = BTreeSet::new();
+        for i in 0..set.len() {
+            match set.target(i) {
+                Ok(Target::Class(class)) => seen.insert(class),
+                _ => return Ok(()),
+            };
+            if seen.len() > 1 {
+                return Ok(());
+            }
+        }
+        let Some(class) = seen.first() else { return Ok(()) };
+        let name = set.task().class_names.get(*class).cloned().unwrap_or_else(|| class.to_string());
+        let (n, id) = (set.len(), set.id());
+        let why = format!("all {n} training cases of {id} are of the class `{name}`: there is nothing to learn");
+        Err(Error::unfit(why))
+    }
+}
+
+/// BLAKE3 of a file, as 64 hexadecimal digits.
+pub(super) fn digest_of(path: &Path) -> Result<String> {
+    let bytes = std::fs::read(path).map_err(Error::file("read", path))?;
+    Ok(blake3::hash(&bytes).to_hex().to_string())
+}
+
+/// Cases of a class (multilabel: with the finding).
+fn count(set: &dyn Dataset, class: usize, task: &Task) -> usize {
+    (0..set.len())
+        .filter(|i| match set.target(*i) {
+            Ok(Target::Class(c)) => c == class,
+            Ok(Target::Labels(l)) if task.kind == TaskKind::Multilabel => l.get(class) == Some(&1),
+            _ => false,
+        })
+        .count()
+}

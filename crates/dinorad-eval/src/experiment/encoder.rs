@@ -1,0 +1,196 @@
+//! From a description's encoder to one that runs.
+
+use std::sync::Arc;
+
+use candle::{DType, Device};
+use dinorad_backbone::{
+    Backbone, Dinov2, Encoder, Family, LoadOptions, LoadReport, Normalization, Source,
+    engine::{CpuEngine, EngineOptions},
+    hub::HubOptions,
+    load_dinov2, load_with, registry,
+};
+use dinorad_core::{Protocol, nearest, resample::Filter};
+use dinorad_transforms::Compose;
+
+use super::{EncoderChoice, Precision, Watch, features::Pixels};
+use crate::{
+    Error, Result,
+    report::{EncoderCard, Training},
+};
+
+/// An encoder, where it runs, and what happened to its tensors.
+#[derive(Clone)]
+pub struct Loaded {
+    /// It.
+    pub backbone: Arc<dyn Backbone>,
+    /// Where it runs.
+    pub device: Device,
+    /// The tensors of its file.
+    pub report: LoadReport,
+}
+
+impl Loaded {
+    /// The side of the square that it sees: what was asked for, else what it is usually given.
+    ///
+    /// # Errors
+    /// [`Error::Description`] for one that is no multiple of the patch size, naming the nearest ones.
+    pub fn image_size(&self, asked: Option<usize>) -> Result<usize> {
+        image_size(&*self.backbone, asked, None)
+    }
+
+    /// The pixels it gets unless told otherwise: straight to a square of that side, min-max per channel,
+    /// its own mean and standard deviation.
+    pub fn preprocessing(&self, side: usize) -> Compose {
+        let square = Pixels { crop: side, resize: side, filter: Filter::BicubicAntialias };
+        square.steps(&*self.backbone, None)
+    }
+
+    /// What to say where its weights are random.
+    pub fn caution(&self) -> Option<&'static str> {
+        self.backbone.spec().is_untrained().then_some(
+            "this encoder is UNTRAINED (random weights): its scores only show that everything works. For real \
+             features name a trained one, such as facebook/dinov2-small",
+        )
+    }
+}
+
+impl EncoderChoice {
+    /// An encoder by its source alone.
+    pub fn new(source: impl Into<String>) -> Self {
+        Self { source: source.into(), precision: Precision::F32, mean: None, std: None, digest: None }
+    }
+
+    /// The encoder, as its authors meant it or as the study wrapped it.
+    ///
+    /// # Errors
+    /// [`Error::Description`] for a name that is none (with the nearest one), [`Error::Encoder`] for
+    /// weights that cannot be had, [`Error::Description`] for weights other than those the description
+    /// was resolved with.
+    pub fn load(&self, protocol: Protocol, device: &Device, watch: &dyn Watch) -> Result<Loaded> {
+        let loaded = self.load_source(&self.source, protocol, device, watch)?;
+        if let Some(digest) = &self.digest
+            && loaded.backbone.spec().digest != *digest
+        {
+            let why = format!("the weights of {} are not those the description was made with", self.source);
+            return Err(Error::description("encoder.digest", why));
+        }
+        Ok(loaded)
+    }
+
+    fn load_source(&self, source: &str, protocol: Protocol, device: &Device, watch: &dyn Watch) -> Result<Loaded> {
+        let parsed: Source = source.parse().map_err(|error| named(source, error))?;
+        let dtype = self.precision.dtype();
+        let mut options = LoadOptions::default().with_device(device.clone()).with_dtype(dtype).with_protocol(protocol);
+        if let (Some(mean), Some(std)) = (self.mean, self.std) {
+            options.normalization = Some(Normalization { mean, std });
+        }
+        let _stage = watch.stage(&format!("loading {parsed}"));
+        let (backbone, report) = load_with(&parsed, &options, &HubOptions::from_env(), &mut *watch.download())
+            .map_err(|error| Error::Loading { encoder: source.to_owned(), source: error })?;
+        Ok(Loaded { backbone: Arc::from(backbone), device: device.clone(), report })
+    }
+
+    /// An encoder of the same shape with random weights.
+    ///
+    /// # Errors
+    /// [`Error::Unfit`] where nothing is known that has the shape.
+    pub(super) fn untrained_twin(
+        &self,
+        encoder: &dyn Backbone,
+        protocol: Protocol,
+        device: &Device,
+        watch: &dyn Watch,
+    ) -> Result<Loaded> {
+        let source: Source = self.source.parse()?;
+        let spec = encoder.spec();
+        let load = |source: String| self.load_source(&source, protocol, device, watch);
+        if let Source::Untrained { name, seed } = &source {
+            // another draw of the same
+            return load(format!("untrained:{name}?seed={}", seed.wrapping_add(1)));
+        }
+        if let Some(known) = source.encoder() {
+            return load(format!("untrained:{}?seed=1", known.id));
+        }
+        if spec.family == Family::Dinov2 {
+            let options = LoadOptions::default().with_device(device.clone()).with_dtype(self.precision.dtype());
+            let (trained, _) = load_dinov2(&source, &options, &HubOptions::from_env(), &mut *watch.download())?;
+            let twin = Dinov2::untrained(trained.config(), 1, device)?;
+            let backbone: Arc<dyn Backbone> = match device {
+                Device::Cpu => Arc::new(CpuEngine::new(&twin, &EngineOptions::default())?),
+                _ => Arc::new(twin),
+            };
+            return Ok(Loaded { backbone, device: device.clone(), report: LoadReport::default() });
+        }
+        let same = |e: &&Encoder| {
+            (e.family, e.patch, e.embed_dim, e.depth) == (spec.family, spec.patch, spec.embed_dim, spec.depth)
+        };
+        match registry().iter().find(same) {
+            Some(known) => load(format!("untrained:{}?seed=1", known.id)),
+            None => Err(Error::unfit(format!("no encoder of the registry has the shape of {}", spec.id))),
+        }
+    }
+}
+
+impl Precision {
+    pub(super) fn dtype(self) -> DType {
+        match self {
+            Precision::F32 => DType::F32,
+            Precision::F16 => DType::F16,
+            Precision::Bf16 => DType::BF16,
+        }
+    }
+}
+
+/// The error of a name that is none, and what was likely meant.
+fn named(given: &str, error: dinorad_backbone::Error) -> Error {
+    let (start, name) = match given.strip_prefix("untrained:") {
+        Some(name) => ("untrained:", name.split('?').next().unwrap_or(name)),
+        None => ("", given),
+    };
+    let names = registry().iter().flat_map(|e| e.aliases.iter().copied().chain([e.id])).chain([Source::TINY]);
+    match nearest(name, names) {
+        Some(near) if !(start.is_empty() && near == Source::TINY) => {
+            let why = format!("`{given}` names no encoder: did you mean `{start}{near}`? (see `dinorad models`)");
+            Error::description("encoder.source", why)
+        }
+        _ => error.into(),
+    }
+}
+
+/// The side of the square that an encoder sees: what was asked for, else what it is usually given.
+///
+/// # Errors
+/// [`Error::Description`] for one that is no multiple of the patch size, naming the nearest ones.
+pub(super) fn image_size(encoder: &dyn Backbone, asked: Option<usize>, patches: Option<usize>) -> Result<usize> {
+    let spec = encoder.spec();
+    // An encoder without patches takes any size: its squares are as large as those of most others.
+    const USUAL_PATCH: usize = 14;
+    let size = match (asked, patches) {
+        (Some(size), _) => size,
+        (None, Some(n)) => n * if spec.patch == 1 { USUAL_PATCH } else { spec.patch },
+        (None, None) => return Ok(spec.usual_size()),
+    };
+    if size == 0 || !size.is_multiple_of(spec.patch) {
+        let below = size / spec.patch * spec.patch;
+        let near = if below == 0 { spec.patch.to_string() } else { format!("{below} or {}", below + spec.patch) };
+        let why = format!("{size} is no multiple of the patch size {} of {}: try {near}", spec.patch, spec.id);
+        return Err(Error::description("preprocessing.image_size", why));
+    }
+    Ok(size)
+}
+
+/// The card of an encoder in a report.
+pub(super) fn card(encoder: &Loaded) -> EncoderCard {
+    let spec = encoder.backbone.spec();
+    let training = if spec.is_untrained() { Training::Untrained } else { Training::Pretrained };
+    let mut card = EncoderCard::new(spec.id.clone(), training)
+        .with_fact("patch size", format!("{0} x {0}", spec.patch))
+        .with_fact("embed dim", spec.embed_dim)
+        .with_fact("blocks", spec.depth)
+        .with_fact("heads", spec.heads)
+        .with_fact("weights (BLAKE3)", &spec.digest[..spec.digest.len().min(16)]);
+    if !encoder.report.loaded.is_empty() {
+        card = card.with_fact("tensors loaded", encoder.report.loaded.len());
+    }
+    card
+}

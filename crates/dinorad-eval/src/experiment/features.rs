@@ -1,0 +1,231 @@
+//! The features of an experiment's parts, from the store where they are there already.
+
+use std::{path::Path, sync::Arc};
+
+use dinorad_backbone::{Backbone, Request};
+use dinorad_core::{Protocol, method::View};
+use dinorad_transforms::{Compose, Shift, Step, presets};
+
+use super::{
+    Loaded, Preprocessing, Watch,
+    data::{Data, Part},
+    encoder::image_size,
+};
+use crate::{
+    DatasetCases, Error, Result,
+    assembly::Assembly,
+    embed::{EmbedOptions, EmbedReport, embed},
+    probe::{Labelled, Splits},
+    report::Timing,
+    segment::MaskedSlices,
+    store::Failure,
+};
+
+/// What happens to pixels, with nothing left open.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Pixels {
+    /// Side of the square that the encoder sees.
+    pub(super) crop: usize,
+    pub(super) resize: usize,
+    pub(super) filter: dinorad_core::resample::Filter,
+}
+
+impl Pixels {
+    /// A description's preprocessing for an encoder; `margin` where the study resizes to 256 for 224.
+    pub(super) fn new(of: &Preprocessing, encoder: &dyn Backbone, protocol: Protocol, margin: bool) -> Result<Self> {
+        use dinorad_core::resample::Filter;
+        let crop = image_size(encoder, of.image_size, of.patches)?;
+        let usual = if margin && protocol == Protocol::Paper { (crop * 256).div_ceil(224) } else { crop };
+        let resize = of.resize.unwrap_or(usual);
+        if resize < crop {
+            let why = format!("{resize} is smaller than the {crop} pixels that are cut out of it");
+            return Err(Error::description("preprocessing.resize", why));
+        }
+        let usual = if protocol == Protocol::Paper { Filter::Bicubic } else { Filter::BicubicAntialias };
+        Ok(Self { crop, resize, filter: of.filter.unwrap_or(usual) })
+    }
+
+    /// The steps for an encoder: the square, min-max per channel, the encoder's mean and deviation.
+    pub(super) fn steps(&self, encoder: &dyn Backbone, percentiles: Option<Protocol>) -> Compose {
+        let n = encoder.spec().normalization;
+        let (mean, std) = (n.mean.map(f64::from), n.std.map(f64::from));
+        let steps = presets::classification_eval(self.resize, self.crop, self.filter, mean, std);
+        match percentiles {
+            Some(protocol) => presets::after(presets::percentile_5_95(protocol), steps),
+            None => steps,
+        }
+    }
+}
+
+/// How features are made.
+pub(super) struct Recipe<'a> {
+    pub(super) encoder: &'a Loaded,
+    pub(super) batch: usize,
+    pub(super) preprocessing: Compose,
+    pub(super) assembly: Assembly,
+    /// Every how many slices of a volume one is encoded.
+    pub(super) slice_step: usize,
+    /// Folder of the feature store.
+    pub(super) folder: &'a Path,
+    pub(super) watch: &'a dyn Watch,
+}
+
+/// What making features took, and what was lost on the way.
+#[derive(Debug, Default)]
+pub struct Made {
+    /// Images that went through the encoder.
+    pub images: usize,
+    /// Seconds in the encoder.
+    pub encoding: f64,
+    /// Seconds of waiting for files.
+    pub waiting: f64,
+    /// What the user should hear of.
+    pub notices: Vec<String>,
+    /// Cases without features, each once.
+    pub failures: Vec<Failure>,
+}
+
+impl Made {
+    pub(super) fn timings(&self) -> [Timing; 2] {
+        [Timing::new("waiting for files", self.waiting), Timing::new("encoding", self.encoding)]
+    }
+
+    /// A case fails once, however often it was tried.
+    pub(super) fn fail(&mut self, failures: impl IntoIterator<Item = Failure>) {
+        for failure in failures {
+            if !self.failures.contains(&failure) {
+                self.failures.push(failure);
+            }
+        }
+    }
+
+    /// Adds the work of another encoder on the same cases, whose failures are known.
+    pub(super) fn add_work(&mut self, other: Made) {
+        self.images += other.images;
+        self.encoding += other.encoding;
+        self.waiting += other.waiting;
+    }
+
+    fn record(&mut self, report: &EmbedReport) {
+        self.fail(report.failures.iter().cloned());
+        self.notices.extend(report.notices.iter().cloned());
+        self.images += report.images;
+        self.encoding += report.seconds.encoding;
+        self.waiting += report.seconds.waiting + report.seconds.hashing;
+    }
+}
+
+/// The features of all parts, with the labels that are judged.
+pub(super) struct Features {
+    pub(super) train: Labelled,
+    pub(super) val: Option<Labelled>,
+    pub(super) test: Labelled,
+    /// The test part of the data set that is learned from, where another one is judged.
+    pub(super) own_test: Option<Labelled>,
+}
+
+impl Features {
+    pub(super) fn splits(&self) -> Splits<'_> {
+        Splits { train: &self.train, val: self.val.as_ref(), test: &self.test }
+    }
+}
+
+impl Recipe<'_> {
+    pub(super) fn all(&self, data: &Data, made: &mut Made) -> Result<Features> {
+        let train = self.of(&data.train, made)?;
+        let val = data.val.as_ref().map(|part| self.of(part, made)).transpose()?;
+        let test = self.of(&data.test, made)?;
+        let Some(across) = &data.across else { return Ok(Features { train, val, test, own_test: None }) };
+        let own_test = across.own_test.as_ref().map(|part| self.of(part, made)).transpose()?;
+        let shared = &across.shared;
+        let source = |cases: Option<Labelled>| cases.map(|cases| shared.of_source(&cases)).transpose();
+        Ok(Features {
+            train: shared.of_source(&train)?,
+            val: source(val)?,
+            test: shared.of_target(&test)?,
+            own_test: source(own_test)?,
+        })
+    }
+
+    /// The encoder's mean and standard deviation, as the preprocessing has them.
+    pub(super) fn mean_std(&self) -> ([f64; 3], [f64; 3]) {
+        let n = self.encoder.backbone.spec().normalization;
+        let given = self.preprocessing.steps.iter().find_map(|step| match step {
+            Step::Normalize { mean, std } => {
+                Some((<[f64; 3]>::try_from(mean.as_slice()).ok()?, <[f64; 3]>::try_from(std.as_slice()).ok()?))
+            }
+            _ => None,
+        });
+        given.unwrap_or((n.mean.map(f64::from), n.std.map(f64::from)))
+    }
+
+    /// The features of the test part under a shift of its images.
+    pub(super) fn shifted(
+        &self,
+        data: &Data,
+        shift: Shift,
+        severity: usize,
+        seed: u64,
+        made: &mut Made,
+    ) -> Result<Labelled> {
+        let preprocessing = shift.applied(severity, &self.preprocessing)?;
+        let part = &data.test;
+        let view = View { seed, pass: 0 };
+        let cases = DatasetCases::new(Arc::clone(&part.set), preprocessing).with_root(&part.root).with_view(view);
+        let cases = self.embedded(cases, &format!(", {shift} {severity}"), part, made)?;
+        match &data.across {
+            Some(across) => across.shared.of_target(&cases),
+            None => Ok(cases),
+        }
+    }
+
+    fn of(&self, part: &Part, made: &mut Made) -> Result<Labelled> {
+        let cases = DatasetCases::new(Arc::clone(&part.set), self.preprocessing.clone()).with_root(&part.root);
+        self.embedded(cases, "", part, made)
+    }
+
+    /// The features of these pixels of the cases of a part.
+    fn embedded(&self, cases: DatasetCases, what: &str, part: &Part, made: &mut Made) -> Result<Labelled> {
+        let set = &*part.set;
+        let encoder = &*self.encoder.backbone;
+        let mut options = self.assembly.embed_options(self.options(part));
+        options.request.norm = encoder.spec().study_norm();
+        let stage = self.watch.stage(&format!("{} {}{what}", set.id(), set.split()));
+        let cases = Arc::new(cases.with_slice_step(self.slice_step));
+        let report = embed(cases, encoder, self.folder, &options, &*stage)?;
+        drop(stage);
+        made.record(&report);
+        made.fail(part.left_out());
+        let cases = self.assembly.labelled(&report.store()?, encoder.spec(), set)?;
+        if let (true, Some(first)) = (cases.is_empty(), report.failures.first()) {
+            let (split, Failure { id, reason }) = (set.split(), first);
+            return Err(Error::unfit(format!("no case of the {split} split has features; the first: {id}: {reason}")));
+        }
+        Ok(cases)
+    }
+
+    /// The patch tokens of a part's slices, in the store.
+    pub(super) fn patches(&self, part: &Part, made: &mut Made) -> Result<MaskedSlices> {
+        let set = &part.set;
+        let cases = DatasetCases::new(Arc::clone(set), self.preprocessing.clone()).with_root(&part.root);
+        let options = EmbedOptions { request: Request::last(1), shard_size: 64, ..self.options(part) };
+        let stage = self.watch.stage(&format!("{} {}", set.id(), set.split()));
+        let report = embed(Arc::new(cases), &*self.encoder.backbone, self.folder, &options, &*stage)?;
+        drop(stage);
+        made.record(&report);
+        made.fail(part.left_out());
+        MaskedSlices::new(report.store()?, Arc::clone(set))
+    }
+
+    fn options(&self, part: &Part) -> EmbedOptions {
+        EmbedOptions {
+            batch_size: self.batch,
+            // Volumes fill a batch by themselves; small images want larger shards.
+            shard_size: if part.set.task().is_3d { 64 } else { 1024 },
+            device: self.encoder.device.clone(),
+            bad: part.bad,
+            set: format!("{}-{}", part.set.id(), part.set.split()),
+            ..EmbedOptions::default()
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! An experiment as data: one description that runs, repeats, resumes and reports.
+//!
+//! [`Experiment`] says what is judged, [`Runner`] runs it, and a run's folder holds what came of it.
+//! The `config.toml` of any run is itself a description: running it again gives the same bytes.
+//!
+//! ```no_run
+//! use std::path::Path;
+//! use dinorad_eval::experiment::{Experiment, Runner};
+//!
+//! # fn main() -> Result<(), dinorad_eval::Error> {
+//! let experiment = Experiment::read("knn.toml".as_ref())?;
+//! let outcome = Runner::default().run(&experiment, Path::new("runs/knn"))?;
+//! println!("AUROC {:?}", outcome.auroc());
+//! # Ok(()) }
+//! ```
+
+mod data;
+mod description;
+mod encoder;
+mod exhibits;
+mod features;
+mod file;
+mod gallery;
+mod methods;
+mod outcome;
+mod page;
+mod plan;
+mod run;
+mod segmenting;
+mod slices;
+mod tables;
+mod watch;
+
+pub use data::{Data, Part, options_of};
+pub use description::{
+    About, AttentionChoice, Controls, DataChoice, EncoderChoice, Experiment, Intervals, OtherData, Precision,
+    Preprocessing, SCHEMA, Subsets,
+};
+pub use encoder::Loaded;
+pub use features::Made;
+pub use file::Descriptions;
+pub use methods::{MethodChoice, methods};
+pub use outcome::{ControlScores, Judgements, Outcome, ShiftCurve};
+pub use page::{comparisons, report};
+pub use plan::{Estimate, Planned};
+pub use run::{Existing, Runner};
+pub use slices::{PcaRequest, pca_sheet, picture, slices};
+pub use tables::{Rows, encoders};
+pub use watch::{Unwatched, Watch};

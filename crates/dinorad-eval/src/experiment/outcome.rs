@@ -1,0 +1,189 @@
+//! What came of an experiment.
+
+use std::path::PathBuf;
+
+use dinorad_backbone::BackboneSpec;
+use dinorad_metrics::Interval;
+use dinorad_transforms::Shift;
+
+use super::{Experiment, Made, tables};
+use crate::{
+    probe::{Judged, ProbeRun, SubsetCurve, Tested},
+    report::{Block, DatasetCard, EncoderCard, Timing},
+    run::{CurvePoint, MetricValue, MetricsFile},
+    segment::SegmentRun,
+};
+
+/// One experiment, run.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The description with nothing left out.
+    pub experiment: Experiment,
+    /// The encoder.
+    pub spec: BackboneSpec,
+    /// What was judged.
+    pub judgements: Judgements,
+    /// What making features took, and what was lost on the way.
+    pub made: Made,
+    /// How long the steps took.
+    pub timings: Vec<Timing>,
+    /// The run's folder.
+    pub folder: PathBuf,
+    /// Whose cases were judged.
+    pub(super) title: String,
+    pub(super) encoder_card: EncoderCard,
+    pub(super) dataset_card: Option<DatasetCard>,
+    /// Single cases for a report.
+    pub(super) shown: Vec<Block>,
+    /// What a reader of the numbers should know of the data.
+    pub(super) data_notices: Vec<String>,
+}
+
+/// The numbers of an experiment.
+#[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "there is one in an outcome")]
+pub enum Judgements {
+    /// One answer a case.
+    Classes {
+        /// The method on all parts.
+        run: ProbeRun,
+        /// What the score is worth.
+        controls: Option<ControlScores>,
+        /// Scores of small training sets.
+        subsets: Vec<SubsetCurve>,
+        /// Scores under shifts of the test images.
+        shifts: Vec<ShiftCurve>,
+        /// The test part of the data set that was learned from, where another one is the test.
+        own_test: Option<Judged>,
+    },
+    /// A mask a case.
+    Masks {
+        /// The decoder on all parts.
+        run: SegmentRun,
+    },
+    /// Nothing was judged: the cases were embedded and shown.
+    Shown {
+        /// Cases that have features.
+        cases: usize,
+    },
+}
+
+/// What the score is worth.
+#[derive(Debug)]
+pub struct ControlScores {
+    /// The method on labels without meaning, by seed.
+    pub shuffled: Vec<Tested>,
+    /// The method on an encoder of the same shape with random weights, or why there is none; `None`
+    /// where it was not asked for.
+    pub untrained: Option<Result<ProbeRun, String>>,
+}
+
+/// Scores under a shift of the test images, from severity 0.
+#[derive(Debug)]
+pub struct ShiftCurve {
+    /// What got worse.
+    pub shift: Shift,
+    /// By severity.
+    pub points: Vec<Judged>,
+}
+
+impl Outcome {
+    /// The score of the test part: AUROC.
+    pub fn auroc(&self) -> Option<Interval> {
+        self.probe().and_then(|run| run.test().auroc)
+    }
+
+    /// The run of a method that gives one answer a case.
+    pub fn probe(&self) -> Option<&ProbeRun> {
+        match &self.judgements {
+            Judgements::Classes { run, .. } => Some(run),
+            _ => None,
+        }
+    }
+
+    /// What it is called on a page and in a table.
+    pub fn heading(&self) -> String {
+        let about = self.experiment.about.title.clone();
+        about.unwrap_or_else(|| format!("{}: {}", self.title, self.spec.id))
+    }
+
+    /// Whose cases they are, for people.
+    pub fn data_name(&self) -> String {
+        self.experiment.about.data.clone().unwrap_or_else(|| self.title.clone())
+    }
+
+    /// The name of the method in descriptions; `features` without one.
+    pub fn method_name(&self) -> &'static str {
+        self.experiment.method.as_ref().map_or("features", |m| m.name())
+    }
+
+    /// The score that counts, with its interval.
+    pub fn headline(&self) -> String {
+        match &self.judgements {
+            Judgements::Classes { run, .. } => format!("AUROC {}", tables::interval(run.test().auroc)),
+            Judgements::Masks { run } => format!("Dice {}", tables::interval(run.test.dice_by_volume)),
+            Judgements::Shown { cases } => format!("{cases} cases"),
+        }
+    }
+
+    /// How the numbers are meant.
+    pub fn convention(&self) -> String {
+        match &self.judgements {
+            Judgements::Classes { run, .. } => run.convention(),
+            Judgements::Masks { run } => run.convention(),
+            Judgements::Shown { .. } => "nothing was judged".into(),
+        }
+    }
+
+    /// What a reader of the numbers should know.
+    pub fn notices(&self) -> impl Iterator<Item = &String> {
+        let of_run = self.probe().map_or(&[][..], ProbeRun::notices);
+        self.data_notices.iter().chain(of_run).chain(&self.made.notices)
+    }
+
+    /// `metrics.json`.
+    pub fn metrics(&self) -> MetricsFile {
+        let (run, controls, subsets, shifts, own_test) = match &self.judgements {
+            Judgements::Classes { run, controls, subsets, shifts, own_test } => {
+                (run, controls, subsets, shifts, own_test)
+            }
+            Judgements::Masks { run } => return run.metrics(),
+            Judgements::Shown { .. } => return MetricsFile::new(1, "nothing was judged"),
+        };
+        let mut file = run.metrics();
+        if let Some(controls) = controls {
+            let over = |of: fn(&Tested) -> Option<f64>| {
+                let values: Vec<f64> = controls.shuffled.iter().map(|t| of(t).unwrap_or(f64::NAN)).collect();
+                MetricValue::over_runs(&values)
+            };
+            if !controls.shuffled.is_empty() {
+                file.set("test_shuffled_labels", "auroc", over(|t| t.auroc));
+                file.set("test_shuffled_labels", "accuracy", over(|t| t.accuracy));
+            }
+            match &controls.untrained {
+                Some(Ok(of)) => run.set_all(&mut file, "test_untrained_encoder", of.test()),
+                Some(Err(why)) => file.notices.push(format!("no untrained encoder of the same shape: {why}")),
+                None => {}
+            }
+        }
+        if let Some(own) = own_test {
+            run.set_all(&mut file, "test_own_data_set", own);
+        }
+        file.notices.extend(self.data_notices.iter().cloned());
+        file.notices.extend(self.curve_notes());
+        for curve in subsets {
+            let points = curve.points.iter().map(|p| p.to_curve_point()).collect();
+            file.curves.insert(curve.name.to_owned(), points);
+        }
+        for curve in shifts {
+            let points = curve.points.iter().enumerate().map(|(severity, judged)| {
+                let mut of = MetricsFile::default();
+                run.set_all(&mut of, "test", judged);
+                let metrics = of.metrics.remove("test").unwrap_or_default();
+                CurvePoint { x: severity as f64, metrics, ..CurvePoint::default() }
+            });
+            file.curves.insert(format!("shift_{}", curve.shift), points.collect());
+        }
+        file
+    }
+}

@@ -1,0 +1,504 @@
+//! Runs an experiment: features of its parts, the method on top, what the score is worth, a folder.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Instant,
+};
+
+use candle::Device;
+use dinorad_core::{
+    Protocol, TaskKind,
+    method::{Context, Input, Method},
+};
+use dinorad_datasets::Unit;
+use dinorad_metrics::BootstrapOptions;
+use dinorad_transforms::{Shift, presets::classification_train};
+
+use super::{
+    ControlScores, Experiment, Judgements, Loaded, Made, MethodChoice, Outcome, ShiftCurve, Unwatched, Watch,
+    data::{self, Data},
+    encoder, exhibits,
+    features::{Features, Pixels, Recipe},
+    gallery, segmenting, tables,
+};
+use crate::{
+    AugmentedViews, Error, Result,
+    assembly::{Aggregation, Assembly},
+    probe::{
+        Draw, Labelled, ProbeOptions, ProbeRun, Refit, SubsetOptions, Views, probe, shuffled_labels, subset_curves,
+    },
+    report::Timing,
+    run::RunFolder,
+};
+
+/// What becomes of a run that lies in the folder already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Existing {
+    /// Another experiment's is left alone, which is an error; the same one's is made again, its features
+    /// found where they are.
+    #[default]
+    Keep,
+    /// It gives way, whatever it is.
+    Replace,
+}
+
+/// What an experiment runs on. Nothing of it decides a number.
+pub struct Runner<'a> {
+    /// Where the encoder runs.
+    pub device: Device,
+    /// Images (or slices) per forward pass.
+    pub batch: usize,
+    /// Folder of the feature store, shared by runs.
+    pub features: PathBuf,
+    /// What becomes of an earlier run.
+    pub existing: Existing,
+    /// Who watches.
+    pub watch: &'a dyn Watch,
+}
+
+impl Default for Runner<'_> {
+    /// On the CPU in batches of 16, features in `features`, unwatched.
+    fn default() -> Self {
+        Self {
+            device: Device::Cpu,
+            batch: 16,
+            features: "features".into(),
+            existing: Existing::Keep,
+            watch: &Unwatched,
+        }
+    }
+}
+
+/// An experiment whose data are open and whose encoder is loaded: what could be wrong has been looked
+/// for, nothing has been encoded.
+pub(super) struct Ready {
+    /// With nothing left out.
+    pub(super) experiment: Experiment,
+    pub(super) subject: Subject,
+    pub(super) encoder: Loaded,
+    pub(super) pixels: Pixels,
+    pub(super) assembly: Assembly,
+}
+
+/// What is judged or shown.
+pub(super) enum Subject {
+    /// Cases with truths, and the method that learns them.
+    Judged { data: Data, method: Box<dyn Method> },
+    /// Files without truths.
+    Shown,
+}
+
+impl Runner<'_> {
+    /// Runs `experiment` into the folder `out`. Relative paths of the description count from the
+    /// current folder; see [`Experiment::based_at`].
+    ///
+    /// # Errors
+    /// [`Error::Description`] for what is wrong with the description, [`Error::Occupied`] for a folder
+    /// that holds another experiment's run; what the data, the encoder and the method say. A folder that
+    /// was made for results that never came is removed.
+    pub fn run(&self, experiment: &Experiment, out: &Path) -> Result<Outcome> {
+        let ready = self.ready(experiment)?;
+        self.run_ready(ready, out)
+    }
+
+    /// Looks for everything that can be wrong before anything is encoded.
+    pub(super) fn ready(&self, experiment: &Experiment) -> Result<Ready> {
+        experiment.check()?;
+        if self.batch == 0 {
+            return Err(Error::Parameter { what: "batch", expected: "at least 1", got: "0".into() });
+        }
+        let mut experiment = experiment.clone();
+        let protocol = experiment.protocol;
+        let choice = experiment.method.as_ref().map(|m| m.resolve(protocol)).transpose()?;
+        let seeded = choice.map(|m| m.with_seed(experiment.seed));
+        let input = seeded.as_ref().map(|m| m.input());
+        let subject = match seeded {
+            None => Subject::Shown,
+            Some(method) => {
+                let unit = if input == Some(Input::Patches) { Unit::Slices } else { Unit::Volumes };
+                let data = Data::open(&experiment.data, protocol, unit, experiment.preprocessing.orientation)?;
+                let method = fitting(method, &data, &experiment, self.watch)?;
+                experiment.method = Some(MethodChoice::replaced(method.clone())?);
+                Subject::Judged { data, method }
+            }
+        };
+        let tokens = match &subject {
+            Subject::Judged { method, .. } => method.tokens().unwrap_or(experiment.tokens),
+            Subject::Shown => experiment.tokens,
+        };
+        let assembly = Assembly { blocks: tokens.blocks, avgpool: tokens.avgpool, aggregate: experiment.aggregate };
+        let encoder = experiment.encoder.load(protocol, &self.device, self.watch)?;
+        if let Some(caution) = encoder.caution() {
+            self.watch.note(caution);
+        }
+        let spec = encoder.backbone.spec();
+        if let Err(error) = spec.check(&assembly.request()) {
+            let mean_patch = if assembly.avgpool { ", and no mean patch token" } else { "" };
+            let why = format!("{}: {error}; every encoder takes 1{mean_patch}", spec.id);
+            return Err(Error::description("tokens.blocks", why));
+        }
+        let neighbours = experiment.method.as_ref().is_some_and(|m| m.tables_every_setting());
+        let pixels = Pixels::new(&experiment.preprocessing, &*encoder.backbone, protocol, neighbours)?;
+        // Nothing is left open any more.
+        let given = &mut experiment.preprocessing;
+        (given.image_size, given.patches) = (Some(pixels.crop), None);
+        (given.resize, given.filter) = (Some(pixels.resize), Some(pixels.filter));
+        experiment.tokens = tokens;
+        experiment.refit.get_or_insert(Refit::of(protocol));
+        experiment.encoder.digest = Some(spec.digest.clone());
+        if let Some(table) = &experiment.data.splits {
+            experiment.data.splits_digest = Some(data::digest_of(table)?);
+        }
+        if experiment.aggregate == Aggregation::Attention {
+            experiment.attention.get_or_insert_default();
+        } else {
+            experiment.attention = None;
+        }
+        Ok(Ready { experiment, subject, encoder, pixels, assembly })
+    }
+
+    pub(super) fn run_ready(&self, ready: Ready, out: &Path) -> Result<Outcome> {
+        let fresh = !out.exists();
+        self.claim(&ready.experiment, out)?;
+        let done = self.run_in(ready, out);
+        if done.is_err() && fresh {
+            // A folder that was made for results that never came; one with anything in it stays.
+            let _ = fs::remove_dir(out);
+        }
+        done
+    }
+
+    /// Refuses a folder in which another experiment's results lie.
+    fn claim(&self, experiment: &Experiment, out: &Path) -> Result<()> {
+        if self.existing == Existing::Replace || !out.join("config.toml").exists() || is_same(experiment, out) {
+            return Ok(());
+        }
+        Err(Error::Occupied { folder: out.to_owned() })
+    }
+
+    /// Whether the folder holds the whole run of this experiment: `config.toml` is written last.
+    pub(super) fn is_done(&self, ready: &Ready, out: &Path) -> bool {
+        out.join("metrics.json").exists() && is_same(&ready.experiment, out)
+    }
+
+    fn run_in(&self, ready: Ready, out: &Path) -> Result<Outcome> {
+        let folder = RunFolder::create(out)?;
+        let started = Instant::now();
+        let done = match &ready.subject {
+            Subject::Shown => gallery::show(self, &ready, &folder)?,
+            Subject::Judged { data, method } if method.input() == Input::Patches => {
+                segmenting::segment(self, &ready, data, &**method, &folder)?
+            }
+            Subject::Judged { data, method } => self.judge(&ready, data, &**method, &folder)?,
+        };
+        folder.write_metrics(&done.metrics())?;
+        folder.log(&serde_json::json!({
+            "event": done.experiment.label(), "dataset": done.title, "encoder": done.spec.id,
+            "images": done.made.images,
+            "setting": done.probe().map(|run| run.best().label.clone()),
+            "seconds": { "encoding": done.made.encoding, "waiting": done.made.waiting, "all": started.elapsed().as_secs_f64() },
+            "failures": done.made.failures,
+        }))?;
+        // Last: a folder with a description is a whole run.
+        folder.write_config(&Recorded {
+            experiment: done.experiment.clone().told_from(out),
+            made: MadeHow::now(started.elapsed().as_secs_f64(), &done),
+        })?;
+        Ok(done)
+    }
+
+    pub(super) fn recipe<'a>(&'a self, ready: &'a Ready, encoder: &'a Loaded) -> Recipe<'a> {
+        let given = &ready.experiment.preprocessing;
+        let percentiles = given.percentiles.then_some(ready.experiment.protocol);
+        Recipe {
+            encoder,
+            batch: self.batch,
+            preprocessing: ready.pixels.steps(&*encoder.backbone, percentiles),
+            assembly: ready.assembly,
+            slice_step: given.slice_step,
+            folder: &self.features,
+            watch: self.watch,
+        }
+    }
+
+    /// A method that gives one answer a case.
+    fn judge(&self, ready: &Ready, data: &Data, method: &dyn Method, folder: &RunFolder) -> Result<Outcome> {
+        let job = Job { runner: self, ready, data, method, options: ready.experiment.probe_options() };
+        let recipe = self.recipe(ready, &ready.encoder);
+        let mut made = Made::default();
+        let features = job.features(&recipe, &mut made)?;
+        let started = Instant::now();
+        let run = job.probe(&features)?;
+        let mut timings = vec![Timing::new(format!("{} and bootstrap", method.title()), seconds(started))];
+        let own_test = features.own_test.as_ref().map(|cases| run.judge(cases)).transpose()?;
+
+        let started = Instant::now();
+        let subset_options = job.subset_options();
+        let subsets = match &subset_options {
+            Some(options) => {
+                let stage = self.watch.stage("small training sets");
+                let context = Context { progress: &*stage, checkpoints: None };
+                subset_curves(method, &features.splits(), data.task(), &job.options, options, &context)?
+            }
+            None => Vec::new(),
+        };
+        if !subsets.is_empty() {
+            timings.push(Timing::new("small training sets", seconds(started)));
+        }
+        let started = Instant::now();
+        let shifts = job.shifts(&recipe, &run, &mut made)?;
+        if !shifts.is_empty() {
+            timings.push(Timing::new("shifts of the test images", seconds(started)));
+        }
+        let started = Instant::now();
+        let controls = job.controls(&recipe, &features, &mut made)?;
+        if controls.is_some() {
+            timings.push(Timing::new("controls", seconds(started)));
+        }
+        timings.splice(0..0, made.timings());
+
+        let mut experiment = ready.experiment.clone();
+        if let (Some(subsets), Some(options)) = (&mut experiment.subsets, subset_options) {
+            subsets.draw = Some(options.draw);
+        }
+        folder.clear()?;
+        run.write_parts(folder)?;
+        let shown = exhibits::blocks(data, &features, &run, experiment.preprocessing.slice_step)?;
+        let done = Outcome {
+            spec: ready.encoder.backbone.spec().clone(),
+            judgements: Judgements::Classes { run, controls, subsets, shifts, own_test },
+            made,
+            timings,
+            folder: folder.path().to_owned(),
+            title: data.title(),
+            encoder_card: encoder::card(&ready.encoder),
+            dataset_card: Some(data.card(ready.pixels.crop)),
+            shown,
+            data_notices: data.notices(),
+            experiment,
+        };
+        for (name, svg, _) in tables::plots(&done)? {
+            folder.write_plot(&name, &svg)?;
+        }
+        Ok(done)
+    }
+}
+
+impl Experiment {
+    /// The rules of the protocol, and what the description says otherwise.
+    pub(super) fn probe_options(&self) -> ProbeOptions {
+        let mut options = ProbeOptions::new(self.protocol);
+        options.refit = self.refit.unwrap_or(options.refit);
+        options.bootstrap = self.bootstrap();
+        options.attention = (self.aggregate == Aggregation::Attention)
+            .then(|| self.attention.clone().unwrap_or_default().training(self.seed));
+        options
+    }
+
+    pub(super) fn bootstrap(&self) -> BootstrapOptions {
+        BootstrapOptions { draws: self.intervals.draws, seed: self.seed, level: self.intervals.level }
+    }
+}
+
+fn seconds(since: Instant) -> f64 {
+    since.elapsed().as_secs_f64()
+}
+
+/// The method for these data, or why it cannot work with them.
+fn fitting(method: Box<dyn Method>, data: &Data, of: &Experiment, watch: &dyn Watch) -> Result<Box<dyn Method>> {
+    let (id, task) = (data.train.set.id(), data.task());
+    if of.aggregate != Aggregation::Mean && !task.is_3d {
+        let why = format!("{} pools the slices of scans; the cases of {id} are single images", of.aggregate);
+        return Err(Error::description("aggregate", why));
+    }
+    if let Some(why) = of.refuses(task.kind) {
+        return Err(Error::description("method", format!("{id}: {why}")));
+    }
+    method.check(task).map_err(|e| Error::description("method", format!("{id}: {e}")))?;
+    if task.kind != TaskKind::Segmentation {
+        data.check_classes()?;
+    }
+    let settings = method.settings().len();
+    if data.val.is_none() && settings > 1 {
+        let why = format!(
+            "{id} has no validation split to choose among {settings} settings by: name one setting (such as {}), or cut \
+             a split with `dinorad splits` and name its table",
+            method.single_setting()
+        );
+        return Err(Error::description("method", why));
+    }
+    let cases = data.train.set.len();
+    match method.within(cases).map_err(|e| Error::description("method", format!("{id}: {e}")))? {
+        None => Ok(method),
+        Some((_, notice)) if method.is_explicit() => {
+            let why = format!("{notice} of {id}: name what {cases} training cases allow, at most {cases}");
+            Err(Error::description("method.k", why))
+        }
+        Some((within, notice)) => {
+            watch.note(&format!("{notice} in {id}"));
+            Ok(within)
+        }
+    }
+}
+
+/// One experiment whose method gives one answer a case.
+struct Job<'a> {
+    runner: &'a Runner<'a>,
+    ready: &'a Ready,
+    data: &'a Data,
+    method: &'a dyn Method,
+    options: ProbeOptions,
+}
+
+impl Job<'_> {
+    /// The features of all parts, with views of the training images where the method wants them.
+    fn features(&self, recipe: &Recipe<'_>, made: &mut Made) -> Result<Features> {
+        let mut features = recipe.all(self.data, made)?;
+        if self.method.wants_views() {
+            let views: Arc<dyn Views> = Arc::new(self.views(recipe)?);
+            let of_train: [Option<&mut Labelled>; 2] = [Some(&mut features.train), features.val.as_mut()];
+            for cases in of_train.into_iter().flatten() {
+                cases.views = Some(Arc::clone(&views));
+            }
+        }
+        Ok(features)
+    }
+
+    fn views(&self, recipe: &Recipe<'_>) -> Result<AugmentedViews> {
+        // The pixels of the features, but for the crop and the flip.
+        let (mean, std) = recipe.mean_std();
+        let Pixels { crop, filter, .. } = self.ready.pixels;
+        let random = classification_train(crop, filter, mean, std);
+        let sets = [Some(&self.data.train), self.data.val.as_ref()].into_iter().flatten();
+        let sets = sets.map(|part| part.set.clone());
+        let encoder = Arc::clone(&recipe.encoder.backbone);
+        let views = AugmentedViews::new(encoder, sets, random, self.ready.assembly, self.ready.experiment.seed)?;
+        Ok(views.on(&recipe.encoder.device, self.runner.batch))
+    }
+
+    fn probe(&self, features: &Features) -> Result<ProbeRun> {
+        let stage = self.runner.watch.stage(self.method.title());
+        let context = Context { progress: &*stage, checkpoints: None };
+        let doing = || format!("could not judge by {}", self.method.title());
+        probe(self.method, &features.splits(), self.data.task(), &self.options, &context)
+            .map_err(|error| Error::While { doing: doing(), source: Box::new(error) })
+    }
+
+    fn subset_options(&self) -> Option<SubsetOptions> {
+        let given = self.ready.experiment.subsets.as_ref()?;
+        (!(given.shots.is_empty() && given.fractions.is_empty())).then(|| SubsetOptions {
+            shots: given.shots.clone(),
+            fractions: given.fractions.clone(),
+            tries: given.tries,
+            seed: self.ready.experiment.seed,
+            draw: given.draw.unwrap_or_else(|| Draw::of(self.options.protocol, self.data.train.set.id())),
+        })
+    }
+
+    /// The model that was tested, on ever worse images of the test part.
+    fn shifts(&self, recipe: &Recipe<'_>, run: &ProbeRun, made: &mut Made) -> Result<Vec<ShiftCurve>> {
+        let mut curves = Vec::new();
+        for &shift in &self.ready.experiment.shifts {
+            let mut points = vec![run.test().clone()];
+            for severity in 1..=Shift::SEVERITIES {
+                let cases = recipe.shifted(self.data, shift, severity, self.ready.experiment.seed, made)?;
+                points.push(run.judge(&cases)?);
+            }
+            curves.push(ShiftCurve { shift, points });
+        }
+        Ok(curves)
+    }
+
+    /// The same method on labels without meaning, and on features without training.
+    fn controls(&self, recipe: &Recipe<'_>, features: &Features, made: &mut Made) -> Result<Option<ControlScores>> {
+        let Experiment { controls, seed, protocol, encoder, .. } = &self.ready.experiment;
+        if controls.shuffled_labels == 0 && !controls.untrained_encoder {
+            return Ok(None);
+        }
+        let seeds: Vec<u64> = (0..controls.shuffled_labels as u64).map(|i| seed.wrapping_add(i)).collect();
+        let shuffled = {
+            let stage = self.runner.watch.stage("shuffled labels");
+            let context = Context { progress: &*stage, checkpoints: None };
+            shuffled_labels(self.method, &features.splits(), self.data.task(), &self.options, &seeds, &context)?
+        };
+        let untrained = controls.untrained_encoder.then(|| {
+            let (device, watch) = (&self.runner.device, self.runner.watch);
+            let twin = encoder.untrained_twin(&*self.ready.encoder.backbone, *protocol, device, watch);
+            twin.map_err(|why| dinorad_core::in_full(&why))
+        });
+        let untrained = match untrained {
+            None => None,
+            Some(Err(why)) => Some(Err(why)),
+            Some(Ok(twin)) => {
+                // The pixels stay those of the encoder that is judged.
+                let preprocessing = recipe.preprocessing.clone();
+                let recipe = Recipe { preprocessing, ..self.runner.recipe(self.ready, &twin) };
+                let mut own = Made::default();
+                let features = self.features(&recipe, &mut own)?;
+                made.add_work(own);
+                Some(Ok(self.probe(&features)?))
+            }
+        };
+        Ok(Some(ControlScores { shuffled, untrained }))
+    }
+}
+
+/// Whether the run in `out` is of this very experiment.
+fn is_same(experiment: &Experiment, out: &Path) -> bool {
+    let there = Experiment::read(&out.join("config.toml")).ok().and_then(|there| told(&there));
+    there.is_some() && there == told(experiment)
+}
+
+/// A description as text, to compare with another.
+fn told(experiment: &Experiment) -> Option<String> {
+    let mut experiment = experiment.clone();
+    let whole = |path: &mut PathBuf| *path = path.canonicalize().unwrap_or_else(|_| path.clone());
+    whole(&mut experiment.data.root);
+    experiment.data.splits.iter_mut().for_each(whole);
+    if let Some(test) = &mut experiment.data.test {
+        whole(&mut test.root);
+    }
+    // The weights are known by their digest.
+    experiment.encoder.source = String::new();
+    if let Some(method) = &experiment.method {
+        experiment.method = Some(method.resolve(experiment.protocol).ok()?.whole().ok()?);
+    }
+    toml::to_string(&experiment).ok()
+}
+
+/// `config.toml`: the description, and how its run went.
+#[derive(serde::Serialize)]
+struct Recorded {
+    #[serde(flatten)]
+    experiment: Experiment,
+    made: MadeHow,
+}
+
+/// What differs from run to run.
+#[derive(serde::Serialize)]
+struct MadeHow {
+    unix_seconds: u64,
+    version: &'static str,
+    system: String,
+    threads: usize,
+    seconds: f64,
+    images_encoded: usize,
+    encoder: String,
+}
+
+impl MadeHow {
+    fn now(seconds: f64, done: &Outcome) -> Self {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        Self {
+            unix_seconds: now.map_or(0, |t| t.as_secs()),
+            version: env!("CARGO_PKG_VERSION"),
+            system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
+            threads: rayon::current_num_threads(),
+            seconds,
+            images_encoded: done.made.images,
+            encoder: done.spec.id.clone(),
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! What a segmentation decoder is.
+
+use std::fmt;
+
+use candle::Tensor;
+use dinorad_nn::{Mode, Trainable};
+
+use crate::Result;
+
+/// What a decoder sees of some images of one size.
+///
+/// More may be added (a finer pass of the encoder, statistics of the scan): decoders take what they
+/// know and leave the rest.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct DecoderInput<'a> {
+    /// Patch tokens `(b, rows · columns, dim)` of each encoder block that the decoder
+    /// [reads](Decoder::blocks), oldest first.
+    pub tokens: &'a [Tensor],
+    /// Rows and columns of patches.
+    pub grid: (usize, usize),
+    /// The images themselves `(b, c, h, w)`, where they are at hand.
+    pub pixels: Option<&'a Tensor>,
+    /// Whether gradients are wanted, and statistics of a batch are to be learned.
+    pub mode: Mode,
+}
+
+impl<'a> DecoderInput<'a> {
+    /// Tokens of one block or several, without gradients.
+    pub fn new(tokens: &'a [Tensor], grid: (usize, usize)) -> Self {
+        Self { tokens, grid, pixels: None, mode: Mode::Inference }
+    }
+
+    /// The same for training or not.
+    #[must_use]
+    pub fn with_mode(self, mode: Mode) -> Self {
+        Self { mode, ..self }
+    }
+
+    /// The same beside the images `(b, c, h, w)`.
+    #[must_use]
+    pub fn with_pixels(self, pixels: &'a Tensor) -> Self {
+        Self { pixels: Some(pixels), ..self }
+    }
+}
+
+/// Patch tokens to a logit for every class at every pixel.
+///
+/// A decoder's parameters are those it shows as [`Trainable`]; a trainer, a checkpoint and a gradient
+/// check need no more.
+///
+/// # Examples
+/// ```
+/// use candle::{DType, Device, Tensor};
+/// use dinorad_heads::{Decoder, DecoderInput, LinearDecoder};
+///
+/// let decoder: Box<dyn Decoder> = Box::new(LinearDecoder::new(16, 3, 0, &Device::Cpu)?);
+/// let tokens = [Tensor::zeros((2, 4 * 5, 16), DType::F32, &Device::Cpu)?];
+/// let logits = decoder.forward(&DecoderInput::new(&tokens, (4, 5)), (56, 70))?;
+/// assert_eq!(logits.dims(), [2, decoder.n_classes(), 56, 70]);
+/// # Ok::<(), dinorad_heads::Error>(())
+/// ```
+pub trait Decoder: Trainable + fmt::Debug + Send + Sync {
+    /// Number of classes, background included.
+    fn n_classes(&self) -> usize;
+
+    /// Of how many last encoder blocks it reads the tokens.
+    fn blocks(&self) -> usize {
+        1
+    }
+
+    /// Logits `(b, classes, height, width)` for images of `size` (height, width). Carries gradients in
+    /// [`Mode::Training`].
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) for tokens of another width, number or grid.
+    fn forward(&self, input: &DecoderInput<'_>, size: (usize, usize)) -> Result<Tensor>;
+}

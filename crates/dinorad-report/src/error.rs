@@ -1,0 +1,141 @@
+//! What can go wrong in this crate.
+
+use std::{io, path::PathBuf};
+
+/// Why a run folder, a picture or a page could not be made or read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The file system refused.
+    #[error("could not {action} {}", path.display())]
+    File {
+        /// What was tried.
+        action: &'static str,
+        /// On which file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file of this crate's own making that does not read back.
+    #[error("{} is damaged: {why}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A folder that is not a run's.
+    #[error("{} is no run: it holds no dinorad-run.json", path.display())]
+    NoRun {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A run of another version.
+    #[error(
+        "{} is a run of version {found}, and this program reads version {reads}: {}", path.display(),
+        if found < reads { "run the experiment again; features that were made before are found again" }
+        else { "a newer dinorad reads it" }
+    )]
+    Version {
+        /// The run's folder, or the file.
+        path: PathBuf,
+        /// Its version; 1 for those made before versions were written.
+        found: u32,
+        /// The version that is read.
+        reads: u32,
+    },
+    /// A run that is being made, or was stopped.
+    #[error("the run {} is not finished: run its experiment again with the same folder to resume it", path.display())]
+    Unfinished {
+        /// Its folder.
+        path: PathBuf,
+    },
+    /// A run that ended without results.
+    #[error("the run {} failed: {why}", path.display())]
+    Failed {
+        /// Its folder.
+        path: PathBuf,
+        /// Why, as it said itself.
+        why: String,
+    },
+    /// A folder that a new run may not have.
+    #[error("{} holds a run already: name another folder, or say that it may be overwritten", path.display())]
+    Exists {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// Runs that cannot be compared.
+    #[error("{} and {} cannot be compared: {why}", a.display(), b.display())]
+    NotComparable {
+        /// The first run.
+        a: PathBuf,
+        /// The second.
+        b: PathBuf,
+        /// Why.
+        why: String,
+    },
+    /// A setting outside its range.
+    #[error("{what}: expected {expected}, got {got}")]
+    Parameter {
+        /// Which setting.
+        what: &'static str,
+        /// What it may be.
+        expected: &'static str,
+        /// What it was.
+        got: String,
+    },
+    /// An array of the wrong shape.
+    #[error("{what}: expected shape {expected}, got {got:?}")]
+    Shape {
+        /// Which array.
+        what: String,
+        /// What it should be.
+        expected: String,
+        /// What it was.
+        got: Vec<usize>,
+    },
+    /// A file that could not be written as text.
+    #[error("could not write {} as {format}", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// JSON, TOML, CSV.
+        format: &'static str,
+        /// What the writer said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A picture, plot or page that could not be drawn.
+    #[error("could not draw {what}: {why}")]
+    Draw {
+        /// Which picture.
+        what: &'static str,
+        /// What the drawing library said.
+        why: String,
+    },
+    /// A metric.
+    #[error(transparent)]
+    Metrics(#[from] dinorad_metrics::Error),
+}
+
+/// Shorthand for this crate's results.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// For `map_err`: a file-system error with what was tried and where.
+    pub(crate) fn file(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::File { action, path, source }
+    }
+
+    pub(crate) fn format(
+        path: impl Into<PathBuf>,
+        format: &'static str,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self::Format { path: path.into(), format, source: source.into() }
+    }
+
+    pub(crate) fn shape(what: impl Into<String>, expected: impl Into<String>, got: &[usize]) -> Self {
+        Self::Shape { what: what.into(), expected: expected.into(), got: got.to_vec() }
+    }
+}

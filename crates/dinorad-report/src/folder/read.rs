@@ -1,0 +1,193 @@
+//! Reading a run's folder.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use super::{
+    CASES, CONFIG, CaseTable, Description, EXHIBITS, Exhibits, LARGEST_TEXT, METRICS, Made, Metrics, PICTURES,
+    PREDICTIONS, SCHEMA, Status, made, marker::Marker,
+};
+use crate::{Error, Predictions, Result};
+
+/// Largest picture of a page that is read, in bytes.
+const LARGEST_PICTURE: u64 = 64 << 20;
+
+/// A finished run, read from its folder: nothing else is needed to draw its page or to compare it.
+#[derive(Debug, Clone)]
+pub struct RunFolder {
+    folder: PathBuf,
+    marker: Marker,
+    config: toml::Table,
+    metrics: Option<Metrics>,
+    exhibits: Exhibits,
+}
+
+impl RunFolder {
+    /// Reads a finished run: description, numbers, exhibits and their pictures. Predictions and cases are
+    /// read when they are asked for.
+    ///
+    /// # Errors
+    /// [`Error::NoRun`] for another folder, [`Error::Version`] for a run of another version,
+    /// [`Error::Unfinished`] and [`Error::Failed`] for one without results, [`Error::File`], and
+    /// [`Error::Damaged`] for a file that is missing, shorter than it was, or does not read back.
+    pub fn open(folder: &Path) -> Result<Self> {
+        let marker = Marker::read(folder)?;
+        match &marker.status {
+            Status::Finished => {}
+            Status::Unfinished => return Err(Error::Unfinished { path: folder.to_owned() }),
+            Status::Failed { why } => return Err(Error::Failed { path: folder.to_owned(), why: why.clone() }),
+        }
+        Self::read(folder, marker)
+    }
+
+    /// Reads a run whose marker is known, or about to be written.
+    pub(super) fn read(folder: &Path, marker: Marker) -> Result<Self> {
+        let mut run = Self {
+            folder: folder.to_owned(),
+            config: toml::Table::new(),
+            metrics: None,
+            exhibits: Exhibits::new(),
+            marker,
+        };
+        // The one file that people may have edited: its length is not looked at.
+        let path = run.folder.join(CONFIG);
+        let text = limited(&path, LARGEST_TEXT)?;
+        run.config = text.parse().map_err(|e: toml::de::Error| damaged(&path, e.message()))?;
+        if run.marker.files.contains_key(METRICS) {
+            run.metrics = Some(run.json(METRICS, |m: &Metrics| m.schema)?);
+        }
+        if run.marker.files.contains_key(EXHIBITS) {
+            run.exhibits = run.json(EXHIBITS, |e: &Exhibits| e.schema)?;
+            run.look_at_pictures()?;
+        }
+        Ok(run)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The folder's name.
+    pub fn name(&self) -> String {
+        let whole = || fs::canonicalize(&self.folder).ok()?.file_name().map(|n| n.to_string_lossy().into_owned());
+        let name = self.folder.file_name().map(|n| n.to_string_lossy().into_owned());
+        name.or_else(whole).unwrap_or_else(|| self.folder.display().to_string())
+    }
+
+    /// `config.toml` as it is, `[made]` included.
+    pub fn config(&self) -> &toml::Table {
+        &self.config
+    }
+
+    /// What the description says, as far as a page looks into it.
+    pub fn description(&self) -> Description<'_> {
+        Description::new(&self.config)
+    }
+
+    /// How this run went.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] for a table `[made]` of another form.
+    pub fn made(&self) -> Result<Made> {
+        let Some(table) = self.config.get(made::TABLE) else { return Ok(Made::default()) };
+        let wrong = |e: toml::de::Error| damaged(&self.folder.join(CONFIG), format!("[made]: {}", e.message()));
+        table.clone().try_into().map_err(wrong)
+    }
+
+    /// The numbers; `None` for a run that judged nothing.
+    pub fn metrics(&self) -> Option<&Metrics> {
+        self.metrics.as_ref()
+    }
+
+    /// What a page shows beside the numbers.
+    pub fn exhibits(&self) -> &Exhibits {
+        &self.exhibits
+    }
+
+    /// Names of the predictions: `predictions` for test, `predictions-val`, `predictions-k5`, ….
+    pub fn predictions_names(&self) -> Vec<&str> {
+        let csv = self.marker.files.keys().filter_map(|file| file.strip_suffix(".csv"));
+        csv.filter(|name| name.starts_with(PREDICTIONS)).collect()
+    }
+
+    /// Predictions by name; `None` where the run has none of that name.
+    ///
+    /// # Errors
+    /// [`Error::File`], [`Error::Damaged`].
+    pub fn predictions(&self, name: &str) -> Result<Option<Predictions>> {
+        let file = format!("{name}.csv");
+        let path = self.folder.join(&file);
+        self.text(&file)?.map(|text| Predictions::from_csv(&path, text.as_bytes())).transpose()
+    }
+
+    /// Part and patient of every case; `None` where the run does not say.
+    ///
+    /// # Errors
+    /// [`Error::File`], [`Error::Damaged`].
+    pub fn cases(&self) -> Result<Option<CaseTable>> {
+        self.text(CASES)?.map(|text| CaseTable::from_csv(&self.folder.join(CASES), &text)).transpose()
+    }
+
+    /// A file of the run's own, if it has it.
+    fn text(&self, file: &str) -> Result<Option<String>> {
+        let Some(&bytes) = self.marker.files.get(file) else { return Ok(None) };
+        let path = self.folder.join(file);
+        let text = limited(&path, LARGEST_TEXT)?;
+        if text.len() as u64 != bytes {
+            return Err(damaged(&path, format!("it has {} bytes, and had {bytes} when the run ended", text.len())));
+        }
+        Ok(Some(text))
+    }
+
+    fn json<T: serde::de::DeserializeOwned>(&self, file: &str, schema: impl Fn(&T) -> u32) -> Result<T> {
+        let path = self.folder.join(file);
+        let text = self.text(file)?.ok_or_else(|| damaged(&path, "it is missing"))?;
+        let value: T = serde_json::from_str(&text).map_err(|e| damaged(&path, e.to_string()))?;
+        match schema(&value) {
+            SCHEMA => Ok(value),
+            found => Err(Error::Version { path, found, reads: SCHEMA }),
+        }
+    }
+
+    /// Reads the bytes of every picture of the exhibits.
+    fn look_at_pictures(&mut self) -> Result<()> {
+        let folder = self.folder.clone();
+        for picture in self.exhibits.pictures() {
+            // A name leads nowhere else: digits and an ending, in the one folder.
+            let number = picture.file.strip_prefix(PICTURES).and_then(|rest| rest.strip_prefix('/'));
+            let plain = number.and_then(|rest| rest.strip_suffix(".png"));
+            if !plain.is_some_and(|name| !name.is_empty() && name.bytes().all(|b| b.is_ascii_digit())) {
+                return Err(damaged(&folder.join(EXHIBITS), format!("`{}` is no picture of a run", picture.file)));
+            }
+            let path = folder.join(&picture.file);
+            let size = fs::symlink_metadata(&path).map_err(Error::file("read", &path))?;
+            if !size.is_file() || size.len() > LARGEST_PICTURE {
+                return Err(damaged(&path, "it is no file of a picture's size"));
+            }
+            let bytes = fs::read(&path).map_err(Error::file("read", &path))?;
+            if !bytes.starts_with(b"\x89PNG\r\n\x1a\n") {
+                return Err(damaged(&path, "it is no PNG"));
+            }
+            picture.png = Arc::new(bytes);
+        }
+        Ok(())
+    }
+}
+
+fn damaged(path: &Path, why: impl Into<String>) -> Error {
+    Error::Damaged { path: path.to_owned(), why: why.into() }
+}
+
+/// The text of a file that is not larger than it may be.
+fn limited(path: &Path, most: u64) -> Result<String> {
+    let size = fs::metadata(path).map_err(Error::file("read", path))?.len();
+    if size > most {
+        return Err(damaged(path, format!("it has {size} bytes; at most {most} are read")));
+    }
+    let bytes = fs::read(path).map_err(Error::file("read", path))?;
+    String::from_utf8(bytes).map_err(|_| damaged(path, "it is no text (UTF-8)"))
+}

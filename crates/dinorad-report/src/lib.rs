@@ -1,0 +1,32 @@
+#![doc = include_str!("../README.md")]
+// Bad input ends in typed errors: CI refuses what could panic on it.
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::todo, clippy::unimplemented)
+)]
+
+pub mod atomic;
+mod compare;
+mod error;
+mod failure;
+pub mod figures;
+pub mod folder;
+pub mod lettering;
+pub mod pages;
+mod paired;
+pub mod picture;
+pub mod plot;
+mod predictions;
+pub mod run;
+pub mod spreadsheet;
+
+pub use atomic::write_atomic;
+pub use compare::{ComparedCases, ComparedScore, RunComparison, Test, compare_runs};
+pub use error::{Error, Result};
+pub use failure::Failure;
+pub use folder::{
+    CaseCounts, CaseTable, CurvePoint, Description, Difference, Exhibits, Existing, Found, Made, MetricValue, Metrics,
+    NotJudged, RunFolder, RunWriter, Search, SearchAxis, Searched, Skipped, Status, Walked, is_run, runs_below,
+};
+pub use paired::{Comparison, Pairs};
+pub use predictions::Predictions;

@@ -1,0 +1,298 @@
+//! What a section is made of.
+
+use std::sync::Arc;
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use ndarray::ArrayView2;
+use serde::{Deserialize, Serialize};
+
+use super::{Score, cards::count};
+use crate::{Error, Result, picture::Picture, plot::Plot};
+
+/// One part of a section.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Block {
+    /// A line of plain text.
+    Note(String),
+    /// Numbers in a table.
+    Scores(Vec<Score>),
+    /// Plots and pictures side by side, with a heading.
+    Figures {
+        /// Above them.
+        heading: String,
+        /// What to show.
+        figures: Vec<Figure>,
+    },
+    /// Which class was taken for which.
+    Confusion(Confusion),
+    /// Single cases, right and wrong ones.
+    Cases {
+        /// Above them.
+        heading: String,
+        /// What to show.
+        cases: Vec<Case>,
+    },
+    /// Any table.
+    Table(Table),
+    /// How long the steps took.
+    Timings(Vec<Timing>),
+}
+
+/// A plot or picture with the sentence below it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Figure {
+    #[serde(flatten)]
+    pub(crate) content: Content,
+    pub(super) caption: String,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) wide: bool,
+}
+
+/// What a figure shows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Content {
+    /// Drawn when the page is written: no text of a file goes into a page unescaped.
+    Drawn(Plot),
+    Picture(Shown),
+    /// The text of a plot of this process's own; a run's folder keeps none.
+    #[serde(skip)]
+    Svg(String),
+}
+
+/// A picture of a page: its bytes here, in a run's folder a file of its own.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Shown {
+    /// Where it lies in a run's folder; empty until it is written.
+    pub(crate) file: String,
+    pub(super) width: usize,
+    pub(super) alt: String,
+    #[serde(skip)]
+    pub(crate) png: Arc<Vec<u8>>,
+}
+
+impl Shown {
+    fn new(picture: &Picture, alt: &str) -> Result<Self> {
+        Ok(Self { file: String::new(), width: picture.width(), alt: alt.to_owned(), png: Arc::new(picture.to_png()?) })
+    }
+
+    pub(super) fn data(&self) -> String {
+        STANDARD.encode(self.png.as_slice())
+    }
+}
+
+impl Figure {
+    /// A plot, which a run's folder can keep.
+    pub fn drawn(plot: Plot, caption: impl Into<String>) -> Self {
+        Self { content: Content::Drawn(plot), caption: caption.into(), wide: false }
+    }
+
+    /// The text of a plot made by [`crate::plot`], for a page made in memory: it goes into the page as
+    /// it is, and a run's folder refuses it.
+    pub fn plot(svg: impl Into<String>, caption: impl Into<String>) -> Self {
+        Self { content: Content::Svg(svg.into()), caption: caption.into(), wide: false }
+    }
+
+    /// A picture, shown at its own size where there is room.
+    ///
+    /// # Errors
+    /// [`Error::Draw`].
+    pub fn picture(picture: &Picture, caption: impl Into<String>) -> Result<Self> {
+        let caption = caption.into();
+        Ok(Self { content: Content::Picture(Shown::new(picture, &caption)?), caption, wide: false })
+    }
+
+    /// Lets the figure take the whole width of the page.
+    pub fn wide(mut self) -> Self {
+        self.wide = true;
+        self
+    }
+}
+
+/// Which class was taken for which: rows are the truth, columns the prediction.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Confusion {
+    pub(super) classes: Vec<String>,
+    counts: Vec<Vec<usize>>,
+}
+
+impl Confusion {
+    /// From counts `(truth, prediction)`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] unless the matrix is square with a row for each name.
+    pub fn new(classes: Vec<String>, counts: ArrayView2<'_, usize>) -> Result<Self> {
+        if counts.dim() != (classes.len(), classes.len()) {
+            return Err(Error::shape("confusion matrix", format!("({0}, {0})", classes.len()), counts.shape()));
+        }
+        Ok(Self { classes, counts: counts.rows().into_iter().map(|row| row.to_vec()).collect() })
+    }
+
+    /// From the class of every case and the class predicted for it; classes past the names are refused.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for lists of unequal length, [`Error::Parameter`] for an unknown class.
+    pub fn from_classes(classes: Vec<String>, truth: &[usize], predicted: &[usize]) -> Result<Self> {
+        if truth.len() != predicted.len() {
+            return Err(Error::shape("predicted classes", format!("({})", truth.len()), &[predicted.len()]));
+        }
+        let mut counts = vec![vec![0; classes.len()]; classes.len()];
+        for (&t, &p) in truth.iter().zip(predicted) {
+            let cell = counts.get_mut(t).and_then(|row: &mut Vec<usize>| row.get_mut(p));
+            *cell.ok_or_else(|| Error::Parameter {
+                what: "class of a case",
+                expected: "less than the number of classes",
+                got: t.max(p).to_string(),
+            })? += 1;
+        }
+        Ok(Self { classes, counts })
+    }
+
+    fn counts(&self, truth: usize) -> &[usize] {
+        self.counts.get(truth).map_or(&[], Vec::as_slice)
+    }
+
+    /// Cells of a row: count, share of the row in percent, shade 0–100.
+    pub(super) fn row(&self, truth: &usize) -> Vec<Cell> {
+        let row = self.counts(*truth);
+        let total: usize = row.iter().sum();
+        row.iter()
+            .map(|&n| {
+                let percent = n as f64 * 100.0 / total.max(1) as f64;
+                Cell { count: count(n), percent: format!("{percent:.0} %"), shade: percent.round() as u32 }
+            })
+            .collect()
+    }
+
+    pub(super) fn total(&self, truth: &usize) -> String {
+        count(self.counts(*truth).iter().sum())
+    }
+}
+
+pub(super) struct Cell {
+    pub(super) count: String,
+    pub(super) percent: String,
+    pub(super) shade: u32,
+}
+
+impl Cell {
+    /// The shade as the two digits after `0.`.
+    pub(super) fn shade_text(&self) -> String {
+        format!("{:02}", self.shade.min(99))
+    }
+
+    pub(super) fn dark(&self) -> bool {
+        self.shade >= 55
+    }
+}
+
+/// Whether a case was predicted as its truth says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Judgement {
+    /// As the truth.
+    Right,
+    /// Not as the truth.
+    Wrong,
+    /// No truth to compare with, or none asked for.
+    Open,
+}
+
+/// A picture of one case with what was said of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Case {
+    pub(crate) picture: Shown,
+    pub(super) id: String,
+    pub(super) judgement: Judgement,
+    pub(super) lines: Vec<(String, String)>,
+}
+
+impl Case {
+    /// A case; `id` must not be a patient's.
+    ///
+    /// # Errors
+    /// [`Error::Draw`].
+    pub fn new(id: impl Into<String>, picture: &Picture, judgement: Judgement) -> Result<Self> {
+        let id = id.into();
+        Ok(Self { picture: Shown::new(picture, &id)?, id, judgement, lines: Vec::new() })
+    }
+
+    /// A line below the picture, such as `predicted` and `pneumonia (0.93)`.
+    pub fn with_line(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.lines.push((name.into(), value.into()));
+        self
+    }
+}
+
+/// Text in rows and columns.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Table {
+    pub(super) heading: String,
+    pub(super) columns: Vec<String>,
+    pub(super) rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// A table without rows.
+    pub fn new<S: Into<String>>(heading: impl Into<String>, columns: impl IntoIterator<Item = S>) -> Self {
+        Self { heading: heading.into(), columns: columns.into_iter().map(Into::into).collect(), rows: Vec::new() }
+    }
+
+    /// Adds a row.
+    pub fn with_row<S: Into<String>>(mut self, cells: impl IntoIterator<Item = S>) -> Self {
+        self.rows.push(cells.into_iter().map(Into::into).collect());
+        self
+    }
+}
+
+/// How long one step took.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Timing {
+    pub(super) name: String,
+    seconds: f64,
+}
+
+impl Timing {
+    /// A step and its seconds.
+    pub fn new(name: impl Into<String>, seconds: f64) -> Self {
+        Self { name: name.into(), seconds: if seconds.is_finite() { seconds.max(0.0) } else { 0.0 } }
+    }
+
+    pub(super) fn text(&self) -> String {
+        duration(self.seconds)
+    }
+}
+
+/// Seconds as people say them.
+pub(super) fn duration(seconds: f64) -> String {
+    match seconds {
+        s if s < 0.1 => format!("{:.0} ms", s * 1000.0),
+        s if s < 100.0 => format!("{s:.1} s"),
+        s => {
+            let whole = s.round() as u64;
+            format!("{} min {} s", whole / 60, whole % 60)
+        }
+    }
+}
+
+/// Every step with its share of the longest, 0–100.
+pub(super) fn shares(timings: &[Timing]) -> Vec<(&Timing, u32)> {
+    let longest = timings.iter().map(|t| t.seconds).fold(f64::MIN_POSITIVE, f64::max);
+    timings.iter().map(|t| (t, (t.seconds * 100.0 / longest).round() as u32)).collect()
+}
+
+impl Block {
+    /// Every picture in it, to be written to files or read from them.
+    pub(crate) fn pictures(&mut self) -> Vec<&mut Shown> {
+        match self {
+            Block::Figures { figures, .. } => figures
+                .iter_mut()
+                .filter_map(|f| if let Content::Picture(shown) = &mut f.content { Some(shown) } else { None })
+                .collect(),
+            Block::Cases { cases, .. } => cases.iter_mut().map(|case| &mut case.picture).collect(),
+            _ => Vec::new(),
+        }
+    }
+}

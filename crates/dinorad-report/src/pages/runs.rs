@@ -1,0 +1,415 @@
+//! The page of one or many runs, from their folders alone.
+
+use std::collections::BTreeMap;
+
+use dinorad_core::{Target, TaskKind, in_full};
+
+use super::{
+    Block, Confusion, EncoderCard, Figure, Report, Section, Table, Training, beside,
+    cards::{count, number},
+    scores,
+};
+use crate::{
+    Error, Failure, Made, MetricValue, Metrics, Result, RunFolder, Search, Skipped,
+    figures::{self, NamedPlot},
+    folder::{Constant, PREDICTIONS},
+};
+
+/// Rows of a table of settings; more are in `metrics.json`.
+const SETTINGS: usize = 16;
+/// Rows that are shown where there are more: the best on validation.
+const BEST: usize = 8;
+/// Cases that are not judged, by id; more are counted.
+const NOT_JUDGED: usize = 50;
+
+/// A page over runs: everything in it comes from their folders. `skipped` are runs that could not be
+/// read, listed at the end.
+///
+/// ```no_run
+/// use dinorad_report::{pages, runs_below};
+///
+/// # fn main() -> Result<(), dinorad_report::Error> {
+/// let walked = runs_below(&["runs"])?;
+/// pages::report(&walked.runs, &walked.skipped)?.write("report.html".as_ref())?;
+/// # Ok(()) }
+/// ```
+///
+/// # Errors
+/// [`Error::Parameter`] for no runs; [`Error::File`], [`Error::Damaged`], [`Error::Draw`] and
+/// [`Error::Metrics`] for a run that cannot be drawn.
+pub fn report(runs: &[RunFolder], skipped: &[Skipped]) -> Result<Report> {
+    let Some(first) = runs.first() else {
+        return Err(Error::Parameter { what: "runs of a page", expected: "at least one", got: "none".into() });
+    };
+    let made = runs.iter().map(RunFolder::made).collect::<Result<Vec<_>>>()?;
+    let title = match runs {
+        [one] => title(one),
+        _ => format!("{} runs", runs.len()),
+    };
+    let mut report = Report::new(title, encoder(runs));
+    for (name, value) in facts(first, runs, &made) {
+        report = report.with_fact(name, value);
+    }
+    for section in beside::sections(runs)? {
+        report = report.with_section(section);
+    }
+    for (run, made) in runs.iter().zip(&made) {
+        report = report.with_section(section(run, made)?);
+    }
+    if !skipped.is_empty() {
+        let table = Table::new("Not shown", ["run", "why"]);
+        let row = |table: Table, one: &Skipped| table.with_row([one.path.display().to_string(), in_full(&one.error)]);
+        let table = skipped.iter().fold(table, row);
+        report = report.with_section(Section::new("Runs without results").with(Block::Table(table)));
+    }
+    Ok(report.with_failures(failures(runs)))
+}
+
+/// What a run is called.
+pub(super) fn title(run: &RunFolder) -> String {
+    let described = run.description();
+    let named = run.exhibits().title.clone().or_else(|| described.title().map(str::to_owned));
+    named.unwrap_or_else(|| match (described.data(), encoder_name(run)) {
+        (Some(data), Some(encoder)) => format!("{data}: {encoder}"),
+        (Some(data), None) => data,
+        (None, _) => run.name(),
+    })
+}
+
+/// The encoder of a run, as its card names it, else as it was asked for.
+pub(super) fn encoder_name(run: &RunFolder) -> Option<String> {
+    let asked = || run.description().encoder().map(str::to_owned);
+    run.exhibits().encoder.as_ref().map(|card| card.name().to_owned()).or_else(asked)
+}
+
+/// How a run was judged, with the setting that was chosen.
+pub(super) fn method(run: &RunFolder) -> String {
+    let method = run.exhibits().method.as_deref().or_else(|| run.description().method()).unwrap_or_default();
+    match run.metrics().and_then(|m| m.setting_label.as_deref()) {
+        Some(setting) if !method.is_empty() => format!("{method}, {setting}"),
+        Some(setting) => setting.to_owned(),
+        None => method.to_owned(),
+    }
+}
+
+/// One card for the encoder, or for all of several.
+fn encoder(runs: &[RunFolder]) -> EncoderCard {
+    let mut cards: Vec<EncoderCard> = Vec::new();
+    for run in runs {
+        let unknown = || EncoderCard::new(encoder_name(run).unwrap_or_else(|| "unknown".into()), Training::Pretrained);
+        let card = run.exhibits().encoder.clone().unwrap_or_else(unknown);
+        if !cards.contains(&card) {
+            cards.push(card);
+        }
+    }
+    if cards.len() == 1 {
+        return cards.remove(0);
+    }
+    let trained = cards.iter().any(|card| !card.untrained());
+    let all = EncoderCard::new(
+        format!("{} encoders", cards.len()),
+        if trained { Training::Pretrained } else { Training::Untrained },
+    );
+    cards.iter().fold(all, |all, card| {
+        let untrained = if card.untrained() { "untrained: random weights; " } else { "" };
+        let facts: Vec<String> = card.facts.iter().map(|(name, value)| format!("{name} {value}")).collect();
+        all.with_fact(card.name(), format!("{untrained}{}", facts.join(", ")))
+    })
+}
+
+/// What stands at the top: what was asked, and how it was made.
+fn facts(first: &RunFolder, runs: &[RunFolder], made: &[Made]) -> Vec<(&'static str, String)> {
+    let one_of = |values: Vec<Option<String>>| -> Option<String> {
+        let mut known: Vec<String> = values.into_iter().flatten().collect();
+        known.sort();
+        known.dedup();
+        (!known.is_empty()).then(|| known.join(", "))
+    };
+    let version = |m: &Made| {
+        let version = m.version.as_ref()?;
+        Some(m.commit.as_ref().map_or_else(|| version.clone(), |commit| format!("{version} ({commit})")))
+    };
+    let dates = {
+        let mut dates: Vec<&str> = made.iter().filter_map(|m| m.date.as_deref()).collect();
+        dates.sort_unstable();
+        match (dates.first(), dates.last()) {
+            (Some(first), Some(last)) if first != last => Some(format!("{first} to {last}")),
+            (Some(only), _) => Some((*only).to_owned()),
+            _ => None,
+        }
+    };
+    let threads = |m: &Made| Some(m.threads?.to_string());
+    let (image, memory): (usize, f64) =
+        (made.iter().filter_map(|m| m.images).sum(), made.iter().filter_map(|m| m.peak_memory_mb).fold(0.0, f64::max));
+    let seconds: f64 = made.iter().filter_map(|m| m.seconds).sum();
+    let facts = [
+        ("command", one_of(made.iter().map(|m| m.command.clone()).collect())),
+        ("runs", (runs.len() > 1).then(|| count(runs.len()))),
+        ("protocol", one_of(runs.iter().map(|r| r.description().protocol().map(str::to_owned)).collect())),
+        ("seed", (runs.len() == 1).then(|| first.description().value("seed").map(ToString::to_string)).flatten()),
+        ("made", dates),
+        ("dinorad", one_of(made.iter().map(version).collect())),
+        ("machine", one_of(made.iter().map(|m| m.machine.clone()).collect())),
+        ("threads", one_of(made.iter().map(threads).collect())),
+        ("images encoded", made.iter().any(|m| m.images.is_some()).then(|| count(image))),
+        ("time", (seconds > 0.0).then(|| super::blocks::duration(seconds))),
+        ("peak memory", (memory > 0.0).then(|| format!("{} MB", count(memory.round() as usize)))),
+    ];
+    facts.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+}
+
+/// Files that could not be used, each once.
+fn failures(runs: &[RunFolder]) -> Vec<Failure> {
+    let mut out: Vec<Failure> = Vec::new();
+    let mut seen = std::collections::BTreeSet::new();
+    for failure in runs.iter().flat_map(|run| &run.exhibits().failures) {
+        if seen.insert((&failure.id, &failure.reason)) {
+            out.push(failure.clone());
+        }
+    }
+    out
+}
+
+/// The section about one run.
+fn section(run: &RunFolder, made: &Made) -> Result<Section> {
+    let exhibits = run.exhibits();
+    let mut section = Section::new(title(run)).with_method(method(run));
+    let convention = run.metrics().map(|m| m.convention.as_str()).filter(|text| !text.is_empty());
+    let intro = exhibits.intro.as_deref().or_else(|| run.description().intro());
+    if let Some(text) = intro.or(convention) {
+        section = section.with_intro(text);
+    }
+    if let Some(card) = &exhibits.dataset {
+        section = section.with_dataset(card.clone());
+    }
+    let plots = figures::of_run(run)?;
+    if let Some(metrics) = run.metrics() {
+        let n = metrics.cases.get("test").map(|cases| cases.n);
+        if let Some(scores) = metrics.metrics.get("test") {
+            let kind = metrics.task.as_ref().map(|task| task.kind);
+            for score in scores::headlines(scores, &exhibits.headlines, n, kind) {
+                section = section.with_headline(score);
+            }
+        }
+        for block in judged(run, metrics, &plots)? {
+            section = section.with(block);
+        }
+        if let (Some(convention), true) = (convention, intro.is_some()) {
+            section = section.with(Block::Note(convention.to_owned()));
+        }
+    }
+    for block in &exhibits.shown {
+        section = section.with(block.clone());
+    }
+    if let Some(metrics) = run.metrics() {
+        for block in varied(metrics, &plots) {
+            section = section.with(block);
+        }
+    }
+    if !made.steps.is_empty() {
+        section = section.with(Block::Timings(made.steps.clone()));
+    }
+    Ok(section)
+}
+
+fn drawn(plots: &[NamedPlot], varied: bool) -> Vec<Figure> {
+    let of = plots.iter().filter(|p| p.varied == varied);
+    of.map(|p| Figure::drawn(p.plot.clone(), p.caption.clone())).collect()
+}
+
+/// Scores, what they were taken on, curves, the confusion matrix.
+fn judged(run: &RunFolder, metrics: &Metrics, plots: &[NamedPlot]) -> Result<Vec<Block>> {
+    let mut blocks = Vec::new();
+    let counts = metrics.cases.get("test");
+    let kind = metrics.task.as_ref().map(|task| task.kind);
+    if let Some(scores) = metrics.metrics.get("test") {
+        // `auroc_k5` is told by the table of settings
+        let of_setting = |name: &str| {
+            let known = ["auroc_", "accuracy_", "dice_"].iter().find_map(|base| name.strip_prefix(base));
+            known.is_some_and(|rest| {
+                rest.starts_with(|c: char| c.is_ascii_lowercase()) && rest.contains(|c: char| c.is_ascii_digit())
+            })
+        };
+        blocks.push(Block::Scores(scores::whole(scores, counts.map(|c| c.n), kind, &of_setting)));
+        blocks.extend(metrics.task.as_ref().and_then(|task| scores::by_class(scores, task)));
+    }
+    blocks.extend(cases(metrics));
+    let figures = drawn(plots, false);
+    if !figures.is_empty() {
+        blocks.push(Block::Figures { heading: "Curves".into(), figures });
+    }
+    if let (Some(predictions), Some(task)) = (run.predictions(PREDICTIONS)?, &metrics.task)
+        && matches!(task.kind, TaskKind::Binary | TaskKind::Multiclass)
+    {
+        let class = |t: &Target| if let Target::Class(c) = t { Some(*c) } else { None };
+        let all = predictions.classes();
+        let known = predictions.targets.iter().zip(all).filter_map(|(t, p)| Some((class(t)?, p)));
+        let (truth, predicted): (Vec<usize>, Vec<usize>) = known.unzip();
+        blocks.push(Block::Confusion(Confusion::from_classes(task.class_names.clone(), &truth, &predicted)?));
+    }
+    blocks.extend(metrics.notices.iter().map(|notice| Block::Note(notice.clone())));
+    blocks.extend(not_judged(metrics));
+    Ok(blocks)
+}
+
+/// What the scores were taken on: cases by class, and what the commonest answer would score.
+fn cases(metrics: &Metrics) -> Option<Block> {
+    if metrics.cases.is_empty() {
+        return None;
+    }
+    let names: &[String] = metrics.task.as_ref().map_or(&[], |task| &task.class_names);
+    let head = ["split".to_owned(), "cases judged".to_owned()].into_iter();
+    let head = head.chain(names.iter().cloned()).chain([
+        "accuracy of the commonest answer".to_owned(),
+        "accuracy of this run".to_owned(),
+        String::new(),
+    ]);
+    let mut table = Table::new("What the scores were taken on", head);
+    for (split, counts) in &metrics.cases {
+        let positives = (0..names.len()).map(|c| counts.positives.get(c).map_or_else(String::new, |n| count(*n)));
+        let accuracy = metrics.get(split, "accuracy").and_then(|v| v.mean);
+        let text = |v: Option<f64>| v.map_or_else(|| "–".to_owned(), number);
+        let constant = match counts.constant {
+            Some(Constant::Probabilities) => "constant: the same probabilities for every case",
+            Some(Constant::Answer) => "the same answer for every case",
+            None => "",
+        };
+        let row = [split.clone(), count(counts.n)].into_iter().chain(positives);
+        table = table.with_row(row.chain([text(counts.majority_accuracy), text(accuracy), constant.to_owned()]));
+    }
+    Some(Block::Table(table))
+}
+
+/// Cases that are in no score.
+fn not_judged(metrics: &Metrics) -> Option<Block> {
+    let all = &metrics.not_judged;
+    if all.is_empty() {
+        return None;
+    }
+    let heading = format!("Cases that are not judged: {}", count(all.len()));
+    let mut table = Table::new(heading, ["split", "case", "why"]);
+    for one in all.iter().take(NOT_JUDGED) {
+        table = table.with_row([one.split.clone(), one.id.clone(), one.reason.clone()]);
+    }
+    if all.len() > NOT_JUDGED {
+        let more = format!("… {} more in metrics.json", count(all.len() - NOT_JUDGED));
+        table = table.with_row([String::new(), more, String::new()]);
+    }
+    Some(Block::Table(table))
+}
+
+/// The search, controls, smaller training sets and shifts.
+fn varied(metrics: &Metrics, plots: &[NamedPlot]) -> Vec<Block> {
+    let mut blocks = Vec::new();
+    blocks.extend(metrics.search.as_ref().and_then(|search| settings(search)));
+    blocks.extend(controls(metrics));
+    let figures = drawn(plots, true);
+    if !figures.is_empty() {
+        blocks.push(Block::Figures { heading: "Fewer cases, worse images".into(), figures });
+    }
+    for (name, first) in [("shots", "shots per class"), ("fraction", "fraction")] {
+        let Some(points) = metrics.curves.get(name) else { continue };
+        let heading = "Small training sets: mean ± standard deviation (smallest–largest) over draws";
+        let mut table = Table::new(heading, [first, "cases", "draws", "test AUROC", "test accuracy", ""]);
+        for point in points {
+            let score =
+                |name: &str| point.metrics.get(name).map_or_else(|| "–".to_owned(), MetricValue::text_over_draws);
+            let draws = point.metrics.values().map(|v| v.values.len()).max().unwrap_or(0);
+            table = table.with_row([
+                point.x.to_string(),
+                point.cases.map_or_else(String::new, |n| format!("{n:.0}")),
+                draws.to_string(),
+                score("auroc"),
+                score("accuracy"),
+                point.notices.join("; "),
+            ]);
+        }
+        blocks.push(Block::Table(table));
+    }
+    let mut shifts = Table::new(
+        "Shifts of the test images",
+        ["shift", "severity", "test AUROC (95 % CI)", "test accuracy (95 % CI)"],
+    );
+    let mut any = false;
+    for (shift, points) in metrics.curves.iter().filter_map(|(n, p)| Some((n.strip_prefix("shift_")?, p))) {
+        for point in points {
+            any = true;
+            let score = |name: &str| point.metrics.get(name).map_or_else(|| "–".to_owned(), MetricValue::text);
+            let severity = if point.x == 0.0 { "none".to_owned() } else { point.x.to_string() };
+            shifts = shifts.with_row([shift.to_owned(), severity, score("auroc"), score("accuracy")]);
+        }
+    }
+    if any {
+        blocks.push(Block::Table(shifts));
+    }
+    blocks
+}
+
+/// A row a setting; of many the best on validation.
+fn settings(search: &Search) -> Option<Block> {
+    if search.settings.len() < 2 {
+        return None;
+    }
+    let name = super::score_title(&search.score);
+    let accuracy = search.settings.iter().any(|s| s.get("test", "accuracy").is_some());
+    let mut head = vec!["setting".to_owned(), format!("val {name}"), format!("test {name} (95 % CI)")];
+    head.extend(accuracy.then(|| "test accuracy (95 % CI)".to_owned()));
+    head.push(String::new());
+    let columns = head.len();
+    let mut order: Vec<usize> = (0..search.settings.len()).collect();
+    let score = |i: &usize| {
+        let of = search.settings.get(*i).and_then(|s| s.get("val", &search.score));
+        of.and_then(|v| v.mean).unwrap_or(f64::NEG_INFINITY)
+    };
+    let many = order.len() > SETTINGS;
+    if many {
+        order.sort_by(|a, b| score(b).total_cmp(&score(a)));
+        order.truncate(BEST);
+        order.sort_unstable();
+    }
+    let mut table = Table::new("Settings that were tried", head);
+    for of in order.into_iter().filter_map(|i| search.settings.get(i)) {
+        let number = of.get("val", &search.score).map_or_else(|| "–".to_owned(), MetricValue::text);
+        let test = |name: &str| of.get("test", name).map_or_else(String::new, MetricValue::text);
+        let mut row = vec![of.label.clone(), number, test(&search.score)];
+        row.extend(accuracy.then(|| test("accuracy")));
+        row.push(if of.chosen { "chosen".to_owned() } else { String::new() });
+        table = table.with_row(row);
+    }
+    if many {
+        let more = format!("… {} more in metrics.json", count(search.settings.len() - BEST));
+        table = table.with_row(std::iter::once(more).chain(vec![String::new(); columns - 1]));
+    }
+    Some(Block::Table(table))
+}
+
+/// The splits of `metrics.json` that are controls, with what they are; see [`controls`].
+const CONTROLS: [(&str, &str); 3] = [
+    ("test_shuffled_labels", "shuffled labels"),
+    ("test_untrained_encoder", "untrained encoder"),
+    ("test_own_data_set", "test split of the training data set"),
+];
+
+/// What the score is worth: the same where there is nothing to learn, or on the data it was learned from.
+fn controls(metrics: &Metrics) -> Option<Block> {
+    let score = |scores: &BTreeMap<String, MetricValue>, name: &str| -> String {
+        let text = |v: &MetricValue| if v.values.len() > 1 { v.text_over_draws() } else { v.text() };
+        scores.get(name).map_or_else(|| "–".to_owned(), text)
+    };
+    let names: Vec<&str> =
+        ["auroc", "accuracy", "dice"].into_iter().filter(|name| metrics.get("test", name).is_some()).collect();
+    let there: Vec<_> = CONTROLS.iter().filter_map(|(s, what)| Some((*what, metrics.metrics.get(*s)?))).collect();
+    if there.is_empty() {
+        return None;
+    }
+    let head = std::iter::once("control".to_owned());
+    let head = head.chain(names.iter().map(|name| format!("test {} (95 % CI)", super::score_title(name))));
+    let mut table = Table::new("What the score is worth", head);
+    let test = metrics.metrics.get("test").map(|scores| ("this run", scores));
+    for (what, scores) in test.into_iter().chain(there) {
+        let seeds = scores.values().map(|v| v.values.len()).max().unwrap_or(1);
+        let what = if seeds > 1 { format!("{what}, {seeds} seeds") } else { what.to_owned() };
+        table = table.with_row(std::iter::once(what).chain(names.iter().map(|name| score(scores, name))));
+    }
+    Some(Block::Table(table))
+}
