@@ -87,7 +87,7 @@ fn pipeline(c: &mut Criterion) {
                 b.iter_with_large_drop(|| {
                     let store = tempfile::tempdir().expect("a folder");
                     let options = EmbedOptions { batch_size: BATCH, ..EmbedOptions::default() };
-                    let report = embed(Arc::clone(&cases), &*encoder, "bench", store.path(), &options, &Silent);
+                    let report = embed(Arc::clone(&cases), &*encoder, store.path(), &options, &Silent);
                     assert!(report.expect("a store").failures.is_empty());
                     store
                 });

@@ -33,7 +33,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let features = |split| -> Result<(Arc<dyn Dataset>, Labelled), Box<dyn Error>> {
         let set: Arc<dyn Dataset> = open("medmnist", &root, split, &OpenOptions::default())?.into();
         let cases = Arc::new(DatasetCases::new(Arc::clone(&set), pixels.clone()));
-        let report = embed(cases, &*encoder, &pixels.hash(), "features".as_ref(), &EmbedOptions::default(), &Silent)?;
+        let report = embed(cases, &*encoder, "features".as_ref(), &EmbedOptions::default(), &Silent)?;
         let labelled = Labelled::from_table(report.store()?.table("cls")?, &*set)?;
         Ok((set, labelled))
     };

@@ -77,6 +77,9 @@ pub struct BackboneSpec {
     pub protocol: Protocol,
     /// Whether the weights were trained.
     pub origin: Origin,
+    /// Number format of the weights and the arithmetic: `f32`, `f16`, `bf16`.
+    #[serde(default = "full")]
+    pub precision: String,
     /// 64 hexadecimal digits that change when the features of an image can change: BLAKE3 over the
     /// bytes of the weights, the architecture and the precision.
     pub digest: String,
@@ -84,6 +87,10 @@ pub struct BackboneSpec {
 
 fn strict() -> Protocol {
     Protocol::Strict
+}
+
+fn full() -> String {
+    DType::F32.as_str().to_owned()
 }
 
 impl BackboneSpec {
@@ -103,6 +110,7 @@ impl BackboneSpec {
             outputs: Vec::new(),
             protocol: Protocol::Strict,
             origin,
+            precision: full(),
             digest,
         }
     }
@@ -127,6 +135,7 @@ impl BackboneSpec {
         let mut spec = Self::new(id, Origin::Untrained { seed }, hasher.finalize().to_hex().to_string());
         spec.family = family;
         spec.protocol = options.protocol;
+        spec.precision = options.dtype.as_str().to_owned();
         spec.normalization = options.normalization.unwrap_or(normalization);
         spec
     }

@@ -186,6 +186,7 @@ fn untrained_dinov2(encoder: Option<&Encoder>, seed: u64, options: &LoadOptions)
     spec.id = options.id.clone().unwrap_or(spec.id);
     spec.normalization = options.normalization.unwrap_or(spec.normalization);
     spec.protocol = options.protocol;
+    spec.precision = options.dtype.as_str().to_owned();
     if options.dtype != DType::F32 {
         let parts = format!("{}{:?}", spec.digest, options.dtype);
         spec.digest = blake3::hash(parts.as_bytes()).to_hex().to_string();
@@ -234,6 +235,7 @@ mod tests {
         assert_eq!(full.spec().id, "untrained:tiny?seed=5");
         assert!(full.spec().is_untrained());
         assert_ne!(full.spec().digest, half.spec().digest);
+        assert_eq!((full.spec().precision.as_str(), half.spec().precision.as_str()), ("f32", "bf16"));
         assert_eq!(load(&LoadOptions::default()).spec(), full.spec());
         assert_eq!(load(&LoadOptions::default().with_id("mine")).spec().id, "mine");
     }

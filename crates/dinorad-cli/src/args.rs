@@ -42,6 +42,9 @@ pub(crate) enum Command {
     Compare(CompareArgs),
     /// Features of a store as Parquet, npy or CSV
     Export(ExportArgs),
+    /// What the feature stores in a folder hold, and tidying them
+    #[command(subcommand)]
+    Store(StoreCommand),
     /// The study's patch-feature pictures of an image or a scan
     Pca(PcaArgs),
     /// What is in a file or folder, without personal data
@@ -159,9 +162,13 @@ pub(crate) struct EmbedArgs {
     /// Also keep the patch tokens of the final block (large)
     #[arg(long)]
     pub(crate) patches: bool,
-    /// Items per shard file
-    #[arg(long, value_name = "N", default_value_t = 256)]
-    pub(crate) shard_size: usize,
+    /// Items per shard file: what a kill can cost, and what is in memory at once (default: 256, with
+    /// --patches 32)
+    #[arg(long, value_name = "N")]
+    pub(crate) shard_size: Option<usize>,
+    /// What the set of cases is called in the store (default: the folder they lie in)
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
     /// This process's part of the work, such as 3/16 (1-based)
     #[arg(long, value_name = "I/N")]
     pub(crate) shard: Option<String>,
@@ -452,6 +459,45 @@ pub(crate) struct ExportArgs {
     /// One file for every shard of the store
     #[arg(long)]
     pub(crate) per_shard: bool,
+    /// The cases of one set (default: those of all sets, each once)
+    #[arg(long, value_name = "NAME")]
+    pub(crate) set: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum StoreCommand {
+    /// The stores in a folder: encoder, settings, sets, cases, size, date
+    List(StoreListArgs),
+    /// Remove what nothing needs: torn files, damaged shards, entries that richer ones replace
+    ///
+    /// Tells what would go; --yes removes it.
+    Prune(StorePruneArgs),
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct StoreListArgs {
+    /// A folder of feature stores, or one store
+    #[arg(value_name = "DIR", default_value = "features")]
+    pub(crate) folder: PathBuf,
+    /// Print the list as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct StorePruneArgs {
+    /// A folder of feature stores, or one store
+    #[arg(value_name = "DIR")]
+    pub(crate) folder: PathBuf,
+    /// Also remove all features of this encoder: its name, or the first digits of its digest
+    #[arg(long, value_name = "ID")]
+    pub(crate) encoder: Option<String>,
+    /// Also remove stores of an older format
+    #[arg(long)]
+    pub(crate) older_format: bool,
+    /// Do it
+    #[arg(long)]
+    pub(crate) yes: bool,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -8,6 +8,7 @@
 mod affine;
 mod error;
 mod label;
+pub mod markers;
 pub mod method;
 mod nearest;
 mod progress;

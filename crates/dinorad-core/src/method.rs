@@ -165,7 +165,8 @@ pub struct PatchShard<'a> {
 }
 
 /// Which view of a case is wanted: the same view of the same case shows the same pixels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct View {
     /// Seed of all views.
     pub seed: u64,

@@ -4,8 +4,12 @@ use std::{fmt, path::PathBuf, str::FromStr};
 
 use dinorad_core::{Orientation, Protocol, Split, Target, Task};
 use dinorad_io::{Image, Limits, Volume};
+use serde::{Deserialize, Serialize};
 
-use crate::{Bad, Error, PatientKey, Result};
+use crate::{
+    Bad, Error, PatientKey, Result,
+    listed::{Colour, Prepare},
+};
 
 /// The pixels of one case, in the unit of its file.
 #[derive(Debug, Clone, PartialEq)]
@@ -140,10 +144,15 @@ pub trait Dataset: Send + Sync {
     /// As [`Dataset::sample`], as far as reading goes.
     fn fingerprint(&self, i: usize) -> Result<[u8; 32]>;
 
-    /// How the pixels come out of the content: axes, colours, intensity steps. Together with
-    /// [`Dataset::fingerprint`] it decides the pixels, so both belong into the key of a cache.
-    fn preparation(&self) -> String {
-        String::new()
+    /// How the pixels come out of the content. Together with [`Dataset::fingerprint`] it decides the
+    /// pixels, so both belong into the key of a cache.
+    fn preparation(&self) -> Preparation {
+        Preparation::default()
+    }
+
+    /// The file or folder that case `i` is read from; the first of several.
+    fn source(&self, _: usize) -> Option<PathBuf> {
+        None
     }
 
     /// What a reader of the numbers should know, such as a count that differs from the declared
@@ -162,6 +171,17 @@ pub trait Dataset: Send + Sync {
     fn layout(&self) -> &str {
         ""
     }
+}
+
+/// How a data set's pixels come out of its files. The default does nothing to them.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Preparation {
+    /// Axes that volumes were turned to; `None` where files say nothing about axes.
+    pub orientation: Option<Orientation>,
+    /// What colours became.
+    pub colour: Colour,
+    /// The intensity step.
+    pub intensity: Prepare,
 }
 
 /// Whether volumes are cases, or their slices.

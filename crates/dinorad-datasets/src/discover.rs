@@ -5,11 +5,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use dinorad_core::markers::Own;
 use dinorad_io::{Format, Personal, ReadOptions, Unfollowed, Walked, dicom, npy};
 
 use crate::{
-    Dataset, Error, OpenOptions, Pixels, Result,
-    files::{content_files, file_name, files_below, hash_files, relative},
+    Dataset, Error, OpenOptions, PatientKey, Pixels, Result,
+    files::{content_files, file_name, hash_files, relative, walk},
     layouts::medmnist,
     listed::load,
     natural::path_order,
@@ -100,6 +101,17 @@ impl Input {
         Ok(pixels)
     }
 
+    /// A salted hash of the number of the patient, of DICOM files that carry one; equal to
+    /// [`Sample::patient`](crate::Sample::patient) of a data set opened with the same salt.
+    pub fn patient(&self, salt: &str) -> Option<String> {
+        let file = match &self.kind {
+            InputKind::File(Format::Dicom) => &self.path,
+            InputKind::Series { files, .. } => files.first()?,
+            _ => return None,
+        };
+        dicom::hash_patient(file, &ReadOptions::default(), |id| PatientKey::of(id).shown(salt)).ok().flatten()
+    }
+
     /// BLAKE3 of the bytes that the pixels are made of.
     ///
     /// # Errors
@@ -115,11 +127,32 @@ impl Input {
     }
 }
 
-/// Everything below the given files and folders, in order: DICOM slices grouped into series, each
-/// image of a MedMNIST file by itself, every other readable file as one input. Files that cannot be
-/// used (a text, an empty file) are in the list too, as [`InputKind::Bad`] with a reason. Hidden
-/// files are passed over; numbers in names count as numbers. Links that are not followed (see
-/// [`dinorad_io::Tree`]) are in the list, too.
+/// What [`discover_inputs`] found.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct Inputs {
+    /// What can be embedded, and what cannot with its reason.
+    pub inputs: Vec<Input>,
+    /// The folder that all ids count from; `None` without a path.
+    pub root: Option<PathBuf>,
+    /// Feature stores, runs and caches that lie there: results are never taken for input.
+    pub passed_over: Vec<(PathBuf, Own)>,
+}
+
+impl Inputs {
+    /// One line about what was passed over; `None` if there was nothing.
+    pub fn notice(&self) -> Option<String> {
+        let mut counts: BTreeMap<Own, usize> = BTreeMap::new();
+        for (_, own) in &self.passed_over {
+            *counts.entry(*own).or_default() += 1;
+        }
+        let say = |(own, n): (Own, usize)| format!("{n} {}", if n == 1 { own.words().0 } else { own.words().1 });
+        let said: Vec<String> = counts.into_iter().map(say).collect();
+        (!said.is_empty()).then(|| format!("{} passed over: results are no input", said.join(", ")))
+    }
+}
+
+/// The inputs of [`discover_inputs`] alone.
 ///
 /// # Examples
 /// ```no_run
@@ -129,23 +162,88 @@ impl Input {
 /// }
 /// ```
 pub fn discover(paths: &[PathBuf]) -> Vec<Input> {
-    let mut out = Vec::new();
-    for path in paths {
-        if path.is_dir() {
-            match files_below(path, path) {
-                Ok(found) if found.files.is_empty() && found.passed_over.is_empty() => {
-                    out.push(bad(file_name(path), path, "no files in this folder"));
+    discover_inputs(paths).inputs
+}
+
+/// Everything below the given files and folders, in order: DICOM slices grouped into series, each
+/// image of a MedMNIST file by itself, every other readable file as one input. Files that cannot be
+/// used (a text, an empty file) are in the list too, as [`InputKind::Bad`] with a reason. Hidden
+/// files are passed over, and so are feature stores, runs and caches; numbers in names count as
+/// numbers. Links that are not followed (see [`dinorad_io::Tree`]) are in the list, too.
+///
+/// Ids are paths below the one folder named, or below the folder that all of several paths have in
+/// common, so that they tell the files apart. A path named twice counts once.
+pub fn discover_inputs(paths: &[PathBuf]) -> Inputs {
+    // As the system sees them, so that `a` and `./a` are the same; the paths read stay as named.
+    let there: BTreeSet<PathBuf> = paths.iter().filter(|p| p.exists()).map(|p| whole_path(p)).collect();
+    let mut found = Inputs { root: common_root(&there), ..Inputs::default() };
+    let mut seen: BTreeSet<PathBuf> = BTreeSet::new();
+    for path in paths.iter().filter(|path| seen.insert(whole_path(path))) {
+        let before = match &found.root {
+            Some(root) if there.len() > 1 && path.exists() => relative(&whole_path(path), root),
+            _ => String::new(),
+        };
+        let name = if before.is_empty() { called(path) } else { before.clone() };
+        if !path.is_dir() {
+            let exists = path.exists();
+            let inputs = if exists { one_file(path, name, &[]) } else { vec![bad(name, path, "does not exist")] };
+            found.inputs.extend(inputs);
+            continue;
+        }
+        match walk(path, path) {
+            Ok((walked, own)) => {
+                if walked.files.is_empty() && walked.passed_over.is_empty() {
+                    let nothing = match own.as_slice() {
+                        [] => "no files in this folder",
+                        _ => "nothing in this folder but results of dinorad, which are no input",
+                    };
+                    found.inputs.push(bad(name, path, nothing));
                 }
-                Ok(found) => out.extend(folder(path, &found)),
-                Err(e) => out.push(bad(file_name(path), path, &e.to_string())),
+                let mut inputs = folder(path, &walked);
+                if !before.is_empty() {
+                    for input in &mut inputs {
+                        // a series that fills the folder is called by the folder's name already
+                        input.id = match input.path == *path {
+                            true => before.clone() + input.id.strip_prefix(&called(path)).unwrap_or_default(),
+                            false => format!("{before}/{}", input.id),
+                        };
+                    }
+                }
+                found.inputs.extend(inputs);
+                found.passed_over.extend(own);
             }
-        } else if path.exists() {
-            out.extend(one_file(path, file_name(path), &[]));
-        } else {
-            out.push(bad(file_name(path), path, "does not exist"));
+            Err(e) => found.inputs.push(bad(name, path, &e.to_string())),
         }
     }
-    unique(out)
+    // of two paths of which one lies in the other, everything once
+    let mut known = BTreeSet::new();
+    found.inputs.retain(|input| known.insert((input.id.clone(), whole_path(&input.path))));
+    found.inputs = unique(found.inputs);
+    found
+}
+
+/// The path from the root of the file system, without `.`; links stay.
+fn whole_path(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+/// The name of a file or folder, also of `.` and `..`.
+fn called(path: &Path) -> String {
+    let whole = || path.canonicalize().map_or_else(|_| String::new(), |p| file_name(&p));
+    path.file_name().map_or_else(whole, |n| n.to_string_lossy().into_owned())
+}
+
+/// The deepest folder that holds all paths: the folder itself if there is one alone, the parent of a
+/// file.
+fn common_root(paths: &BTreeSet<PathBuf>) -> Option<PathBuf> {
+    let mut parents = paths.iter().map(|p| p.parent().unwrap_or(p).to_owned());
+    let first = parents.next()?;
+    if let (1, Some(one)) = (paths.len(), paths.first()) {
+        return Some(if one.is_dir() { one.clone() } else { first });
+    }
+    Some(parents.fold(first, |common, path| {
+        common.components().zip(path.components()).take_while(|(a, b)| a == b).map(|(a, _)| a).collect()
+    }))
 }
 
 fn bad(id: String, path: &Path, reason: &str) -> Input {
@@ -227,7 +325,7 @@ fn series(root: &Path, folder: &Path, slices: &mut BTreeSet<PathBuf>) -> Vec<Inp
     }
     let several = groups.len() > 1;
     let name = relative(folder, root);
-    let base = if name.is_empty() { file_name(folder) } else { name };
+    let base = if name.is_empty() { called(folder) } else { name };
     let input = |(n, info): (usize, dicom::SeriesInfo)| match info.files.as_slice() {
         // a single file is read by itself: it may be an X-ray or hold many frames
         [one] => Input::new(relative(one, root), one.clone(), InputKind::File(Format::Dicom)),
@@ -271,7 +369,7 @@ fn npz(file: &Path, id: &str) -> Vec<Input> {
     out
 }
 
-/// The same name below two of the paths gets a number.
+/// The same id twice gets a number: a series and a file can share one.
 fn unique(mut inputs: Vec<Input>) -> Vec<Input> {
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
     for input in &mut inputs {

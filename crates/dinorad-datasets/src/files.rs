@@ -1,10 +1,12 @@
 //! Names and bytes of files.
 
 use std::{
+    collections::BTreeMap,
     ffi::OsStr,
     path::{Component, Path, PathBuf},
 };
 
+use dinorad_core::markers::Own;
 use dinorad_io::{Tree, Walked};
 
 use crate::{Error, Result, natural::path_order};
@@ -38,10 +40,11 @@ pub(crate) fn folder_files(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(out)
 }
 
-/// The folders of a folder without hidden ones, by name as text.
+/// The folders of a folder without hidden ones, feature stores, runs and caches, by name as text.
 pub(crate) fn sub_folders(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut out = entries(folder, "the folder")?;
-    out.retain(|p| p.is_dir());
+    // our own results are no class and no patient
+    out.retain(|p| p.is_dir() && Own::of(p).is_none());
     Ok(out)
 }
 
@@ -109,14 +112,48 @@ pub(crate) fn content_files(path: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// Every file below a folder without hidden ones, numbers in order, and the links that are not
-/// followed. Links lead within `root`, of which the folder is a part.
+/// followed. Links lead within `root`, of which the folder is a part. Feature stores, runs and caches
+/// are passed over.
 pub(crate) fn files_below(root: &Path, folder: &Path) -> Result<Walked> {
+    Ok(walk(root, folder)?.0)
+}
+
+/// The same, and what was passed over of our own results, which are never input.
+pub(crate) fn walk(root: &Path, folder: &Path) -> Result<(Walked, Vec<(PathBuf, Own)>)> {
     if !folder.is_dir() {
-        return Ok(Walked::default());
+        return Ok((Walked::default(), Vec::new()));
     }
     let mut out = Tree::new(root)?.files(folder, |name| !is_hidden(name))?;
     out.files.sort_by(|a, b| path_order(a, b));
-    Ok(out)
+    // what is known of the folders of the files found
+    let mut known: BTreeMap<PathBuf, Option<PathBuf>> = BTreeMap::new();
+    let mut own: BTreeMap<PathBuf, Own> = BTreeMap::new();
+    let mut taken = |file: &PathBuf| result_of(file, folder, &mut known, &mut own).is_none();
+    out.files.retain(&mut taken);
+    out.passed_over.retain(|(path, _)| taken(path));
+    Ok((out, own.into_iter().collect()))
+}
+
+/// The outermost folder of results from `top` on that a file lies in.
+fn result_of(
+    file: &Path,
+    top: &Path,
+    known: &mut BTreeMap<PathBuf, Option<PathBuf>>,
+    own: &mut BTreeMap<PathBuf, Own>,
+) -> Option<PathBuf> {
+    let folder = file.parent().filter(|folder| folder.starts_with(top))?;
+    if let Some(found) = known.get(folder) {
+        return found.clone();
+    }
+    let mut found = result_of(folder, top, known, own);
+    if found.is_none()
+        && let Some(what) = Own::of(folder)
+    {
+        own.insert(folder.to_owned(), what);
+        found = Some(folder.to_owned());
+    }
+    known.insert(folder.to_owned(), found.clone());
+    found
 }
 
 /// BLAKE3 of the bytes of files, each preceded by its length.

@@ -23,12 +23,12 @@ mod split_table;
 pub mod splits;
 mod table;
 
-pub use dataset::{Dataset, OpenOptions, Pixels, Sample, Uncertain, Unit};
-pub use discover::{Input, InputKind, discover};
+pub use dataset::{Dataset, OpenOptions, Pixels, Preparation, Sample, Uncertain, Unit};
+pub use discover::{Input, InputKind, Inputs, discover, discover_inputs};
 pub use doctor::{DoctorReport, Duplicate, Finding, Range, Severity, SplitReport, doctor, doctor_with};
 pub use error::{Error, Result};
 pub use layouts::msd::{MsdCase, MsdFolder, open_unlabelled};
-pub use listed::slice_of;
+pub use listed::{Colour, Prepare, slice_of};
 pub use loader::{Bad, LoadOptions, Loader, Ordered, ordered};
 pub use natural::natural_order;
 pub use patient::{Group, PatientKey};

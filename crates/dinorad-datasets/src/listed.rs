@@ -6,9 +6,10 @@ use dinorad_core::{Orientation, Protocol, Split, Target, Task};
 use dinorad_io::{Format, Image, Personal, ReadOptions, Tree, Volume, dicom, image, mat, nifti, npy};
 use dinorad_transforms::{PercentileRule, clamp, percentile_clip};
 use ndarray::{Array2, Array3, Axis, Ix2};
+use serde::{Deserialize, Serialize};
 
 use crate::{
-    Bad, Dataset, Error, OpenOptions, PatientKey, Pixels, Result, Sample,
+    Bad, Dataset, Error, OpenOptions, PatientKey, Pixels, Preparation, Result, Sample,
     cache::Recent,
     files::{content_files, hash_files},
 };
@@ -109,8 +110,10 @@ impl Values {
 }
 
 /// What colours become.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) enum Colour {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Colour {
+    /// They stay.
     #[default]
     AsStored,
     /// One channel: luminance, in the file's own range.
@@ -120,10 +123,13 @@ pub(crate) enum Colour {
 }
 
 /// The study's intensity step of a data set; only done under `paper`.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub(crate) enum Prepare {
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Prepare {
+    /// None.
     #[default]
     Nothing,
+    /// Values below the first number and above the second become it.
     Clamp(Option<f32>, Option<f32>),
     /// 5th and 95th percentile of the picture repeated three times.
     Percentiles(PercentileRule),
@@ -506,10 +512,23 @@ impl Dataset for Listed {
         let source = &self.entry(i)?.source;
         let of_file = |path: &Path| self.digests.get(path, || Ok::<_, Error>(hash_files([path])?.finalize()));
         let number = |n: usize| (n as u64).to_le_bytes();
+        let several = |files: &[PathBuf]| hash_files(files.iter().map(PathBuf::as_path)).map(|h| h.finalize());
+        // Files that are read in a way of their own are other content than the same bytes read by
+        // what they are: a cache must not give the one for the other.
+        let read_as = |what: &str, hash: blake3::Hash| {
+            blake3::Hasher::new_derive_key("dinorad-datasets read as v1")
+                .update(what.as_bytes())
+                .update(hash.as_bytes())
+                .finalize()
+        };
         let hash = match source {
-            Source::Pictures(files) | Source::Series { files, .. } => {
-                hash_files(files.iter().map(PathBuf::as_path))?.finalize()
-            }
+            Source::File(path) => hash_files(content_files(path)?.iter().map(PathBuf::as_path))?.finalize(),
+            Source::Array(path) => read_as("array", *of_file(path)?),
+            Source::BrainTumor(path) => read_as("brain-tumor", *of_file(path)?),
+            Source::Pictures(files) => read_as("pictures", several(files)?),
+            // one file alone may be a picture or hold many frames when it is read by itself
+            Source::Series { files, .. } if files.len() == 1 => read_as("series", several(files)?),
+            Source::Series { files, .. } => several(files)?,
             Source::Volume { path, channel: None } => *of_file(path)?,
             Source::Volume { path, channel: Some(c) } => {
                 blake3::Hasher::new().update(of_file(path)?.as_bytes()).update(&number(*c)).finalize()
@@ -519,17 +538,20 @@ impl Dataset for Listed {
                 .update(&number(channel.unwrap_or(0)))
                 .update(&number(*k))
                 .finalize(),
-            one => hash_files(content_files(one.path())?.iter().map(PathBuf::as_path))?.finalize(),
         };
         Ok(*hash.as_bytes())
     }
 
-    fn preparation(&self) -> String {
-        let prepare = match self.common.options.protocol {
+    fn preparation(&self) -> Preparation {
+        let intensity = match self.common.options.protocol {
             Protocol::Paper => self.common.prepare,
             Protocol::Strict => Prepare::Nothing,
         };
-        format!("axes={} colour={:?} prepare={prepare:?}", self.orientation(), self.common.colour)
+        Preparation { orientation: Some(self.orientation()), colour: self.common.colour, intensity }
+    }
+
+    fn source(&self, i: usize) -> Option<PathBuf> {
+        self.entries.get(i).map(|e| e.source.path().to_owned())
     }
 
     fn warnings(&self) -> &[String] {

@@ -10,7 +10,7 @@ use std::{
 use dinorad_core::{Split, Target, Task};
 
 use crate::{
-    Dataset, Error, OpenOptions, PatientKey, Result, Sample,
+    Dataset, Error, OpenOptions, PatientKey, Preparation, Result, Sample,
     error::{number, some},
     patient::name,
     registry::open,
@@ -397,8 +397,13 @@ impl Dataset for Resplit {
         set.fingerprint(i)
     }
 
-    fn preparation(&self) -> String {
-        self.parts.first().map_or_else(String::new, |p| p.preparation())
+    fn preparation(&self) -> Preparation {
+        self.parts.first().map_or_else(Preparation::default, |p| p.preparation())
+    }
+
+    fn source(&self, i: usize) -> Option<PathBuf> {
+        let (set, i) = self.of(i).ok()?;
+        set.source(i)
     }
 
     fn warnings(&self) -> &[String] {

@@ -8,7 +8,8 @@ use std::{
 
 use dinorad_core::{Orientation, Split, Target, TaskKind};
 use dinorad_datasets::{
-    DatasetSpec, Error, InputKind, LoadOptions, Loader, OpenOptions, Pixels, Severity, Unit, discover, doctor, open,
+    DatasetSpec, Error, InputKind, LoadOptions, Loader, OpenOptions, Pixels, Severity, Unit, discover, discover_inputs,
+    doctor, open,
 };
 use dinorad_io::ReadOptions;
 use dinorad_testkit::{data, folders, golden, json};
@@ -236,6 +237,77 @@ fn discovery_lists_good_and_bad() {
     // one file by itself
     let one = discover(&[dir.path().join("2.png")]);
     assert_eq!((one.len(), one[0].id.as_str()), (1, "2.png"));
+}
+
+#[test]
+fn ids_of_several_paths_count_from_the_folder_they_share() {
+    let dicom = data().join("dicom");
+    let dir =
+        tree(&[("scans/P1/a.png", b"a"), ("scans/P2/a.png", b"b"), ("scans/P2/deep/a.png", b"c"), ("b.png", b"d")]);
+    for patient in ["P3", "P4"] {
+        let folder = dir.path().join("scans").join(patient);
+        fs::create_dir_all(folder.join("S1")).unwrap();
+        for file in fs::read_dir(dicom.join("phantom-mr-t1post")).unwrap().map(|f| f.unwrap()) {
+            fs::copy(file.path(), folder.join("S1").join(file.file_name())).unwrap();
+        }
+    }
+    let ids = |paths: &[&str]| {
+        let paths: Vec<PathBuf> = paths.iter().map(|p| dir.path().join(p)).collect();
+        let mut ids: Vec<String> = discover(&paths).into_iter().map(|i| i.id).collect();
+        ids.sort();
+        ids
+    };
+    assert_eq!(ids(&["scans/P1", "scans/P2"]), ["P1/a.png", "P2/a.png", "P2/deep/a.png"]);
+    assert_eq!(ids(&["scans/P3", "scans/P4"]), ["P3/S1", "P4/S1"]);
+    // the series fills the folders named
+    assert_eq!(ids(&["scans/P3/S1", "scans/P4/S1"]), ["P3/S1", "P4/S1"]);
+    assert_eq!(ids(&["scans/P3/S1"]), ["S1"]);
+    assert_eq!(ids(&["b.png", "scans/P1/a.png"]), ["b.png", "scans/P1/a.png"]);
+    // named twice, or one within the other: once
+    assert_eq!(ids(&["scans/P2", "./scans/P2"]), ["a.png", "deep/a.png"]);
+    assert_eq!(ids(&["scans/P2", "scans/P2/deep"]), ["P2/a.png", "P2/deep/a.png"]);
+    assert_eq!(ids(&["scans/P1", "scans/P1/a.png"]), ["P1/a.png"]);
+    // a patient's number is hashed as a data set does
+    let input = &discover(&[dir.path().join("scans/P3")])[0];
+    let set =
+        open("dicom", &dir.path().join("scans/P3"), Split::Train, &OpenOptions::default().with_salt("s")).unwrap();
+    assert!(set.patient(0).is_some());
+    assert_eq!(input.patient("s"), set.patient(0));
+    assert_ne!(input.patient("t"), set.patient(0));
+    assert_eq!(input.fingerprint().unwrap(), set.fingerprint(0).unwrap());
+}
+
+#[test]
+fn results_are_passed_over() {
+    let cache = b"Signature: 8a477f597d28d172789f06886806bc55".as_slice();
+    let dir = tree(&[
+        ("a/one.png", b"1"),
+        ("b/two.png", b"2"),
+        ("features/0a/dinorad-store.json", b"{}"),
+        ("features/0a/shard-0.safetensors", b"x"),
+        ("features/old/manifest.json", b"{}"),
+        ("features/old/shard-00000.safetensors", b"x"),
+        ("runs/x/dinorad-run.json", b"{}"),
+        ("runs/x/plots/a.png", b"x"),
+        ("a/cache/CACHEDIR.TAG", cache),
+        ("a/cache/a.png", b"x"),
+        ("manifest.json", b"{}"),
+    ]);
+    let found = discover_inputs(&[dir.path().to_owned()]);
+    let mut ids: Vec<&str> = found.inputs.iter().map(|i| i.id.as_str()).collect();
+    ids.sort_unstable();
+    assert_eq!(ids, ["a/one.png", "b/two.png", "manifest.json"]);
+    let said = found.notice().unwrap();
+    assert!(said.contains("2 feature stores, 1 run, 1 cache passed over"), "{said}");
+    let inside = discover_inputs(&[dir.path().join("features")]);
+    assert!(inside.inputs.len() == 1 && inside.inputs[0].bad().is_some_and(|why| why.contains("results")));
+    assert!(discover_inputs(&[dir.path().join("b")]).notice().is_none());
+    // a data set of folders has no class called `cache`
+    fs::remove_dir_all(dir.path().join("features")).unwrap();
+    fs::remove_dir_all(dir.path().join("runs")).unwrap();
+    fs::rename(dir.path().join("a/cache"), dir.path().join("cache")).unwrap();
+    let set = open("folder", dir.path(), Split::Train, &OpenOptions::default().with_divide(None)).unwrap();
+    assert_eq!(set.task().class_names, ["a", "b"]);
 }
 
 #[test]

@@ -136,8 +136,8 @@ impl Assembly {
     /// # Errors
     /// [`Error::NoSuchTensor`] for a store made otherwise, [`Error::Damaged`], [`Error::Dataset`].
     pub fn labelled(&self, store: &FeatureStore, spec: &BackboneSpec, dataset: &dyn Dataset) -> Result<Labelled> {
-        // A store whose cases all failed knows no feature.
-        if store.manifest().features.is_empty() {
+        // A set whose cases all failed has no feature.
+        if store.is_empty() {
             let none = Array2::zeros((0, self.layout(spec.embed_dim).width()));
             return Labelled::new(Vec::new(), Vec::new(), none);
         }

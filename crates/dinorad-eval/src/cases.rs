@@ -1,17 +1,25 @@
 //! What can be embedded: data sets and users' own files, prepared for an encoder.
 
-use std::{error::Error as StdError, sync::Arc};
+use std::{
+    error::Error as StdError,
+    path::{Component, Path, PathBuf},
+    sync::Arc,
+};
 
-use dinorad_core::{Orientation, in_full};
-use dinorad_datasets::{Dataset, Input, InputKind, Pixels, slice_of};
+use dinorad_core::{Orientation, in_full, method::View};
+use dinorad_datasets::{Dataset, Input, InputKind, Inputs, Pixels, slice_of};
 use dinorad_io::ReadOptions;
 use dinorad_transforms::{Compose, StreamKey};
 use ndarray::{Array3, Axis};
 
-use crate::store::ItemKey;
+use crate::{settings::Settings, store::ItemKey};
 
 /// Cases that an encoder can look at, by index; used from several threads at once.
 pub trait Cases: Send + Sync {
+    /// What [`load`](Self::load) does to the content of a case. Two lists with equal settings give
+    /// the same pixels for the same content: their features are shared.
+    fn settings(&self) -> Settings;
+
     /// How many there are.
     fn len(&self) -> usize;
 
@@ -20,8 +28,8 @@ pub trait Cases: Send + Sync {
         self.len() == 0
     }
 
-    /// Id and content hash of case `i`. A case whose content cannot be read has a hash of zeros; its
-    /// [`load`](Self::load) says why.
+    /// Id, content hash, source and patient of case `i`. A case whose content cannot be read has a
+    /// hash of zeros; its [`load`](Self::load) says why.
     fn key(&self, i: usize) -> ItemKey;
 
     /// The slices of case `i` ready for the encoder, each `(3, h, w)`; one for an image.
@@ -36,27 +44,36 @@ pub trait Cases: Send + Sync {
 #[derive(Clone)]
 pub struct DatasetCases {
     dataset: Arc<dyn Dataset>,
-    preprocessing: Compose,
-    root: Option<String>,
-    seed: Option<u64>,
+    settings: Settings,
+    root: Option<PathBuf>,
 }
 
 impl DatasetCases {
     /// Every case of `dataset`; a volume's slices run along its first axis.
     pub fn new(dataset: Arc<dyn Dataset>, preprocessing: Compose) -> Self {
-        Self { dataset, preprocessing, root: None, seed: None }
+        let settings = Settings::new(preprocessing).after(&dataset.preparation());
+        Self { dataset, settings, root: None }
     }
 
-    /// Takes the data set's root out of the reasons of failures.
-    pub fn with_root(mut self, root: &std::path::Path) -> Self {
-        self.root = Some(root.display().to_string());
+    /// The folder that sources count from; it is taken out of the reasons of failures.
+    #[must_use]
+    pub fn with_root(mut self, root: &Path) -> Self {
+        self.root = Some(root.to_owned());
         self
     }
 
-    /// Lets a preprocessing be random: every slice of every case has its own draws from `seed`, the
-    /// same each time. The seed then belongs into the settings of the store.
-    pub fn with_seed(mut self, seed: u64) -> Self {
-        self.seed = Some(seed);
+    /// Lets a preprocessing be random: every slice of every case has its own draws, the same each
+    /// time.
+    #[must_use]
+    pub fn with_view(mut self, view: View) -> Self {
+        self.settings = self.settings.with_view(view);
+        self
+    }
+
+    /// Every `step`-th slice of a case, from the middle of the first such group.
+    #[must_use]
+    pub fn with_slice_step(mut self, step: usize) -> Self {
+        self.settings = self.settings.with_slice_step(step);
         self
     }
 
@@ -67,45 +84,37 @@ impl DatasetCases {
 }
 
 impl Cases for DatasetCases {
+    fn settings(&self) -> Settings {
+        self.settings.clone()
+    }
+
     fn len(&self) -> usize {
         self.dataset.len()
     }
 
     fn key(&self, i: usize) -> ItemKey {
-        let content = self.dataset.fingerprint(i).unwrap_or_default();
-        let preparation = self.dataset.preparation();
-        // Zeros say that the content could not be read; they stay.
-        if preparation.is_empty() || content == [0; 32] {
-            return ItemKey::new(self.dataset.sample_id(i), content);
-        }
-        // The same content turned, cut or clipped another way is another case.
-        let mut hasher = blake3::Hasher::new_derive_key("dinorad-eval content and preparation v1");
-        hasher.update(&content);
-        hasher.update(preparation.as_bytes());
-        ItemKey::new(self.dataset.sample_id(i), *hasher.finalize().as_bytes())
+        let mut key = ItemKey::new(self.dataset.sample_id(i), self.dataset.fingerprint(i).unwrap_or_default());
+        key.source = self.dataset.source(i).map(|path| below(&path, self.root.as_deref()));
+        key.patient = self.dataset.patient(i);
+        key
     }
 
     fn load(&self, i: usize) -> Result<Vec<Array3<f32>>, String> {
         let in_words = |e: &dyn StdError| {
             let text = in_full(e);
-            match &self.root {
+            match self.root.as_ref().map(|root| root.display().to_string()) {
                 Some(root) => {
-                    let text = text.replace(&format!("{root}{}", std::path::MAIN_SEPARATOR), "").replace(root, "");
+                    let text = text.replace(&format!("{root}{}", std::path::MAIN_SEPARATOR), "").replace(&root, "");
                     without_name(&text, &self.dataset.sample_id(i))
                 }
                 None => text,
             }
         };
         let sample = self.dataset.sample(i).map_err(|e| in_words(&e))?;
-        // The data set has turned its volumes already.
-        let prepared = match self.seed {
-            None => prepare(&sample.pixels, None, &self.preprocessing),
-            Some(seed) => each_slice(&sample.pixels, None, |slice, pixels| {
-                let key = StreamKey { seed, epoch: slice as u64, sample: i as u64 };
-                self.preprocessing.augment(pixels, key)
-            }),
-        };
-        prepared.map_err(|e| in_words(&*e))
+        // The data set has turned its volumes already, but cuts none; those without axes lie as they are.
+        let orientation = self.dataset.preparation().orientation;
+        let content = || self.dataset.fingerprint(i).unwrap_or_default();
+        prepared(&sample.pixels, orientation, &self.settings, &content).map_err(|e| in_words(&*e))
     }
 }
 
@@ -113,24 +122,55 @@ impl Cases for DatasetCases {
 #[derive(Debug, Clone)]
 pub struct InputCases {
     inputs: Vec<Input>,
-    preprocessing: Compose,
-    orientation: Orientation,
+    settings: Settings,
+    root: Option<PathBuf>,
     options: ReadOptions,
+    salt: Option<String>,
 }
 
 impl InputCases {
     /// Every input, volumes turned to the closest RAS+ axes first.
     pub fn new(inputs: Vec<Input>, preprocessing: Compose) -> Self {
-        Self { inputs, preprocessing, orientation: Orientation::Canonical, options: ReadOptions::default() }
+        let settings = Settings::new(preprocessing);
+        Self { inputs, settings, root: None, options: ReadOptions::default(), salt: None }
+    }
+
+    /// The inputs found, with sources that count from their root.
+    pub fn of(found: Inputs, preprocessing: Compose) -> Self {
+        let root = found.root;
+        Self { root, ..Self::new(found.inputs, preprocessing) }
     }
 
     /// Turns volumes another way before they are cut into slices.
+    #[must_use]
     pub fn with_orientation(mut self, orientation: Orientation) -> Self {
-        self.orientation = orientation;
+        self.settings.orientation = orientation;
         self
     }
 
-    /// Reads with other options.
+    /// Every `step`-th slice of a volume, from the middle of the first such group.
+    #[must_use]
+    pub fn with_slice_step(mut self, step: usize) -> Self {
+        self.settings = self.settings.with_slice_step(step);
+        self
+    }
+
+    /// Lets a preprocessing be random, see [`DatasetCases::with_view`].
+    #[must_use]
+    pub fn with_view(mut self, view: View) -> Self {
+        self.settings = self.settings.with_view(view);
+        self
+    }
+
+    /// Notes a salted hash of the patient's number beside every DICOM case.
+    #[must_use]
+    pub fn with_patients(mut self, salt: impl Into<String>) -> Self {
+        self.salt = Some(salt.into());
+        self
+    }
+
+    /// Reads with other limits.
+    #[must_use]
     pub fn with_read_options(mut self, options: ReadOptions) -> Self {
         self.options = options;
         self
@@ -143,15 +183,21 @@ impl InputCases {
 }
 
 impl Cases for InputCases {
+    fn settings(&self) -> Settings {
+        self.settings.clone()
+    }
+
     fn len(&self) -> usize {
         self.inputs.len()
     }
 
     fn key(&self, i: usize) -> ItemKey {
-        self.inputs.get(i).map_or_else(
-            || ItemKey::new(String::new(), [0; 32]),
-            |input| ItemKey::new(&input.id, input.fingerprint().unwrap_or_default()),
-        )
+        let Some(input) = self.inputs.get(i) else { return ItemKey::new(String::new(), [0; 32]) };
+        let mut key = ItemKey::new(&input.id, input.fingerprint().unwrap_or_default());
+        let whole = std::path::absolute(&input.path).unwrap_or_else(|_| input.path.clone());
+        key.source = Some(below(&whole, self.root.as_deref()));
+        key.patient = self.salt.as_ref().and_then(|salt| input.patient(salt));
+        key
     }
 
     fn load(&self, i: usize) -> Result<Vec<Array3<f32>>, String> {
@@ -165,8 +211,44 @@ impl Cases for InputCases {
         };
         let pixels = input.load(&self.options).map_err(|e| in_words(&e))?;
         // A stack of MedMNIST has no place in a patient.
-        let orientation = Some(self.orientation).filter(|_| !matches!(input.kind, InputKind::MedMnist { .. }));
-        prepare(&pixels, orientation, &self.preprocessing).map_err(|e| in_words(&*e))
+        let orientation = Some(self.settings.orientation).filter(|_| !matches!(input.kind, InputKind::MedMnist { .. }));
+        let content = || input.fingerprint().unwrap_or_default();
+        prepared(&pixels, orientation, &self.settings, &content).map_err(|e| in_words(&*e))
+    }
+}
+
+/// A path as written below `root`, with `/` between its parts; its last part where it lies elsewhere.
+fn below(path: &Path, root: Option<&Path>) -> String {
+    let rest = root.and_then(|root| path.strip_prefix(root).ok()).filter(|rest| rest.file_name().is_some());
+    let rest = rest.unwrap_or_else(|| Path::new(path.file_name().unwrap_or_default()));
+    let names = rest.components().filter_map(|c| match c {
+        Component::Normal(name) => Some(name.to_string_lossy()),
+        _ => None,
+    });
+    names.collect::<Vec<_>>().join("/")
+}
+
+/// The slices that settings ask for; `content` keys the draws of a random preprocessing.
+fn prepared(
+    pixels: &Pixels,
+    orientation: Option<Orientation>,
+    settings: &Settings,
+    content: &dyn Fn() -> [u8; 32],
+) -> Result<Vec<Array3<f32>>, Box<dyn StdError + Send + Sync>> {
+    let step = settings.slice_step.max(1);
+    // at least one slice of a volume thinner than that
+    let wanted = |n: usize| (0..n).skip((step / 2).min(n.saturating_sub(1))).step_by(step);
+    match settings.view {
+        None => some_slices(pixels, orientation, wanted, |_, slice| settings.preprocessing.apply(slice)),
+        Some(View { seed, pass }) => {
+            let mut first = [0; 8];
+            first.copy_from_slice(&content()[..8]);
+            let sample = u64::from_le_bytes(first);
+            some_slices(pixels, orientation, wanted, |slice, pixels| {
+                let epoch = pass.wrapping_shl(32) | slice as u64;
+                settings.preprocessing.augment(pixels, StreamKey { seed, epoch, sample })
+            })
+        }
     }
 }
 
@@ -206,10 +288,21 @@ fn each_slice(
     orientation: Option<Orientation>,
     f: impl Fn(usize, Array3<f32>) -> dinorad_transforms::Result<Array3<f32>>,
 ) -> Result<Vec<Array3<f32>>, Box<dyn StdError + Send + Sync>> {
+    some_slices(pixels, orientation, |n| 0..n, f)
+}
+
+/// The wanted ones of the slices of a case, with their numbers, through `f`.
+fn some_slices<W: Iterator<Item = usize>>(
+    pixels: &Pixels,
+    orientation: Option<Orientation>,
+    wanted: impl Fn(usize) -> W,
+    f: impl Fn(usize, Array3<f32>) -> dinorad_transforms::Result<Array3<f32>>,
+) -> Result<Vec<Array3<f32>>, Box<dyn StdError + Send + Sync>> {
     let slices = match pixels {
         Pixels::Image(image) => vec![f(0, image.data.clone())?],
         Pixels::Slices(images) => {
-            images.iter().enumerate().map(|(i, image)| f(i, image.data.clone())).collect::<Result<Vec<_>, _>>()?
+            let some = wanted(images.len()).filter_map(|i| Some((i, images.get(i)?)));
+            some.map(|(i, image)| f(i, image.data.clone())).collect::<Result<Vec<_>, _>>()?
         }
         Pixels::Volume(volume) => {
             let turned;
@@ -220,7 +313,7 @@ fn each_slice(
                 }
                 _ => volume,
             };
-            (0..volume.data.len_of(Axis(0)))
+            wanted(volume.data.len_of(Axis(0)))
                 .filter_map(|k| Some((k, slice_of(volume, k, orientation.unwrap_or(Orientation::Canonical))?)))
                 .map(|(k, plane)| f(k, plane.insert_axis(Axis(0))))
                 .collect::<Result<Vec<_>, _>>()?

@@ -4,7 +4,12 @@
 //! packed into batches of equal size and the class tokens of a case's slices averaged. Batches never
 //! cross a shard, so a resumed run forms the same ones.
 
-use std::{collections::BTreeMap, path::Path, path::PathBuf, sync::Arc, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Instant,
+};
 
 use candle::{DType, Device, Tensor};
 use dinorad_aggregate::{Aggregate, MeanPool};
@@ -15,7 +20,7 @@ use rayon::prelude::*;
 
 use crate::{
     Cases, Error, Progress, Result,
-    store::{Failure, FeatureStore, ItemFeatures, ItemKey, KeyParts, Manifest, Outcome, Part, Store, StorePlan},
+    store::{EncoderRecord, Failure, FeatureStore, ItemFeatures, ItemKey, Outcome, Part, Store, StoreKey},
     upload::Uploader,
 };
 
@@ -32,7 +37,7 @@ pub enum Slices {
 /// What becomes of the patch tokens of the last block, where the request asks for them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum PatchTokens {
-    /// All are kept: the sequence `patches` beside the vector `grid`.
+    /// All are kept: the sequence `patches` beside the vector `grid`, and their mean too.
     #[default]
     All,
     /// Their mean alone: the vector `avgpool`, and with [`Slices::Keep`] the sequence
@@ -43,10 +48,11 @@ pub enum PatchTokens {
 /// How cases are embedded.
 #[derive(Debug, Clone)]
 pub struct EmbedOptions {
-    /// Which blocks and whether patch tokens are kept. The last block's class token is the vector
-    /// `cls`; an earlier block's is `cls.N` with its index. Patch tokens of the last block become the
-    /// sequence `patches` `(slices · rows · columns, D)` beside the vector `grid` (slices, rows,
-    /// columns), or their mean the vector `avgpool`.
+    /// Which blocks and whether patch tokens are kept. The class token of the encoder's last block is
+    /// the vector `cls`; that of an earlier one is `cls.N` with its index. Patch tokens of the last
+    /// block asked for become the sequence `patches` `(slices · rows · columns, D)` beside the vector
+    /// `grid` (slices, rows, columns), and their mean the vector `avgpool`; of an earlier one
+    /// `patches.N` and so on.
     pub request: Request,
     /// Whether the class token of every slice is kept.
     pub slices: Slices,
@@ -66,6 +72,8 @@ pub struct EmbedOptions {
     pub device: Device,
     /// What a case without features does: it is recorded and left out, or it ends the run.
     pub bad: Bad,
+    /// Name of the set in the store's manifest; a set of the same name is replaced.
+    pub set: String,
 }
 
 impl Default for EmbedOptions {
@@ -84,6 +92,7 @@ impl Default for EmbedOptions {
             part: Part::WHOLE,
             device: Device::Cpu,
             bad: Bad::Skip,
+            set: "all".to_owned(),
         }
     }
 }
@@ -93,20 +102,23 @@ impl Default for EmbedOptions {
 pub struct EmbedReport {
     /// The store's folder.
     pub folder: PathBuf,
+    /// Name of the set in its manifest.
+    pub set: String,
     /// Cases embedded now.
     pub embedded: usize,
-    /// Cases that an earlier run had dealt with, failed ones included.
+    /// Cases whose features were there already, or that failed before: in whatever set. A case whose
+    /// content another one of the list has counts here too.
     pub reused: usize,
     /// The cases of this part without features, in order, of earlier runs too.
     pub failures: Vec<Failure>,
     /// What the user should hear of, such as damaged files that were made again.
     pub notices: Vec<String>,
-    /// The whole store; `None` while other parts are missing.
-    pub manifest: Option<Manifest>,
     /// Images that went through the encoder now: slices counted singly.
     pub images: usize,
     /// Seconds spent on hashing, on waiting for prepared cases, in the encoder, and in all.
     pub seconds: EmbedSeconds,
+    /// The whole set; `None` while other parts are missing.
+    features: Option<FeatureStore>,
 }
 
 /// Where the time of [`embed`] went.
@@ -123,20 +135,26 @@ pub struct EmbedSeconds {
 }
 
 impl EmbedReport {
-    /// The finished store.
+    /// Whether every case of the set is embedded or has failed.
+    pub fn is_complete(&self) -> bool {
+        self.features.is_some()
+    }
+
+    /// The features of the set, in its order.
     ///
     /// # Errors
-    /// [`Error::File`] while parts are missing, [`Error::Damaged`].
+    /// [`Error::Unfinished`] while other parts are missing.
     pub fn store(&self) -> Result<FeatureStore> {
-        FeatureStore::open(&self.folder)
+        self.features.clone().ok_or_else(|| Error::Unfinished { path: self.folder.clone(), set: self.set.clone() })
     }
 }
 
-/// Embeds `cases` into `<root>/<key>/`, or finishes what an earlier run began there.
+/// Embeds `cases` into a store below `root`, or finishes what an earlier run began there.
 ///
-/// `preprocessing` is the stable text of what [`Cases::load`] does (such as `Compose::hash`), part of
-/// the key. A case that cannot be read or whose features are not finite is recorded with its reason
-/// and ends nothing, unless [`EmbedOptions::bad`] says so.
+/// The store is found by the cases' [`settings`](Cases::settings) and the encoder; a case that any
+/// earlier run embedded under the same ones is not embedded again. A case that cannot be read or whose
+/// features are not finite is recorded with its reason and ends nothing, unless [`EmbedOptions::bad`]
+/// says so.
 ///
 /// # Errors
 /// [`Error::BadCase`] for the first such case under [`Bad::Stop`]; what was embedded before it stays.
@@ -146,7 +164,6 @@ impl EmbedReport {
 pub fn embed(
     cases: Arc<dyn Cases>,
     encoder: &dyn Backbone,
-    preprocessing: &str,
     root: &Path,
     options: &EmbedOptions,
     progress: &dyn Progress,
@@ -162,18 +179,25 @@ pub fn embed(
             got: "patch maps or register tokens".into(),
         });
     }
-    let blocks = options.request.layers.resolve(encoder.spec().depth)?;
+    let blocks = Blocks::new(options.request.layers.resolve(encoder.spec().depth)?, encoder.spec().depth);
     progress.message("hashing");
     let items: Vec<ItemKey> = (0..cases.len()).into_par_iter().map(|i| cases.key(i)).collect();
-    let parts = KeyParts::new(preprocessing, &encoder.spec().digest, request_text(options, &blocks))
-        .with("device", device_text(&options.device));
-    let plan = StorePlan::new(parts, items, options.shard_size)?;
     let hashing = start.elapsed().as_secs_f64();
-    let mut store = Store::open_or_create(root, plan, options.part)?;
-    let missing = store.missing_shards();
-    let order: Vec<usize> = missing.iter().flat_map(|&s| store.plan().range_of(s)).collect();
-    let mine = (0..store.plan().n_shards()).filter(|&s| options.part.makes(s));
-    let total: usize = mine.map(|s| store.plan().range_of(s).len()).sum();
+    let key = StoreKey::new(EncoderRecord::new(encoder.spec(), &options.request, &options.device), cases.settings());
+    let mut store = Store::open(root, key, items, blocks.names(options), options.shard_size, options.part)?;
+    let unread = unread(&store, &*cases);
+    // content that cannot be read belongs to the first part
+    let own_unread: &[Failure] = if options.part.makes(0) { &unread } else { &[] };
+    if options.bad == Bad::Stop
+        && let Some(Failure { id, reason }) = own_unread.first().cloned()
+    {
+        return Err(Error::BadCase { id, reason });
+    }
+    let missing = store.missing();
+    let order: Vec<usize> = missing.iter().flatten().copied().collect();
+    let twins = if options.part.makes(0) { store.items().len() - unread.len() - store.n_contents() } else { 0 };
+    let total = store.own().count() + twins + own_unread.len();
+    let reused = total - own_unread.len() - order.len();
     progress.set_total(total);
     progress.advance(total - order.len());
     progress.message("embedding");
@@ -182,10 +206,9 @@ pub fn embed(
     let places = order.clone();
     let source = Arc::clone(&cases);
     let mut prepared = ordered(order.len(), options.threads, options.ahead, move |at| Ok(source.load(places[at])));
-    for &shard in &missing {
-        let n = store.plan().range_of(shard).len();
-        let mut packer = Packer::new(encoder, options, blocks.clone(), n);
-        for place in 0..n {
+    for shard in &missing {
+        let mut packer = Packer::new(encoder, options, blocks.clone(), shard.len());
+        for place in 0..shard.len() {
             let waited = Instant::now();
             let loaded = prepared.next();
             seconds.waiting += waited.elapsed().as_secs_f64();
@@ -209,14 +232,13 @@ pub fn embed(
         seconds.encoding += packed.seconds;
         images += packed.images;
         embedded += packed.outcomes.iter().filter(|o| matches!(o, Outcome::Embedded(_))).count();
-        store.write_shard(shard, &packed.outcomes)?;
+        store.write(shard, &packed.outcomes)?;
     }
     progress.message("writing the manifest");
-    let notices = store.notices().to_vec();
-    let manifest = store.finish()?;
-    let failures = match &manifest {
-        Some(manifest) if options.part.is_whole() => manifest.failures.clone(),
-        _ => store.part_failures(),
+    let features = store.finish(&options.set, &unread)?;
+    let failures = match &features {
+        Some(features) if options.part.is_whole() => features.failures().to_vec(),
+        _ => own_unread.iter().cloned().chain(store.own_failures()).collect(),
     };
     // a lenient run before this one may have recorded some
     if options.bad == Bad::Stop
@@ -227,14 +249,25 @@ pub fn embed(
     seconds.total = start.elapsed().as_secs_f64();
     Ok(EmbedReport {
         folder: store.folder().to_owned(),
+        set: options.set.clone(),
         embedded,
-        reused: total - order.len(),
+        reused,
         failures,
-        notices,
-        manifest,
+        notices: store.notices().to_vec(),
         images,
         seconds,
+        features,
     })
+}
+
+/// The cases whose content could not be read, and why.
+fn unread(store: &Store, cases: &dyn Cases) -> Vec<Failure> {
+    let without = store.items().iter().enumerate().filter(|(_, item)| !item.has_content());
+    let why = |(i, item): (usize, &ItemKey)| {
+        let reason = cases.load(i).err().unwrap_or_else(|| "its content could not be read".into());
+        Failure { id: item.id.clone(), reason }
+    };
+    without.map(why).collect()
 }
 
 fn failed(outcome: &Outcome) -> Option<&str> {
@@ -242,41 +275,52 @@ fn failed(outcome: &Outcome) -> Option<&str> {
 }
 
 /// The case at a place of a shard as an error.
-fn bad_case(store: &Store, shard: usize, place: usize, reason: String) -> Error {
-    let id = store.plan().items_of(shard).get(place).map_or_else(String::new, |item| item.id.clone());
+fn bad_case(store: &Store, shard: &[usize], place: usize, reason: String) -> Error {
+    let item = shard.get(place).and_then(|i| store.items().get(*i));
+    let id = item.map_or_else(String::new, |item| item.id.clone());
     Error::BadCase { id, reason }
 }
 
-/// A text that is the same for the same request in every version.
-fn request_text(options: &EmbedOptions, blocks: &[usize]) -> String {
-    let request = &options.request;
-    let blocks: Vec<String> = blocks.iter().map(usize::to_string).collect();
-    let norm = match request.norm {
-        dinorad_backbone::FinalNorm::Applied => "applied",
-        dinorad_backbone::FinalNorm::Raw => "raw",
-    };
-    let patches = match (request.patches, options.patch_tokens) {
-        (Patches::None, _) => "none",
-        (_, PatchTokens::All) => "tokens",
-        (_, PatchTokens::Mean) => "mean",
-    };
-    let slices = match options.slices {
-        Slices::Drop => "drop",
-        Slices::Keep => "keep",
-    };
-    let mode = match request.mode {
-        dinorad_nn::Mode::Inference => "inference",
-        dinorad_nn::Mode::Training => "training",
-    };
-    format!("blocks={} norm={norm} patches={patches} slices={slices} pool=mean mode={mode}", blocks.join(","))
+/// The blocks asked for, in network order, and what their features are called.
+#[derive(Debug, Clone)]
+struct Blocks {
+    indices: Vec<usize>,
+    depth: usize,
 }
 
-/// Devices differ in the last digits.
-fn device_text(device: &Device) -> &'static str {
-    match device {
-        Device::Cpu => "cpu",
-        Device::Cuda(_) => "cuda",
-        Device::Metal(_) => "metal",
+impl Blocks {
+    fn new(indices: Vec<usize>, depth: usize) -> Self {
+        Self { indices, depth }
+    }
+
+    /// Follows the names of a block's features; the encoder's last block has none.
+    fn suffix(&self, block: usize) -> String {
+        if block + 1 == self.depth { String::new() } else { format!(".{block}") }
+    }
+
+    /// That of the block whose patch tokens are given.
+    fn last_suffix(&self) -> String {
+        self.indices.last().map_or_else(String::new, |block| self.suffix(*block))
+    }
+
+    /// Every feature that a case will have.
+    fn names(&self, options: &EmbedOptions) -> BTreeSet<String> {
+        let keep = options.slices == Slices::Keep;
+        let mut names = BTreeSet::new();
+        for block in &self.indices {
+            let suffix = self.suffix(*block);
+            names.insert(format!("cls{suffix}"));
+            names.extend(keep.then(|| format!("slices{suffix}")));
+        }
+        if options.request.patches != Patches::None {
+            let suffix = self.last_suffix();
+            names.insert(format!("avgpool{suffix}"));
+            names.extend(keep.then(|| format!("slices.avgpool{suffix}")));
+            if options.patch_tokens == PatchTokens::All {
+                names.extend([format!("grid{suffix}"), format!("patches{suffix}")]);
+            }
+        }
+        names
     }
 }
 
@@ -305,7 +349,7 @@ struct InFlight {
 struct Packer<'a> {
     encoder: &'a dyn Backbone,
     options: &'a EmbedOptions,
-    blocks: Vec<usize>,
+    blocks: Blocks,
     /// By height and width.
     waiting: BTreeMap<(usize, usize), Vec<Waiting>>,
     uploader: Uploader,
@@ -323,7 +367,7 @@ struct Packed {
 }
 
 impl<'a> Packer<'a> {
-    fn new(encoder: &'a dyn Backbone, options: &'a EmbedOptions, blocks: Vec<usize>, n: usize) -> Self {
+    fn new(encoder: &'a dyn Backbone, options: &'a EmbedOptions, blocks: Blocks, n: usize) -> Self {
         Self {
             encoder,
             options,
@@ -442,21 +486,19 @@ impl<'a> Packer<'a> {
     /// The features of one case from those of its slices.
     fn case(&self, slices: Vec<SliceTokens>) -> Result<Outcome> {
         let mut features = ItemFeatures::default();
-        for (at, block) in self.blocks.iter().enumerate() {
-            let is_last = at + 1 == self.blocks.len();
+        for (at, block) in self.blocks.indices.iter().enumerate() {
             let dim = slices[0].cls[at].len();
             let rows: Vec<f32> = slices.iter().flat_map(|s| s.cls[at].iter().copied()).collect();
             if rows.iter().any(|v| !v.is_finite()) {
                 return Ok(Outcome::Failed("its features are not finite".into()));
             }
-            let suffix = if is_last { String::new() } else { format!(".{block}") };
+            let suffix = self.blocks.suffix(*block);
             features = self.pooled(features, (format!("cls{suffix}"), format!("slices{suffix}")), rows, dim)?;
         }
         let grid = slices[0].grid;
+        let suffix = self.blocks.last_suffix();
         let patches: Option<Vec<&Array2<f32>>> = slices.iter().map(|s| s.patches.as_ref()).collect();
-        if let Some(patches) = &patches
-            && self.options.patch_tokens == PatchTokens::Mean
-        {
+        if let Some(patches) = &patches {
             let dim = patches.first().map_or(0, |p| p.ncols());
             let mut rows = Vec::with_capacity(patches.len() * dim);
             for tokens in patches {
@@ -466,17 +508,21 @@ impl<'a> Packer<'a> {
             if rows.iter().any(|v| !v.is_finite()) {
                 return Ok(Outcome::Failed("its features are not finite".into()));
             }
-            features = self.pooled(features, ("avgpool".into(), "slices.avgpool".into()), rows, dim)?;
-        } else if let Some(patches) = patches {
+            let names = (format!("avgpool{suffix}"), format!("slices.avgpool{suffix}"));
+            features = self.pooled(features, names, rows, dim)?;
+        }
+        if let Some(patches) = patches
+            && self.options.patch_tokens == PatchTokens::All
+        {
             let views: Vec<_> = patches.iter().map(|p| p.view()).collect();
             let rows = ndarray::concatenate(ndarray::Axis(0), &views)
                 .map_err(|e| Error::shape("patch tokens", e.to_string(), &[]))?;
             if rows.iter().any(|v| !v.is_finite()) {
                 return Ok(Outcome::Failed("its features are not finite".into()));
             }
-            features = features
-                .with_vector("grid", Array1::from(vec![slices.len() as f32, grid.0 as f32, grid.1 as f32]))
-                .with_sequence("patches", rows);
+            let size = Array1::from(vec![slices.len() as f32, grid.0 as f32, grid.1 as f32]);
+            features =
+                features.with_vector(format!("grid{suffix}"), size).with_sequence(format!("patches{suffix}"), rows);
         }
         Ok(Outcome::Embedded(features))
     }

@@ -30,6 +30,38 @@ pub enum Error {
         /// What is wrong with it.
         why: String,
     },
+    /// A feature store of another format.
+    #[error(
+        "{} is a feature store of format {format}, this version works with format {current}: embed again, and remove \
+         the old one with `dinorad store prune --older-format`",
+        path.display()
+    )]
+    OlderFormat {
+        /// The store's folder.
+        path: PathBuf,
+        /// Its format.
+        format: u32,
+        /// The format of this version.
+        current: u32,
+    },
+    /// A set of which some parts are not embedded yet.
+    #[error("set `{set}` of {} is not finished: other parts of it are missing", path.display())]
+    Unfinished {
+        /// The store's folder.
+        path: PathBuf,
+        /// The set.
+        set: String,
+    },
+    /// A set that a store was not made for.
+    #[error("{} has no set `{name}`; it has {held}", path.display())]
+    NoSuchSet {
+        /// The store's folder.
+        path: PathBuf,
+        /// The name asked for.
+        name: String,
+        /// The names there are.
+        held: String,
+    },
     /// A setting outside its range.
     #[error("{what}: expected {expected}, got {got}")]
     Parameter {

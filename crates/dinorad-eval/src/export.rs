@@ -1,9 +1,9 @@
 //! Features for other programs: Parquet, npy, CSV.
 //!
-//! Ids are those of the store, labels those of a data set; whose images they are is never written. In
+//! Ids are those of the set, labels those of a data set; whose images they are is never written. In
 //! CSV an id that a spreadsheet could take for a formula has a quote before it, which
-//! [`unguarded`](dinorad_report::spreadsheet::unguarded) takes away again.
-//! Shards are read one after the other, so that a store larger than memory can be written out.
+//! [`unguarded`](dinorad_report::spreadsheet::unguarded) takes away again. Features are read piece by
+//! piece, so that a set larger than memory can be written out.
 
 use std::{
     collections::BTreeMap,
@@ -31,8 +31,11 @@ use parquet::{
 
 use crate::{
     Error, Result,
-    store::{FeatureKind, FeatureStore, ShardContents},
+    store::{Block, FeatureKind, FeatureStore},
 };
+
+/// Bytes of features read at once.
+const PIECE: usize = 64 << 20;
 
 /// What is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -155,7 +158,7 @@ pub struct Exported {
     pub unlabelled: usize,
 }
 
-/// Writes a store to `out`: a file, or a folder for npy and for one file a shard.
+/// Writes the cases of a store, or of a set of it, to `out`: a file, or a folder for npy and for one file a shard.
 ///
 /// # Errors
 /// [`Error::NoSuchTensor`] for a feature the store does not hold, [`Error::Parameter`] for a sequence
@@ -167,7 +170,6 @@ pub fn export(
     out: &Path,
 ) -> Result<Exported> {
     let columns = Columns::new(store, &options.features)?;
-    let shards = store.manifest().shards.len();
     let mut exported = Exported { files: Vec::new(), rows: 0, unlabelled: 0 };
     let folder = options.per_shard || options.format == ExportFormat::Npy;
     let parent = if folder { Some(out) } else { out.parent().filter(|p| !p.as_os_str().is_empty()) };
@@ -175,14 +177,10 @@ pub fn export(
         std::fs::create_dir_all(parent).map_err(Error::file("create", parent))?;
     }
     let extension = options.format.extension();
-    let parts: Vec<(String, Vec<usize>)> = if options.per_shard {
-        (0..shards).map(|i| (format!("part-{i:05}"), vec![i])).collect()
-    } else {
-        vec![(String::new(), (0..shards).collect())]
-    };
-    for (name, shards) in parts {
+    let open = |part: usize| -> Result<Box<dyn Sink>> {
+        let name = format!("part-{part:05}");
         let path = if options.per_shard { out.join(format!("{name}.{extension}")) } else { out.to_owned() };
-        let mut sink: Box<dyn Sink> = match options.format {
+        Ok(match options.format {
             ExportFormat::Parquet => Box::new(ParquetSink::new(&path, &columns, labels)?),
             ExportFormat::Csv => Box::new(CsvSink::new(&path, &columns, labels)?),
             ExportFormat::Npy => {
@@ -190,17 +188,28 @@ pub fn export(
                 std::fs::create_dir_all(&folder).map_err(Error::file("create", &folder))?;
                 Box::new(NpySink::new(folder, &columns, labels)?)
             }
-        };
-        for shard in shards {
-            let rows = columns.rows(store.shard(shard)?)?;
-            if let Some(labels) = labels {
-                exported.unlabelled += rows.ids.iter().filter(|id| !labels.of.contains_key(*id)).count();
-            }
-            exported.rows += rows.ids.len();
-            sink.write(&rows, labels)?;
+        })
+    };
+    let names: Vec<&str> = columns.names.iter().map(String::as_str).collect();
+    let (mut part, mut shard) = (0, None);
+    let mut sink = open(part)?;
+    let blocks = store.blocks(&names, PIECE)?;
+    for block in if options.per_shard { blocks.by_shard() } else { blocks } {
+        let block = block?;
+        if options.per_shard && shard.as_ref().is_some_and(|shard| *shard != block.shard) {
+            exported.files.extend(sink.finish()?);
+            part += 1;
+            sink = open(part)?;
         }
-        exported.files.extend(sink.finish()?);
+        shard = Some(block.shard.clone());
+        let rows = columns.rows(store, block)?;
+        if let Some(labels) = labels {
+            exported.unlabelled += rows.ids.iter().filter(|id| !labels.of.contains_key(*id)).count();
+        }
+        exported.rows += rows.ids.len();
+        sink.write(&rows, labels)?;
     }
+    exported.files.extend(sink.finish()?);
     Ok(exported)
 }
 
@@ -213,7 +222,7 @@ struct Columns {
 
 impl Columns {
     fn new(store: &FeatureStore, wanted: &[String]) -> Result<Self> {
-        let held = &store.manifest().features;
+        let held = &store.features();
         let names: Vec<String> = if wanted.is_empty() {
             let vectors = held.iter().filter(|(_, shape)| shape.kind == FeatureKind::Vector);
             vectors.map(|(name, _)| name.clone()).collect()
@@ -244,31 +253,28 @@ impl Columns {
         Ok(Self { names, dims, sequence })
     }
 
-    /// The rows of a shard.
-    fn rows(&self, mut contents: ShardContents) -> Result<Rows> {
-        let ids: Vec<String> = contents.items.iter().map(|item| item.id.clone()).collect();
-        if !self.sequence {
-            let mut features = Vec::new();
-            for (name, dim) in self.names.iter().zip(&self.dims) {
-                features.push(contents.vectors.remove(name).unwrap_or_else(|| Array2::zeros((0, *dim))));
-            }
-            return Ok(Rows { ids, places: None, features });
+    /// The rows of a piece.
+    fn rows(&self, store: &FeatureStore, mut block: Block) -> Result<Rows> {
+        let of = |case: usize| store.item(case).map_or_else(String::new, |item| item.id.clone());
+        let ids: Vec<String> = block.cases.clone().map(of).collect();
+        let lost = |name: &str| Error::NoSuchTensor { name: name.to_owned(), held: self.names.join(", ") };
+        let (mut features, mut offsets) = (Vec::new(), None);
+        for name in &self.names {
+            let (rows, its) = block.take(name).ok_or_else(|| lost(name))?;
+            features.push(rows);
+            offsets = its;
         }
-        let Some((rows, counts)) = contents.sequences.remove(&self.names[0]) else {
-            return Ok(Rows {
-                ids: Vec::new(),
-                places: Some(Vec::new()),
-                features: vec![Array2::zeros((0, self.dims[0]))],
-            });
+        let Some(offsets) = offsets.filter(|_| self.sequence) else {
+            return Ok(Rows { ids, places: None, features });
         };
         let (mut all, mut places) = (Vec::new(), Vec::new());
-        for (id, count) in ids.iter().zip(counts) {
-            for place in 0..count {
+        for (id, ends) in ids.iter().zip(offsets.windows(2)) {
+            for place in 0..ends[1] - ends[0] {
                 all.push(id.clone());
                 places.push(place as i32);
             }
         }
-        Ok(Rows { ids: all, places: Some(places), features: vec![rows] })
+        Ok(Rows { ids: all, places: Some(places), features })
     }
 }
 

@@ -26,6 +26,9 @@ use crate::{
     store::FeatureStore,
 };
 
+/// Bytes of patch tokens in memory at once.
+const PIECE: usize = 64 << 20;
+
 /// The slices of a data set's part, their patch tokens in a store, matched by sample id; slices that
 /// could not be embedded are left out. Tokens and masks are read when they are asked for.
 pub struct MaskedSlices {
@@ -53,7 +56,8 @@ impl MaskedSlices {
         let known: BTreeMap<String, usize> = (0..set.len()).map(|i| (set.sample_id(i), i)).collect();
         let mut out = Self { set, store, ids: vec![], targets: vec![], volumes: vec![], places: vec![] };
         let mut owners = Vec::new();
-        for id in out.store.ids()? {
+        let ids: Vec<String> = out.store.ids().map(str::to_owned).collect();
+        for id in ids {
             let &place = known.get(&id).ok_or_else(|| wrong(format!("the data set has no case `{id}`")))?;
             owners.push(out.set.patient_key(place).ok_or_else(|| id.clone()));
             out.targets.push(Target::Unlabelled);
@@ -102,32 +106,26 @@ impl MaskedSlices {
     }
 
     fn shards(&self, f: &mut dyn FnMut(PatchShard<'_>) -> std::result::Result<(), MethodError>) -> Result<()> {
-        let mut next = 0;
-        for shard in 0..self.store.manifest().shards.len() {
-            let mut contents = self.store.shard(shard)?;
-            if contents.items.is_empty() {
-                continue;
-            }
-            let (Some((tokens, _)), Some(grids)) =
-                (contents.sequences.remove("patches"), contents.vectors.remove("grid"))
-            else {
-                let held = self.store.manifest().features.keys().cloned().collect::<Vec<_>>().join(", ");
-                return Err(Error::NoSuchTensor { name: "patches".into(), held });
-            };
+        if self.store.is_empty() {
+            return Ok(());
+        }
+        for block in self.store.blocks(&["patches", "grid"], PIECE)? {
+            let block = block?;
+            let (Some(tokens), Some(grids)) = (block.rows("patches"), block.vectors("grid")) else { continue };
             let grids = grids
                 .rows()
                 .into_iter()
-                .zip(&contents.items)
-                .map(|(grid, item)| match grid.iter().map(|v| *v as usize).collect::<Vec<_>>().as_slice() {
+                .zip(block.cases.clone())
+                .map(|(grid, case)| match grid.iter().map(|v| *v as usize).collect::<Vec<_>>().as_slice() {
                     &[1, rows, columns] => Ok((rows, columns)),
                     grid => {
-                        Err(wrong(format!("`{}` is not one slice ({grid:?}); open the data set by slices", item.id)))
+                        let id = &self.ids[case];
+                        Err(wrong(format!("`{id}` is not one slice ({grid:?}); open the data set by slices")))
                     }
                 })
                 .collect::<Result<Vec<_>>>()?;
-            let cases: Vec<usize> = (next..next + grids.len()).collect();
-            next += grids.len();
-            f(PatchShard { cases: &cases, grids: &grids, tokens: tokens.view() })?;
+            let cases: Vec<usize> = block.cases.clone().collect();
+            f(PatchShard { cases: &cases, grids: &grids, tokens })?;
         }
         Ok(())
     }

@@ -6,33 +6,47 @@
 use std::{
     collections::BTreeMap,
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Duration,
 };
 
-use dinorad_eval::store::{ItemFeatures, ItemKey, KeyParts, Outcome, Part, Store, StorePlan};
+use dinorad_eval::{
+    Settings,
+    store::{EncoderRecord, FeatureStore, ItemFeatures, ItemKey, Outcome, Part, Store, StoreKey},
+};
 use ndarray::Array1;
 
-fn plan() -> StorePlan {
-    let items = (0..40).map(|i| ItemKey::new(format!("case-{i:03}.png"), [i as u8; 32])).collect();
-    StorePlan::new(KeyParts::new("resize 224", "w", "cls"), items, 4).unwrap()
+fn key() -> StoreKey {
+    StoreKey::new(EncoderRecord::named("e", "w"), Settings::new(Default::default()))
 }
 
-fn make(root: &Path, pause: Duration) {
-    let mut store = Store::open_or_create(root, plan(), Part::WHOLE).unwrap();
-    for shard in store.missing_shards() {
+fn items(n: usize) -> Vec<ItemKey> {
+    (0..n).map(|i| ItemKey::new(format!("case-{i:03}.png"), [i as u8 + 1; 32])).collect()
+}
+
+/// The first `n` cases; how many were embedded now.
+fn make(root: &Path, n: usize, pause: Duration) -> usize {
+    let mut store = Store::open(root, key(), items(n), ["cls"], 4, Part::WHOLE).unwrap();
+    let mut made = 0;
+    for shard in store.missing() {
         std::thread::sleep(pause);
-        let outcome = |i| match i % 7 {
+        let outcome = |i: usize| match i % 7 {
             2 => Outcome::Failed("not an image".into()),
             _ => Outcome::Embedded(
                 ItemFeatures::default().with_vector("cls", Array1::from_shape_fn(50_000, |d| (i * d) as f32)),
             ),
         };
-        let outcomes: Vec<_> = store.plan().range_of(shard).map(outcome).collect();
-        store.write_shard(shard, &outcomes).unwrap();
+        let outcomes: Vec<_> = shard.iter().map(|i| outcome(*i)).collect();
+        store.write(&shard, &outcomes).unwrap();
+        made += shard.len();
     }
-    store.finish().unwrap().unwrap();
+    store.finish("all", &[]).unwrap().unwrap();
+    made
+}
+
+fn folder(root: &Path) -> PathBuf {
+    root.join(key().key)
 }
 
 fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
@@ -49,31 +63,49 @@ fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
 fn a_killed_process_ends_with_the_same_bytes() {
     // The test starts itself as the process to be killed.
     if let Some(root) = std::env::var_os("DINORAD_TEST_STORE") {
-        return make(Path::new(&root), Duration::from_millis(2));
+        make(Path::new(&root), 40, Duration::from_millis(2));
+        return;
     }
     let whole = tempfile::tempdir().unwrap();
-    make(whole.path(), Duration::ZERO);
-    let expected = contents(&whole.path().join(plan().key()));
-    assert_eq!(expected.len(), 11);
+    make(whole.path(), 40, Duration::ZERO);
+    let expected = contents(&folder(whole.path()));
+    // ten shards, the manifest, the marker
+    assert_eq!(expected.len(), 12);
+    // Fewer cases first, then more: the cut of the first list stays.
+    let grown = tempfile::tempdir().unwrap();
+    assert_eq!(make(grown.path(), 22, Duration::ZERO), 22);
+    assert_eq!(make(grown.path(), 40, Duration::ZERO), 18);
+    let expected_grown = contents(&folder(grown.path()));
+    let start = |root: &Path, millis| {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "a_killed_process_ends_with_the_same_bytes"])
+            .env("DINORAD_TEST_STORE", root)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(Duration::from_millis(millis));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    };
     let mut interrupted = 0;
     for millis in (3..60).step_by(4) {
         let root = tempfile::tempdir().unwrap();
         for _ in 0..2 {
-            let mut child = Command::new(std::env::current_exe().unwrap())
-                .args(["--exact", "a_killed_process_ends_with_the_same_bytes"])
-                .env("DINORAD_TEST_STORE", root.path())
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .spawn()
-                .unwrap();
-            std::thread::sleep(Duration::from_millis(millis));
-            child.kill().unwrap();
-            child.wait().unwrap();
+            start(root.path(), millis);
         }
-        let folder = root.path().join(plan().key());
+        let folder = folder(root.path());
         interrupted += usize::from(folder.exists() && !folder.join("manifest.json").exists());
-        make(root.path(), Duration::ZERO);
+        make(root.path(), 40, Duration::ZERO);
         assert_eq!(contents(&folder), expected, "killed after {millis} ms");
+        assert_eq!(FeatureStore::open(&folder).unwrap().table("cls").unwrap().features.nrows(), 34);
+        // killed while a store grows
+        let root = tempfile::tempdir().unwrap();
+        let grown_folder = root.path().join(key().key);
+        make(root.path(), 22, Duration::ZERO);
+        start(root.path(), millis);
+        make(root.path(), 40, Duration::ZERO);
+        assert_eq!(contents(&grown_folder), expected_grown, "killed after {millis} ms, grown");
     }
     assert!(interrupted > 0, "no kill fell into the writing");
 }

@@ -13,7 +13,7 @@ use dinorad_backbone::{Backbone, LoadOptions, Patches, Request, load};
 use dinorad_core::{Protocol, Split, Target};
 use dinorad_datasets::{Dataset, OpenOptions, discover, open};
 use dinorad_eval::{
-    Cases, DatasetCases, Error, InputCases, Progress, Silent,
+    Cases, DatasetCases, Error, InputCases, Progress, Settings, Silent,
     embed::{EmbedOptions, Slices, embed},
     probe::{Context, Head, Labelled, ProbeOptions, Splits, probe},
     run::RunFolder,
@@ -47,6 +47,9 @@ struct First {
 }
 
 impl Cases for First {
+    fn settings(&self) -> Settings {
+        self.cases.settings()
+    }
     fn len(&self) -> usize {
         self.n
     }
@@ -113,7 +116,7 @@ fn bad_files_are_listed_and_end_nothing() {
     let cases = Arc::new(InputCases::new(inputs, preprocessing(&*encoder, 28)));
     let root = tempfile::tempdir().unwrap();
     let counting = Counting::default();
-    let report = embed(cases, &*encoder, "p", root.path(), &EmbedOptions::default(), &counting).unwrap();
+    let report = embed(cases, &*encoder, root.path(), &EmbedOptions::default(), &counting).unwrap();
     assert_eq!((report.embedded, report.reused, report.images), (5, 0, 5));
     assert_eq!(*counting.0.lock().unwrap(), (8, 8));
     let failed: Vec<&str> = report.failures.iter().map(|f| f.id.as_str()).collect();
@@ -135,7 +138,7 @@ fn a_size_that_is_no_multiple_of_the_patch_is_an_error() {
     let encoder = encoder();
     let cases = Arc::new(InputCases::new(discover(&[folder.path().to_owned()]), preprocessing(&*encoder, 30)));
     let root = tempfile::tempdir().unwrap();
-    let error = embed(cases, &*encoder, "p", root.path(), &EmbedOptions::default(), &Silent).unwrap_err();
+    let error = embed(cases, &*encoder, root.path(), &EmbedOptions::default(), &Silent).unwrap_err();
     assert!(matches!(error, Error::Encoder(_)), "{error}");
 }
 
@@ -150,7 +153,7 @@ fn batches_and_parts_do_not_change_the_features() {
         let root = tempfile::tempdir().unwrap();
         let cases = head(&dataset, &*encoder, 28, 5);
         let options = EmbedOptions { shard_size: 3, slices: Slices::Keep, ..options };
-        let report = embed(cases, &*encoder, "p", root.path(), &options, &Silent).unwrap();
+        let report = embed(cases, &*encoder, root.path(), &options, &Silent).unwrap();
         assert_eq!(report.images, 5 * 64);
         let store = report.store().unwrap();
         (store.table("cls").unwrap(), store.sequences("slices").unwrap())
@@ -170,12 +173,12 @@ fn batches_and_parts_do_not_change_the_features() {
     let options = EmbedOptions { shard_size: 2, ..EmbedOptions::default() };
     let run = |root: &Path, part: Part| {
         let options = EmbedOptions { part, ..options.clone() };
-        embed(head(&dataset, &*encoder, 28, 5), &*encoder, "p", root, &options, &Silent).unwrap()
+        embed(head(&dataset, &*encoder, 28, 5), &*encoder, root, &options, &Silent).unwrap()
     };
     let expected = files(&run(whole.path(), Part::WHOLE).folder);
-    assert!(run(split.path(), Part::new(2, 2).unwrap()).manifest.is_none());
+    assert!(!run(split.path(), Part::new(2, 2).unwrap()).is_complete());
     let report = run(split.path(), Part::new(1, 2).unwrap());
-    assert!(report.manifest.is_some());
+    assert!(report.is_complete());
     assert_eq!(files(&report.folder), expected);
 }
 
@@ -185,14 +188,15 @@ fn killed_embedding_ends_with_the_same_bytes() {
     let cases = || head(&xray(Split::Val), &*encoder, 28, 200);
     let options = EmbedOptions { shard_size: 8, ..EmbedOptions::default() };
     if let Some(root) = std::env::var_os("DINORAD_TEST_EMBED") {
-        embed(cases(), &*encoder, "p", Path::new(&root), &options, &Silent).unwrap();
+        embed(cases(), &*encoder, Path::new(&root), &options, &Silent).unwrap();
         return;
     }
     let whole = tempfile::tempdir().unwrap();
-    let report = embed(cases(), &*encoder, "p", whole.path(), &options, &Silent).unwrap();
+    let report = embed(cases(), &*encoder, whole.path(), &options, &Silent).unwrap();
     let name = report.folder.file_name().unwrap().to_owned();
     let expected = files(&report.folder);
-    assert_eq!(expected.len(), 26);
+    // shards, manifest, marker
+    assert_eq!(expected.len(), 27);
     let mut interrupted = 0;
     for millis in [60, 110, 170, 240, 320] {
         let root = tempfile::tempdir().unwrap();
@@ -209,7 +213,7 @@ fn killed_embedding_ends_with_the_same_bytes() {
         let folder = root.path().join(&name);
         let before = fs::read_dir(&folder).map_or(0, Iterator::count);
         interrupted += usize::from(before > 0 && !folder.join("manifest.json").exists());
-        let report = embed(cases(), &*encoder, "p", root.path(), &options, &Silent).unwrap();
+        let report = embed(cases(), &*encoder, root.path(), &options, &Silent).unwrap();
         assert_eq!(report.embedded + report.reused, 200);
         assert_eq!(files(&folder), expected, "killed after {millis} ms with {before} files");
     }
@@ -223,7 +227,7 @@ fn knn_writes_what_it_promises() {
     let labelled = |split, n| {
         let dataset = xray(split);
         let cases = head(&dataset, &*encoder, 28, n);
-        let report = embed(cases, &*encoder, "p", root.path(), &EmbedOptions::default(), &Silent).unwrap();
+        let report = embed(cases, &*encoder, root.path(), &EmbedOptions::default(), &Silent).unwrap();
         Labelled::from_table(report.store().unwrap().table("cls").unwrap(), &*dataset).unwrap()
     };
     let (train, val, test) = (labelled(Split::Train, 400), labelled(Split::Val, 120), labelled(Split::Test, 150));
@@ -297,7 +301,7 @@ fn a_linear_decoder_learns_to_segment() {
         task = Some(dataset.task().clone());
         let options = EmbedOptions { request: Request::default(), ..EmbedOptions::default() };
         assert_eq!(options.request.patches, Patches::Tokens);
-        let report = embed(head(&dataset, &*encoder, 112, n), &*encoder, "p", root.path(), &options, &Silent).unwrap();
+        let report = embed(head(&dataset, &*encoder, 112, n), &*encoder, root.path(), &options, &Silent).unwrap();
         segment_cases(&FeatureStore::open(&report.folder).unwrap(), &*dataset).unwrap()
     };
     let (train, val, test) = (cases(Split::Train, 150), cases(Split::Val, 60), cases(Split::Test, 60));

@@ -123,6 +123,7 @@ impl Checkpoint {
         let mut spec = BackboneSpec::new(id, Origin::Weights, hasher.finalize().to_hex().to_string());
         spec.family = family;
         spec.protocol = options.protocol;
+        spec.precision = options.dtype.as_str().to_owned();
         spec.normalization = match options.normalization {
             Some(given) => given,
             None => folder::normalization(&self.path)?.unwrap_or(normalization),

@@ -1,12 +1,12 @@
 //! `dinorad embed`: any files or folders to a feature store.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use anyhow::{Context, Result, bail};
 use dinorad::{
     backbone::Request,
     core::{Orientation, Protocol},
-    datasets::{Bad, discover},
+    datasets::{Bad, OpenOptions, discover_inputs},
     eval::{
         InputCases,
         embed::{EmbedOptions, embed},
@@ -34,33 +34,42 @@ pub(crate) fn run(args: &EmbedArgs) -> Result<usize> {
     let request = if args.patches { Request::last(1) } else { Request::cls() };
     encoder.backbone.spec().check(&request)?;
     encoder.caution().into_iter().for_each(|caution| BARS.note(caution));
-    let inputs = {
+    let found = {
         let _bar = Bar::spinner("looking through the files");
-        discover(&args.paths)
+        discover_inputs(&args.paths)
     };
-    if inputs.is_empty() {
+    if let Some(notice) = found.notice() {
+        eprintln!("note: {notice}");
+    }
+    if found.inputs.is_empty() {
         bail!("nothing to embed below the given paths");
     }
-    let preprocessing = encoder.preprocessing(image_size);
-    let settings = format!("{} orientation={orientation}", preprocessing.hash());
-    let cases = Arc::new(InputCases::new(inputs, preprocessing).with_orientation(orientation));
+    let set = match &args.name {
+        Some(name) => name.clone(),
+        None => name_of(found.root.as_deref()),
+    };
+    let cases = InputCases::of(found, encoder.preprocessing(image_size)).with_orientation(orientation);
+    // No option of the command line: those are kept in histories and shown to other users.
+    let salt = std::env::var("DINORAD_SALT").ok().filter(|salt| !salt.is_empty());
+    let cases = Arc::new(cases.with_patients(salt.unwrap_or_else(|| OpenOptions::default().salt)));
     let options = EmbedOptions {
         request,
         batch_size: args.encoder.hardware.batch,
-        shard_size: args.shard_size,
+        shard_size: args.shard_size.unwrap_or(if args.patches { 32 } else { 256 }),
         part,
         device: encoder.device.clone(),
         bad: if args.strict_data { Bad::Stop } else { Bad::Skip },
+        set,
         ..EmbedOptions::default()
     };
     let report = {
         let bar = Bar::new("files");
-        embed(cases, &*encoder.backbone, &settings, &args.out, &options, &bar)?
+        embed(cases, &*encoder.backbone, &args.out, &options, &bar)?
     };
     if args.json {
         let summary = json!({
-            "folder": report.folder, "embedded": report.embedded, "reused": report.reused,
-            "images": report.images, "failures": report.failures, "complete": report.manifest.is_some(),
+            "folder": report.folder, "set": report.set, "embedded": report.embedded, "reused": report.reused,
+            "images": report.images, "failures": report.failures, "complete": report.is_complete(),
             "seconds": { "encoding": report.seconds.encoding, "waiting": report.seconds.waiting,
                          "hashing": report.seconds.hashing, "total": report.seconds.total },
         });
@@ -85,4 +94,10 @@ pub(crate) fn run(args: &EmbedArgs) -> Result<usize> {
     listing::notices(&report.notices);
     listing::failures(&report.failures);
     Ok(report.failures.len())
+}
+
+/// What a set is called unless told otherwise: the folder that all its cases lie in.
+fn name_of(root: Option<&Path>) -> String {
+    let name = root.and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
+    name.unwrap_or_else(|| "all".to_owned())
 }

@@ -7,6 +7,7 @@ use dinorad::{
     core::Split,
     datasets::{Dataset, DatasetSpec, OpenOptions, Unit, open},
     eval::{
+        Error,
         export::{ExportLabels, ExportOptions, export},
         store::FeatureStore,
     },
@@ -17,14 +18,24 @@ use crate::{args::ExportArgs, output::say, table::thousands};
 pub(crate) fn run(args: &ExportArgs) -> Result<usize> {
     let options =
         ExportOptions { format: args.format.parse()?, features: args.features.clone(), per_shard: args.per_shard };
-    let store = FeatureStore::open(&store_folder(&args.store)?)?;
+    let folder = store_folder(&args.store)?;
+    let store = match &args.set {
+        Some(set) => FeatureStore::open_set(&folder, set)?,
+        None => match FeatureStore::open(&folder) {
+            Err(Error::DuplicateId { id }) => {
+                let sets = FeatureStore::manifest(&folder)?.1.sets.into_keys().collect::<Vec<_>>().join(", ");
+                bail!("{}: `{id}` is another case in another set: name one with --set ({sets})", folder.display())
+            }
+            opened => opened?,
+        },
+    };
     let labels = args.labels.as_deref().map(labels).transpose()?;
     let exported = export(&store, labels.as_ref(), &options, &args.out)?;
     say!("{} rows in {} file(s): {}", thousands(exported.rows as u64), exported.files.len(), args.out.display());
     if exported.unlabelled > 0 {
         eprintln!("note: {} rows have no label in {}", exported.unlabelled, args.labels.as_deref().unwrap_or_default());
     }
-    let failures = store.manifest().failures.len();
+    let failures = store.failures().len();
     if failures > 0 {
         eprintln!("note: {failures} cases of the store have no features; its manifest.json says why");
     }

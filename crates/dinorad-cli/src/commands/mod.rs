@@ -13,6 +13,7 @@ mod quickstart;
 mod report;
 mod run;
 mod splits;
+mod store;
 
 use anyhow::{Context, Result};
 
@@ -31,6 +32,7 @@ pub(crate) fn run(args: &Args) -> Result<usize> {
         Command::Report(a) => report::run(a),
         Command::Compare(a) => compare::run(a),
         Command::Export(a) => export::run(a),
+        Command::Store(a) => store::run(a),
         Command::Pca(a) => pca::run(a),
         Command::Inspect(a) => inspect::run(a),
         Command::Models(a) => models::run(a),

@@ -304,6 +304,10 @@ impl Dataset for MedMnist {
         Ok(Sample { id: self.sample_id(i), pixels: self.pixels(i)?, target, patient: None })
     }
 
+    fn source(&self, i: usize) -> Option<PathBuf> {
+        (i < self.len()).then(|| self.path.clone())
+    }
+
     fn fingerprint(&self, i: usize) -> Result<[u8; 32]> {
         self.check(i)?;
         let stack = self.stack()?;

@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc};
 
 use dinorad_backbone::{Backbone, Request};
-use dinorad_core::Protocol;
+use dinorad_core::{Protocol, method::View};
 use dinorad_report::NotJudged;
 use dinorad_transforms::{Compose, Shift, Step, presets};
 
@@ -13,13 +13,13 @@ use super::{
     encoder::image_size,
 };
 use crate::{
-    Cases, DatasetCases, Error, Result,
+    DatasetCases, Error, Result,
     assembly::Assembly,
     embed::{EmbedOptions, EmbedReport, embed},
     probe::{Labelled, Splits},
     report::Timing,
     segment::MaskedSlices,
-    store::{Failure, ItemKey},
+    store::Failure,
 };
 
 /// What happens to pixels, with nothing left open.
@@ -175,45 +175,30 @@ impl Recipe<'_> {
         made: &mut Work,
     ) -> Result<Labelled> {
         let preprocessing = shift.applied(severity, &self.preprocessing)?;
-        let settings = format!("{} slice-step={} seed={seed}", preprocessing.hash(), self.slice_step.max(1));
         let part = &data.test;
-        let cases = DatasetCases::new(Arc::clone(&part.set), preprocessing).with_root(&part.root).with_seed(seed);
-        let cases = self.stepped(cases);
-        let cases = self.embedded(cases, &settings, &format!(", {shift} {severity}"), part, made)?;
+        let view = View { seed, pass: 0 };
+        let cases = DatasetCases::new(Arc::clone(&part.set), preprocessing).with_root(&part.root).with_view(view);
+        let cases = self.embedded(cases, &format!(", {shift} {severity}"), part, made)?;
         match &data.across {
             Some(across) => across.shared.of_target(&cases),
             None => Ok(cases),
         }
     }
 
-    fn stepped(&self, cases: DatasetCases) -> Arc<dyn Cases> {
-        match self.slice_step {
-            0 | 1 => Arc::new(cases),
-            step => Arc::new(EveryNth { cases, step }),
-        }
-    }
-
     fn of(&self, part: &Part, made: &mut Work) -> Result<Labelled> {
         let cases = DatasetCases::new(Arc::clone(&part.set), self.preprocessing.clone()).with_root(&part.root);
-        let settings = format!("{} slice-step={}", self.preprocessing.hash(), self.slice_step.max(1));
-        self.embedded(self.stepped(cases), &settings, "", part, made)
+        self.embedded(cases, "", part, made)
     }
 
-    /// The features of other pixels of the same cases; `settings` say what pixels.
-    fn embedded(
-        &self,
-        cases: Arc<dyn Cases>,
-        settings: &str,
-        what: &str,
-        part: &Part,
-        made: &mut Work,
-    ) -> Result<Labelled> {
+    /// The features of these pixels of the cases of a part.
+    fn embedded(&self, cases: DatasetCases, what: &str, part: &Part, made: &mut Work) -> Result<Labelled> {
         let set = &*part.set;
         let encoder = &*self.encoder.backbone;
         let mut options = self.assembly.embed_options(self.options(part));
         options.request.norm = encoder.spec().study_norm();
         let stage = self.watch.stage(&format!("{} {}{what}", set.id(), set.split()));
-        let report = embed(cases, encoder, settings, self.folder, &options, &*stage)?;
+        let cases = Arc::new(cases.with_slice_step(self.slice_step));
+        let report = embed(cases, encoder, self.folder, &options, &*stage)?;
         drop(stage);
         made.record(&report);
         made.fail(part.left_out());
@@ -229,10 +214,9 @@ impl Recipe<'_> {
     pub(super) fn patches(&self, part: &Part, made: &mut Work) -> Result<MaskedSlices> {
         let set = &part.set;
         let cases = DatasetCases::new(Arc::clone(set), self.preprocessing.clone()).with_root(&part.root);
-        let settings = format!("{} unit=slices", self.preprocessing.hash());
         let options = EmbedOptions { request: Request::last(1), shard_size: 64, ..self.options(part) };
         let stage = self.watch.stage(&format!("{} {}", set.id(), set.split()));
-        let report = embed(Arc::new(cases), &*self.encoder.backbone, &settings, self.folder, &options, &*stage)?;
+        let report = embed(Arc::new(cases), &*self.encoder.backbone, self.folder, &options, &*stage)?;
         drop(stage);
         made.record(&report);
         made.fail(part.left_out());
@@ -246,27 +230,8 @@ impl Recipe<'_> {
             shard_size: if part.set.task().is_3d { 64 } else { 1024 },
             device: self.encoder.device.clone(),
             bad: part.bad,
+            set: format!("{}-{}", part.set.id(), part.set.split()),
             ..EmbedOptions::default()
         }
-    }
-}
-
-/// Every n-th slice of a case.
-struct EveryNth {
-    cases: DatasetCases,
-    step: usize,
-}
-
-impl Cases for EveryNth {
-    fn len(&self) -> usize {
-        self.cases.len()
-    }
-
-    fn key(&self, i: usize) -> ItemKey {
-        self.cases.key(i)
-    }
-
-    fn load(&self, i: usize) -> Result<Vec<ndarray::Array3<f32>>, String> {
-        Ok(self.cases.load(i)?.into_iter().skip(self.step / 2).step_by(self.step).collect())
     }
 }

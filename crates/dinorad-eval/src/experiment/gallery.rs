@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use dinorad_core::Orientation;
-use dinorad_datasets::{Input, Pixels, discover};
+use dinorad_datasets::{Input, Pixels, discover_inputs};
 use dinorad_io::{ReadOptions, dicom};
 use dinorad_report::RunWriter;
 use ndarray::Array2;
@@ -31,24 +31,26 @@ pub(super) fn show(runner: &Runner<'_>, ready: &Ready, folder: &RunWriter) -> Re
     if !root.exists() {
         return Err(Error::description("data.root", format!("{}: no such file or folder", root.display())));
     }
-    let inputs = discover(std::slice::from_ref(root));
+    let found = discover_inputs(std::slice::from_ref(root));
+    let passed_over = found.notice();
+    let inputs = found.inputs.clone();
     if inputs.is_empty() {
         return Err(Error::unfit(format!("{}: nothing to embed", root.display())));
     }
     let recipe = runner.recipe(ready, &ready.encoder);
     let orientation = ready.experiment.preprocessing.orientation.unwrap_or(Orientation::Canonical);
-    let settings = format!("{} orientation={orientation}", recipe.preprocessing.hash());
-    let cases = InputCases::new(inputs.clone(), recipe.preprocessing.clone()).with_orientation(orientation);
+    let cases = InputCases::of(found, recipe.preprocessing.clone()).with_orientation(orientation);
     let options = EmbedOptions {
         batch_size: runner.batch,
         device: ready.encoder.device.clone(),
         bad: ready.experiment.data.bad,
+        set: "files".into(),
         ..EmbedOptions::default()
     };
     let started = Instant::now();
     let report = {
         let stage = runner.watch.stage("files");
-        embed(Arc::new(cases), &*ready.encoder.backbone, &settings, &runner.features, &options, &*stage)?
+        embed(Arc::new(cases), &*ready.encoder.backbone, &runner.features, &options, &*stage)?
     };
     let embedding = started.elapsed().as_secs_f64();
     let features = report.store()?.table("cls")?;
@@ -71,6 +73,7 @@ pub(super) fn show(runner: &Runner<'_>, ready: &Ready, folder: &RunWriter) -> Re
         Block::Table(similarities(&features.ids, &features.features)),
     ];
     let mut made = Work { images: report.images, notices: report.notices.clone(), ..Work::default() };
+    made.notices.extend(passed_over);
     made.fail(report.failures.iter().cloned());
     Ok(Outcome {
         experiment: ready.experiment.clone(),

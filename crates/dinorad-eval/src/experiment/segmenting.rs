@@ -8,7 +8,12 @@ use dinorad_metrics::{ConfusionMatrix, Overlap};
 use dinorad_report::RunWriter;
 use ndarray::{Array2, ArrayView2, Axis, s};
 
-use super::{Judgements, Work, Outcome, data::Data, encoder, run::{Ready, Runner}};
+use super::{
+    Judgements, Work, Outcome,
+    data::Data,
+    encoder,
+    run::{Ready, Runner},
+};
 use crate::{
     Result,
     picture::{MaskStyle, Picture, Scaling, Window},

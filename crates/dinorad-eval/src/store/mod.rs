@@ -1,46 +1,74 @@
-//! The feature store: embeddings on disk that survive a kill at any moment.
+//! The feature store: features on disk that are made once and survive a kill at any moment.
 //!
-//! A store is a folder `<root>/<key>/` with `manifest.json` and `shard-00000.safetensors`, …. The
-//! key is a hash of everything the numbers depend on, so the same work finds its own store again
-//! and other work cannot. Item order and shard boundaries come from the [`StorePlan`] alone, files
-//! appear whole (temporary name, `fsync`, rename) and hold no times, so a run killed at any moment
-//! and started again ends with the same bytes as one that was left alone.
+//! A store is a folder `<root>/<key>/`. The key is a hash of what makes features out of content: the
+//! [`Settings`](crate::Settings) of the cases, and the encoder's digest, precision and device. In it
+//! lie
+//!
+//! - `dinorad-store.json`, the marker: the key in words,
+//! - `shard-….safetensors`, append-only: the features of some cases, each addressed by the hash of its
+//!   content, and why others have none,
+//! - `manifest.json`: the sets of cases embedded so far, each a list of ids, sources and patient
+//!   hashes on top of the content; written when a set is complete.
+//!
+//! So a case is embedded once, in whatever set it appears. Which features an entry holds stands in
+//! the entry: one that holds more serves who needs less; who needs more makes a new entry, and the
+//! richer one wins.
+//!
+//! The name of a shard is a hash of the cases in it, in order, and of the names of its features. Files
+//! appear whole (temporary name, `fsync`, rename) and hold no times; which cases make a shard follows
+//! from the list alone. A run killed at any moment and started again therefore ends with the same
+//! bytes as one that was left alone, and several processes write one store at once without waiting
+//! for each other.
 //!
 //! ```
-//! use dinorad_eval::store::{FeatureStore, ItemFeatures, ItemKey, KeyParts, Outcome, Part, Store, StorePlan};
+//! use dinorad_eval::store::{EncoderRecord, FeatureStore, ItemFeatures, ItemKey, Outcome, Part, Store, StoreKey};
 //! use ndarray::array;
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let root = tempfile::tempdir()?;
+//! let settings = dinorad_eval::Settings::new(dinorad_transforms::Compose::default());
+//! let key = StoreKey::new(EncoderRecord::named("mine", "digest of its weights"), settings);
 //! let items = vec![ItemKey::new("a.png", [1; 32]), ItemKey::new("b.png", [2; 32])];
-//! let plan = StorePlan::new(KeyParts::new("resize 224", "weights digest", "cls"), items, 64)?;
-//! let mut store = Store::open_or_create(root.path(), plan, Part::WHOLE)?;
-//! for shard in store.missing_shards() {
-//!     let outcomes = store.plan().items_of(shard).iter().map(|_| {
-//!         Outcome::Embedded(ItemFeatures::default().with_vector("cls", array![0.5, 1.0]))
-//!     }).collect::<Vec<_>>();
-//!     store.write_shard(shard, &outcomes)?;
+//! let mut store = Store::open(root.path(), key, items, ["cls"], 64, Part::WHOLE)?;
+//! for shard in store.missing() {
+//!     let vector = |_| Outcome::Embedded(ItemFeatures::default().with_vector("cls", array![0.5, 1.0]));
+//!     let outcomes: Vec<_> = shard.iter().map(vector).collect();
+//!     store.write(&shard, &outcomes)?;
 //! }
-//! store.finish()?;
+//! store.finish("mine", &[])?;
 //! let table = FeatureStore::open(store.folder())?.table("cls")?;
 //! assert_eq!((table.ids.len(), table.features.dim()), (2, (2, 2)));
 //! # Ok(()) }
 //! ```
 
+mod blocks;
+mod catalogue;
+mod encode;
+mod file;
+mod index;
+mod item;
+mod key;
 mod lock;
-mod plan;
+mod manifest;
+mod part;
+mod prune;
 mod reader;
-mod shard;
 mod writer;
 
+pub use blocks::{Block, Blocks};
+pub use catalogue::{Listing, OlderStore, StoreSummary, list};
 pub use dinorad_report::Failure;
-pub use plan::{ItemKey, KeyParts, Part, StorePlan};
+pub use encode::{ItemFeatures, Outcome};
+pub use item::ItemKey;
+pub use key::{EncoderRecord, StoreKey};
+pub use manifest::{CaseRecord, FeatureKind, FeatureShape, Manifest, SetRecord};
+pub use part::Part;
+pub use prune::{PruneOptions, Removal, prune};
 pub use reader::{FeatureStore, FeatureTable, SequenceTable};
-pub use shard::{ItemFeatures, Outcome, ShardContents};
-pub use writer::{FeatureKind, FeatureShape, Manifest, ShardRecord, Store};
+pub use writer::Store;
 
 /// Version of the files' layout; part of every key.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 const MANIFEST: &str = "manifest.json";
 
 #[cfg(test)]

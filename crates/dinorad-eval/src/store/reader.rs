@@ -1,18 +1,21 @@
-//! Reading a finished store.
+//! Reading features of a set of cases.
 
 use std::{
-    fs,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
-use ndarray::{Array2, ArrayView2, Axis, concatenate, s};
+use ndarray::{Array2, ArrayView2, s};
 
 use super::{
-    Failure, ItemKey, MANIFEST, Manifest,
-    shard::{ShardContents, decode},
-    writer::FeatureKind,
+    Blocks, EncoderRecord, Failure, FeatureKind, FeatureShape, ItemKey, Manifest, StoreKey,
+    index::{Index, Place},
 };
-use crate::{Error, Result};
+use crate::{Error, Result, Settings};
+
+/// Bytes of a piece unless the caller says otherwise.
+const PIECE: usize = 64 << 20;
 
 /// One vector for every embedded item.
 #[derive(Debug, Clone)]
@@ -50,117 +53,246 @@ impl SequenceTable {
     }
 }
 
-/// A finished store.
-#[derive(Debug)]
+/// The features of a set of cases: a list on top of a store.
+#[derive(Debug, Clone)]
 pub struct FeatureStore {
     folder: PathBuf,
-    manifest: Manifest,
+    key: StoreKey,
+    index: Arc<Index>,
+    items: Arc<[ItemKey]>,
+    /// The items that have features.
+    embedded: Arc<[usize]>,
+    failures: Arc<[Failure]>,
 }
 
 impl FeatureStore {
-    /// Opens the store in `folder` (the one with `manifest.json`).
+    /// All cases of all sets of the store in `folder`, each once. Sets are gone through by name.
     ///
     /// # Errors
-    /// [`Error::File`] when there is no manifest (the store is not finished), [`Error::Damaged`].
+    /// [`Error::File`] when there is no manifest (no set is finished), [`Error::OlderFormat`],
+    /// [`Error::Damaged`]; [`Error::DuplicateId`] when two sets give one id to different content:
+    /// [`open_set`](Self::open_set) then.
     pub fn open(folder: &Path) -> Result<Self> {
-        let path = folder.join(MANIFEST);
-        let text = fs::read_to_string(&path).map_err(Error::file("read", &path))?;
-        let manifest = serde_json::from_str(&text).map_err(|e| Error::Damaged { path, why: e.to_string() })?;
-        Ok(Self { folder: folder.to_owned(), manifest })
+        let (key, manifest) = Self::manifest(folder)?;
+        let path = folder.join(super::MANIFEST);
+        let (mut items, mut failures) = (Vec::new(), Vec::new());
+        let mut seen: BTreeMap<String, [u8; 32]> = BTreeMap::new();
+        for set in manifest.sets.values() {
+            let failed: BTreeMap<&str, &Failure> = set.failures.iter().map(|f| (f.id.as_str(), f)).collect();
+            for item in set.items(&path)? {
+                match seen.get(&item.id) {
+                    Some(known) if *known == item.fingerprint => continue,
+                    Some(_) => return Err(Error::DuplicateId { id: item.id }),
+                    None => {}
+                }
+                seen.insert(item.id.clone(), item.fingerprint);
+                failures.extend(failed.get(item.id.as_str()).map(|f| (*f).clone()));
+                items.push(item);
+            }
+        }
+        Self::loaded(folder, key, items, failures)
     }
 
-    /// What the store holds.
-    pub fn manifest(&self) -> &Manifest {
-        &self.manifest
-    }
-
-    /// One shard; for stores larger than memory.
+    /// The cases of one set of the store in `folder`.
     ///
     /// # Errors
-    /// [`Error::Damaged`] when the file's hash is not the manifest's, [`Error::File`].
-    pub fn shard(&self, shard: usize) -> Result<ShardContents> {
-        let record = self.manifest.shards.get(shard).ok_or_else(|| Error::Parameter {
-            what: "shard",
-            expected: "less than the number of shards",
-            got: shard.to_string(),
+    /// [`Error::NoSuchSet`], and those of [`open`](Self::open).
+    pub fn open_set(folder: &Path, set: &str) -> Result<Self> {
+        let (key, manifest) = Self::manifest(folder)?;
+        let record = manifest.sets.get(set).ok_or_else(|| Error::NoSuchSet {
+            path: folder.to_owned(),
+            name: set.to_owned(),
+            held: manifest.sets.keys().cloned().collect::<Vec<_>>().join(", "),
         })?;
-        // The name in the manifest is not trusted to stay inside the folder.
-        let path = self.folder.join(super::shard::shard_name(shard));
-        let bytes = fs::read(&path).map_err(Error::file("read", &path))?;
-        if blake3::hash(&bytes).to_hex().as_str() != record.blake3 {
-            return Err(Error::Damaged { path, why: "its hash is not the manifest's; embed again".into() });
+        let items = record.items(&folder.join(super::MANIFEST))?;
+        Self::loaded(folder, key, items, record.failures.clone())
+    }
+
+    /// What `manifest.json` of a store says, and its key.
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open).
+    pub fn manifest(folder: &Path) -> Result<(StoreKey, Manifest)> {
+        let key = StoreKey::read(folder)?;
+        let path = folder.join(super::MANIFEST);
+        let missing = || Error::file("read", path)(std::io::Error::from(std::io::ErrorKind::NotFound));
+        let manifest = Manifest::read(folder, &key)?.ok_or_else(missing)?;
+        Ok((key, manifest))
+    }
+
+    fn loaded(folder: &Path, key: StoreKey, items: Vec<ItemKey>, failures: Vec<Failure>) -> Result<Self> {
+        let mut index = Index::default();
+        if let Some((path, why)) = index.refresh(folder, &key.key)?.into_iter().next() {
+            return Err(Error::Damaged { path, why: format!("{why}; embed again") });
         }
-        decode(&path, &bytes, &self.manifest.key, shard)
+        Self::new(folder, key, Arc::new(index), items.into(), failures)
+    }
+
+    /// A set of cases on top of the shards there are.
+    pub(super) fn new(
+        folder: &Path,
+        key: StoreKey,
+        index: Arc<Index>,
+        items: Arc<[ItemKey]>,
+        failures: Vec<Failure>,
+    ) -> Result<Self> {
+        let failed: BTreeSet<&str> = failures.iter().map(|f| f.id.as_str()).collect();
+        let embedded = (0..items.len()).filter(|i| !failed.contains(items[*i].id.as_str())).collect();
+        Ok(Self { folder: folder.to_owned(), key, index, items, embedded, failures: failures.into() })
+    }
+
+    /// The store's folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// What the features were made by.
+    pub fn encoder(&self) -> &EncoderRecord {
+        &self.key.encoder
+    }
+
+    /// What was done to pixels before the encoder.
+    pub fn settings(&self) -> &Settings {
+        &self.key.settings
+    }
+
+    /// Every case of the set, in order, failed ones included.
+    pub fn items(&self) -> &[ItemKey] {
+        &self.items
+    }
+
+    /// The items without features, in order.
+    pub fn failures(&self) -> &[Failure] {
+        &self.failures
+    }
+
+    /// Number of cases with features.
+    pub fn len(&self) -> usize {
+        self.embedded.len()
+    }
+
+    /// Whether no case has features.
+    pub fn is_empty(&self) -> bool {
+        self.embedded.is_empty()
+    }
+
+    /// The case of row `i`.
+    pub fn item(&self, i: usize) -> Option<&ItemKey> {
+        self.items.get(*self.embedded.get(i)?)
+    }
+
+    /// Ids of the cases with features, by row.
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        self.embedded.iter().map(|i| self.items[*i].id.as_str())
+    }
+
+    /// The features that every case of the set has, with their widths.
+    pub fn features(&self) -> BTreeMap<String, FeatureShape> {
+        let mut cases = self.embedded.iter().map(|i| self.index.held(&self.items[*i].fingerprint));
+        let Some(mut common) = cases.next() else { return BTreeMap::new() };
+        for held in cases {
+            common.retain(|name| held.contains(name));
+        }
+        let known = self.index.features();
+        common.into_iter().filter_map(|name| Some((name.to_owned(), *known.get(name)?))).collect()
+    }
+
+    pub(super) fn place(&self, case: usize, name: &str) -> Result<&Place> {
+        let item = self.item(case).ok_or_else(|| Error::Parameter {
+            what: "case of a set",
+            expected: "less than their number",
+            got: case.to_string(),
+        })?;
+        self.index.entry(&item.fingerprint, name).ok_or_else(|| Error::NoSuchTensor {
+            name: name.to_owned(),
+            held: match self.index.held(&item.fingerprint).into_iter().collect::<Vec<_>>().join(", ") {
+                none if none.is_empty() => format!("nothing of `{}`: embed again", item.id),
+                some => format!("{some} of `{}`", item.id),
+            },
+        })
+    }
+
+    /// Some features of all cases, in order, in pieces of at most `bytes` (or one case): memory stays
+    /// flat however large the set is.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), dinorad_eval::Error> {
+    /// let store = dinorad_eval::store::FeatureStore::open("features/0123".as_ref())?;
+    /// for block in store.blocks(&["patches"], 64 << 20)? {
+    ///     let block = block?;
+    ///     for (i, case) in block.cases.clone().enumerate() {
+    ///         let tokens = block.sequence("patches", i);
+    ///         println!("{:?}: {:?}", store.item(case), tokens.map(|t| t.dim()));
+    ///     }
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::NoSuchTensor`] for a name that no case has; each piece [`Error::Damaged`] for a file
+    /// that is not as it was written, [`Error::NoSuchTensor`] for a case that lacks a feature,
+    /// [`Error::File`].
+    pub fn blocks(&self, names: &[&str], bytes: usize) -> Result<Blocks<'_>> {
+        let known = self.index.features();
+        let kind = |name: &&str| {
+            let shape = known.get(*name).ok_or_else(|| self.no_such(name))?;
+            Ok(((*name).to_owned(), shape.kind))
+        };
+        let names = names.iter().map(kind).collect::<Result<Vec<_>>>()?;
+        Ok(Blocks::new(self, names, bytes))
     }
 
     /// The vectors called `name` of all items.
     ///
     /// # Errors
-    /// [`Error::NoSuchTensor`], and those of [`shard`](Self::shard).
+    /// Those of [`blocks`](Self::blocks); [`Error::NoSuchTensor`] for a sequence.
     pub fn table(&self, name: &str) -> Result<FeatureTable> {
         let dim = self.width(name, FeatureKind::Vector)?;
-        let mut parts = Vec::new();
-        let (mut ids, mut fingerprints) = (Vec::new(), Vec::new());
-        for shard in 0..self.manifest.shards.len() {
-            let mut contents = self.shard(shard)?;
-            push(&mut ids, &mut fingerprints, contents.items);
-            parts.extend(contents.vectors.remove(name));
+        let mut features = Array2::zeros((self.len(), dim));
+        for block in self.blocks(&[name], PIECE)? {
+            let block = block?;
+            if let Some(rows) = block.vectors(name) {
+                features.slice_mut(s![block.cases.clone(), ..]).assign(&rows);
+            }
         }
-        Ok(FeatureTable { ids, fingerprints, features: stack(&parts, dim)?, failures: self.manifest.failures.clone() })
+        let (ids, fingerprints) = self.names();
+        Ok(FeatureTable { ids, fingerprints, features, failures: self.failures.to_vec() })
     }
 
     /// The sequences called `name` of all items.
     ///
     /// # Errors
-    /// [`Error::NoSuchTensor`], and those of [`shard`](Self::shard).
+    /// Those of [`blocks`](Self::blocks); [`Error::NoSuchTensor`] for a vector.
     pub fn sequences(&self, name: &str) -> Result<SequenceTable> {
         let dim = self.width(name, FeatureKind::Sequence)?;
-        let (mut parts, mut offsets) = (Vec::new(), vec![0]);
-        let (mut ids, mut fingerprints) = (Vec::new(), Vec::new());
+        let (mut values, mut offsets) = (Vec::new(), vec![0]);
         let mut end = 0;
-        for shard in 0..self.manifest.shards.len() {
-            let mut contents = self.shard(shard)?;
-            push(&mut ids, &mut fingerprints, contents.items);
-            if let Some((rows, counts)) = contents.sequences.remove(name) {
-                parts.push(rows);
-                for count in counts {
-                    end += count;
-                    offsets.push(end);
-                }
-            }
+        for block in self.blocks(&[name], PIECE)? {
+            let Some((rows, Some(of))) = block?.take(name) else { continue };
+            offsets.extend(of.iter().skip(1).map(|at| end + at));
+            end += rows.nrows();
+            values.extend(rows);
         }
-        let rows = stack(&parts, dim)?;
-        Ok(SequenceTable { ids, fingerprints, rows, offsets, failures: self.manifest.failures.clone() })
+        let rows = Array2::from_shape_vec((end, dim), values).map_err(|e| Error::shape(name, e.to_string(), &[]))?;
+        let (ids, fingerprints) = self.names();
+        Ok(SequenceTable { ids, fingerprints, rows, offsets, failures: self.failures.to_vec() })
+    }
+
+    fn names(&self) -> (Vec<String>, Vec<[u8; 32]>) {
+        let item = |i: &usize| (self.items[*i].id.clone(), self.items[*i].fingerprint);
+        self.embedded.iter().map(item).unzip()
     }
 
     fn width(&self, name: &str, kind: FeatureKind) -> Result<usize> {
-        match self.manifest.features.get(name) {
+        match self.index.features().get(name) {
             Some(shape) if shape.kind == kind => Ok(shape.dim),
-            _ => Err(Error::NoSuchTensor {
-                name: name.to_owned(),
-                held: self
-                    .manifest
-                    .features
-                    .iter()
-                    .map(|(n, f)| format!("{n} ({:?})", f.kind).to_lowercase())
-                    .collect::<Vec<_>>()
-                    .join(", "),
-            }),
+            _ => Err(self.no_such(name)),
         }
     }
-}
 
-fn push(ids: &mut Vec<String>, fingerprints: &mut Vec<[u8; 32]>, items: Vec<ItemKey>) {
-    for item in items {
-        ids.push(item.id);
-        fingerprints.push(item.fingerprint);
+    fn no_such(&self, name: &str) -> Error {
+        let held = self.features();
+        let words = held.iter().map(|(n, f)| format!("{n} ({:?})", f.kind).to_lowercase());
+        Error::NoSuchTensor { name: name.to_owned(), held: words.collect::<Vec<_>>().join(", ") }
     }
-}
-
-fn stack(parts: &[Array2<f32>], dim: usize) -> Result<Array2<f32>> {
-    if parts.is_empty() {
-        return Ok(Array2::zeros((0, dim)));
-    }
-    let views: Vec<_> = parts.iter().map(|p| p.view()).collect();
-    concatenate(Axis(0), &views).map_err(|e| Error::shape("shards", e.to_string(), &[]))
 }

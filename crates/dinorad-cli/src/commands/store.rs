@@ -1,0 +1,144 @@
+//! `dinorad store`: what the feature stores in a folder hold, and tidying them.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::Result;
+use dinorad::eval::store::{PruneOptions, StoreSummary, list, prune};
+use serde_json::json;
+
+use crate::{
+    args::{StoreCommand, StoreListArgs, StorePruneArgs},
+    output::say,
+    table::{table, thousands},
+};
+
+pub(crate) fn run(command: &StoreCommand) -> Result<usize> {
+    match command {
+        StoreCommand::List(args) => run_list(args),
+        StoreCommand::Prune(args) => run_prune(args),
+    }
+}
+
+fn run_list(args: &StoreListArgs) -> Result<usize> {
+    let listing = list(&args.folder)?;
+    if args.json {
+        let stores = listing.stores.iter().map(|s| {
+            json!({
+                "folder": s.folder, "key": s.key, "cases": s.cases, "bytes": s.bytes,
+                "sets": s.sets.iter().map(|(name, n)| json!({ "name": name, "cases": n })).collect::<Vec<_>>(),
+                "modified": s.modified.map(date), "damaged": s.damaged.iter().map(|(p, _)| p).collect::<Vec<_>>(),
+            })
+        });
+        let older = listing.older.iter().map(|s| json!({ "folder": s.folder, "format": s.format, "bytes": s.bytes }));
+        let all = json!({ "stores": stores.collect::<Vec<_>>(), "older": older.collect::<Vec<_>>() });
+        say!("{}", serde_json::to_string_pretty(&all)?);
+        return Ok(0);
+    }
+    if listing.stores.is_empty() && listing.older.is_empty() {
+        say!("no feature store in {}", args.folder.display());
+    }
+    let mut rows = table(&["store", "encoder", "cases", "size", "written", "sets"], 6);
+    for store in &listing.stores {
+        let encoder = &store.key.encoder;
+        rows.add_row([
+            store.key.key.clone(),
+            format!("{} {} {}", encoder.id, encoder.precision, encoder.device),
+            thousands(store.cases as u64),
+            size(store.bytes),
+            store.modified.map_or_else(String::new, date),
+            sets(store),
+        ]);
+    }
+    if !listing.stores.is_empty() {
+        say!("{rows}");
+        for store in &listing.stores {
+            say!("{}: {}", store.key.key, store.key.settings);
+        }
+    }
+    for store in &listing.stores {
+        for (path, why) in &store.damaged {
+            eprintln!("damaged: {}: {why}", path.display());
+        }
+    }
+    for store in &listing.older {
+        let (folder, bytes) = (store.folder.display(), size(store.bytes));
+        say!(
+            "{folder}: format {}, which this version does not read ({bytes}); prune --older-format removes it",
+            store.format
+        );
+    }
+    Ok(0)
+}
+
+fn sets(store: &StoreSummary) -> String {
+    let words: Vec<String> = store.sets.iter().map(|(name, n)| format!("{name} ({})", thousands(*n as u64))).collect();
+    if words.is_empty() { "none finished".into() } else { words.join(", ") }
+}
+
+fn run_prune(args: &StorePruneArgs) -> Result<usize> {
+    let mut options = PruneOptions::default();
+    options.encoder.clone_from(&args.encoder);
+    options.older_format = args.older_format;
+    options.act = args.yes;
+    let removals = prune(&args.folder, &options)?;
+    let bytes = removals.iter().map(|r| r.bytes).sum();
+    for removal in &removals {
+        say!("{}: {} ({})", removal.path.display(), removal.why, size(removal.bytes));
+    }
+    match (removals.is_empty(), args.yes) {
+        (true, _) => say!("nothing to remove in {}", args.folder.display()),
+        (false, true) => say!("{} removed", size(bytes)),
+        (false, false) => say!("{} would go; --yes removes them", size(bytes)),
+    }
+    Ok(0)
+}
+
+/// Bytes in words.
+fn size(bytes: u64) -> String {
+    let (mut value, mut unit) = (bytes as f64, "B");
+    for next in ["kB", "MB", "GB", "TB"] {
+        if value < 999.5 {
+            break;
+        }
+        value /= 1000.0;
+        unit = next;
+    }
+    if unit == "B" { format!("{bytes} B") } else { format!("{value:.1} {unit}") }
+}
+
+/// A day of the Gregorian calendar, in UTC.
+///
+/// Source: H. Hinnant, *chrono-compatible low-level date algorithms*, `civil_from_days`.
+fn date(time: SystemTime) -> String {
+    let days = time.duration_since(UNIX_EPOCH).map_or(0, |t| t.as_secs() / 86_400) as i64 + 719_468;
+    let (era, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let of_era = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * of_era + of_era / 4 - of_era / 100);
+    let shifted = (5 * day + 2) / 153;
+    let (month, day) = (if shifted < 10 { shifted + 3 } else { shifted - 9 }, day - (153 * shifted + 2) / 5 + 1);
+    let year = of_era + era * 400 + i64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn dates_and_sizes_read_well() {
+        // as `date -u -d @N +%F` says
+        for (seconds, day) in [
+            (0, "1970-01-01"),
+            (951_782_400, "2000-02-29"),
+            (951_868_800, "2000-03-01"),
+            (1_709_251_199, "2024-02-29"),
+            (1_798_675_199, "2026-12-30"),
+            (4_107_542_400, "2100-03-01"),
+        ] {
+            assert_eq!(date(UNIX_EPOCH + Duration::from_secs(seconds)), day);
+        }
+        assert_eq!((size(999), size(1000), size(1_500_000)), ("999 B".into(), "1.0 kB".into(), "1.5 MB".into()));
+    }
+}
