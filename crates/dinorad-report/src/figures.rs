@@ -75,9 +75,12 @@ fn columns<'a>(predictions: &'a Predictions, task: &'a Task) -> impl Iterator<It
     all.map(column)
 }
 
-/// Those whose AUROC is defined, at most as many as there are colours.
+/// Those whose AUROC is defined and that have cases of both kinds, at most as many as there are colours.
 fn drawn<'a>(predictions: &'a Predictions, task: &'a Task, scores: &BTreeMap<String, MetricValue>) -> Vec<Column<'a>> {
-    let occurs = |c: &Column<'_>| scores.get(&format!("auroc{}", c.ending)).is_some_and(|v| v.mean.is_some());
+    let occurs = |c: &Column<'_>| {
+        let both = [0, 1].iter().all(|kind| c.truth.iter().any(|t| t == kind));
+        both && scores.get(&format!("auroc{}", c.ending)).is_some_and(|v| v.mean.is_some())
+    };
     columns(predictions, task).filter(occurs).take(PALETTE.len()).collect()
 }
 

@@ -117,7 +117,7 @@ fn one_page_for_both() {
         "Chest X-rays of the ward",
         "The slices that weighed most.",
         "chest/0999.png",
-        "84.2 s",
+        "71.4 s",
     ] {
         assert!(html.contains(words), "`{words}` is not on the page");
     }

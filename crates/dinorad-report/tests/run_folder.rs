@@ -185,9 +185,9 @@ fn a_run_comes_back_whole() {
     for plot in ["roc", "precision-recall", "reliability", "auroc-by-k", "auroc-by-shots", "auroc-by-shift"] {
         assert!(there.contains_key(&format!("plots/{plot}.svg")), "{plot}: {:?}", there.keys());
     }
-    let text = String::from_utf8(there.values().flatten().copied().collect()).unwrap_or_default()
-        + &String::from_utf8_lossy(&there["cases.csv"]);
-    assert!(!text.contains("a hash"), "what tells patients apart is not written");
+    let holds = |bytes: &[u8], text: &str| bytes.windows(text.len()).any(|part| part == text.as_bytes());
+    assert!(there.values().any(|bytes| holds(bytes, "ward/01.png")));
+    assert!(!there.values().any(|bytes| holds(bytes, "a hash")), "what tells patients apart is not written");
 }
 
 #[test]
@@ -214,7 +214,7 @@ fn the_page_of_a_folder_shows_everything_in_it() {
     let run = write(&root.path().join("first"), 75.0);
     let html = pages::report(&[run], &[]).unwrap().to_html().unwrap();
     for words in [
-        "csv: tiny",
+        "The ward: tiny",
         "kNN, k = 5",
         "The encoder is untrained",
         "0.972",
@@ -362,9 +362,9 @@ fn names_and_texts_that_do_not_belong_are_refused() {
     for name in ["../x", "/x", "", "a/../../x"] {
         assert!(matches!(run.file(name, b""), Err(Error::Parameter { .. })), "{name}");
     }
-    let svg = Block::Figures { heading: "h".into(), figures: vec![Figure::plot("<svg onload=x>", "c")] };
-    let exhibits = Exhibits { shown: vec![svg], ..Exhibits::new() };
-    assert!(matches!(run.exhibits(&exhibits), Err(Error::Format { format: "JSON", .. })));
+    // a file cannot bring the text of a plot: it brings what is drawn
+    let svg = r#"{"svg": "<svg onload=x>", "caption": "c"}"#;
+    assert!(serde_json::from_str::<Figure>(svg).is_err());
 }
 
 #[test]
@@ -421,17 +421,77 @@ fn encoders_on_the_same_cases_stand_in_one_table() {
     let pairs = dinorad_report::Pairs::new(&p_b, &p_a, &binary(), |_| None).unwrap().unwrap();
     let test = pairs.delong(0.95).unwrap().unwrap();
     assert!(test.difference > 0.05);
+    let ([low, high], p_value) = (test.ci95.unwrap(), test.p_value.unwrap());
     let html = pages::report(&[a, b], &[]).unwrap().to_html().unwrap();
     for words in [
         "All encoders".to_owned(),
         "Encoders on the same test cases (DeLong)".to_owned(),
         "2 encoders".to_owned(),
-        format!("{:+.3} ({:+.3} to {:+.3})", test.difference, test.ci95[0], test.ci95[1]),
-        if test.p_value < 0.001 { "&#60; 0.001".to_owned() } else { format!("<td>{:.3}</td>", test.p_value) },
+        format!("{:+.3} ({:+.3} to {:+.3})", test.difference, low, high),
+        if p_value < 0.001 { "&#60; 0.001".to_owned() } else { format!("<td>{p_value:.3}</td>") },
         "<td>0.550</td>".to_owned(),
     ] {
         assert!(html.contains(&words), "`{words}` is not on the page");
     }
+}
+
+#[test]
+fn findings_classes_and_masks_have_pages() {
+    let root = tempfile::tempdir().unwrap();
+    let names = || vec!["mass".to_owned(), "nodule".to_owned(), "effusion".to_owned()];
+    let page = |name: &str, task: Task, targets: Vec<Target>| -> String {
+        let n = targets.len();
+        let p = Array2::from_shape_fn((n, 3), |(i, c)| if i % 3 == c { 0.6 } else { 0.2 });
+        let p = Predictions::new((0..n).map(|i| i.to_string()).collect(), targets, p).unwrap();
+        let mut m = Metrics::new("strict");
+        m.count("test", &p, &task);
+        m.task = Some(task);
+        m.set("test", "auroc", MetricValue::single(0.8));
+        for c in 0..3 {
+            m.set("test", format!("auroc_class_{c}"), MetricValue::single(0.7 + c as f64 / 10.0).with_ci95(0.5, 1.0));
+            m.set("test", format!("average_precision_class_{c}"), MetricValue::single(f64::NAN));
+        }
+        m.set("test", "auroc_k5", MetricValue::single(0.123));
+        let writer = RunWriter::create(&root.path().join(name), Existing::Refuse).unwrap();
+        let mut writer = writer;
+        writer.config(&config(&[5])).unwrap();
+        writer.metrics(&m).unwrap();
+        writer.predictions("predictions", &p).unwrap();
+        pages::report(&[writer.finish().unwrap()], &[]).unwrap().to_html().unwrap()
+    };
+    let findings = Task { kind: TaskKind::Multilabel, class_names: names(), is_3d: false };
+    let labels = (0..30).map(|i| Target::Labels(vec![u8::from(i % 3 == 0), u8::from(i % 5 == 0), 1])).collect();
+    let html = page("findings", findings, labels);
+    assert!(html.contains("By finding, test split") && html.contains("Do probabilities of every finding come true?"));
+    assert!(!html.contains("Confusion matrix") && !html.contains("0.123"));
+    // effusion is in every case: its curves are not drawn
+    let classes = Task { kind: TaskKind::Multiclass, class_names: names(), is_3d: true };
+    let html = page("classes", classes, (0..30).map(|i| Target::Class((i + usize::from(i % 7 == 0)) % 3)).collect());
+    assert!(html.contains("By class, test split") && html.contains("Confusion matrix"));
+    assert!(html.contains("0.700 (0.500–1.000)") && html.contains("mass 0.700 (0.500–1.000)"));
+
+    // masks have no predictions by case
+    let mut writer = RunWriter::create(&root.path().join("masks"), Existing::Refuse).unwrap();
+    writer.config(&config(&[5])).unwrap();
+    let mut m = Metrics::new("dice: foreground");
+    m.task = Some(Task { kind: TaskKind::Segmentation, class_names: names(), is_3d: true });
+    m.set("test", "dice", MetricValue::single(0.7));
+    m.set("test", "dice_by_volume", MetricValue::single(0.75).with_ci95(0.7, 0.8));
+    m.set("test", "dice_class_1", MetricValue::single(0.65));
+    m.set("test", "jaccard_class_1", MetricValue::single(0.48));
+    writer.metrics(&m).unwrap();
+    let html = pages::report(&[writer.finish().unwrap()], &[]).unwrap().to_html().unwrap();
+    for words in
+        ["Dice by volume", "0.700 – 0.800", "By class, test split", "<td>nodule</td><td>0.650</td><td>0.480</td>"]
+    {
+        assert!(html.contains(words), "`{words}` is not on the page");
+    }
+    // and what judges nothing has one, too
+    let mut writer = RunWriter::create(&root.path().join("shown"), Existing::Refuse).unwrap();
+    writer.config(&config(&[5])).unwrap();
+    writer.exhibits(&exhibits()).unwrap();
+    let html = pages::report(&[writer.finish().unwrap()], &[]).unwrap().to_html().unwrap();
+    assert!(html.contains("The surest") && !html.contains("<h2>Results</h2>"));
 }
 
 #[test]

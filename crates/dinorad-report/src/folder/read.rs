@@ -111,7 +111,9 @@ impl RunFolder {
     /// Names of the predictions: `predictions` for test, `predictions-val`, `predictions-k5`, ….
     pub fn predictions_names(&self) -> Vec<&str> {
         let csv = self.marker.files.keys().filter_map(|file| file.strip_suffix(".csv"));
-        csv.filter(|name| name.starts_with(PREDICTIONS)).collect()
+        let mut names: Vec<&str> = csv.filter(|name| name.starts_with(PREDICTIONS)).collect();
+        names.sort_unstable();
+        names
     }
 
     /// Predictions by name; `None` where the run has none of that name.

@@ -133,6 +133,11 @@ impl DatasetCard {
         Self { name: name.into(), ..Self::default() }
     }
 
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// A fact, such as `modality`, `task`, `licence` or `source`.
     pub fn with_fact(mut self, name: impl Into<String>, value: impl fmt::Display) -> Self {
         self.facts.push((name.into(), value.to_string()));

@@ -69,7 +69,8 @@ pub fn report(runs: &[RunFolder], skipped: &[Skipped]) -> Result<Report> {
 pub(super) fn title(run: &RunFolder) -> String {
     let described = run.description();
     let named = run.exhibits().title.clone().or_else(|| described.title().map(str::to_owned));
-    named.unwrap_or_else(|| match (described.data(), encoder_name(run)) {
+    let card = run.exhibits().dataset.as_ref().map(|card| card.name().to_owned());
+    named.unwrap_or_else(|| match (card.or_else(|| described.data()), encoder_name(run)) {
         (Some(data), Some(encoder)) => format!("{data}: {encoder}"),
         (Some(data), None) => data,
         (None, _) => run.name(),
