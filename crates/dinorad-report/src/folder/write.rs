@@ -175,8 +175,7 @@ impl RunWriter {
     /// Writes `exhibits.json` and its pictures.
     ///
     /// # Errors
-    /// [`Error::Format`] for a plot that is text ([`Figure::plot`](crate::pages::Figure::plot)),
-    /// [`Error::File`].
+    /// [`Error::Format`], [`Error::File`].
     pub fn exhibits(&self, exhibits: &Exhibits) -> Result<()> {
         let mut named = exhibits.named();
         for picture in named.pictures() {

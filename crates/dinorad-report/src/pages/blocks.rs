@@ -57,9 +57,6 @@ pub(crate) enum Content {
     /// Drawn when the page is written: no text of a file goes into a page unescaped.
     Drawn(Plot),
     Picture(Shown),
-    /// The text of a plot of this process's own; a run's folder keeps none.
-    #[serde(skip)]
-    Svg(String),
 }
 
 /// A picture of a page: its bytes here, in a run's folder a file of its own.
@@ -84,15 +81,9 @@ impl Shown {
 }
 
 impl Figure {
-    /// A plot, which a run's folder can keep.
+    /// A plot.
     pub fn drawn(plot: Plot, caption: impl Into<String>) -> Self {
         Self { content: Content::Drawn(plot), caption: caption.into(), wide: false }
-    }
-
-    /// The text of a plot made by [`crate::plot`], for a page made in memory: it goes into the page as
-    /// it is, and a run's folder refuses it.
-    pub fn plot(svg: impl Into<String>, caption: impl Into<String>) -> Self {
-        Self { content: Content::Svg(svg.into()), caption: caption.into(), wide: false }
     }
 
     /// A picture, shown at its own size where there is room.

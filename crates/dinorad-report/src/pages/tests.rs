@@ -3,7 +3,7 @@ use ndarray::{Array2, Array3};
 use super::*;
 use crate::{
     picture::{MaskStyle, Picture, Scaling, Window},
-    plot::{self, LinePlot, Marks, Series, XScale},
+    plot::{LinePlot, Marks, Plot, Series, XScale},
 };
 
 /// A page with every kind of block, from made-up numbers.
@@ -81,21 +81,23 @@ fn sample() -> Result<Report> {
             .with(Block::Figures {
                 heading: "Curves".into(),
                 figures: vec![
-                    Figure::plot(
-                        plot::roc(&[
-                            Series::new("pneumonia 0.912 (0.881–0.938)", curve(0.25)),
-                            Series::new("normal 0.853 (0.810–0.891)", curve(0.5)),
-                        ])?,
+                    Figure::drawn(
+                        Plot::Roc {
+                            curves: vec![
+                                Series::new("pneumonia 0.912 (0.881–0.938)", curve(0.25)),
+                                Series::new("normal 0.853 (0.810–0.891)", curve(0.5)),
+                            ],
+                        },
                         "ROC on the test split.",
                     ),
-                    Figure::plot(
-                        plot::lines(
-                            &k,
-                            &[
+                    Figure::drawn(
+                        Plot::Lines {
+                            axes: k,
+                            series: vec![
                                 Series::new("validation", vec![(1.0, 0.81), (5.0, 0.89), (20.0, 0.905), (100.0, 0.87)]),
                                 Series::new("test", vec![(1.0, 0.80), (5.0, 0.86), (20.0, 0.88), (100.0, 0.86)]),
                             ],
-                        )?,
+                        },
                         "The k with the best AUROC on validation is the one reported.",
                     ),
                 ],

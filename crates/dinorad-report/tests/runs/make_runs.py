@@ -123,7 +123,7 @@ p_a, p_b = model(1.6, 1.0), model(1.9, 0.9)
 ks = [1, 5, 20, 50]
 search = []
 for k in ks:
-    q = model(0.9, 1.0 + abs(np.log(20 / k)))
+    q = model(0.5, 1.0 + abs(np.log(20 / k)))
     of = scores(truth, q) if k != 20 else scores(truth, p_a)
     val = float(metrics.roc_auc_score(truth[:60], (p_a if k == 20 else q)[:60]))
     search.append(
