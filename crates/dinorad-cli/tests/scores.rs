@@ -79,9 +79,15 @@ fn the_screen_and_the_page_say_what_metrics_json_says() {
     let on_page: Vec<Vec<String>> = html
         .split("<tr>")
         .skip(1)
-        .map(|row| row.split("</tr>").next().unwrap().split("<td").skip(1).map(|c| {
-            plain(c.split_once('>').unwrap().1.split("</td>").next().unwrap())
-        }).collect())
+        .map(|row| {
+            row.split("</tr>")
+                .next()
+                .unwrap()
+                .split("<td")
+                .skip(1)
+                .map(|c| plain(c.split_once('>').unwrap().1.split("</td>").next().unwrap()))
+                .collect()
+        })
         .collect();
     for (title, name) in [
         ("AUROC", "auroc"),
@@ -115,7 +121,13 @@ fn the_screen_and_the_page_say_what_metrics_json_says() {
         right += f64::from(u8::from(*truth == (*p > 0.5)));
         for (_, other) in cases.iter().filter(|(other, _)| *truth && !other) {
             pairs += 1.0;
-            won += if p > other { 1.0 } else if p == other { 0.5 } else { 0.0 };
+            won += if p > other {
+                1.0
+            } else if p == other {
+                0.5
+            } else {
+                0.0
+            };
         }
     }
     assert!((test["auroc"]["mean"].as_f64().unwrap() - won / pairs).abs() < 1e-9);

@@ -5,11 +5,15 @@
 //! numbers, and a folder may be called `DOE^JOHN`. A [`Pseudonymous`] data set has salted hashes in
 //! their place, in everything that it says: ids, cases, errors, warnings.
 
-use std::{fmt, path::Path, sync::Arc};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use dinorad_core::{Split, Target, Task};
 
-use crate::{Dataset, Error, PatientKey, Result, Sample, patient::hash};
+use crate::{Dataset, Error, PatientKey, Preparation, Result, Sample, patient::hash};
 
 /// What a pseudonym stands for: its first letters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -191,8 +195,13 @@ impl Dataset for Pseudonymous {
         self.told(i, self.inner.fingerprint(i))
     }
 
-    fn preparation(&self) -> String {
+    fn preparation(&self) -> Preparation {
         self.inner.preparation()
+    }
+
+    /// None: a path is a name of the user's.
+    fn source(&self, _: usize) -> Option<PathBuf> {
+        None
     }
 
     fn warnings(&self) -> &[String] {

@@ -206,7 +206,6 @@ pub struct SegmentRun {
     pub test: Overlaps,
     /// Predicted masks of the test cases, at the size of their own.
     pub predictions: Vec<Array2<u8>>,
-    n_test: usize,
 }
 
 /// Trains every setting, keeps the best on validation by mean foreground Dice (of equals the first) and
@@ -270,7 +269,6 @@ pub fn segment(
         val: judged,
         test,
         predictions,
-        n_test: parts.test.len(),
     })
 }
 

@@ -2,14 +2,13 @@
 
 use anyhow::{Result, bail};
 use dinorad::{
-    metrics::BootstrapOptions,
+    metrics::{BootstrapOptions, signed_text, value_text},
     report::{ComparedScore, RunComparison, RunFolder, Test, compare_runs},
 };
 
 use crate::{
     args::CompareArgs,
     output::say,
-    summary::number,
     table::{narrow_table, width, wrapped},
 };
 
@@ -65,14 +64,17 @@ fn tell(compared: &RunComparison, draws: &BootstrapOptions) -> Result<()> {
 }
 
 fn difference(test: &Test) -> String {
-    let signed = |v: f64| {
-        let text = format!("{v:+.3}");
-        if text == "-0.000" { "+0.000".to_owned() } else { text }
-    };
     match test.interval {
-        Some([low, high]) => format!("{} ({} to {})", signed(test.difference), signed(low), signed(high)),
-        None => signed(test.difference),
+        Some([low, high]) => {
+            format!("{} ({} to {})", signed_text(test.difference), signed_text(low), signed_text(high))
+        }
+        None => signed_text(test.difference),
     }
+}
+
+/// `0.912`, or a dash.
+fn number(value: Option<f64>) -> String {
+    value.map_or_else(|| "–".to_owned(), value_text)
 }
 
 fn p_value(p: Option<f64>) -> String {

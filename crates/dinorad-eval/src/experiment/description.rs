@@ -105,7 +105,7 @@ pub struct Experiment {
 struct Passed;
 
 impl<'de> Deserialize<'de> for Passed {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
         serde::de::IgnoredAny::deserialize(deserializer).map(|_| Passed)
     }
 }

@@ -155,7 +155,7 @@ fn slice_weights(set: &dyn Dataset, cases: &Labelled, judged: &Judged, slice_ste
         order.truncate(SLICES);
         let pixels = set.sample(cases.places[row].index)?.pixels;
         let slices: Vec<Array3<f32>> = order.iter().filter_map(|k| slice(&pixels, in_scan(*k))).collect();
-        let tiles = slices.iter().map(|s| pictures::picture(s)?.fitted(SIDE, Scaling::Bicubic));
+        let tiles = slices.iter().map(|s| Ok(pictures::picture(s)?.fitted(SIDE, Scaling::Bicubic)?));
         let tiles = tiles.collect::<Result<Vec<_>>>()?;
         if tiles.is_empty() {
             continue;
@@ -199,7 +199,7 @@ fn thumbnail(pixels: &Pixels) -> Result<Picture> {
         other => pictures::slices(other, 4),
     };
     if let [one] = slices.as_slice() {
-        return pictures::picture(one)?.fitted(SIDE, Scaling::Nearest);
+        return Ok(pictures::picture(one)?.fitted(SIDE, Scaling::Nearest)?);
     }
     // the same gray for the same value in all slices
     let extremes = slices
@@ -208,7 +208,8 @@ fn thumbnail(pixels: &Pixels) -> Result<Picture> {
         .filter(|v| v.is_finite())
         .fold((f32::MAX, f32::MIN), |(low, high), v| (low.min(*v), high.max(*v)));
     let window = Window::Range(extremes.0, extremes.1);
-    let tile = |slice: &Array3<f32>| Picture::channels(slice.view(), window)?.fitted(SIDE / 2 - 1, Scaling::Nearest);
+    let tile =
+        |slice: &Array3<f32>| Ok(Picture::channels(slice.view(), window)?.fitted(SIDE / 2 - 1, Scaling::Nearest)?);
     let tiles = slices.iter().map(tile).collect::<Result<Vec<_>>>()?;
-    Picture::sheet(&tiles, 2, 2, [120; 3])
+    Ok(Picture::sheet(&tiles, 2, 2, [120; 3])?)
 }

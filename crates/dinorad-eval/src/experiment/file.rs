@@ -71,7 +71,7 @@ impl Descriptions {
         let mut experiments: Vec<(String, Experiment)> = Vec::new();
         let mut seen = BTreeMap::new();
         for (at, table) in file.unfolded()? {
-            let many = at.varied;
+            let many = at.varied.clone();
             let mut table = table;
             for (key, value) in &sets {
                 insert(&mut table, key, value.clone())?;

@@ -9,7 +9,7 @@ use dinorad_report::RunWriter;
 use ndarray::Array2;
 
 use super::{
-    Judgements, Work, Outcome, encoder,
+    Judgements, Outcome, Work, encoder,
     run::{Ready, Runner},
     slices::{PcaRequest, pca_sheet, slices},
 };

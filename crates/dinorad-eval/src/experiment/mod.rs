@@ -36,13 +36,13 @@ pub use description::{
     About, AttentionChoice, Controls, DataChoice, EncoderChoice, Experiment, Intervals, OtherData, Precision,
     Preprocessing, SCHEMA, Subsets,
 };
+pub use dinorad_report::Existing;
 pub use encoder::Loaded;
 pub use features::Work;
 pub use file::Descriptions;
 pub use methods::{MethodChoice, methods};
 pub use outcome::{ControlScores, Judgements, Outcome, ShiftCurve, comparisons};
 pub use plan::{Estimate, Planned};
-pub use dinorad_report::Existing;
 pub use run::Runner;
 pub use slices::{PcaRequest, pca_sheet, picture, slices};
 pub use tables::{Rows, encoders};

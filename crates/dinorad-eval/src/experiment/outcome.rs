@@ -229,7 +229,9 @@ impl Outcome {
     /// What a page shows of it beside its numbers.
     pub(super) fn exhibits(&self) -> Exhibits {
         let about = &self.experiment.about;
-        let facts = |card: DatasetCard| about.facts.iter().fold(card, |card, (name, value)| card.with_fact(name.as_str(), value));
+        let facts = |card: DatasetCard| {
+            about.facts.iter().fold(card, |card, (name, value)| card.with_fact(name.as_str(), value))
+        };
         let shown = match &self.judgements {
             Judgements::Masks { run } => self.shown.iter().cloned().chain(run.blocks()).collect(),
             _ => self.shown.clone(),

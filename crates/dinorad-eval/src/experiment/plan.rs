@@ -6,7 +6,6 @@ use std::{
 };
 
 use candle::{DType, Tensor};
-use dinorad_backbone::Backbone;
 
 use super::{
     Descriptions, Experiment, Outcome,

@@ -9,7 +9,7 @@ use std::{
 
 use candle::Device;
 use dinorad_core::{
-    Protocol, TaskKind,
+    TaskKind, in_full,
     method::{Context, Input, Method},
 };
 use dinorad_datasets::Unit;

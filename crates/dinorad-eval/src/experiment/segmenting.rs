@@ -2,14 +2,14 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
-use dinorad_core::method::{Context, Method};
+use dinorad_core::method::{Context, Lent, Method};
 use dinorad_datasets::{Dataset, Pixels as CasePixels};
 use dinorad_metrics::{ConfusionMatrix, Overlap};
 use dinorad_report::RunWriter;
 use ndarray::{Array2, ArrayView2, Axis, s};
 
 use super::{
-    Judgements, Work, Outcome,
+    Judgements, Outcome, Work,
     data::Data,
     encoder,
     run::{Ready, Runner},

@@ -37,7 +37,7 @@ fn spaced(len: usize, count: usize) -> impl Iterator<Item = usize> {
 
 /// A gray or colour picture whose brightest and darkest hundredth are cut.
 pub fn picture(image: &Array3<f32>) -> Result<Picture> {
-    Picture::channels(image.view(), Window::Percentiles(0.5, 99.5))
+    Ok(Picture::channels(image.view(), Window::Percentiles(0.5, 99.5))?)
 }
 
 /// How PCA pictures are made.
@@ -100,5 +100,5 @@ pub fn pca_sheet(slices: &[Array3<f32>], encoder: &Loaded, request: &PcaRequest)
             }
         }
     }
-    Picture::sheet(&cells, columns, 6, [255; 3])
+    Ok(Picture::sheet(&cells, columns, 6, [255; 3])?)
 }

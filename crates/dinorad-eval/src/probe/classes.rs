@@ -131,7 +131,9 @@ impl SharedClasses {
     pub fn passed_over(&self, cases: &Labelled, task: &Task) -> Vec<NotJudged> {
         let name = |class: usize| task.class_names.get(class).cloned().unwrap_or_else(|| class.to_string());
         let foreign = |target: &Target| match target {
-            Target::Class(class) if self.task.kind != TaskKind::Multilabel && !self.of_target.columns.contains(class) => {
+            Target::Class(class)
+                if self.task.kind != TaskKind::Multilabel && !self.of_target.columns.contains(class) =>
+            {
                 Some(format!("its class `{}` is not one of the data set that was learned from", name(*class)))
             }
             _ => None,
