@@ -8,9 +8,9 @@ use std::{fs, path::Path};
 use common::{Desk, files, pictures, png};
 use serde_json::Value;
 
-const EMBED: &str = "embed --json --image-size 28 --out features";
-const KNN: &str =
-    "eval knn --dataset folder --root images --k 1,3 --image-size 28 --draws 20 --no-controls --features features";
+const EMBED: &str = "embed --json --image-size 28 --out features --backbone untrained:tiny";
+const KNN: &str = "eval knn --dataset folder --root images --k 1,3 --image-size 28 --draws 20 --no-controls --features features \
+     --backbone untrained:tiny";
 
 /// 40 different pictures of two classes in the parts of an image folder.
 fn image_folder(desk: &Desk, name: &str) {
@@ -67,7 +67,7 @@ fn what_was_embedded_is_not_encoded_again_to_be_judged() {
 fn results_are_never_taken_for_input() {
     let desk = Desk::new();
     image_folder(&desk, "images");
-    let embed = "embed . --json --image-size 28";
+    let embed = "embed . --json --image-size 28 --backbone untrained:tiny";
     let first = desk.run(embed, &[], 0).json();
     assert_eq!((&first["embedded"], first["failures"].as_array().unwrap().len()), (&40.into(), 0));
     let store = desk.store("features");
@@ -84,7 +84,8 @@ fn results_are_never_taken_for_input() {
     let said = desk.run(embed, &[], 0);
     assert_eq!(said.json()["embedded"], 0);
     said.names(&["1 feature store, 1 cache passed over"]);
-    desk.run("embed features --image-size 28 --out other", &[], 1).names(&["results of dinorad"]);
+    desk.run("embed features --image-size 28 --out other --backbone untrained:tiny", &[], 1)
+        .names(&["results of dinorad"]);
     fs::rename(desk.path("features"), desk.path("images/features")).unwrap();
     desk.run(&format!("{} --out run", KNN.replace("--features features", "--features images/features")), &[], 0);
 }
@@ -109,7 +110,7 @@ fn stores_are_listed_and_tidied() {
     pictures(&desk.path("input"), 5);
     desk.run(&format!("{EMBED} input"), &[], 0);
     desk.run(&format!("{EMBED} input --patches"), &[], 0);
-    desk.run(&format!("{EMBED} input --backbone untrained:tiny?seed=2"), &[], 0);
+    desk.run(&format!("{}?seed=2 input", EMBED), &[], 0);
     let said = desk.run("store list features", &[], 0).stdout;
     for word in ["untrained:tiny?seed=2", "f32", "input (5)", "resize", "axes canonical"] {
         assert!(said.contains(word), "`{word}` is not in {said}");
@@ -125,7 +126,7 @@ fn stores_are_listed_and_tidied() {
         assert_eq!(desk.run(&format!("{EMBED} input{more}"), &[], 0).json()["embedded"], 0, "{more}");
     }
     desk.run("store prune features --encoder untrained:tiny?seed=2 --yes", &[], 0);
-    assert_eq!(only_store(&desk)["key"]["encoder"]["id"], "untrained:tiny");
+    assert_eq!(only_store(&desk)["key"]["encoder"]["id"], "untrained:tiny?seed=0");
 
     // a store of the first format says what to do
     let old = desk.path("features/0123456789abcdef0123456789abcdef");
@@ -154,7 +155,7 @@ fn two_processes_embed_into_one_store_at_once() {
     for round in 0..3 {
         let out = format!("store-{round}");
         let start = |input: &str| {
-            let args = format!("embed {input} --image-size 28 --shard-size 4 --out {out}");
+            let args = format!("embed {input} --image-size 28 --shard-size 4 --out {out} --backbone untrained:tiny");
             desk.command(&args, &[]).spawn().unwrap()
         };
         let both = [start("a"), start("b")];
