@@ -15,9 +15,9 @@ use dinorad::{
     eval::{
         DatasetCases, Silent,
         embed::{EmbedOptions, embed},
-        probe::{Context, Head, Labelled, ProbeOptions, Splits, probe},
+        probe::{Context, Labelled, ProbeOptions, Splits, probe},
     },
-    heads::{Fit, Knn, Targets},
+    heads::{Fit, Knn, Targets, methods::knn::KnnMethod},
     transforms::presets::classification_eval,
 };
 
@@ -40,8 +40,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let ((set, train), (_, val), (_, test)) = (features(Split::Train)?, features(Split::Val)?, features(Split::Test)?);
 
     let splits = Splits { train: &train, val: Some(&val), test: &test };
-    let head = Head::Knn(Knn::new(&[1, 5, 20]));
-    let run = probe(&head, &splits, set.task(), &ProbeOptions::default(), &Context::PLAIN)?;
+    let method = KnnMethod::from(Knn::new(&[1, 5, 20]));
+    let run = probe(&method, &splits, set.task(), &ProbeOptions::default(), &Context::PLAIN)?;
     for of_k in run.of_setting() {
         let auroc = of_k.test.as_ref().and_then(|test| test.auroc);
         println!("{:<7} test AUROC {:.3}", of_k.setting.label, auroc.map_or(f64::NAN, |i| i.estimate));

@@ -3,7 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use dinorad::{datasets::DatasetSpec, eval::experiment::Experiment};
+use dinorad::{
+    datasets::DatasetSpec,
+    eval::{Error as EvalError, experiment::Experiment},
+};
 use toml::{Table, Value};
 
 use crate::args::{
@@ -230,5 +233,54 @@ impl EvalLinearArgs {
             .maybe("reduction", self.multilabel_loss.clone())
             .with("augment", self.augment)
             .maybe("init", self.init.as_deref().map(text)))
+    }
+}
+
+/// The option that sets a key of a description.
+const OPTIONS: [(&str, &str); 26] = [
+    ("aggregate", "--aggregate"),
+    ("attention.epochs", "--attention-epochs"),
+    ("data.splits", "--splits"),
+    ("encoder.mean", "--mean"),
+    ("encoder.source", "--backbone"),
+    ("encoder.std", "--std"),
+    ("intervals.draws", "--draws"),
+    ("method.avgpool", "--avgpool"),
+    ("method.batch_size", "--batch-size"),
+    ("method.blocks", "--blocks"),
+    ("method.epochs", "--epochs"),
+    ("method.init", "--init"),
+    ("method.iterations", "--iterations"),
+    ("method.learning_rates", "--lr"),
+    ("method.momentum", "--momentum"),
+    ("method.reduction", "--multilabel-loss"),
+    ("preprocessing.image_size", "--image-size"),
+    ("preprocessing.resize", "--resize"),
+    ("protocol", "--protocol"),
+    ("refit", "--refit"),
+    ("shifts", "--shift"),
+    ("subsets.draw", "--shot-rule"),
+    ("subsets.fractions", "--fraction"),
+    ("subsets.shots", "--shots"),
+    ("subsets.tries", "--tries"),
+    ("tokens.blocks", "--blocks"),
+];
+
+/// An error about a key, told about the option that was typed.
+pub(crate) fn as_typed(error: anyhow::Error) -> anyhow::Error {
+    let Some(EvalError::Description { key, why }) = error.downcast_ref::<EvalError>() else { return error };
+    let name = key.strip_prefix("shifts[").map_or(key.as_str(), |_| "shifts");
+    let known = OPTIONS.iter().find(|(of, _)| *of == name).map(|(_, option)| (*option).to_owned());
+    let option = match (known, name.strip_prefix("method.")) {
+        (Some(option), _) => option,
+        (None, Some(own)) => format!("--{}", own.replace('_', "-")),
+        (None, None) => return error,
+    };
+    let last = name.rsplit('.').next().unwrap_or(name);
+    // What is said of `k = 5` needs no option before it.
+    match why.strip_prefix(last).map(str::trim_start) {
+        Some(rest) if rest.starts_with('=') => anyhow::anyhow!("{why}"),
+        Some(rest) => anyhow::anyhow!("{option} {rest}"),
+        None => anyhow::anyhow!("{option} {why}"),
     }
 }

@@ -1,6 +1,6 @@
 //! From `--device` to where an encoder runs.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use dinorad::{backbone::candle::Device, eval::experiment::Runner};
 
 use crate::{
@@ -11,6 +11,9 @@ use crate::{
 impl HardwareArgs {
     /// The device asked for, or the best there is.
     pub(crate) fn device(&self) -> Result<Device> {
+        if self.batch == 0 {
+            bail!("--batch must be at least 1");
+        }
         Ok(match self.device {
             DeviceKind::Cpu => Device::Cpu,
             DeviceKind::Cuda => Device::new_cuda(0).context("no CUDA device (build with --features cuda)")?,
@@ -24,9 +27,6 @@ impl HardwareArgs {
 
     /// What runs experiments, with bars on stderr.
     pub(crate) fn runner(&self) -> Result<Runner<'static>> {
-        if self.batch == 0 {
-            anyhow::bail!("--batch must be at least 1");
-        }
         Ok(Runner { device: self.device()?, batch: self.batch, watch: &BARS, ..Runner::default() })
     }
 }

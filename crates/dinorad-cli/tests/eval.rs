@@ -49,7 +49,7 @@ fn mean(metrics: &Value, split: &str, name: &str) -> f64 {
     metrics["metrics"][split][name]["mean"].as_f64().unwrap_or_else(|| panic!("no {split} {name} in {metrics}"))
 }
 
-const SMALL: &str = "--image-size 28 --bootstrap 30 --features features --backbone untrained";
+const SMALL: &str = "--image-size 28 --bootstrap 30 --features features";
 
 #[test]
 fn every_head_makes_a_run_with_controls_and_curves() {
@@ -105,9 +105,9 @@ fn every_head_makes_a_run_with_controls_and_curves() {
         assert_eq!(run.join("model.safetensors").is_file(), head != "knn");
 
         // the same once more, and without what costs
-        desk.run(&args.replace(&format!("--out {head}"), "--out again"), &[], 0);
+        desk.run(&args.replace(&format!("--out {head}"), "--overwrite --out again"), &[], 0);
         assert_eq!(metrics(&desk, "again"), m, "{head}");
-        let bare = desk.run(&format!("eval {head} {data} {options} --no-controls --out bare"), &[], 0);
+        let bare = desk.run(&format!("eval {head} {data} {options} --no-controls --overwrite --out bare"), &[], 0);
         assert!(!bare.stdout.contains("shuffled"));
         let bare = metrics(&desk, "bare");
         assert_eq!(bare["metrics"]["test"], m["metrics"]["test"]);
@@ -173,11 +173,10 @@ fn several_encoders_are_one_table() {
         let m = metrics(&desk, &format!("four/{folder}"));
         mean(&m, "test", "auroc");
         mean(&m, "test_untrained_encoder", "auroc");
-        let compared = m.get("comparisons").and_then(Value::as_object);
-        assert_eq!(compared.is_some(), start != "1-");
-        if let Some(compared) = compared {
-            let one = compared.values().next().unwrap();
-            assert!(compared.keys().next().unwrap().contains(ids[0]));
+        let compared: Value = serde_json::from_slice(&fs::read(desk.path("four/comparisons.json")).unwrap()).unwrap();
+        let one = compared.get(folder);
+        assert_eq!(one.is_some(), start != "1-");
+        if let Some(one) = one {
             assert_eq!(one["method"], "DeLong");
             assert!((0.0..=1.0).contains(&one["p_value"].as_f64().unwrap()));
         }
@@ -238,7 +237,11 @@ fn the_test_split_does_not_reach_the_search() {
 fn what_cannot_be_judged_is_said() {
     let desk = Desk::new();
     let eval = |head: &str, data: &str, more: &str, code| {
-        desk.run(&format!("eval {head} --dataset csv --root {data}/table.csv {SMALL} {more} --out run"), &[], code)
+        desk.run(
+            &format!("eval {head} --dataset csv --root {data}/table.csv {SMALL} {more} --overwrite --out run"),
+            &[],
+            code,
+        )
     };
     let rows = |spec: &[(&'static str, &str, usize)]| -> Vec<(&'static str, String, usize)> {
         spec.iter().flat_map(|(split, label, n)| (0..*n).map(|i| (*split, (*label).to_owned(), i % 2))).collect()
@@ -296,16 +299,16 @@ fn nobody_waits_for_the_encoder_to_hear_of_a_mistake() {
     eval("knn", "--k 1 --std 1,0,1 --mean 0,0,0").names(&["--std", "above 0"]);
     eval("knn", "--k 1 --tries 0").names(&["--tries"]);
     eval("linear", "--iterations 0").names(&["--iterations"]);
-    eval("linear", "--momentum 1").names(&["--momentum 1"]);
+    eval("linear", "--momentum 1").names(&["--momentum", "below 1"]);
     eval("linear", "--init gone.npz").names(&["--init", "gone.npz"]);
     fs::write(desk.path("cut.npz"), b"PK\x03\x04").unwrap();
     eval("linear", "--init cut.npz").names(&["--init", "cut.npz"]);
-    eval("linear", "--blocks 9").names(&["untrained:tiny", "9 blocks", "--blocks 1"]);
+    eval("linear", "--blocks 9").names(&["untrained:tiny", "9 blocks", "--blocks", "every encoder takes 1"]);
     // the second of two encoders, too
     eval("knn", "--k 1 --backbone untrained,./gone").names(&["./gone"]);
     let resnet = golden("backbone/d4r_resnet/weights.pth");
     let two = format!("--epochs 1 --backbone untrained,{}", resnet.display());
-    eval("linear", &two).names(&["no patch tokens", "--blocks 1"]);
+    eval("linear", &two).names(&["no patch tokens", "tokens.blocks", "every encoder takes 1"]);
     eval("knn", "--k 1 --backbone dinov2-smal").names(&["did you mean `dinov2-small`?"]);
     eval("knn", "--k 1 --backbone untrained:dinov2-smal?seed=2").names(&["did you mean `untrained:dinov2-small`?"]);
 
@@ -335,7 +338,8 @@ fn the_usual_neighbours_fit_the_training_cases() {
 
     // another run in the same folder: nothing of the first one stays but the log
     fs::write(desk.path("run/notes.txt"), "mine").unwrap();
-    desk.run(&format!("{run} --k 3"), &[], 0);
+    desk.run(&format!("{run} --k 3"), &[], 2).names(&["another experiment", "--overwrite"]);
+    desk.run(&format!("{run} --k 3 --overwrite"), &[], 0);
     let left = files(&desk.path("run").join("plots"));
     assert!(!left.is_empty() && !left.contains_key("auroc-by-k.svg"), "one k makes no curve");
     let names: Vec<_> = fs::read_dir(desk.path("run")).unwrap().map(|e| e.unwrap().file_name()).collect();

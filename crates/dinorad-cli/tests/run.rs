@@ -136,15 +136,17 @@ fn experiments_are_run_in_turn_and_gone_on_with() {
 fn one_that_fails_does_not_stop_the_others() {
     let desk = Desk::new();
     table(&desk, "classes", 40, ["well", "sick"]);
-    fs::create_dir_all(desk.path("runs/first")).unwrap();
-    fs::write(desk.path("runs/first/config.toml"), "schema = 1\n").unwrap();
+    let eval = "eval knn --dataset csv --root classes/table.csv --backbone untrained --image-size 28 --draws 10 --k 3 \
+                --no-controls --out runs/first";
+    desk.run(eval, &[], 0);
+    let before = results(&desk.path("runs/first"));
     let text = "schema = 1\ndata = { name = \"csv\", root = \"classes/table.csv\" }\n\
                 encoder = { source = \"untrained\" }\npreprocessing = { image_size = 28 }\nintervals = { draws = 10 }\n\
                 method = { name = \"knn\", k = [1] }\n[[experiment]]\nname = \"first\"\n[[experiment]]\nname = \"second\"\nseed = 1\n";
     fs::write(desk.path("two.toml"), text).unwrap();
     desk.run("run two.toml --out runs", &[], 1).names(&["first", "another experiment"]);
     assert!(desk.path("runs/second/metrics.json").is_file());
-    assert_eq!(fs::read_to_string(desk.path("runs/first/config.toml")).unwrap(), "schema = 1\n");
+    assert_eq!(results(&desk.path("runs/first")), before);
 }
 
 #[test]

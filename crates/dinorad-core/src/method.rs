@@ -385,6 +385,11 @@ pub trait Method: fmt::Debug + Send + Sync + erased_serde::Serialize {
         false
     }
 
+    /// A file that it starts from, where it does.
+    fn start_file(&self) -> Option<&Path> {
+        None
+    }
+
     /// What is searched, in order; of equal scores the first wins.
     fn settings(&self) -> Vec<Setting>;
 

@@ -10,18 +10,25 @@ use std::{
 };
 
 use dinorad_backbone::{Backbone, LoadOptions, Patches, Request, load};
-use dinorad_core::{Protocol, Split, Target};
+use dinorad_core::{Protocol, Split, Target, method::Lent};
 use dinorad_datasets::{Dataset, OpenOptions, discover, open};
 use dinorad_eval::{
     Cases, DatasetCases, Error, InputCases, Progress, Settings, Silent,
     embed::{EmbedOptions, Slices, embed},
-    probe::{Context, Head, Labelled, ProbeOptions, Splits, probe},
-    run::RunFolder,
-    segment::{SegmentOptions, segment, segment_cases},
-    store::{FeatureStore, ItemKey, Part},
+    probe::{Context, Labelled, ProbeOptions, Splits, probe},
+    report::Block,
+    segment::{MaskedSlices, SegmentParts, segment},
+    store::{ItemKey, Part},
 };
-use dinorad_heads::{DecoderTraining, Knn, PixelLoss};
-use dinorad_nn::optim::Algorithm;
+use dinorad_heads::{
+    Knn, PixelLoss,
+    methods::{
+        knn::KnnMethod,
+        linear_decoder::{LinearDecoderMethod, Optimiser},
+    },
+};
+use dinorad_metrics::{BootstrapOptions, value_text};
+use dinorad_report::{Exhibits, Existing, RunWriter, pages};
 use dinorad_transforms::{Compose, Filter, presets};
 use ndarray::{Array3, Axis};
 
@@ -234,7 +241,7 @@ fn knn_writes_what_it_promises() {
     let task = xray(Split::Train).task().clone();
     let judge = |ks: &[usize], val: Option<&Labelled>, protocol| {
         let splits = Splits { train: &train, val, test: &test };
-        probe(&Head::Knn(Knn::new(ks)), &splits, &task, &ProbeOptions::new(protocol), &Context::PLAIN)
+        probe(&KnnMethod::from(Knn::new(ks)), &splits, &task, &ProbeOptions::new(protocol), &Context::PLAIN)
     };
     let strict = judge(&[20, 1, 5], Some(&val), Protocol::Strict).unwrap();
     assert_eq!((strict.trained_on(), strict.of_setting().len()), (400, 3));
@@ -243,21 +250,25 @@ fn knn_writes_what_it_promises() {
     assert_eq!(judge(&[3], None, Protocol::Strict).unwrap().best().slug, "k3");
     let best_k = strict.best().values[0].1;
 
-    let run = RunFolder::create(&root.path().join("run")).unwrap();
-    run.write_config(strict.options()).unwrap();
-    strict.write(&run).unwrap();
+    let mut writer = RunWriter::create(&root.path().join("run"), Existing::Refuse).unwrap();
+    writer.config(strict.options()).unwrap();
+    writer.metrics(&strict.metrics()).unwrap();
+    strict.write(&writer).unwrap();
+    let run = writer.finish().unwrap();
     for name in ["predictions.csv", "predictions-k1.csv", "predictions-k5.csv", "predictions-k20.csv", "metrics.json"] {
         assert!(run.path().join(name).exists(), "{name}");
     }
     assert!(run.path().join("plots/roc.svg").exists() && run.path().join("plots/auroc-by-k.svg").exists());
-    let best = run.read_predictions("predictions").unwrap();
-    assert_eq!(best, run.read_predictions(&format!("predictions-{}", strict.best().slug)).unwrap());
-    let metrics = run.read_metrics().unwrap();
+    let predictions = |name: &str| run.predictions(name).unwrap().unwrap();
+    let best = predictions("predictions");
+    assert_eq!(best, predictions(&format!("predictions-{}", strict.best().slug)));
+    let metrics = run.metrics().unwrap();
+    assert_eq!(*metrics, strict.metrics());
     let value = |split: &str, name: &str| metrics.get(split, name).unwrap().mean.unwrap();
-    assert_eq!(value("test", "k"), best_k);
+    assert_eq!(metrics.setting["k"].as_f64(), Some(best_k));
     for k in [1, 5, 20] {
         // The numbers again from the files alone.
-        let p = run.read_predictions(&format!("predictions-k{k}")).unwrap();
+        let p = predictions(&format!("predictions-k{k}"));
         assert_eq!(p.ids, test.ids);
         for row in p.probabilities.rows() {
             assert!((row.sum() - 1.0).abs() < 1e-5);
@@ -287,7 +298,12 @@ fn knn_writes_what_it_promises() {
     }
     let [low, high] = metrics.get("test", "auroc").unwrap().ci95.unwrap();
     assert!(low < value("test", "auroc") && value("test", "auroc") < high);
-    assert!(!strict.blocks().unwrap().is_empty());
+    // and a page of them
+    let page = pages::report(std::slice::from_ref(&run), &[]).unwrap().to_html().unwrap();
+    let auroc = metrics.get("test", "auroc").unwrap().text();
+    for told in [auroc.as_str(), "k = 1<", "k = 5<", "k = 20<", "<svg"] {
+        assert!(page.contains(told), "{told}");
+    }
 }
 
 #[test]
@@ -302,46 +318,73 @@ fn a_linear_decoder_learns_to_segment() {
         let options = EmbedOptions { request: Request::default(), ..EmbedOptions::default() };
         assert_eq!(options.request.patches, Patches::Tokens);
         let report = embed(head(&dataset, &*encoder, 112, n), &*encoder, root.path(), &options, &Silent).unwrap();
-        segment_cases(&FeatureStore::open(&report.folder).unwrap(), &*dataset).unwrap()
+        MaskedSlices::new(report.store().unwrap(), dataset).unwrap()
     };
     let (train, val, test) = (cases(Split::Train, 150), cases(Split::Val, 60), cases(Split::Test, 60));
-    assert_eq!(train[0].grid, (8, 8));
-    let options = SegmentOptions {
+    assert_eq!((train.len(), val.len(), test.len()), (150, 60, 60));
+    let mut slices = 0;
+    train
+        .patches(&mut |shard| {
+            slices += shard.cases.len();
+            assert!(shard.grids.iter().all(|grid| *grid == (8, 8)), "{:?}", shard.grids);
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!(slices, 150);
+    let method = LinearDecoderMethod {
         learning_rates: vec![0.01, 0.1],
         // Few pixels are foreground, and random features have a small scale: Dice and Adam mind neither.
-        training: DecoderTraining {
-            epochs: 20,
-            algorithm: Algorithm::ADAMW,
-            loss: PixelLoss::DiceCrossEntropy,
-            ..DecoderTraining::new(3)
-        },
-        ..SegmentOptions::default()
+        epochs: 20,
+        optimiser: Optimiser::Adamw,
+        loss: PixelLoss::DiceCrossEntropy,
+        ..LinearDecoderMethod::default()
     };
     let task = task.unwrap();
-    let run = segment(&train, &val, &test, &task, &options, &Silent).unwrap();
-    println!("dice {:?} by volume {:?}, rate {}", run.test.dice, run.test.dice_by_volume, run.learning_rate);
+    let judge = |parts: SegmentParts<'_>| {
+        segment(&method, &parts, &task, &BootstrapOptions::default(), &Context::PLAIN).unwrap()
+    };
+    let run = judge(SegmentParts { train: &train, val: Some(&val), test: &test });
+    let best = run.best();
+    println!("dice {:?} by volume {:?}, {}", run.test.dice, run.test.dice_by_volume, best.label);
+    assert!(method.learning_rates.iter().any(|rate| best.values == [("learning_rate", *rate)]), "{best:?}");
     // Four volumes and random features do not carry over; what was seen is fitted (all background
     // would score 0).
-    let seen = segment(&train, &train, &train, &task, &options, &Silent).unwrap();
-    println!("dice on the training slices {:?}, rate {}", seen.test.dice, seen.learning_rate);
+    let seen = judge(SegmentParts { train: &train, val: Some(&train), test: &train });
+    println!("dice on the training slices {:?}, {}", seen.test.dice, seen.best().label);
     assert!(seen.test.dice.unwrap() > 0.15, "{:?}", seen.test);
-    let losses = &seen.losses.iter().find(|(rate, _)| *rate == seen.learning_rate).unwrap().1;
+    let losses = &seen.losses.iter().find(|(setting, _)| *setting == seen.best().label).unwrap().1;
+    assert_eq!(losses.len(), 20);
     assert!(losses.last().unwrap() < &(0.8 * losses[0]), "{losses:?}");
     assert_eq!(run.predictions.len(), 60);
-    assert_eq!(run.predictions[7].dim(), test[7].mask.dim());
+    assert_eq!(run.predictions[7].dim(), test.mask_of(7).unwrap().dim());
     // Pooled Dice of class 1, counted anew.
     let (mut both, mut sum) = (0u64, 0u64);
-    for (case, predicted) in test.iter().zip(&run.predictions) {
-        for (t, p) in case.mask.iter().zip(predicted) {
+    for (i, predicted) in run.predictions.iter().enumerate() {
+        for (t, p) in test.mask_of(i).unwrap().iter().zip(predicted) {
             both += u64::from(*t == 1 && *p == 1);
             sum += u64::from(*t == 1) + u64::from(*p == 1);
         }
     }
     let dice = 2.0 * both as f64 / sum as f64;
     assert!((run.test.dice_by_class[1].unwrap() - dice).abs() < 1e-12);
-    let folder = RunFolder::create(&root.path().join("run")).unwrap();
-    run.write(&folder).unwrap();
-    assert!(folder.read_metrics().unwrap().get("test", "dice_class_2").is_some());
+    let blocks = run.blocks();
+    assert!(matches!(blocks.as_slice(), [Block::Table(_), Block::Figures { .. }]), "{blocks:?}");
+    let mut writer = RunWriter::create(&root.path().join("run"), Existing::Refuse).unwrap();
+    writer.config(&run.method()).unwrap();
+    writer.metrics(&run.metrics()).unwrap();
+    writer.exhibits(&Exhibits { shown: blocks, ..Exhibits::new() }).unwrap();
+    run.write(&writer).unwrap();
+    let folder = writer.finish().unwrap();
+    let metrics = folder.metrics().unwrap();
+    assert!(metrics.get("test", "dice_class_2").is_some());
+    assert_eq!(metrics.setting["learning_rate"].as_f64(), Some(run.best().values[0].1));
     assert!(folder.path().join("model.safetensors").exists());
-    assert!(run.blocks().unwrap().len() == 3);
+    // Scores, classes and losses are on its page.
+    let page = pages::report(std::slice::from_ref(&folder), &[]).unwrap().to_html().unwrap();
+    let shown = |name: &str, value: f64| format!("<td>{name}</td><td class=\"num main\">{}<", value_text(value));
+    let pooled = shown("Dice", run.test.dice.unwrap());
+    let by_volume = shown("Dice by volume", run.test.dice_by_volume.unwrap().estimate);
+    for told in [pooled.as_str(), by_volume.as_str(), task.class_names[2].as_str(), "Training loss by epoch", "<svg"] {
+        assert!(page.contains(told), "{told}");
+    }
 }

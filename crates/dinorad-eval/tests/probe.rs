@@ -1,20 +1,33 @@
 //! The protocol on made features: nothing of the test split reaches a search, bad input is named, and
 //! what stands beside a score is what it says.
 
-use std::{fs, sync::Arc};
+use std::{collections::BTreeMap, fs, sync::Arc};
 
-use dinorad_core::{Protocol, Target, Task, TaskKind, rng};
+use dinorad_core::{
+    Protocol, Target, Task, TaskKind,
+    method::{Error as MethodError, Method},
+    rng,
+};
 use dinorad_datasets::PatientKey;
 use dinorad_eval::{
     Error,
+    experiment::MethodChoice,
     probe::{
-        Context, Draw, Head, Labelled, LinearHead, LogisticHead, MlKnnHead, Order, ProbeOptions, ProbeRun, Refit,
-        SliceRows, Splits, SubsetOptions, compare, probe, shuffled_labels, subset_curves,
+        Context, Draw, Labelled, ProbeOptions, ProbeRun, Refit, SliceRows, Splits, SubsetOptions, compare, probe,
+        shuffled_labels, subset_curves,
     },
-    run::RunFolder,
 };
-use dinorad_heads::{AttentionTraining, InputLayout, Knn, ProbePoint};
+use dinorad_heads::{
+    AttentionTraining, InputLayout, Knn,
+    methods::{
+        knn::KnnMethod,
+        linear::{Avgpool, LinearMethod, Order},
+        logreg::LogregMethod,
+        mlknn::MlKnnMethod,
+    },
+};
 use dinorad_metrics::BootstrapOptions;
+use dinorad_report::{Existing, RunWriter};
 use ndarray::{Array2, s};
 use rand::Rng;
 
@@ -47,25 +60,32 @@ fn cases(name: &str, n: usize, task: &Task, seed: u64) -> Labelled {
     out
 }
 
-fn linear(protocol: Protocol) -> Head {
-    let mut head = LinearHead::new(protocol);
-    head.sweep.points = ProbePoint::grid(&[1, 2], &[false], &[0.01, 0.1]);
-    head.sweep.epochs = 5;
-    head.sweep.batch_size = 16;
-    Head::Linear(head)
+fn knn(ks: &[usize]) -> KnnMethod {
+    KnnMethod::from(Knn::new(ks))
 }
 
-fn heads(kind: TaskKind, protocol: Protocol) -> Vec<Head> {
-    let mut heads = vec![
-        Head::Knn(Knn::new(&[1, 5, 20])),
-        Head::Logreg(LogisticHead { strengths: vec![1e-3, 1e-1, 10.0], ..LogisticHead::default() }),
-        linear(protocol),
-    ];
-    if kind == TaskKind::Multilabel {
-        let ml = MlKnnHead { ks: vec![3, 10], smoothings: vec![1.0, 0.1], ..MlKnnHead::new(protocol) };
-        heads.push(Head::MlKnn(ml));
+fn logreg(strengths: &[f64]) -> LogregMethod {
+    LogregMethod { c: strengths.to_vec(), ..LogregMethod::default() }
+}
+
+fn linear(protocol: Protocol) -> LinearMethod {
+    LinearMethod {
+        learning_rates: vec![0.01, 0.1],
+        blocks: vec![1, 2],
+        avgpool: Avgpool::Without,
+        epochs: 5,
+        batch_size: 16,
+        ..LinearMethod::new(protocol)
     }
-    heads
+}
+
+fn methods(kind: TaskKind, protocol: Protocol) -> Vec<Box<dyn Method>> {
+    let mut methods: Vec<Box<dyn Method>> =
+        vec![Box::new(knn(&[1, 5, 20])), Box::new(logreg(&[1e-3, 1e-1, 10.0])), Box::new(linear(protocol))];
+    if kind == TaskKind::Multilabel {
+        methods.push(Box::new(MlKnnMethod::new(protocol).with_k(vec![3, 10]).with_smoothings(vec![1.0, 0.1])));
+    }
+    methods
 }
 
 fn options(protocol: Protocol) -> ProbeOptions {
@@ -105,17 +125,17 @@ fn nothing_of_the_test_split_reaches_a_search() {
             garbage.targets.iter_mut().for_each(|t| *t = Target::Class(1));
         }
         for protocol in [Protocol::Strict, Protocol::Paper] {
-            for head in heads(kind, protocol) {
+            for method in methods(kind, protocol) {
                 let run = |test: &Labelled| {
                     let splits = Splits { train: &train, val: Some(&val), test };
-                    probe(&head, &splits, &task, &options(protocol), &Context::PLAIN).unwrap()
+                    probe(&*method, &splits, &task, &options(protocol), &Context::PLAIN).unwrap()
                 };
                 let (real, other) = (run(&test), run(&garbage));
-                assert!(before_test(&real) == before_test(&other), "{} under {protocol}", head.name());
+                assert!(before_test(&real) == before_test(&other), "{} under {protocol}", method.name());
                 assert_ne!(real.test().predictions, other.test().predictions);
                 // the numbers do depend on what they may depend on
                 let splits = Splits { train: &val, val: Some(&train), test: &test };
-                let swapped = probe(&head, &splits, &task, &options(protocol), &Context::PLAIN).unwrap();
+                let swapped = probe(&*method, &splits, &task, &options(protocol), &Context::PLAIN).unwrap();
                 assert_ne!(swapped.search_digest(), real.search_digest());
             }
         }
@@ -156,10 +176,10 @@ fn attention_is_learned_on_train_and_tells_its_weights() {
     let rows = Arc::get_mut(garbage.slices.as_mut().unwrap()).unwrap();
     rows.rows.mapv_inplace(|v| 1e4 - v);
     let training = AttentionTraining { epochs: 60, learning_rate: 1e-2, ..AttentionTraining::default() };
-    let head = Head::Logreg(LogisticHead { strengths: vec![0.1, 10.0, 100.0], ..LogisticHead::default() });
+    let method = logreg(&[0.1, 10.0, 100.0]);
     let run = |test: &Labelled, attention| {
         let options = ProbeOptions { attention, ..options(Protocol::Strict) };
-        probe(&head, &Splits { train: &train, val: Some(&val), test }, &task, &options, &Context::PLAIN).unwrap()
+        probe(&method, &Splits { train: &train, val: Some(&val), test }, &task, &options, &Context::PLAIN).unwrap()
     };
     let learned = run(&test, Some(training.clone()));
     assert!(before_test(&learned) == before_test(&run(&garbage, Some(training))));
@@ -186,8 +206,8 @@ fn what_cannot_be_judged_is_named() {
     let binary = task(TaskKind::Binary, 2);
     let findings = task(TaskKind::Multilabel, 3);
     let (train, val, test) = (cases("a", 60, &binary, 1), cases("b", 30, &binary, 2), cases("c", 30, &binary, 3));
-    let run = |head: &Head, train: &Labelled, val: Option<&Labelled>, test: &Labelled, task: &Task| {
-        probe(head, &Splits { train, val, test }, task, &options(Protocol::Strict), &Context::PLAIN)
+    let run = |method: &dyn Method, train: &Labelled, val: Option<&Labelled>, test: &Labelled, task: &Task| {
+        probe(method, &Splits { train, val, test }, task, &options(Protocol::Strict), &Context::PLAIN)
     };
     let with_nan = |cases: &Labelled, row: usize| {
         let mut cases = cases.clone();
@@ -196,10 +216,10 @@ fn what_cannot_be_judged_is_named() {
     };
     let none = train.select(&[]).unwrap();
     let one_class = train.with_targets(vec![Target::Class(1); 60]).unwrap();
-    for head in heads(TaskKind::Binary, Protocol::Strict) {
-        let name = head.name();
+    for method in methods(TaskKind::Binary, Protocol::Strict) {
+        let name = method.name();
         let fails = |train: &Labelled, val: Option<&Labelled>, test: &Labelled| {
-            run(&head, train, val, test, &binary).map(|_| ()).unwrap_err()
+            run(&*method, train, val, test, &binary).map(|_| ()).unwrap_err()
         };
         for (error, split, id) in [
             (fails(&with_nan(&train, 7), Some(&val), &test), "train", "a-7"),
@@ -223,34 +243,34 @@ fn what_cannot_be_judged_is_named() {
 
         // a test split of one class has no AUROC, and that is said; the rest is there
         let sick = test.with_targets(vec![Target::Class(1); 30]).unwrap();
-        let judged = run(&head, &train, Some(&val), &sick, &binary).unwrap();
+        let judged = run(&*method, &train, Some(&val), &sick, &binary).unwrap();
         assert!(judged.test().auroc.is_none() && judged.test().accuracy.is_some(), "{name}");
         assert_eq!(judged.test().absent, [0], "{name}");
         assert!(judged.notices().iter().any(|n| n.contains("class 0")), "{name}: {:?}", judged.notices());
         assert_eq!(judged.metrics().get("test", "auroc").unwrap().mean, None);
         // and so has a validation split of one class: chosen by accuracy
         let well = val.with_targets(vec![Target::Class(0); 30]).unwrap();
-        let judged = run(&head, &train, Some(&well), &test, &binary).unwrap();
+        let judged = run(&*method, &train, Some(&well), &test, &binary).unwrap();
         assert!(judged.notices().iter().any(|n| n.contains("chosen by accuracy")), "{name}: {:?}", judged.notices());
         assert!(judged.test().auroc.is_some());
     }
-    let error = run(&Head::Knn(Knn::new(&[5, 61])), &train, Some(&val), &test, &binary).unwrap_err().to_string();
+    let error = run(&knn(&[5, 61]), &train, Some(&val), &test, &binary).unwrap_err().to_string();
     assert!(error.contains("k = 61") && error.contains("60"), "{error}");
     let segmentation = task_of(TaskKind::Segmentation);
-    assert!(run(&Head::Knn(Knn::new(&[5])), &train, Some(&val), &test, &segmentation).is_err());
-    assert!(run(&Head::MlKnn(MlKnnHead::new(Protocol::Strict)), &train, Some(&val), &test, &binary).is_err());
+    assert!(run(&knn(&[5]), &train, Some(&val), &test, &segmentation).is_err());
+    assert!(run(&MlKnnMethod::new(Protocol::Strict), &train, Some(&val), &test, &binary).is_err());
 
     // findings: unequal numbers of labels, and one that nobody has
     let (train, val, test) = (cases("a", 60, &findings, 1), cases("b", 30, &findings, 2), cases("c", 30, &findings, 3));
-    for head in heads(TaskKind::Multilabel, Protocol::Strict) {
-        let name = head.name();
+    for method in methods(TaskKind::Multilabel, Protocol::Strict) {
+        let name = method.name();
         let mut unequal = train.clone();
         unequal.targets[13] = Target::Labels(vec![1, 0]);
-        let error = run(&head, &unequal, Some(&val), &test, &findings).map(|_| ()).unwrap_err().to_string();
+        let error = run(&*method, &unequal, Some(&val), &test, &findings).map(|_| ()).unwrap_err().to_string();
         assert!(error.contains("row 13") && error.contains("2 labels") && error.contains('3'), "{name}: {error}");
         let narrow: Vec<Target> = (0..30).map(|i| Target::Labels(vec![u8::from(i % 2 == 0); 2])).collect();
         let narrow = val.with_targets(narrow).unwrap();
-        assert!(run(&head, &train, Some(&narrow), &test, &findings).is_err(), "{name}");
+        assert!(run(&*method, &train, Some(&narrow), &test, &findings).is_err(), "{name}");
 
         let without = |cases: &Labelled| {
             let targets = cases.targets.iter().map(|t| match t {
@@ -259,7 +279,7 @@ fn what_cannot_be_judged_is_named() {
             });
             cases.with_targets(targets.collect()).unwrap()
         };
-        let judged = run(&head, &without(&train), Some(&without(&val)), &without(&test), &findings).unwrap();
+        let judged = run(&*method, &without(&train), Some(&without(&val)), &without(&test), &findings).unwrap();
         assert_eq!(judged.test().absent, [1], "{name}");
         assert!(judged.test().auroc_by_class[1].is_none() && judged.test().auroc.is_some(), "{name}");
         assert!(judged.notices().iter().any(|n| n.contains("class 1")), "{name}: {:?}", judged.notices());
@@ -279,12 +299,12 @@ fn few_shots_are_balanced_seeded_and_their_own() {
     let splits = Splits { train: &train, val: Some(&val), test: &test };
     let subsets =
         SubsetOptions { shots: vec![1, 2, 8, 61], fractions: vec![0.1, 1.0], tries: 4, seed: 7, draw: Draw::PerClass };
-    for head in heads(TaskKind::Binary, Protocol::Paper) {
+    for method in methods(TaskKind::Binary, Protocol::Paper) {
         let curves = |subsets: &SubsetOptions| {
-            subset_curves(&head, &splits, &task, &options(Protocol::Paper), subsets, &Context::PLAIN).unwrap()
+            subset_curves(&*method, &splits, &task, &options(Protocol::Paper), subsets, &Context::PLAIN).unwrap()
         };
         let all = curves(&subsets);
-        assert_eq!(all, curves(&subsets), "{}", head.name());
+        assert_eq!(all, curves(&subsets), "{}", method.name());
         assert_ne!(all, curves(&SubsetOptions { seed: 8, ..subsets.clone() }));
         let [shots, fraction] = all.as_slice() else { panic!("{all:?}") };
         let sizes: Vec<usize> = shots.points.iter().map(|p| p.draws[0].cases).collect();
@@ -301,15 +321,15 @@ fn few_shots_are_balanced_seeded_and_their_own() {
         assert_eq!(shots.points[3].auroc().mean, None);
         let curve = shots.points[2].to_curve_point();
         assert_eq!((curve.x, curve.cases, curve.metrics["auroc"].values.len()), (8.0, Some(16.0), 4));
-        assert!(shots.points[2].auroc().mean.unwrap() > 0.6, "{}: {:?}", head.name(), shots.points[2]);
+        assert!(shots.points[2].auroc().mean.unwrap() > 0.6, "{}: {:?}", method.name(), shots.points[2]);
         assert_eq!((fraction.points[0].draws[0].cases, fraction.points[1].draws.len()), (12, 1));
-        if let Head::Knn(_) = head {
+        if method.name() == "knn" {
             assert!(shots.points[0].draws[0].notice.as_ref().unwrap().contains("became 2"), "{:?}", shots.points[0]);
         }
         // all cases are the run itself, where it is not trained on validation too
         let strict = ProbeOptions { refit: Refit::Train, ..options(Protocol::Paper) };
-        let head = head.clone().with_seed(7);
-        let whole = probe(&head, &splits, &task, &strict, &Context::PLAIN).unwrap();
+        let method = method.with_seed(7);
+        let whole = probe(&*method, &splits, &task, &strict, &Context::PLAIN).unwrap();
         assert_eq!(fraction.points[1].draws[0].auroc, whole.test().auroc.map(|i| i.estimate));
     }
     let wrong = |subsets: SubsetOptions| {
@@ -331,16 +351,14 @@ fn few_shots_are_balanced_seeded_and_their_own() {
     named.targets = (0..120).map(|i| Target::Class(usize::from(i / 2 % 2 == 1))).collect();
     let splits = Splits { train: &named, ..splits };
     let study = SubsetOptions { shots: vec![3], fractions: vec![], draw: Draw::Patients, ..subsets };
-    let curves =
-        subset_curves(&Head::Knn(Knn::new(&[1])), &splits, &task, &options(Protocol::Paper), &study, &Context::PLAIN);
+    let curves = subset_curves(&knn(&[1]), &splits, &task, &options(Protocol::Paper), &study, &Context::PLAIN);
     let curves = curves.unwrap();
     let point = &curves[0].points[0];
     assert_eq!((point.draws.len(), point.draws[0].cases), (1, 12));
     assert_eq!(curves[0].unit, "patients per class");
     assert!(curves[0].note.ends_with("; one setting, nothing chosen"), "{}", curves[0].note);
     let even = SubsetOptions { draw: Draw::EvenlySpaced, ..study };
-    let head = Head::Knn(Knn::new(&[1]));
-    let curves = subset_curves(&head, &splits, &task, &options(Protocol::Paper), &even, &Context::PLAIN).unwrap();
+    let curves = subset_curves(&knn(&[1]), &splits, &task, &options(Protocol::Paper), &even, &Context::PLAIN).unwrap();
     assert_eq!((curves[0].unit, curves[0].points[0].draws[0].cases), ("cases in all", 3));
     assert!(curves[0].note.contains("evenly spaced"), "{}", curves[0].note);
 }
@@ -350,32 +368,32 @@ fn shuffled_labels_score_as_chance_does() {
     let task = task(TaskKind::Binary, 2);
     let (train, val, test) = (cases("a", 400, &task, 1), cases("b", 200, &task, 2), cases("c", 400, &task, 3));
     let splits = Splits { train: &train, val: Some(&val), test: &test };
-    for head in heads(TaskKind::Binary, Protocol::Strict) {
+    for method in methods(TaskKind::Binary, Protocol::Strict) {
         let options = options(Protocol::Strict);
         let seeds: Vec<u64> = (0..8).collect();
-        let control = shuffled_labels(&head, &splits, &task, &options, &seeds, &Context::PLAIN).unwrap();
+        let control = shuffled_labels(&*method, &splits, &task, &options, &seeds, &Context::PLAIN).unwrap();
         let mean = control.iter().map(|t| t.auroc.unwrap()).sum::<f64>() / 8.0;
-        let real = probe(&head, &splits, &task, &options, &Context::PLAIN).unwrap().test().auroc.unwrap().estimate;
-        assert!((mean - 0.5).abs() < 0.2 && real > mean + 0.15, "{}: {mean} beside {real}", head.name());
-        assert_eq!(control, shuffled_labels(&head, &splits, &task, &options, &seeds, &Context::PLAIN).unwrap());
+        let real = probe(&*method, &splits, &task, &options, &Context::PLAIN).unwrap().test().auroc.unwrap().estimate;
+        assert!((mean - 0.5).abs() < 0.2 && real > mean + 0.15, "{}: {mean} beside {real}", method.name());
+        assert_eq!(control, shuffled_labels(&*method, &splits, &task, &options, &seeds, &Context::PLAIN).unwrap());
     }
 }
 
 #[test]
 fn models_are_compared_on_the_cases_they_share() {
-    for (kind, classes, method) in
+    for (kind, classes, test_used) in
         [(TaskKind::Binary, 2, "DeLong"), (TaskKind::Multiclass, 3, "paired bootstrap over cases")]
     {
         let task = task(kind, classes);
         let (train, val, test) = (cases("a", 200, &task, 1), cases("b", 60, &task, 2), cases("c", 150, &task, 3));
         let options = options(Protocol::Strict);
-        let head = Head::Logreg(LogisticHead { strengths: vec![1.0], ..LogisticHead::default() });
+        let method = logreg(&[1.0]);
         let run = |train: &Labelled, test: &Labelled| {
-            probe(&head, &Splits { train, val: Some(&val), test }, &task, &options, &Context::PLAIN).unwrap()
+            probe(&method, &Splits { train, val: Some(&val), test }, &task, &options, &Context::PLAIN).unwrap()
         };
         let good = run(&train, &test);
         let same = compare(good.test(), good.test(), &task, &options.bootstrap).unwrap().unwrap();
-        assert_eq!((same.difference, same.p_value, same.method.as_str()), (0.0, Some(1.0), method));
+        assert_eq!((same.difference, same.p_value, same.method.as_str()), (0.0, Some(1.0), test_used));
         // a model that learned from labels without meaning
         let mut noise = train.clone();
         noise.features.mapv_inplace(|v| (v * 1e3).rem_euclid(1.0));
@@ -413,16 +431,16 @@ fn a_start_from_a_file_is_followed() {
         ];
         candle::safetensors::save(&tensors.into_iter().collect(), &path).unwrap();
     };
-    let head = |iterations| {
-        let Head::Linear(mut head) = linear(Protocol::Strict) else { unreachable!() };
-        head.sweep.points = ProbePoint::grid(&[2], &[false], &[0.1]);
-        head.sweep.batch_size = 4;
-        head.iterations = Some(iterations);
-        head.init = Some(path.clone());
-        head.order = Order::Epochs;
-        Head::Linear(head)
+    let method = |iterations| LinearMethod {
+        learning_rates: vec![0.1],
+        blocks: vec![2],
+        batch_size: 4,
+        iterations: Some(iterations),
+        init: Some(path.clone()),
+        order: Order::Epochs,
+        ..linear(Protocol::Strict)
     };
-    let run = |iterations| probe(&head(iterations), &splits, &task, &options(Protocol::Strict), &Context::PLAIN);
+    let run = |iterations| probe(&method(iterations), &splits, &task, &options(Protocol::Strict), &Context::PLAIN);
     let start = [0.1f32, -0.2, 0.3, 0.0, 0.5, -0.1];
     write(&start, &[0, 1, 2, 3, 7, 7, 5, 39], 4);
     // two steps of SGD by hand
@@ -457,7 +475,9 @@ fn a_start_from_a_file_is_followed() {
     write(&start[..3], &[0, 1], 2);
     assert!(run(1).is_err());
     fs::write(&path, b"nothing").unwrap();
-    assert!(matches!(run(1), Err(Error::Damaged { .. })));
+    let Err(Error::Method(MethodError::Failed(error))) = run(1) else { panic!("no start, and yet a run") };
+    let error = error.downcast::<dinorad_heads::Error>().unwrap();
+    assert!(matches!(&*error, dinorad_heads::Error::Format { path: named, .. } if *named == path), "{error}");
 }
 
 #[test]
@@ -466,16 +486,23 @@ fn a_run_is_written_with_everything_it_knows() {
     let (train, val, test) = (cases("a", 80, &task, 1), cases("b", 40, &task, 2), cases("c", 40, &task, 3));
     let splits = Splits { train: &train, val: Some(&val), test: &test };
     let root = tempfile::tempdir().unwrap();
-    for head in heads(TaskKind::Multilabel, Protocol::Paper) {
-        let run = probe(&head, &splits, &task, &options(Protocol::Paper), &Context::PLAIN).unwrap();
-        let folder = RunFolder::create(&root.path().join(head.name())).unwrap();
-        run.write(&folder).unwrap();
-        folder.write_config(run.head()).unwrap();
-        let metrics = folder.read_metrics().unwrap();
-        assert_eq!(metrics.setting.as_deref(), Some(run.best().label.as_str()));
+    for method in methods(TaskKind::Multilabel, Protocol::Paper) {
+        let run = probe(&*method, &splits, &task, &options(Protocol::Paper), &Context::PLAIN).unwrap();
+        let mut writer = RunWriter::create(&root.path().join(method.name()), Existing::Refuse).unwrap();
+        let choice = MethodChoice::replaced(run.method().clone_box()).unwrap();
+        writer.config(&BTreeMap::from([("method", &choice)])).unwrap();
+        writer.metrics(&run.metrics()).unwrap();
+        run.write(&writer).unwrap();
+        let folder = writer.finish().unwrap();
+        let metrics = folder.metrics().unwrap();
+        assert_eq!(metrics.setting_label.as_deref(), Some(run.best().label.as_str()));
+        let values: BTreeMap<&str, f64> = run.best().values.iter().copied().collect();
+        let written: BTreeMap<&str, f64> =
+            metrics.setting.iter().map(|(name, v)| (name.as_str(), v.as_f64().unwrap())).collect();
+        assert_eq!((written.is_empty(), written), (false, values));
         assert_eq!(metrics.model.as_deref(), Some(run.model_digest()));
         for name in ["auroc", "accuracy", "average_precision", "f1", "sensitivity", "specificity", "brier", "ece"] {
-            assert!(metrics.get("test", name).unwrap().mean.is_some(), "{} {name}", head.name());
+            assert!(metrics.get("test", name).unwrap().mean.is_some(), "{} {name}", method.name());
             assert!(metrics.get("val", name).is_some());
         }
         for c in 0..3 {
@@ -483,14 +510,19 @@ fn a_run_is_written_with_everything_it_knows() {
         }
         for of in run.of_setting() {
             assert!(metrics.get("val", &format!("auroc_{}", of.setting.slug)).is_some());
-            assert_eq!(of.test.is_some(), head.tables_every_setting() || of.setting == *run.best());
+            assert_eq!(of.test.is_some(), method.tables_every_setting() || of.setting == *run.best());
         }
-        assert_eq!(folder.read_predictions("predictions").unwrap(), run.test().predictions);
-        assert_eq!(folder.read_predictions("predictions-val").unwrap(), run.val().unwrap().predictions);
-        let learned = matches!(head, Head::Logreg(_) | Head::Linear(_));
+        assert_eq!(folder.predictions("predictions").unwrap().as_ref(), Some(&run.test().predictions));
+        assert_eq!(folder.predictions("predictions-val").unwrap().as_ref(), Some(&run.val().unwrap().predictions));
+        let learned = ["logreg", "linear"].contains(&method.name());
         assert_eq!(folder.path().join("model.safetensors").exists(), learned);
         assert_eq!(run.trained_on(), 120);
-        let config = fs::read_to_string(folder.path().join("config.toml")).unwrap();
-        assert!(config.contains(head.name()) || matches!(head, Head::MlKnn(_)), "{config}");
+        // the description is that of the method that was judged, with every setting
+        let config: toml::Table = fs::read_to_string(folder.path().join("config.toml")).unwrap().parse().unwrap();
+        let toml::Value::Table(described) = &config["method"] else { panic!("{config}") };
+        assert_eq!(described["name"].as_str(), Some(method.name()));
+        let back = MethodChoice::read(described.clone(), Protocol::Strict).unwrap();
+        assert_eq!(back.settings(), method.settings());
+        assert_eq!(serde_json::to_value(&*back).unwrap(), serde_json::to_value(&*method).unwrap());
     }
 }

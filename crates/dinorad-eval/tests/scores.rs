@@ -3,21 +3,29 @@
 //! script says how they were made). Ends of intervals may be off by six of the Monte Carlo errors that
 //! the files state.
 
-use std::{collections::BTreeMap, fs, path::PathBuf};
-
-use dinorad_core::{Protocol, Target, Task, TaskKind, rng};
-use dinorad_eval::{
-    Predictions,
-    probe::{
-        Context, Head, Judged, Labelled, LogisticHead, ProbeOptions, Refit, Splits, compare, judge, quick_accuracy,
-        quick_auroc, shuffled_labels,
-    },
-    report::{Block, EncoderCard, Report, Section, Training},
-    run::{MetricsFile, RunFolder},
-    segment::{SegmentCase, overlaps},
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
 };
+
+use dinorad_core::{Protocol, Split, Target, Task, TaskKind, rng};
+use dinorad_datasets::{Dataset, PatientKey, Sample};
+use dinorad_eval::{
+    Predictions, Settings,
+    probe::{
+        Context, Judged, Labelled, ProbeOptions, Refit, Splits, compare, judge, quick_accuracy, quick_auroc,
+        shuffled_labels,
+    },
+    segment::{MaskedSlices, overlaps},
+    store::{EncoderRecord, FeatureStore, ItemFeatures, ItemKey, Outcome, Part, Store, StoreKey},
+};
+use dinorad_heads::methods::logreg::LogregMethod;
 use dinorad_metrics::{BootstrapOptions, run_scores};
-use ndarray::Array2;
+use dinorad_report::{Existing, Metrics, RunFolder, RunWriter, pages};
+use dinorad_transforms::Compose;
+use ndarray::{Array2, Axis, array};
 use rand::Rng;
 use serde_json::Value;
 
@@ -52,8 +60,19 @@ fn task(case: &Value) -> Task {
     Task { kind, class_names: (0..classes).map(|c| format!("kind {c}")).collect(), is_3d: false }
 }
 
+/// A finished run of these predictions, and of these numbers where there are any.
+fn written(folder: &Path, predictions: &Predictions, metrics: Option<&Metrics>) -> RunFolder {
+    let mut run = RunWriter::create(folder, Existing::Replace).unwrap();
+    run.config(&BTreeMap::from([("protocol", "strict")])).unwrap();
+    run.predictions("predictions", predictions).unwrap();
+    if let Some(metrics) = metrics {
+        run.metrics(metrics).unwrap();
+    }
+    run.finish().unwrap()
+}
+
 /// The cases and their probabilities, through `predictions.csv`.
-fn table(case: &Value, probabilities: &str, run: &RunFolder) -> (Labelled, Array2<f32>) {
+fn table(case: &Value, probabilities: &str, folder: &Path) -> (Labelled, Array2<f32>) {
     let rows: Vec<Vec<f64>> = case[probabilities].as_array().unwrap().iter().map(numbers).collect();
     let p = Array2::from_shape_fn((rows.len(), rows[0].len()), |(i, j)| rows[i][j] as f32);
     let targets = case["targets"].as_array().unwrap().iter().map(|t| match t.as_u64() {
@@ -61,18 +80,48 @@ fn table(case: &Value, probabilities: &str, run: &RunFolder) -> (Labelled, Array
         None => Target::Labels(numbers(t).iter().map(|l| *l as u8).collect()),
     });
     let ids = (0..rows.len()).map(|i| format!("case-{i:03}")).collect();
-    run.write_predictions("predictions", &Predictions::new(ids, targets.collect(), p).unwrap()).unwrap();
-    let Predictions { ids, targets, probabilities, .. } = run.read_predictions("predictions").unwrap();
+    let run = written(folder, &Predictions::new(ids, targets.collect(), p).unwrap(), None);
+    let Predictions { ids, targets, probabilities, .. } = run.predictions("predictions").unwrap().unwrap();
     let mut cases = Labelled::new(ids, targets, Array2::zeros((rows.len(), 1))).unwrap();
     if let Some(patients) = case["patients"].as_array() {
-        cases.patients = patients.iter().map(|p| p.as_str().map(str::to_owned)).collect();
+        cases.patients = patients.iter().map(|p| p.as_str().map(PatientKey::of)).collect();
     }
     (cases, probabilities)
 }
 
-fn judged(case: &Value, probabilities: &str, run: &RunFolder) -> Judged {
-    let (cases, p) = table(case, probabilities, run);
+fn judged(case: &Value, probabilities: &str, folder: &Path) -> Judged {
+    let (cases, p) = table(case, probabilities, folder);
     judge(&cases, p, &task(case), &options(case)).unwrap()
+}
+
+/// The numbers of a judgement and what they were taken on, as a run writes them.
+fn metrics(judged: &Judged, task: &Task) -> Metrics {
+    let mut metrics = Metrics::new("strict");
+    metrics.task = Some(task.clone());
+    judged.write_into(&mut metrics, "test");
+    metrics.count("test", &judged.predictions, task);
+    metrics
+}
+
+/// `metrics.json` as it lies in a run's folder.
+fn json(run: &RunFolder) -> Value {
+    serde_json::from_slice(&fs::read(run.path().join("metrics.json")).unwrap()).unwrap()
+}
+
+/// How all cases get the same: their probabilities, or what is called by them, or neither.
+fn constant(case: &Value) -> Option<&'static str> {
+    let rows: Vec<Vec<f64>> = case["probabilities"].as_array().unwrap().iter().map(numbers).collect();
+    let called = |row: &Vec<f64>| -> Vec<bool> {
+        let most = row.iter().copied().fold(f64::MIN, f64::max);
+        match case["task"] == "multilabel" {
+            true => row.iter().map(|p| *p > 0.5).collect(),
+            false => (0..row.len()).map(|c| row.iter().position(|p| *p == most) == Some(c)).collect(),
+        }
+    };
+    match case["expected"]["constant"].as_bool().unwrap() {
+        true => Some("probabilities"),
+        false => rows.windows(2).all(|pair| called(&pair[0]) == called(&pair[1])).then_some("answer"),
+    }
 }
 
 fn same(what: &str, got: &Value, want: &Value) {
@@ -116,12 +165,13 @@ fn check_interval(what: &str, got: &Value, want: &Value, newcombe: Option<&Value
 fn every_key_of_metrics_json() {
     let root = tempfile::tempdir().unwrap();
     for (name, case) in runs() {
-        let run = RunFolder::create(&root.path().join(&name)).unwrap();
-        let (judged, task) = (judged(&case, "probabilities", &run), task(&case));
-        let mut file = MetricsFile::new(1, "strict");
-        judged.write_into(&mut file, "test");
-        run.write_metrics(&file).unwrap();
-        let json: Value = serde_json::from_slice(&fs::read(run.path().join("metrics.json")).unwrap()).unwrap();
+        let folder = root.path().join(&name);
+        let (judged, task) = (judged(&case, "probabilities", &folder), task(&case));
+        let run = written(&folder, &judged.predictions, Some(&metrics(&judged, &task)));
+        let json = json(&run);
+        for table in ["metrics", "cases"] {
+            assert!(json[table].as_object().unwrap().keys().eq(["test"]), "{name}: {json}");
+        }
         let mut left = json["metrics"]["test"].as_object().unwrap().clone();
         let mut take = |key: &str| left.remove(key).unwrap_or_else(|| panic!("{name}: no {key}"));
 
@@ -150,25 +200,33 @@ fn every_key_of_metrics_json() {
                 same(&format!("{name}, {key}"), &take(&key)["mean"], &expected["average_precision_by_class"][c]);
             }
         }
-        assert_eq!(take("cases")["mean"].as_f64().unwrap() as usize, case["targets"].as_array().unwrap().len());
-        for c in 0..task.n_classes() {
-            let positives = take(&format!("positives_class_{c}"));
-            assert_eq!(positives["mean"].as_f64(), expected["positives"][c].as_f64(), "{name}");
-        }
-        same(&name, &take("majority_accuracy")["mean"], &expected["majority_accuracy"]);
         assert!(left.is_empty(), "{name}: without a witness: {:?}", left.keys());
+        // what they were taken on
+        let mut left = json["cases"]["test"].as_object().unwrap().clone();
+        let n = case["targets"].as_array().unwrap().len();
+        assert_eq!(left.remove("n"), Some(n.into()), "{name}");
+        assert_eq!(left.remove("positives").as_ref(), Some(&expected["positives"]), "{name}");
+        same(&name, &left.remove("majority_accuracy").unwrap(), &expected["majority_accuracy"]);
+        assert_eq!(left.remove("constant"), constant(&case).map(Value::from), "{name}");
+        assert!(left.is_empty(), "{name}: without a witness: {:?}", left.keys());
+        // the judgement itself says the same
+        assert_eq!(Value::from(judged.positives.clone()), expected["positives"], "{name}");
+        same(&name, &judged.majority_accuracy.into(), &expected["majority_accuracy"]);
+        assert_eq!(Value::from(judged.constant), expected["constant"], "{name}");
         // what settings are chosen by is the same number
-        let (cases, p) = table(&case, "probabilities", &run);
+        let (cases, p) = table(&case, "probabilities", &folder);
         let quick = |value: Option<f64>| serde_json::to_value(value).unwrap();
         same(&name, &quick(quick_auroc(&cases, p.view(), &task).unwrap()), &expected["auroc"]);
         same(&name, &quick(quick_accuracy(&cases, p.view(), &task).unwrap()), &expected["accuracy"]);
     }
 }
 
-/// The cells of every row of a page's tables of scores.
-fn rows(html: &str) -> Vec<Vec<String>> {
+/// The cells of every row of the table below a heading of a page; none where there is no such heading.
+fn rows(html: &str, heading: &str) -> Vec<Vec<String>> {
+    let Some((_, below)) = html.split_once(&format!("<h3>{heading}</h3>")) else { return Vec::new() };
+    let body = below.split("</table>").next().unwrap().split_once("<tbody>").unwrap().1;
     let mut rows = Vec::new();
-    for row in html.split("<tr>").skip(1) {
+    for row in body.split("<tr>").skip(1) {
         let row = row.split("</tr>").next().unwrap();
         let cells = row.split("<td").skip(1).map(|cell| {
             let text = cell.split_once('>').unwrap().1.split("</td>").next().unwrap();
@@ -176,48 +234,76 @@ fn rows(html: &str) -> Vec<Vec<String>> {
         });
         rows.push(cells.collect::<Vec<_>>());
     }
-    rows.retain(|r: &Vec<String>| r.len() == 5);
     rows
 }
 
 #[test]
 fn the_table_of_a_report_says_what_metrics_json_says() {
     let root = tempfile::tempdir().unwrap();
-    let three = |v: &Value| v.as_f64().map_or("undefined".to_owned(), |v| format!("{v:.3}"));
+    let number = |v: f64| format!("{v:.3}");
+    let three = |v: &Value| v.as_f64().map_or("undefined".to_owned(), number);
+    let dash = |v: &Value| v.as_f64().map_or("–".to_owned(), number);
+    let ends = |v: &Value, between: &str| {
+        v["ci95"].as_array().map(|ends| ends.iter().map(three).collect::<Vec<_>>().join(between))
+    };
+    let (mut newcombe, mut of_classes) = (0, 0);
     for (name, case) in runs() {
-        let run = RunFolder::create(&root.path().join(&name)).unwrap();
-        let (judged, task) = (judged(&case, "probabilities", &run), task(&case));
-        let mut file = MetricsFile::new(1, "strict");
-        judged.write_into(&mut file, "test");
-        let json = serde_json::to_value(&file).unwrap();
-        let test = &json["metrics"]["test"];
-        let section = Section::new("made").with(Block::Scores(judged.scores(&task)));
-        let page = Report::new("scores", EncoderCard::new("none", Training::Pretrained)).with_section(section);
+        let folder = root.path().join(&name);
+        let (judged, task) = (judged(&case, "probabilities", &folder), task(&case));
+        let run = written(&folder, &judged.predictions, Some(&metrics(&judged, &task)));
+        let json = json(&run);
+        let (test, counts) = (&json["metrics"]["test"], &json["cases"]["test"]);
+        let html = pages::report(&[run], &[]).unwrap().to_html().unwrap();
         let mut left: BTreeMap<String, Vec<String>> =
-            rows(&page.to_html().unwrap()).into_iter().map(|r| (r[0].clone(), r)).collect();
-        let mut keys: Vec<(String, String)> =
-            run_scores(task.kind).map(|rule| (rule.title.to_owned(), rule.name.to_owned())).collect();
-        if test.get("auroc_class_0").is_some() {
-            keys.extend((0..task.n_classes()).map(|c| (format!("AUROC, kind {c}"), format!("auroc_class_{c}"))));
-        }
-        for (title, key) in keys {
-            let row = left.remove(&title).unwrap_or_else(|| panic!("{name}: no row `{title}`"));
-            let number = &test[&key];
-            let ends = number["ci95"]
-                .as_array()
-                .map_or(String::new(), |ends| ends.iter().map(&three).collect::<Vec<_>>().join(" – "));
+            rows(&html, "Scores").into_iter().map(|r| (r[0].clone(), r)).collect();
+        for rule in run_scores(task.kind) {
+            let (title, number) = (rule.title, &test[rule.name]);
+            let row = left.remove(title).unwrap_or_else(|| panic!("{name}: no row `{title}`"));
             assert_eq!(
                 row[1..4],
-                [three(&number["mean"]), ends, test["cases"]["mean"].as_f64().unwrap().to_string()],
+                [three(&number["mean"]), ends(number, " – ").unwrap_or_default(), counts["n"].to_string()],
                 "{name}, {title}"
             );
-            assert_eq!(row[4].contains("Newcombe"), number["interval"] == "newcombe", "{name}, {title}: {}", row[4]);
-            if key == "accuracy" {
-                assert!(row[4].contains(&three(&test["majority_accuracy"]["mean"])), "{name}: {}", row[4]);
+            let note = row[4].as_str();
+            assert!(note.starts_with(rule.convention), "{name}, {title}: {note}");
+            assert_eq!(note.contains("Newcombe"), number["interval"] == "newcombe", "{name}, {title}: {note}");
+            newcombe += usize::from(note.contains("Newcombe"));
+            if rule.name == "accuracy" {
+                let commonest = format!("{} for the commonest answer", three(&counts["majority_accuracy"]));
+                assert!(note.contains(&commonest), "{name}: {note}");
             }
         }
         assert!(left.is_empty(), "{name}: {left:?}");
+
+        let what = if task.kind == TaskKind::Multilabel { "finding" } else { "class" };
+        let by_class = rows(&html, &format!("By {what}, test split"));
+        let classes = if test.get("auroc_class_0").is_some() { task.n_classes() } else { 0 };
+        assert_eq!(by_class.len(), classes, "{name}: {by_class:?}");
+        for (c, row) in by_class.iter().enumerate() {
+            let (auroc, precision) = (&test[format!("auroc_class_{c}")], &test[format!("average_precision_class_{c}")]);
+            let interval = ends(auroc, "–").map_or_else(String::new, |ends| format!(" ({ends})"));
+            let cells = [format!("kind {c}"), dash(&auroc["mean"]) + &interval, dash(&precision["mean"])];
+            assert_eq!(row[..3], cells, "{name}");
+            let note = row.get(3).map_or("", String::as_str);
+            assert_eq!(
+                note.contains("AUROC: interval after Newcombe"),
+                auroc["interval"] == "newcombe",
+                "{name}: {row:?}"
+            );
+            of_classes += usize::from(note.contains("Newcombe"));
+        }
+
+        let mut taken = vec!["test".to_owned(), counts["n"].to_string()];
+        taken.extend(counts["positives"].as_array().unwrap().iter().map(Value::to_string));
+        taken.extend([three(&counts["majority_accuracy"]), three(&test["accuracy"]["mean"])]);
+        taken.push(match counts["constant"].as_str() {
+            Some("probabilities") => "constant: the same probabilities for every case".to_owned(),
+            Some(_) => "the same answer for every case".to_owned(),
+            None => String::new(),
+        });
+        assert_eq!(rows(&html, "What the scores were taken on"), [taken], "{name}");
     }
+    assert!(newcombe > 0 && of_classes > 0, "{newcombe} {of_classes}");
 }
 
 #[test]
@@ -226,8 +312,8 @@ fn two_runs_are_compared_as_elsewhere() {
     let mut methods = BTreeMap::new();
     for (name, case) in runs() {
         let Some(expected) = case.get("comparison") else { continue };
-        let run = RunFolder::create(&root.path().join(&name)).unwrap();
-        let (a, b) = (judged(&case, "probabilities", &run), judged(&case, "other", &run));
+        let folder = root.path().join(&name);
+        let (a, b) = (judged(&case, "probabilities", &folder), judged(&case, "other", &folder));
         let found = compare(&a, &b, &task(&case), &options(&case)).unwrap().unwrap();
         let unit = if case["patients"].is_array() { "patients" } else { "cases" };
         let method = match expected["method"].as_str().unwrap() {
@@ -249,27 +335,84 @@ fn two_runs_are_compared_as_elsewhere() {
     assert_eq!(methods.len(), 3, "{methods:?}");
 }
 
+/// Slices whose truths lie in memory, each of a volume.
+struct Slices {
+    task: Task,
+    volumes: Vec<String>,
+    truth: Vec<Array2<u8>>,
+}
+
+impl Dataset for Slices {
+    fn id(&self) -> &str {
+        "slices"
+    }
+
+    fn task(&self) -> &Task {
+        &self.task
+    }
+
+    fn split(&self) -> Split {
+        Split::Test
+    }
+
+    fn len(&self) -> usize {
+        self.truth.len()
+    }
+
+    fn sample_id(&self, i: usize) -> String {
+        format!("slice {i:03}")
+    }
+
+    fn patient_key(&self, i: usize) -> Option<PatientKey> {
+        Some(PatientKey::of(&self.volumes[i]))
+    }
+
+    fn patient(&self, _: usize) -> Option<String> {
+        None
+    }
+
+    fn target(&self, i: usize) -> dinorad_datasets::Result<Target> {
+        Ok(Target::Mask(self.truth[i].clone().insert_axis(Axis(0))))
+    }
+
+    fn sample(&self, _: usize) -> dinorad_datasets::Result<Sample> {
+        unreachable!("overlaps need no pixel")
+    }
+
+    fn fingerprint(&self, i: usize) -> dinorad_datasets::Result<[u8; 32]> {
+        Ok([i as u8 + 1; 32])
+    }
+}
+
+/// A store that knows every slice of a data set.
+fn store_of(set: &dyn Dataset, root: &Path) -> FeatureStore {
+    let key = StoreKey::new(EncoderRecord::named("none", "none"), Settings::new(Compose::default()));
+    let items = (0..set.len()).map(|i| ItemKey::new(set.sample_id(i), set.fingerprint(i).unwrap())).collect();
+    let mut store = Store::open(root, key, items, ["cls"], 64, Part::WHOLE).unwrap();
+    for shard in store.missing() {
+        let features = |_: &usize| Outcome::Embedded(ItemFeatures::default().with_vector("cls", array![0.0]));
+        let outcomes: Vec<Outcome> = shard.iter().map(features).collect();
+        store.write(&shard, &outcomes).unwrap();
+    }
+    store.finish("test", &[]).unwrap().unwrap()
+}
+
 #[test]
 fn masks_are_judged_by_pixel_and_by_volume() {
     let case = read("masks");
     let (size, expected) = (case["size"].as_u64().unwrap() as usize, &case["expected"]);
     let mask = |v: &Value| Array2::from_shape_vec((size, size), numbers(v).iter().map(|l| *l as u8).collect()).unwrap();
-    let volumes = case["volumes"].as_array().unwrap();
-    let cases: Vec<SegmentCase> = volumes
-        .iter()
-        .enumerate()
-        .map(|(i, volume)| SegmentCase {
-            id: format!("slice {i}"),
-            volume: volume.as_str().unwrap().to_owned(),
-            patches: Array2::zeros((1, 1)),
-            grid: (1, 1),
-            mask: mask(&case["truth"][i]),
-        })
-        .collect();
-    let predicted: Vec<Array2<u8>> = (0..cases.len()).map(|i| mask(&case["predicted"][i])).collect();
+    let masks = |what: &str| -> Vec<Array2<u8>> { case[what].as_array().unwrap().iter().map(mask).collect() };
+    let volumes: Vec<String> =
+        case["volumes"].as_array().unwrap().iter().map(|v| v.as_str().unwrap().to_owned()).collect();
     let classes = case["classes"].as_u64().unwrap() as usize;
     let task =
         Task { kind: TaskKind::Segmentation, class_names: (0..classes).map(|c| c.to_string()).collect(), is_3d: false };
+    let set = Arc::new(Slices { task: task.clone(), volumes, truth: masks("truth") });
+    let root = tempfile::tempdir().unwrap();
+    let cases = MaskedSlices::new(store_of(&*set, root.path()), set.clone()).unwrap();
+    let predicted = masks("predicted");
+    assert!((0..predicted.len()).all(|i| cases.id(i) == set.sample_id(i) && cases.mask_of(i).unwrap() == set.truth[i]));
     let got = overlaps(&cases, &predicted, &task, &options(&case)).unwrap();
     let value = |v: Option<f64>| serde_json::to_value(v).unwrap();
     same("Dice", &value(got.dice), &expected["dice"]);
@@ -291,13 +434,14 @@ fn masks_are_judged_by_pixel_and_by_volume() {
 #[test]
 fn intervals_say_what_they_stand_on() {
     let root = tempfile::tempdir().unwrap();
+    // what the judgement tells, and what the counts of its cases tell
     let notices = |name: &str| {
-        let (case, run) = (read(name), RunFolder::create(root.path()).unwrap());
-        let judged = judged(&case, "probabilities", &run);
-        (judged.notices(&task(&case)), judged)
+        let case = read(name);
+        let judged = judged(&case, "probabilities", root.path());
+        (judged.notices(&task(&case)), metrics(&judged, &task(&case)).notices, judged)
     };
     // 14 findings of 2 positives each: a draw keeps all of them in about one case of eight
-    let (told, judged) = notices("multilabel_rare");
+    let (told, counted, judged) = notices("multilabel_rare");
     let auroc = judged.auroc.unwrap();
     assert!(auroc.draws < 1000 && auroc.undefined > 4000, "{auroc:?}");
     let [told] = told.as_slice() else { panic!("{told:?}") };
@@ -306,13 +450,18 @@ fn intervals_say_what_they_stand_on() {
         assert!(told.contains(name), "{told}");
     }
     assert!(!told.contains("accuracy") && !told.contains("brier"), "{told}");
+    assert!(counted.len() == 1 && counted[0].contains("kind 13 (2)"), "{counted:?}");
     // a prediction that is the same for all
-    let (told, judged) = notices("binary_constant");
-    assert!(told.len() == 1 && told[0].contains("same for every case"), "{told:?}");
+    let (told, counted, judged) = notices("binary_constant");
+    assert_eq!(told, Vec::<String>::new());
+    let constant = "test: the model is constant: every case gets the same probabilities";
+    assert_eq!(counted.iter().filter(|notice| notice.contains("same")).collect::<Vec<_>>(), [constant]);
     let auroc = judged.auroc.unwrap();
     assert!(auroc.estimate == 0.5 && auroc.low < 0.4 && auroc.high > 0.6, "{auroc:?}");
     for name in ["binary_patients", "multiclass_absent", "multilabel_patients", "binary_imbalanced"] {
-        assert_eq!(notices(name).0, Vec::<String>::new(), "{name}");
+        let (told, counted, _) = notices(name);
+        assert_eq!(told, Vec::<String>::new(), "{name}");
+        assert!(counted.iter().all(|notice| notice.starts_with("test: fewer than 20 cases ")), "{name}: {counted:?}");
     }
 }
 
@@ -328,12 +477,12 @@ fn the_control_shuffles_validation_too() {
         Labelled::new((0..n).map(|i| format!("{name}{i}")).collect(), targets, x).unwrap()
     };
     let (few, many, test) = (cases("a", 8, 1), cases("b", 400, 2), cases("c", 200, 3));
-    let head = Head::Logreg(LogisticHead { strengths: vec![1.0], ..LogisticHead::default() });
+    let method = LogregMethod { c: vec![1.0], ..LogregMethod::default() };
     let options = ProbeOptions { refit: Refit::TrainVal, ..ProbeOptions::new(Protocol::Paper) };
     let seeds: Vec<u64> = (0..10).collect();
     for (train, val) in [(&few, &many), (&many, &few)] {
         let splits = Splits { train, val: Some(val), test: &test };
-        let control = shuffled_labels(&head, &splits, &task, &options, &seeds, &Context::PLAIN).unwrap();
+        let control = shuffled_labels(&method, &splits, &task, &options, &seeds, &Context::PLAIN).unwrap();
         let aurocs: Vec<f64> = control.iter().map(|t| t.auroc.unwrap()).collect();
         assert!(aurocs.iter().any(|a| *a < 0.9), "{aurocs:?}");
         let mean = aurocs.iter().sum::<f64>() / aurocs.len() as f64;

@@ -1,13 +1,13 @@
 //! The small parts that every head stands on: targets, draws, layouts, names, defaults.
 
-use candle::{DType, Device, Tensor};
-use dinorad_backbone::{Features, LayerTokens};
+use candle::{Device, Tensor};
+use dinorad_backbone::{Error as Refused, Features, LayerTokens};
 use dinorad_core::Target;
 use dinorad_heads::{
     AttentionTraining, DecoderPoint, Error, Fit, InputLayout, Knn, LogisticRegression, MlKnn, Predict, ProbePoint,
-    Targets, TrainingNeighbours, Vote, few_shot, first_best, l2_normalise, linear_input, study_strengths,
+    Targets, TrainingNeighbours, Vote, few_shot, first_best, l2_normalise, study_strengths,
 };
-use ndarray::array;
+use ndarray::{Array2, array, s};
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
@@ -129,32 +129,36 @@ fn patients_are_taken_whole_and_once() -> Outcome {
 
 #[test]
 fn rows_of_unit_length_at_every_scale() -> Outcome {
-    let x = Tensor::new(&[[3f32, 4.0], [0.0, 0.0], [3e-20, 4e-20], [3e30, -4e30]], &Device::Cpu)?;
-    let got = l2_normalise(&x)?.to_vec2::<f32>()?;
+    let x = array![[3f32, 4.0], [0.0, 0.0], [3e-20, 4e-20], [3e30, -4e30]];
+    let got = l2_normalise(x.view())?;
     // shorter than 1e-12, a row is divided by that: torch.nn.functional.normalize
-    let want = [[0.6, 0.8], [0.0, 0.0], [3e-8, 4e-8], [0.6, -0.8]];
-    for (got, want) in got.iter().flatten().zip(want.iter().flatten()) {
+    let want = array![[0.6f32, 0.8], [0.0, 0.0], [3e-8, 4e-8], [0.6, -0.8]];
+    assert_eq!(got.dim(), want.dim());
+    for (got, want) in got.iter().zip(&want) {
         assert!((got - want).abs() <= 1e-6 * want.abs(), "{got} {want}");
     }
-    let half = l2_normalise(&x.narrow(0, 0, 1)?.to_dtype(DType::F16)?)?;
-    assert_eq!(half.dtype(), DType::F16);
-    assert!(matches!(l2_normalise(&Tensor::zeros((2, 0), DType::F32, &Device::Cpu)?), Err(Error::Shape { .. })));
-    assert!(matches!(l2_normalise(&Tensor::zeros(4, DType::F32, &Device::Cpu)?), Err(Error::Shape { .. })));
-    let broken = Tensor::new(&[[1f32, 2.0], [0.0, f32::INFINITY]], &Device::Cpu)?;
-    assert!(matches!(l2_normalise(&broken), Err(Error::NotFinite { row: 1, .. })));
+    // wherever the rows lie in memory
+    assert_eq!(l2_normalise(x.slice(s![1..;2, ..]))?, got.slice(s![1..;2, ..]));
+    assert_eq!(l2_normalise(x.t().to_owned().t())?, got);
+    assert!(matches!(l2_normalise(Array2::zeros((2, 0)).view()), Err(Error::Shape { .. })));
+    assert!(matches!(l2_normalise(Array2::zeros((0, 2)).view()), Err(Error::Empty { .. })));
+    for broken in [f32::INFINITY, f32::NEG_INFINITY, f32::NAN] {
+        let broken = array![[1f32, 2.0], [0.0, broken]];
+        assert!(matches!(l2_normalise(broken.view()), Err(Error::NotFinite { row: 1, .. })));
+    }
     Ok(())
 }
 
 /// A vote by hand: similarities 1, 0.8 and 0 at temperature 0.5 weigh e^2, e^1.6 and 1.
 #[test]
 fn votes_are_a_softmax_of_similarity_over_temperature() -> Outcome {
-    let x = Tensor::new(&[[0f32, 7.0], [4.0, 0.0], [0.8, 0.6]], &Device::Cpu)?;
+    let x = array![[0f32, 7.0], [4.0, 0.0], [0.8, 0.6]];
     let y = Targets::classes(vec![2, 0, 1], 3)?;
-    let query = Tensor::new(&[[10f32, 0.0]], &Device::Cpu)?;
+    let query = array![[10f32, 0.0]];
     let head = Knn::new(&[3, 2, 1]).with_temperature(0.5);
     let (e2, e16) = (2f64.exp(), 1.6f64.exp());
-    let model = head.clone().fit(&x, &y)?;
-    let votes = model.votes(&query)?;
+    let model = head.clone().fit(x.view(), &y)?;
+    let votes = model.votes(query.view())?;
     let close = |got: &[f32], want: [f64; 3]| {
         assert!(got.iter().zip(want).all(|(g, w)| (f64::from(*g) - w).abs() < 1e-6), "{got:?} {want:?}");
     };
@@ -162,18 +166,18 @@ fn votes_are_a_softmax_of_similarity_over_temperature() -> Outcome {
     close(&votes[0].row(0).to_vec(), [e2 / all, e16 / all, 1.0 / all]);
     close(&votes[1].row(0).to_vec(), [e2 / (e2 + e16), e16 / (e2 + e16), 0.0]);
     close(&votes[2].row(0).to_vec(), [1.0, 0.0, 0.0]);
-    close(&model.predict(&query)?.to_vec2::<f32>()?[0], [e2 / all, e16 / all, 1.0 / all]);
-    let shared = head.clone().with_vote(Vote::SharedSoftmax).fit(&x, &y)?.votes(&query)?;
+    close(&model.predict(query.view())?.row(0).to_vec(), [e2 / all, e16 / all, 1.0 / all]);
+    let shared = head.clone().with_vote(Vote::SharedSoftmax).fit(x.view(), &y)?.votes(query.view())?;
     close(&shared[1].row(0).to_vec(), [e2 / all, e16 / all, 0.0]);
     // what a model remembers
     assert_eq!((model.n_rows(), model.options(), model.targets()), (3, &head, &y));
     let rows: Vec<f32> = model.rows().collect();
     assert!(rows.len() == 6 && rows.iter().zip([0.0, 1.0, 1.0, 0.0, 0.8, 0.6]).all(|(a, b)| (a - b).abs() < 1e-6));
     for bad in [0.0, -1.0, f64::NAN, f64::INFINITY] {
-        assert!(matches!(head.clone().with_temperature(bad).fit(&x, &y), Err(Error::Parameter { .. })), "{bad}");
+        assert!(matches!(head.clone().with_temperature(bad).fit(x.view(), &y), Err(Error::Parameter { .. })), "{bad}");
     }
-    assert!(Knn::new(&[3]).fit(&x, &y).is_ok());
-    assert!(matches!(Knn::new(&[4]).fit(&x, &y), Err(Error::TooFewRows { k: 4, rows: 3 })));
+    assert!(Knn::new(&[3]).fit(x.view(), &y).is_ok());
+    assert!(matches!(Knn::new(&[4]).fit(x.view(), &y), Err(Error::TooFewRows { k: 4, rows: 3 })));
     Ok(())
 }
 
@@ -205,19 +209,19 @@ fn inputs_are_class_tokens_from_old_to_new_then_the_mean_patch() -> Outcome {
     let features = |grid| -> Result<Features, candle::Error> {
         Ok(Features { layers: vec![layer(1.0, grid)?, layer(2.0, grid)?, layer(3.0, grid)?] })
     };
-    let tokens = linear_input(&features(false)?, 2, true)?.to_vec2::<f32>()?;
+    let tokens = features(false)?.linear_input(2, true)?.to_vec2::<f32>()?;
     // the mean of rows 0..6 of 3k, 3k + 1, 3k + 2 is 7.5, 8.5, 9.5
     assert_eq!(tokens[0], [2.0, 2.0, 2.0, 3.0, 3.0, 3.0, 7.5, 8.5, 9.5]);
     assert_eq!(tokens[1][6..], [25.5, 26.5, 27.5]);
-    assert_eq!(linear_input(&features(true)?, 2, true)?.to_vec2::<f32>()?, tokens);
-    assert_eq!(linear_input(&features(true)?, 1, false)?.to_vec2::<f32>()?[0], [3.0, 3.0, 3.0]);
-    assert!(matches!(linear_input(&features(true)?, 0, false), Err(Error::Parameter { .. })));
-    let many = linear_input(&features(true)?, 4, false);
-    assert!(matches!(many, Err(Error::TooFewBlocks { asked: 4, available: 3 })));
+    assert_eq!(features(true)?.linear_input(2, true)?.to_vec2::<f32>()?, tokens);
+    assert_eq!(features(true)?.linear_input(1, false)?.to_vec2::<f32>()?[0], [3.0, 3.0, 3.0]);
+    assert!(matches!(features(true)?.linear_input(0, false), Err(Refused::Blocks { asked: 0, available: 3 })));
+    let many = features(true)?.linear_input(4, false);
+    assert!(matches!(many, Err(Refused::Blocks { asked: 4, available: 3 })));
     let mut bare = features(false)?;
     bare.layers[2].patches = None;
-    assert!(matches!(linear_input(&bare, 1, true), Err(Error::NoPatchTokens)));
-    assert!(linear_input(&bare, 3, false).is_ok());
+    assert!(matches!(bare.linear_input(1, true), Err(Refused::NoPatchTokens)));
+    assert!(bare.linear_input(3, false).is_ok());
 
     let layout = InputLayout { dim: 3, blocks: 3, avgpool: true };
     assert_eq!((layout.width(), layout.columns(2, true)?, layout.columns(3, false)?), (12, 3..12, 0..9));

@@ -1,7 +1,12 @@
 //! `dinorad eval METHOD`: a data set and encoders to a run.
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
-use dinorad::eval::experiment::{Existing, Planned, comparisons};
+use dinorad::eval::{
+    experiment::{Existing, Planned, comparisons},
+    write_atomic,
+};
 
 use crate::{args::EvalCommand, tell};
 
@@ -27,6 +32,12 @@ pub(crate) fn run(command: &EvalCommand) -> Result<usize> {
     }
     let done = planned.iter().map(|one| runner.run(&one.experiment, &one.out)).collect::<Result<Vec<_>, _>>()?;
     let compared = comparisons(&done)?;
+    if !alone {
+        let told: BTreeMap<&str, _> =
+            planned.iter().zip(&compared).filter_map(|(one, c)| Some((one.name.as_str(), c.as_ref()?))).collect();
+        let text = serde_json::to_string_pretty(&told)?;
+        write_atomic(&args.out.join("comparisons.json"), text.as_bytes(), "eval")?;
+    }
     tell::page(&done, &args.out)?;
     tell::outcomes(&done, &compared, &args.out)
 }

@@ -17,7 +17,10 @@ mod store;
 
 use anyhow::{Context, Result};
 
-use crate::args::{Args, Command};
+use crate::{
+    args::{Args, Command},
+    describe::as_typed,
+};
 
 /// Runs the command and tells how many items failed.
 pub(crate) fn run(args: &Args) -> Result<usize> {
@@ -25,15 +28,15 @@ pub(crate) fn run(args: &Args) -> Result<usize> {
         rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().context("--threads")?;
     }
     match &args.command {
-        Command::Quickstart(a) => quickstart::run(a),
-        Command::Embed(a) => embed::run(a),
-        Command::Eval(a) => eval::run(a),
+        Command::Quickstart(a) => quickstart::run(a).map_err(as_typed),
+        Command::Embed(a) => embed::run(a).map_err(as_typed),
+        Command::Eval(a) => eval::run(a).map_err(as_typed),
         Command::Run(a) => run::run(a),
         Command::Report(a) => report::run(a),
         Command::Compare(a) => compare::run(a),
         Command::Export(a) => export::run(a),
         Command::Store(a) => store::run(a),
-        Command::Pca(a) => pca::run(a),
+        Command::Pca(a) => pca::run(a).map_err(as_typed),
         Command::Inspect(a) => inspect::run(a),
         Command::Models(a) => models::run(a),
         Command::Doctor(a) => doctor::run(a),

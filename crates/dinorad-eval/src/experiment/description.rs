@@ -390,7 +390,7 @@ impl Experiment {
                     return wrong("encoder.mean", "mean and std must be finite numbers".into());
                 }
                 if std.iter().any(|v| *v <= 0.0) {
-                    return wrong("encoder.std", "std must be above 0".into());
+                    return wrong("encoder.std", "must be above 0".into());
                 }
             }
             (None, None) => {}

@@ -1,19 +1,48 @@
 //! The methods that descriptions know by name.
 
-use std::{fmt, ops::Deref};
+use std::{error::Error as StdError, fmt, ops::Deref, path::Path};
 
 use dinorad_core::{
     Protocol,
     method::{Entry, Method},
     nearest,
 };
+use dinorad_heads::{
+    Start,
+    methods::linear::{self, LinearMethod},
+};
+use dinorad_io::{ReadOptions, npy};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::{Error, Result};
 
 /// Every method there is. A new one is one line here.
 pub fn methods() -> Vec<Entry> {
-    dinorad_heads::methods::entries().to_vec()
+    let known = dinorad_heads::methods::entries().iter();
+    known.map(|entry| if entry.name == linear::ENTRY.name { LINEAR } else { *entry }).collect()
+}
+
+/// The linear probe, whose `init` may be an npz file too.
+const LINEAR: Entry = Entry {
+    read: |from, protocol| {
+        let method = LinearMethod::read(from, protocol)?;
+        Ok(Box::new(LinearMethod { reader: start, ..method }))
+    },
+    ..linear::ENTRY
+};
+
+/// Initial weights and batches from an npz or a safetensors file.
+fn start(path: &Path) -> std::result::Result<Start, Box<dyn StdError + Send + Sync>> {
+    if !path.extension().is_some_and(|e| e.eq_ignore_ascii_case("npz")) {
+        return Ok(Start::read(path)?);
+    }
+    let mut arrays = Vec::new();
+    for name in npy::names(path)? {
+        let array = npy::read_npz_array(path, &name, &ReadOptions::default())?;
+        let values = array.to_f64();
+        arrays.push((name, values));
+    }
+    Ok(Start::new(path, arrays)?)
 }
 
 /// The method of a description: a table with the method's `name` and what it is set to.
@@ -69,7 +98,9 @@ impl MethodChoice {
         let mut deserializer = <dyn erased_serde::Deserializer<'_>>::erase(rest.clone());
         let method = (entry.read)(&mut deserializer, protocol).map_err(|error| {
             let at = blamed(entry, &rest, protocol);
-            Error::description(at.map_or_else(|| "method".to_owned(), |key| format!("method.{key}")), error.to_string())
+            // The place that the reader adds is told by the key.
+            let why = error.to_string().lines().next().unwrap_or_default().to_owned();
+            Error::description(at.map_or_else(|| "method".to_owned(), |key| format!("method.{key}")), why)
         })?;
         Ok(Self { given, method })
     }

@@ -315,7 +315,13 @@ fn fitting(method: Box<dyn Method>, data: &Data, of: &Experiment, watch: &dyn Wa
     if let Some(why) = of.refuses(task.kind) {
         return Err(Error::description("method", format!("{id}: {why}")));
     }
-    method.check(task).map_err(|e| Error::description("method", format!("{id}: {e}")))?;
+    method.check(task).map_err(|e| {
+        let why = in_full(&e);
+        match method.start_file() {
+            Some(file) if why.contains(&file.display().to_string()) => Error::description("method.init", why),
+            _ => Error::description("method", format!("{id}: {why}")),
+        }
+    })?;
     if task.kind != TaskKind::Segmentation {
         data.check_classes()?;
     }
@@ -332,7 +338,10 @@ fn fitting(method: Box<dyn Method>, data: &Data, of: &Experiment, watch: &dyn Wa
     match method.within(cases).map_err(|e| Error::description("method", format!("{id}: {e}")))? {
         None => Ok(method),
         Some((_, notice)) if method.is_explicit() => {
-            let why = format!("{notice} of {id}: name what {cases} training cases allow, at most {cases}");
+            // `k = 13, 40 became 12: 12 training cases`
+            let (asked, rest) = notice.split_once(" became ").unwrap_or((&notice, ""));
+            let most = rest.split(':').next().unwrap_or_default();
+            let why = format!("{asked} asked of the {cases} training cases of {id}: at most {most}");
             Err(Error::description("method.k", why))
         }
         Some((within, notice)) => {

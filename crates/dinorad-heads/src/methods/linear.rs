@@ -307,6 +307,14 @@ impl Method for LinearMethod {
         Input::Rows
     }
 
+    fn wants_views(&self) -> bool {
+        self.augment
+    }
+
+    fn start_file(&self) -> Option<&Path> {
+        self.init.as_deref()
+    }
+
     fn tokens(&self) -> Option<TokenLayout> {
         let blocks = self.blocks.iter().copied().max().unwrap_or(1);
         Some(TokenLayout { blocks, avgpool: self.avgpool != Avgpool::Without })

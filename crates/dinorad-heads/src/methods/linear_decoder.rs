@@ -241,12 +241,14 @@ impl Method for LinearDecoderMethod {
             trainers.push(Some(DecoderTrainer::new(decoder, &self.training(classes, *rate), total)?));
         }
         let mut diverged = None;
+        let mut losses = vec![Vec::with_capacity(self.epochs); self.learning_rates.len()];
         for epoch in &epochs {
-            slices.visit(train, epoch, &mut |input, labels, _| {
-                for (trainer, rate) in trainers.iter_mut().zip(&self.learning_rates) {
+            let mut sums = vec![0.0; self.learning_rates.len()];
+            slices.visit(train, epoch, &mut |input, labels, batch| {
+                for ((trainer, rate), sum) in trainers.iter_mut().zip(&self.learning_rates).zip(&mut sums) {
                     let Some(alive) = trainer else { continue };
                     match alive.step(input, labels) {
-                        Ok(_) => {}
+                        Ok(loss) => *sum += loss * batch as f64,
                         // a rate that is too large is a bad rate, not a broken run
                         Err(e @ crate::Error::Diverged { .. }) => {
                             context.progress.message(&format!("learning rate {rate}: {e}"));
@@ -259,23 +261,32 @@ impl Method for LinearDecoderMethod {
                 context.progress.advance(1);
                 Ok(())
             })?;
+            for ((losses, sum), _) in
+                losses.iter_mut().zip(sums).zip(&trainers).filter(|(_, trainer)| trainer.is_some())
+            {
+                losses.push(sum / slices.len() as f64);
+            }
         }
         let decoders = trainers.into_iter().map(|t| t.map(DecoderTrainer::finish).transpose());
         let decoders = decoders.collect::<Result<Vec<_>, _>>()?;
         match diverged {
             Some(e) if decoders.iter().all(Option::is_none) => Err(e.into()),
-            _ => Ok(Box::new(LinearDecoderFitted(decoders))),
+            _ => Ok(Box::new(LinearDecoderFitted { decoders, losses })),
         }
     }
 }
 
-/// A decoder for each learning rate that did not diverge.
 #[derive(Debug)]
-struct LinearDecoderFitted(Vec<Option<LinearDecoder>>);
+struct LinearDecoderFitted {
+    /// One for each learning rate that did not diverge.
+    decoders: Vec<Option<LinearDecoder>>,
+    /// Mean loss of every epoch, by learning rate.
+    losses: Vec<Vec<f64>>,
+}
 
 impl Fitted for LinearDecoderFitted {
     fn predict(&self, cases: &dyn Lent, give: &mut dyn FnMut(usize, Answer) -> Result<(), Error>) -> Result<(), Error> {
-        for (which, decoder) in self.0.iter().enumerate() {
+        for (which, decoder) in self.decoders.iter().enumerate() {
             let Some(decoder) = decoder else { continue };
             masks(decoder, cases, &mut |case, classes| give(which, Answer::Mask { case, classes }))?;
         }
@@ -283,19 +294,25 @@ impl Fitted for LinearDecoderFitted {
     }
 
     fn keep(&self, which: usize) -> Box<dyn Fitted> {
-        Box::new(Self(self.0.get(which).cloned().into_iter().collect()))
+        let decoders = self.decoders.get(which).cloned().into_iter().collect();
+        let losses = self.losses.get(which).cloned().into_iter().collect();
+        Box::new(Self { decoders, losses })
     }
 
     fn learned(&self, number: &mut dyn FnMut(f64)) -> Result<(), Error> {
-        for tensor in self.0.iter().flatten().flat_map(|decoder| decoder.tensors().into_values()) {
+        for tensor in self.decoders.iter().flatten().flat_map(|decoder| decoder.tensors().into_values()) {
             let values = tensor.flatten_all().and_then(|v| v.to_vec1::<f32>()).map_err(crate::Error::from)?;
             values.into_iter().for_each(|v| number(f64::from(v)));
         }
         Ok(())
     }
 
+    fn losses(&self) -> Vec<Vec<f64>> {
+        self.losses.clone()
+    }
+
     fn save(&self, which: usize, path: &Path) -> Result<bool, Error> {
-        match self.0.get(which) {
+        match self.decoders.get(which) {
             Some(Some(decoder)) => Ok(decoder.save(path).map(|()| true)?),
             _ => Ok(false),
         }

@@ -7,7 +7,7 @@ use dinorad_core::{Target, TaskKind, in_full};
 use super::{
     Block, Confusion, EncoderCard, Figure, Report, Section, Table, Training, beside,
     cards::{count, number},
-    scores,
+    scores::Tested,
 };
 use crate::{
     Error, Failure, Made, MetricValue, Metrics, Result, RunFolder, Search, Skipped,
@@ -185,12 +185,8 @@ fn section(run: &RunFolder, made: &Made) -> Result<Section> {
     }
     let plots = figures::of_run(run)?;
     if let Some(metrics) = run.metrics() {
-        let n = metrics.cases.get("test").map(|cases| cases.n);
-        if let Some(scores) = metrics.metrics.get("test") {
-            let kind = metrics.task.as_ref().map(|task| task.kind);
-            for score in scores::headlines(scores, &exhibits.headlines, n, kind) {
-                section = section.with_headline(score);
-            }
+        for score in Tested::of(metrics).iter().flat_map(|tested| tested.headlines(&exhibits.headlines)) {
+            section = section.with_headline(score);
         }
         for block in judged(run, metrics, &plots)? {
             section = section.with(block);
@@ -221,9 +217,7 @@ fn drawn(plots: &[NamedPlot], varied: bool) -> Vec<Figure> {
 /// Scores, what they were taken on, curves, the confusion matrix.
 fn judged(run: &RunFolder, metrics: &Metrics, plots: &[NamedPlot]) -> Result<Vec<Block>> {
     let mut blocks = Vec::new();
-    let counts = metrics.cases.get("test");
-    let kind = metrics.task.as_ref().map(|task| task.kind);
-    if let Some(scores) = metrics.metrics.get("test") {
+    if let Some(tested) = Tested::of(metrics) {
         // `auroc_k5` is told by the table of settings
         let of_setting = |name: &str| {
             let known = ["auroc_", "accuracy_", "dice_"].iter().find_map(|base| name.strip_prefix(base));
@@ -231,8 +225,8 @@ fn judged(run: &RunFolder, metrics: &Metrics, plots: &[NamedPlot]) -> Result<Vec
                 rest.starts_with(|c: char| c.is_ascii_lowercase()) && rest.contains(|c: char| c.is_ascii_digit())
             })
         };
-        blocks.push(Block::Scores(scores::whole(scores, counts.map(|c| c.n), kind, &of_setting)));
-        blocks.extend(metrics.task.as_ref().and_then(|task| scores::by_class(scores, task)));
+        blocks.push(Block::Scores(tested.whole(&of_setting)));
+        blocks.extend(tested.by_class());
     }
     blocks.extend(cases(metrics));
     let figures = drawn(plots, false);
