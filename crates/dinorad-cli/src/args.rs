@@ -172,6 +172,10 @@ pub(crate) struct EmbedArgs {
     /// This process's part of the work, such as 3/16 (1-based)
     #[arg(long, value_name = "I/N")]
     pub(crate) shard: Option<String>,
+    /// Salted hashes in place of ids, file and folder names in everything written; DINORAD_SALT holds the
+    /// secret
+    #[arg(long)]
+    pub(crate) pseudonyms: bool,
     /// A file that cannot be read ends the run instead of being left out and listed
     #[arg(long)]
     pub(crate) strict_data: bool,
@@ -192,6 +196,10 @@ pub(crate) struct RunArgs {
     /// Another value for a key of all experiments, such as method.k=[1,5]; may be given several times
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
+    /// Salted hashes in place of ids, file and folder names in everything written; DINORAD_SALT holds the
+    /// secret
+    #[arg(long)]
+    pub(crate) pseudonyms: bool,
     /// Only say what would run, and what it would cost
     #[arg(long)]
     pub(crate) dry_run: bool,
@@ -246,6 +254,10 @@ pub(crate) struct JudgeArgs {
     /// Folder of the run
     #[arg(long, value_name = "DIR")]
     pub(crate) out: PathBuf,
+    /// Salted hashes in place of ids, file and folder names in everything written; DINORAD_SALT holds the
+    /// secret
+    #[arg(long)]
+    pub(crate) pseudonyms: bool,
     /// Results of another experiment that lie in the folder give way
     #[arg(long)]
     pub(crate) overwrite: bool,

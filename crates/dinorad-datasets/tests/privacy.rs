@@ -211,7 +211,7 @@ mod links {
         let set = open("folder", &root, Split::Train, &skip).unwrap();
         assert_eq!(set.left_out().len(), 4, "{:?}", set.left_out());
 
-        let inputs = discover(&[root.clone()]);
+        let inputs = discover(std::slice::from_ref(&root));
         let readable: Vec<&str> = inputs.iter().filter(|i| i.bad().is_none()).map(|i| i.id.as_str()).collect();
         assert_eq!(readable, ["a/1.png", "a/within.png", "b/2.png"]);
         let bad: BTreeMap<&str, &str> = inputs.iter().filter_map(|i| Some((i.id.as_str(), i.bad()?))).collect();
@@ -266,10 +266,10 @@ mod links {
         header[108..112].fill(0);
         fs::write(root.join("scan.hdr"), header).unwrap();
         fs::write(root.join("scan.img"), &bytes[352..]).unwrap();
-        assert!(discover(&[root.clone()])[0].load(&ReadOptions::default()).is_ok(), "a sound pair");
+        assert!(discover(std::slice::from_ref(&root))[0].load(&ReadOptions::default()).is_ok(), "a sound pair");
         fs::rename(root.join("scan.img"), outer.path().join("secret.img")).unwrap();
         symlink("../secret.img", root.join("scan.img")).unwrap();
-        let found = discover(&[root.clone()]);
+        let found = discover(std::slice::from_ref(&root));
         assert!(!found.is_empty() && found.iter().all(|i| i.bad().is_some()), "{found:?}");
     }
 

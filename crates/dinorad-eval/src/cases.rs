@@ -7,7 +7,7 @@ use std::{
 };
 
 use dinorad_core::{Orientation, in_full, method::View};
-use dinorad_datasets::{Dataset, Input, InputKind, Inputs, Pixels, slice_of};
+use dinorad_datasets::{Dataset, Input, InputKind, Inputs, Kind, Pixels, Pseudonyms, slice_of};
 use dinorad_io::ReadOptions;
 use dinorad_transforms::{Compose, StreamKey};
 use ndarray::{Array3, Axis};
@@ -126,13 +126,14 @@ pub struct InputCases {
     root: Option<PathBuf>,
     options: ReadOptions,
     salt: Option<String>,
+    names: Option<Pseudonyms>,
 }
 
 impl InputCases {
     /// Every input, volumes turned to the closest RAS+ axes first.
     pub fn new(inputs: Vec<Input>, preprocessing: Compose) -> Self {
         let settings = Settings::new(preprocessing);
-        Self { inputs, settings, root: None, options: ReadOptions::default(), salt: None }
+        Self { inputs, settings, root: None, options: ReadOptions::default(), salt: None, names: None }
     }
 
     /// The inputs found, with sources that count from their root.
@@ -169,6 +170,17 @@ impl InputCases {
         self
     }
 
+    /// Puts pseudonyms in the place of names of files and folders: in ids, and in the reasons of failures,
+    /// which then say no more than what kind of failure it was. Sources are not noted.
+    #[must_use]
+    pub fn with_pseudonyms(mut self, names: Pseudonyms) -> Self {
+        for input in &mut self.inputs {
+            input.id = names.of(Kind::Case, &input.id);
+        }
+        self.names = Some(names);
+        self
+    }
+
     /// Reads with other limits.
     #[must_use]
     pub fn with_read_options(mut self, options: ReadOptions) -> Self {
@@ -195,7 +207,7 @@ impl Cases for InputCases {
         let Some(input) = self.inputs.get(i) else { return ItemKey::new(String::new(), [0; 32]) };
         let mut key = ItemKey::new(&input.id, input.fingerprint().unwrap_or_default());
         let whole = std::path::absolute(&input.path).unwrap_or_else(|_| input.path.clone());
-        key.source = Some(below(&whole, self.root.as_deref()));
+        key.source = self.names.is_none().then(|| below(&whole, self.root.as_deref()));
         key.patient = self.salt.as_ref().and_then(|salt| input.patient(salt));
         key
     }
@@ -203,13 +215,17 @@ impl Cases for InputCases {
     fn load(&self, i: usize) -> Result<Vec<Array3<f32>>, String> {
         let input = self.inputs.get(i).ok_or("there is no such input")?;
         if let Some(reason) = input.bad() {
-            return Err(reason.to_owned());
+            let hidden = || "it could not be listed".to_owned();
+            return Err(self.names.as_ref().map_or_else(|| reason.to_owned(), |_| hidden()));
         }
         // The id is the path below what the user named: all that the reason may hold of it.
         let in_words = |e: &dyn StdError| {
             without_name(&in_full(e).replace(&input.path.display().to_string(), &input.id), &input.id)
         };
-        let pixels = input.load(&self.options).map_err(|e| in_words(&e))?;
+        let pixels = input.load(&self.options).map_err(|e| match &self.names {
+            Some(names) => without_name(&in_full(&names.error(&input.id, &e)), &input.id),
+            None => in_words(&e),
+        })?;
         // A stack of MedMNIST has no place in a patient.
         let orientation = Some(self.settings.orientation).filter(|_| !matches!(input.kind, InputKind::MedMnist { .. }));
         let content = || input.fingerprint().unwrap_or_default();

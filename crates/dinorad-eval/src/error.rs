@@ -112,7 +112,7 @@ pub enum Error {
         /// Which part.
         split: String,
         /// Why.
-        source: dinorad_datasets::Error,
+        source: Box<dinorad_datasets::Error>,
     },
     /// An encoder that could not be loaded.
     #[error("could not load the encoder `{encoder}`")]
@@ -120,7 +120,7 @@ pub enum Error {
         /// Its source, as it was given.
         encoder: String,
         /// Why.
-        source: dinorad_backbone::Error,
+        source: Box<dinorad_backbone::Error>,
     },
     /// What was going on when something else went wrong.
     #[error("{doing}")]

@@ -58,7 +58,8 @@ fn of_classes(n: usize, dim: usize, classes: usize, seed: u64) -> InMemory {
 }
 
 fn of_findings(n: usize, dim: usize, findings: usize, seed: u64) -> InMemory {
-    let labels = |i: usize| Target::Labels((0..findings).map(|f| u8::from((i * (f + 2) + i / 5) % 3 == 0)).collect());
+    let labels =
+        |i: usize| Target::Labels((0..findings).map(|f| u8::from((i * (f + 2) + i / 5).is_multiple_of(3))).collect());
     InMemory::new(rows(n, dim, seed), (0..n).map(labels).collect())
 }
 

@@ -18,6 +18,7 @@ use serde_json::json;
 
 use crate::{
     args::EmbedArgs,
+    hardware::pseudonyms,
     listing,
     output::say,
     progress::{BARS, Bar},
@@ -38,7 +39,8 @@ pub(crate) fn run(args: &EmbedArgs) -> Result<usize> {
         let _bar = Bar::spinner("looking through the files");
         discover_inputs(&args.paths)
     };
-    if let Some(notice) = found.notice() {
+    let names = pseudonyms(args.pseudonyms)?;
+    if let Some(notice) = found.notice().filter(|_| names.is_none()) {
         eprintln!("note: {notice}");
     }
     if found.inputs.is_empty() {
@@ -46,11 +48,16 @@ pub(crate) fn run(args: &EmbedArgs) -> Result<usize> {
     }
     let set = match &args.name {
         Some(name) => name.clone(),
+        None if names.is_some() => "files".to_owned(),
         None => name_of(found.root.as_deref()),
     };
     let cases = InputCases::of(found, encoder.preprocessing(image_size)).with_orientation(orientation);
     // No option of the command line: those are kept in histories and shown to other users.
     let salt = std::env::var("DINORAD_SALT").ok().filter(|salt| !salt.is_empty());
+    let cases = match names {
+        Some(names) => cases.with_pseudonyms(names),
+        None => cases,
+    };
     let cases = Arc::new(cases.with_patients(salt.unwrap_or_else(|| OpenOptions::default().salt)));
     let options = EmbedOptions {
         request,

@@ -8,13 +8,14 @@ use dinorad::eval::{
     write_atomic,
 };
 
-use crate::{args::EvalCommand, tell};
+use crate::{args::EvalCommand, hardware::pseudonyms, tell};
 
 pub(crate) fn run(command: &EvalCommand) -> Result<usize> {
     let args = command.judge();
     let experiments = command.experiments()?;
     let mut runner = args.encoder.hardware.runner()?;
     runner.features = args.features.clone().unwrap_or(runner.features);
+    runner.pseudonyms = pseudonyms(args.pseudonyms)?;
     runner.existing = if args.overwrite { Existing::Replace } else { Existing::Refuse };
     let alone = experiments.len() == 1;
     let planned: Vec<Planned> = experiments

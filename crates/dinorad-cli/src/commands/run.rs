@@ -6,11 +6,12 @@ use dinorad::{
     eval::experiment::{Descriptions, Estimate, Existing, Outcome, Planned, Runner},
 };
 
-use crate::{args::RunArgs, listing, output::say, table::table, tell};
+use crate::{args::RunArgs, hardware::pseudonyms, listing, output::say, table::table, tell};
 
 pub(crate) fn run(args: &RunArgs) -> Result<usize> {
     let mut runner = args.hardware.runner()?;
     runner.features = args.features.clone().unwrap_or(runner.features);
+    runner.pseudonyms = pseudonyms(args.pseudonyms)?;
     runner.existing = if args.overwrite { Existing::Replace } else { Existing::Refuse };
     let planned = Descriptions::read(&args.file, &args.set)?.planned(&args.out);
     runner.check(&planned)?;

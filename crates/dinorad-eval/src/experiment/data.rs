@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, path::Path, path::PathBuf, sync::Arc};
 
 use dinorad_core::{Orientation, Protocol, Split, Target, Task, TaskKind, in_full};
-use dinorad_datasets::{Bad, Dataset, Error as DatasetError, OpenOptions, Unit, open};
+use dinorad_datasets::{Bad, Dataset, Error as DatasetError, OpenOptions, Pseudonymous, Pseudonyms, Unit, open};
 
 use super::DataChoice;
 use crate::{Error, Result, probe::SharedClasses, report::DatasetCard, store::Failure};
@@ -62,12 +62,18 @@ pub fn options_of(protocol: Protocol) -> OpenOptions {
 }
 
 impl Data {
-    /// Opens the parts that a description names.
+    /// Opens the parts that a description names; with `names`, cases go by pseudonyms.
     ///
     /// # Errors
     /// [`Error::Dataset`] and [`Error::Unfit`]: a part that is missing, empty or shares patients with
     /// another, data sets that do not go together, a table of splits that has changed.
-    pub fn open(choice: &DataChoice, protocol: Protocol, unit: Unit, orientation: Option<Orientation>) -> Result<Data> {
+    pub fn open(
+        choice: &DataChoice,
+        protocol: Protocol,
+        unit: Unit,
+        orientation: Option<Orientation>,
+        names: Option<&Pseudonyms>,
+    ) -> Result<Data> {
         let mut options = options_of(protocol).with_bad(choice.bad).with_unit(unit);
         options.uncertain = choice.uncertain;
         options.splits = choice.splits.clone();
@@ -84,9 +90,18 @@ impl Data {
         let test = choice.test.as_ref().map_or(own, |t| (t.name.as_str(), t.root.as_path()));
         let part = |(name, root): (&str, &Path), split| -> Result<Option<Part>> {
             match open(name, root, split, &options) {
-                Ok(set) => Ok(Some(Part { set: set.into(), root: root.to_owned(), bad: options.bad })),
+                Ok(set) => {
+                    let set: Arc<dyn Dataset> = set.into();
+                    let set: Arc<dyn Dataset> = match names {
+                        Some(names) => Arc::new(Pseudonymous::new(set, names.clone())),
+                        None => set,
+                    };
+                    Ok(Some(Part { set, root: root.to_owned(), bad: options.bad }))
+                }
                 Err(DatasetError::NoSplit { .. }) if split == Split::Val => Ok(None),
-                Err(source) => Err(Error::Part { name: name.to_owned(), split: split.to_string(), source }),
+                Err(source) => {
+                    Err(Error::Part { name: name.to_owned(), split: split.to_string(), source: Box::new(source) })
+                }
             }
         };
         let [train, val, judged] = [part(own, Split::Train)?, part(own, Split::Val)?, part(test, Split::Test)?];

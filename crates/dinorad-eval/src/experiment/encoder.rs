@@ -86,7 +86,7 @@ impl EncoderChoice {
         }
         let _stage = watch.stage(&format!("loading {parsed}"));
         let (backbone, report) = load_with(&parsed, &options, &HubOptions::from_env(), &mut *watch.download())
-            .map_err(|error| Error::Loading { encoder: source.to_owned(), source: error })?;
+            .map_err(|error| Error::Loading { encoder: source.to_owned(), source: Box::new(error) })?;
         Ok(Loaded { backbone: Arc::from(backbone), device: device.clone(), report })
     }
 

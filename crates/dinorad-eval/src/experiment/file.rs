@@ -449,7 +449,7 @@ fn span_of(text: &str, path: &[String]) -> Option<std::ops::Range<usize>> {
             DeValue::Table(inner) => table = inner,
             DeValue::Array(items) => {
                 let (index, others) = rest.split_first()?;
-                let item = items.iter().nth(index.parse().ok()?)?;
+                let item = items.get(index.parse::<usize>().ok()?)?;
                 if others.is_empty() {
                     return Some(item.span());
                 }

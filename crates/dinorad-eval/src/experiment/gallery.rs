@@ -32,14 +32,17 @@ pub(super) fn show(runner: &Runner<'_>, ready: &Ready, folder: &RunWriter) -> Re
         return Err(Error::description("data.root", format!("{}: no such file or folder", root.display())));
     }
     let found = discover_inputs(std::slice::from_ref(root));
-    let passed_over = found.notice();
-    let inputs = found.inputs.clone();
-    if inputs.is_empty() {
+    let passed_over = found.notice().filter(|_| runner.pseudonyms.is_none());
+    if found.inputs.is_empty() {
         return Err(Error::unfit(format!("{}: nothing to embed", root.display())));
     }
     let recipe = runner.recipe(ready, &ready.encoder);
     let orientation = ready.experiment.preprocessing.orientation.unwrap_or(Orientation::Canonical);
-    let cases = InputCases::of(found, recipe.preprocessing.clone()).with_orientation(orientation);
+    let mut cases = InputCases::of(found, recipe.preprocessing.clone()).with_orientation(orientation);
+    if let Some(names) = &runner.pseudonyms {
+        cases = cases.with_pseudonyms(names.clone());
+    }
+    let inputs = cases.inputs().to_vec();
     let options = EmbedOptions {
         batch_size: runner.batch,
         device: ready.encoder.device.clone(),

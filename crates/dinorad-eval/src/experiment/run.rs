@@ -12,7 +12,7 @@ use dinorad_core::{
     TaskKind, in_full,
     method::{Context, Input, Method},
 };
-use dinorad_datasets::Unit;
+use dinorad_datasets::{Kind, Pseudonyms, Unit};
 use dinorad_metrics::BootstrapOptions;
 use dinorad_report::{Existing, Found, Made, RunWriter, Status};
 use dinorad_transforms::{Shift, presets::classification_train};
@@ -44,6 +44,9 @@ pub struct Runner<'a> {
     /// What becomes of another experiment's run in the folder; the same experiment's is made again, its
     /// features found where they are.
     pub existing: Existing,
+    /// Names of files and folders, and the ids of cases made of them, give way to these in everything that
+    /// is written. A description written so names no data any more: to run it again, set `data.root`.
+    pub pseudonyms: Option<Pseudonyms>,
     /// Who watches.
     pub watch: &'a dyn Watch,
 }
@@ -56,6 +59,7 @@ impl Default for Runner<'_> {
             batch: 16,
             features: "features".into(),
             existing: Existing::Refuse,
+            pseudonyms: None,
             watch: &Unwatched,
         }
     }
@@ -73,6 +77,7 @@ pub(super) struct Ready {
 }
 
 /// What is judged or shown.
+#[allow(clippy::large_enum_variant, reason = "there is one in a run")]
 pub(super) enum Subject {
     /// Cases with truths, and the method that learns them.
     Judged { data: Data, method: Box<dyn Method> },
@@ -108,7 +113,8 @@ impl Runner<'_> {
             None => Subject::Shown,
             Some(method) => {
                 let unit = if input == Some(Input::Patches) { Unit::Slices } else { Unit::Volumes };
-                let data = Data::open(&experiment.data, protocol, unit, experiment.preprocessing.orientation)?;
+                let orientation = experiment.preprocessing.orientation;
+                let data = Data::open(&experiment.data, protocol, unit, orientation, self.pseudonyms.as_ref())?;
                 let method = fitting(method, &data, &experiment, self.watch)?;
                 experiment.method = Some(MethodChoice::replaced(method.clone())?);
                 Subject::Judged { data, method }
@@ -151,7 +157,9 @@ impl Runner<'_> {
 
     pub(super) fn run_ready(&self, ready: Ready, out: &Path) -> Result<Outcome> {
         let fresh = !out.exists();
-        if self.existing == Existing::Refuse && Found::of(out, &told(&ready.experiment, out))? == Found::Other {
+        if self.existing == Existing::Refuse
+            && Found::of(out, &told(&ready.experiment, out, self.pseudonyms.as_ref()))? == Found::Other
+        {
             return Err(Error::Occupied { folder: out.to_owned() });
         }
         let mut writer = RunWriter::create(out, Existing::Replace)?;
@@ -175,13 +183,13 @@ impl Runner<'_> {
 
     /// Whether the folder holds the whole run of this very experiment.
     pub(super) fn is_done(&self, ready: &Ready, out: &Path) -> Result<bool> {
-        Ok(Found::of(out, &told(&ready.experiment, out))? == Found::Same(Status::Finished))
+        Ok(Found::of(out, &told(&ready.experiment, out, self.pseudonyms.as_ref()))? == Found::Same(Status::Finished))
     }
 
     fn run_in(&self, ready: Ready, writer: &mut RunWriter) -> Result<Outcome> {
         let started = Instant::now();
         // First, so that a run which was stopped is known again.
-        writer.config(&told(&ready.experiment, writer.path()))?;
+        writer.config(&told(&ready.experiment, writer.path(), self.pseudonyms.as_ref()))?;
         let done = match &ready.subject {
             Subject::Shown => gallery::show(self, &ready, writer)?,
             Subject::Judged { data, method } if method.input() == Input::Patches => {
@@ -198,7 +206,7 @@ impl Runner<'_> {
             "seconds": { "encoding": done.made.encoding, "waiting": done.made.waiting, "all": seconds(started) },
             "failures": done.made.failures,
         }))?;
-        writer.config(&told(&done.experiment, writer.path()))?;
+        writer.config(&told(&done.experiment, writer.path(), self.pseudonyms.as_ref()))?;
         writer.made(&Made {
             date: Some(date::now()),
             version: Some(env!("CARGO_PKG_VERSION").to_owned()),
@@ -453,7 +461,18 @@ impl Job<'_> {
     }
 }
 
-/// The description as it lies in a run's folder: paths are told from there.
-fn told(experiment: &Experiment, folder: &Path) -> Experiment {
-    experiment.clone().told_from(folder)
+/// The description as it lies in a run's folder: paths are told from there, or by pseudonyms.
+fn told(experiment: &Experiment, folder: &Path, names: Option<&Pseudonyms>) -> Experiment {
+    let mut told = experiment.clone();
+    let Some(names) = names else { return told.told_from(folder) };
+    let hide = |path: &mut PathBuf| {
+        let whole = path.canonicalize().unwrap_or_else(|_| path.clone());
+        *path = names.of(Kind::File, &whole.display().to_string()).into();
+    };
+    hide(&mut told.data.root);
+    told.data.splits.iter_mut().for_each(hide);
+    if let Some(test) = &mut told.data.test {
+        hide(&mut test.root);
+    }
+    told
 }

@@ -230,7 +230,7 @@ mod tests {
         // two findings, not one
         let apart = of("Pleural_Thickening", "Pleural Other");
         assert_eq!(apart.task().class_names, ["x"]);
-        assert_eq!(of("Pleural_Thickening", "pleural thickening").notices(), [String::new(); 0]);
+        assert_eq!(of("Pleural_Thickening", "pleural thickening").notices(), Vec::<String>::new());
     }
 
     #[test]

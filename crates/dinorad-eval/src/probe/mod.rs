@@ -8,7 +8,7 @@
 //! ```
 //! use dinorad_core::{Target, Task, TaskKind};
 //! use dinorad_eval::probe::{Context, Labelled, ProbeOptions, Splits, probe};
-//! use dinorad_heads::methods::LogregMethod;
+//! use dinorad_heads::methods::logreg::LogregMethod;
 //! use ndarray::Array2;
 //!
 //! # fn main() -> Result<(), dinorad_eval::Error> {

@@ -14,7 +14,7 @@ fn key() -> StoreKey {
 fn item(i: usize) -> ItemKey {
     let mut item = ItemKey::new(format!("case-{i:03}.png"), [i as u8 + 1; 32]);
     item.source = Some(format!("images/case-{i:03}.png"));
-    item.patient = (i % 2 == 0).then(|| format!("{:016x}", i / 4));
+    item.patient = i.is_multiple_of(2).then(|| format!("{:016x}", i / 4));
     item
 }
 

@@ -88,7 +88,7 @@ impl Score {
     }
 
     pub(super) fn value_text(&self) -> String {
-        self.value.map_or_else(|| "undefined".into(), |v| number(v))
+        self.value.map_or_else(|| "undefined".into(), number)
     }
 
     pub(super) fn ci_text(&self) -> String {

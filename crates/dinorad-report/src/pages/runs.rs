@@ -296,7 +296,7 @@ fn not_judged(metrics: &Metrics) -> Option<Block> {
 /// The search, controls, smaller training sets and shifts.
 fn varied(metrics: &Metrics, plots: &[NamedPlot]) -> Vec<Block> {
     let mut blocks = Vec::new();
-    blocks.extend(metrics.search.as_ref().and_then(|search| settings(search)));
+    blocks.extend(metrics.search.as_ref().and_then(settings));
     blocks.extend(controls(metrics));
     let figures = drawn(plots, true);
     if !figures.is_empty() {
