@@ -183,7 +183,7 @@ impl Assembly {
     /// The rows `(b, D)` of a batch of single images.
     ///
     /// # Errors
-    /// [`Error::Backbone`] for features without what is needed.
+    /// [`Error::Encoder`] for features without what is needed.
     pub fn rows(&self, features: &Features) -> Result<Tensor> {
         Ok(features.linear_input(self.blocks, self.avgpool)?)
     }

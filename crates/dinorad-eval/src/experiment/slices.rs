@@ -56,7 +56,7 @@ pub struct PcaRequest {
 ///
 /// # Errors
 /// [`Error::Encoder`] for a size that the encoder cannot take, [`Error::Decomposition`],
-/// [`Error::Draw`].
+/// [`Error::Report`].
 pub fn pca_sheet(slices: &[Array3<f32>], encoder: &Loaded, request: &PcaRequest) -> Result<Picture> {
     let backbone = &*encoder.backbone;
     let preprocessing = encoder.preprocessing(request.image_size);

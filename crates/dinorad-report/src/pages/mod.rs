@@ -100,6 +100,9 @@ impl Report {
     /// # Errors
     /// As [`to_html`](Self::to_html), and [`Error::File`].
     pub fn write(&self, path: &Path) -> Result<()> {
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            std::fs::create_dir_all(folder).map_err(Error::file("create", folder))?;
+        }
         write_atomic(path, self.to_html()?.as_bytes(), "report")
     }
 
