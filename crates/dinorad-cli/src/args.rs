@@ -228,6 +228,9 @@ pub(crate) struct JudgeArgs {
     /// Another data set whose test split is judged; the labels that both have, by name, count
     #[arg(long, value_name = "NAME:root=PATH")]
     pub(crate) test: Option<String>,
+    /// Let names of classes of the two data sets agree without case, blanks and punctuation
+    #[arg(long, requires = "test")]
+    pub(crate) fold_labels: bool,
     #[command(flatten)]
     pub(crate) encoder: EncoderArgs,
     /// Side in pixels of the square that the encoder sees; a multiple of the patch size (default:

@@ -158,6 +158,7 @@ impl JudgeArgs {
             .with("root", text(&root))
             .maybe("splits", self.splits.as_deref().map(text))
             .with("uncertain", self.uncertain.clone())
+            .maybe("labels", self.fold_labels.then_some("folded"))
             .with("bad", if self.strict_data { "stop" } else { "skip" });
         if let Some(test) = &self.test {
             let other = named("--test", test)?;

@@ -73,7 +73,7 @@ pub(crate) fn outcomes(done: &[Outcome], compared: &[Option<Comparison>], out: &
     say!("{images} images encoded; written to {}", out.display());
     let mut failed = 0;
     for one in done {
-        listing::notices(&one.notices().cloned().collect::<Vec<_>>());
+        listing::notices(&one.notices());
         listing::failures(&one.made.failures);
         failed += one.made.failures.len();
     }

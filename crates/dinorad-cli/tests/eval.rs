@@ -358,13 +358,16 @@ fn data_sets_that_share_labels_judge_each_other() {
         .chain([("train", "Fracture".to_owned(), 0), ("train", "pneumonia".to_owned(), 0)])
         .collect();
     table(&desk, "there", &rows);
-    let said = desk.run(
-        &format!("eval logreg --train csv:root=here/table.csv --test csv:root=there/table.csv {SMALL} --c 1 --out run"),
-        &[],
-        0,
-    );
+    let eval =
+        format!("eval logreg --train csv:root=here/table.csv --test csv:root=there/table.csv {SMALL} --c 1 --out run");
+    desk.run(&eval, &[], 2).names(&["`Pneumonia` (training) and `pneumonia` (test)", "--fold-labels"]);
+    let said = desk.run(&format!("{eval} --fold-labels"), &[], 0);
     said.names(&["only in the test data set", "Fracture"]);
     let m = metrics(&desk, "run");
+    let passed_over = m["not_judged"].as_array().unwrap();
+    assert_eq!((passed_over.len(), m["cases"]["test"]["n"].as_u64()), (12, Some(24)), "{passed_over:?}");
+    assert!(passed_over[0]["reason"].as_str().unwrap().contains("Fracture"));
+    said.names(&["12 cases are not judged", "Fracture"]);
     // 12 fractures are of neither class
     assert_eq!(fs::read_to_string(desk.path("run/predictions.csv")).unwrap().lines().count(), 25);
     assert!(mean(&m, "test", "auroc") > 0.8 && mean(&m, "test_own_data_set", "auroc") > 0.8, "{m}");

@@ -41,7 +41,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<usize> {
     say!("{}", summary(&done));
     say!("written to {}", args.out.display());
     for one in &done {
-        listing::notices(&one.notices().cloned().collect::<Vec<_>>());
+        listing::notices(&one.notices());
         listing::failures(&one.made.failures);
         failed += one.made.failures.len();
     }

@@ -129,7 +129,7 @@ impl Data {
                 let why = format!("{a} and {b} do not go together: one has scans, the other single images");
                 return Err(Error::unfit(why));
             }
-            let shared = SharedClasses::between(train.set.task(), judged.set.task())?;
+            let shared = SharedClasses::between(train.set.task(), judged.set.task(), choice.labels)?;
             // A data set without a test part of its own has nothing to compare with.
             let own_test = part(own, Split::Test).unwrap_or(None);
             across = Some(Across { shared, own_test });

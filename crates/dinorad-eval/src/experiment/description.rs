@@ -15,7 +15,7 @@ use super::methods::MethodChoice;
 use crate::{
     Error, Result,
     assembly::Aggregation,
-    probe::{Draw, Refit},
+    probe::{Draw, Refit, Spelling},
 };
 
 /// The version of descriptions that this crate reads and writes.
@@ -158,6 +158,10 @@ pub struct DataChoice {
     /// What a case that cannot be used does: `skip` leaves it out and lists it, `stop` ends the run.
     #[serde(default = "skip")]
     pub bad: Bad,
+    /// How the names of classes of two data sets must agree: `exact`, or `folded` (without case, blanks and
+    /// punctuation).
+    #[serde(default)]
+    pub labels: Spelling,
     /// Another data set, whose test part is judged; the labels that both have, by name, count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test: Option<OtherData>,

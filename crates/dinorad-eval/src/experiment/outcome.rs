@@ -1,5 +1,7 @@
 //! What came of an experiment.
 
+use std::collections::BTreeMap;
+
 use dinorad_backbone::BackboneSpec;
 use dinorad_metrics::Interval;
 use dinorad_report::{CurvePoint, Exhibits, MetricValue, Metrics, NotJudged, RunFolder};
@@ -138,9 +140,20 @@ impl Outcome {
     }
 
     /// What a reader of the numbers should know.
-    pub fn notices(&self) -> impl Iterator<Item = &String> {
+    pub fn notices(&self) -> Vec<String> {
         let of_run = self.probe().map_or(&[][..], ProbeRun::notices);
-        self.data_notices.iter().chain(of_run).chain(&self.made.notices)
+        let mut notices: Vec<String> =
+            self.data_notices.iter().chain(of_run).chain(&self.made.notices).cloned().collect();
+        // The number shown is the number judged; what is missing is counted, by reason.
+        let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
+        for one in &self.passed_over {
+            *reasons.entry(&one.reason).or_default() += 1;
+        }
+        let told = |(reason, n): (&str, usize)| {
+            format!("{n} {} not judged: {reason}", if n == 1 { "case is" } else { "cases are" })
+        };
+        notices.extend(reasons.into_iter().map(told));
+        notices
     }
 
     /// `metrics.json`.

@@ -1,7 +1,11 @@
 //! Data sets that share labels: what one was trained on, another is judged by.
 
+use std::collections::BTreeMap;
+
 use dinorad_core::{Target, Task, TaskKind};
 use dinorad_report::NotJudged;
+
+use serde::{Deserialize, Serialize};
 
 use super::Labelled;
 use crate::{Error, Result};
@@ -9,6 +13,19 @@ use crate::{Error, Result};
 /// Names that mean the same finding, written as [`plain`] does.
 const SAME: [(&str, &str); 4] =
     [("effusion", "pleuraleffusion"), ("nofinding", "normal"), ("nofinding", "healthy"), ("covid", "covid19")];
+
+/// How names of classes must agree to be the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Spelling {
+    /// Letter for letter, but for a few names that are known to mean the same finding. Names that agree
+    /// only without case, blanks and punctuation are an error that lists them: who wrote them says
+    /// whether they mean the same.
+    #[default]
+    Exact,
+    /// Without case, blanks and punctuation.
+    Folded,
+}
 
 /// The classes or findings that two data sets have in common, matched by name.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,27 +56,58 @@ fn plain(name: &str) -> String {
     SAME.iter().find(|(_, other)| *other == plain).map_or(plain, |(first, _)| (*first).to_owned())
 }
 
+/// Names of one list that are the same but for case, blanks and punctuation, together.
+fn alike(names: &[String]) -> Vec<String> {
+    let mut by_letters: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for name in names {
+        by_letters.entry(letters(name).collect()).or_default().push(name);
+    }
+    by_letters.into_values().filter(|same| same.len() > 1).map(|same| format!("`{}`", same.join("`, `"))).collect()
+}
+
 impl SharedClasses {
     /// Matches the classes of the data set that heads learn from and of the one they are judged on.
     ///
-    /// Letter case, blanks and punctuation do not matter, and a few names that mean the same finding
-    /// are known. Two sets of classes become the shared classes, and cases of others are left out; where
+    /// `spelling` says how names must agree; a few names that mean the same finding are known. Two sets of classes become the shared classes, and cases of others are left out; where
     /// either has findings, classes count as findings too.
     ///
     /// # Errors
     /// [`Error::Protocol`], which lists both, if nothing is shared, or fewer than two classes of which
-    /// one is to be chosen; for tasks that are no classification.
-    pub fn between(source: &Task, target: &Task) -> Result<Self> {
+    /// one is to be chosen; for names that are nearly the same, in one data set or across the two; for
+    /// tasks that are no classification.
+    pub fn between(source: &Task, target: &Task, spelling: Spelling) -> Result<Self> {
         let fail = |why: String| Error::Protocol { protocol: "judging across data sets", why };
         if [source, target].iter().any(|t| t.kind == TaskKind::Segmentation) {
             return Err(fail("a segmentation has no single answer per case".into()));
         }
         let both =
             || format!("trained on {}; judged on {}", source.class_names.join(", "), target.class_names.join(", "));
+        for (task, what) in [(source, "training"), (target, "test")] {
+            let alike = alike(&task.class_names);
+            if !alike.is_empty() {
+                return Err(fail(format!(
+                    "names of one class in the {what} data set that are written in several ways: {}: write them alike",
+                    alike.join("; ")
+                )));
+            }
+        }
         let mut pairs = Vec::new();
         for (i, name) in source.class_names.iter().enumerate() {
             if let Some(j) = target.class_names.iter().position(|other| plain(other) == plain(name)) {
                 pairs.push((i, j));
+            }
+        }
+        let spelt = |name: &str| -> String { letters(name).collect() };
+        let names = |(i, j): &(usize, usize)| (source.class_names[*i].as_str(), target.class_names[*j].as_str());
+        if spelling == Spelling::Exact {
+            let nearly = pairs.iter().map(names).filter(|(a, b)| a != b && spelt(a) == spelt(b));
+            let nearly: Vec<String> = nearly.map(|(a, b)| format!("`{a}` (training) and `{b}` (test)")).collect();
+            if !nearly.is_empty() {
+                return Err(fail(format!(
+                    "names that agree only without case, blanks and punctuation: {}: write them alike, or let them \
+                     count as the same (labels = \"folded\", --fold-labels)",
+                    nearly.join(", ")
+                )));
             }
         }
         let findings = [source, target].iter().any(|t| t.kind == TaskKind::Multilabel);
@@ -74,9 +122,8 @@ impl SharedClasses {
             (false, _) => TaskKind::Multiclass,
         };
         let class_names = pairs.iter().map(|(i, _)| source.class_names[*i].clone()).collect();
-        let spelt = |name: &str| -> String { letters(name).collect() };
-        let synonyms = pairs.iter().map(|(i, j)| (source.class_names[*i].clone(), target.class_names[*j].clone()));
-        let synonyms = synonyms.filter(|(a, b)| spelt(a) != spelt(b)).collect();
+        let synonyms = pairs.iter().map(names).filter(|(a, b)| spelt(a) != spelt(b));
+        let synonyms = synonyms.map(|(a, b)| (a.to_owned(), b.to_owned())).collect();
         let side = |task: &Task, columns: Vec<usize>| Side {
             left_out: (0..task.n_classes())
                 .filter(|c| !columns.contains(c))
@@ -193,7 +240,7 @@ mod tests {
     fn findings_are_matched_by_name_in_any_order() {
         let a = task(TaskKind::Multilabel, &["Atelectasis", "Cardiomegaly", "Effusion", "Hernia"]);
         let b = task(TaskKind::Multilabel, &["No Finding", "cardiomegaly", "Pleural Effusion", "ATELECTASIS"]);
-        let shared = SharedClasses::between(&a, &b).unwrap();
+        let shared = SharedClasses::between(&a, &b, Spelling::Folded).unwrap();
         assert_eq!(shared.task().class_names, ["Atelectasis", "Cardiomegaly", "Effusion"]);
         assert_eq!(
             shared.of_source(&cases(vec![Target::Labels(vec![1, 0, 0, 1])])).unwrap().targets[0],
@@ -214,7 +261,7 @@ mod tests {
     fn every_synonym_is_told_and_nothing_else_is_one() {
         let of = |a: &str, b: &str| {
             let (a, b) = (task(TaskKind::Multilabel, &["x", a]), task(TaskKind::Multilabel, &["x", b]));
-            SharedClasses::between(&a, &b).unwrap()
+            SharedClasses::between(&a, &b, Spelling::Folded).unwrap()
         };
         for (a, b) in [
             ("Effusion", "Pleural Effusion"),
@@ -237,7 +284,7 @@ mod tests {
     fn cases_of_other_classes_are_left_out() {
         let a = task(TaskKind::Multiclass, &["glioma", "meningioma", "pituitary"]);
         let b = task(TaskKind::Multiclass, &["no tumor", "Pituitary", "Glioma"]);
-        let shared = SharedClasses::between(&a, &b).unwrap();
+        let shared = SharedClasses::between(&a, &b, Spelling::Folded).unwrap();
         assert_eq!(shared.task().kind, TaskKind::Binary);
         let b = shared.of_target(&cases([0, 1, 2, 1].map(Target::Class).to_vec())).unwrap();
         assert_eq!((b.ids.join(""), b.targets), ("123".to_owned(), [1, 0, 1].map(Target::Class).to_vec()));
@@ -249,7 +296,7 @@ mod tests {
     fn classes_count_as_findings_where_the_other_has_findings() {
         let a = task(TaskKind::Multilabel, &["Pneumonia", "Edema"]);
         let b = task(TaskKind::Binary, &["normal", "pneumonia"]);
-        let shared = SharedClasses::between(&a, &b).unwrap();
+        let shared = SharedClasses::between(&a, &b, Spelling::Folded).unwrap();
         let b = shared.of_target(&cases([0, 1].map(Target::Class).to_vec())).unwrap();
         assert_eq!(b.targets, [Target::Labels(vec![0]), Target::Labels(vec![1])]);
     }
@@ -257,9 +304,32 @@ mod tests {
     #[test]
     fn nothing_shared_lists_both() {
         let (a, b) = (task(TaskKind::Binary, &["well", "sick"]), task(TaskKind::Multilabel, &["Mass", "Nodule"]));
-        let error = SharedClasses::between(&a, &b).unwrap_err().to_string();
+        let error = SharedClasses::between(&a, &b, Spelling::Folded).unwrap_err().to_string();
         assert!(["well, sick", "Mass, Nodule", "no label is shared"].iter().all(|w| error.contains(w)), "{error}");
         let b = task(TaskKind::Binary, &["sick", "dead"]);
-        assert!(SharedClasses::between(&a, &b).unwrap_err().to_string().contains("only one class"));
+        assert!(SharedClasses::between(&a, &b, Spelling::Folded).unwrap_err().to_string().contains("only one class"));
+    }
+
+    #[test]
+    fn names_that_are_nearly_the_same_are_told() {
+        let a = task(TaskKind::Binary, &["normal", "pneumonia"]);
+        let b = task(TaskKind::Binary, &["Normal", "pneumonia"]);
+        let error = SharedClasses::between(&a, &b, Spelling::Exact).unwrap_err().to_string();
+        assert!(
+            error.contains("`normal` (training) and `Normal` (test)") && error.contains("--fold-labels"),
+            "{error}"
+        );
+        assert!(!error.contains("`pneumonia`"), "{error}");
+        assert!(SharedClasses::between(&a, &b, Spelling::Folded).is_ok());
+        assert!(SharedClasses::between(&a, &a, Spelling::Exact).is_ok());
+        // two spellings in one table would each get a part of the cases, whatever else agrees
+        let torn = task(TaskKind::Multiclass, &["Normal", "normal", "nromal", "pneumonia"]);
+        for spelling in [Spelling::Exact, Spelling::Folded] {
+            let error = SharedClasses::between(&a, &torn, spelling).unwrap_err().to_string();
+            assert!(error.contains("test data set") && error.contains("`Normal`, `normal`"), "{error}");
+        }
+        // known synonyms need no permission
+        let c = task(TaskKind::Binary, &["No Finding", "pneumonia"]);
+        assert_eq!(SharedClasses::between(&a, &c, Spelling::Exact).unwrap().notices().len(), 1);
     }
 }

@@ -45,7 +45,7 @@ use dinorad_metrics::BootstrapOptions;
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
-pub use classes::SharedClasses;
+pub use classes::{SharedClasses, Spelling};
 pub use compare::compare;
 pub use controls::shuffled_labels;
 pub use dinorad_core::method::{Context, Fitted, Method, Setting};
