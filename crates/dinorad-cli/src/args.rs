@@ -1,8 +1,12 @@
 //! What can be typed.
 
+mod describe;
+
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+
+pub(crate) use describe::as_typed;
 
 /// Radiology files (X-ray, CT, MRI) to DINOv2 features, and every way of judging them.
 #[derive(Debug, Parser)]

@@ -7,7 +7,6 @@
 
 mod args;
 mod commands;
-mod describe;
 mod hardware;
 mod listing;
 mod output;

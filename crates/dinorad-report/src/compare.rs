@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::{
     Difference, Error, Pairs, Result, RunFolder,
     folder::{PREDICTIONS, differences},
+    pages::score_title,
 };
 
 /// How two runs compare on the test cases that both have judged.
@@ -54,6 +55,13 @@ pub struct ComparedScore {
     pub b: Option<f64>,
     /// In the order of how far they can be relied on.
     pub tests: Vec<Test>,
+}
+
+impl ComparedScore {
+    /// Its name for people.
+    pub fn title(&self) -> String {
+        score_title(self.name)
+    }
 }
 
 /// One paired test.

@@ -34,8 +34,8 @@ fn tell(compared: &RunComparison, draws: &BootstrapOptions) -> Result<()> {
         false => (compared.a.clone(), compared.b.clone()),
     };
     let level = format!("{:.0} % CI", draws.level * 100.0);
-    for ComparedScore { name, a: of_a, b: of_b, tests } in &compared.scores {
-        let title = if *name == "auroc" { "AUROC" } else { name };
+    for score in &compared.scores {
+        let (title, ComparedScore { a: of_a, b: of_b, tests, .. }) = (score.title(), score);
         say!("{}", wrapped(&format!("{title}: {} in {a}, {} in {b}", number(*of_a), number(*of_b)), width(), 2));
         if tests.is_empty() {
             say!("  no test: it is undefined on these cases");

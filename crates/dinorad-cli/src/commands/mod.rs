@@ -17,10 +17,7 @@ mod store;
 
 use anyhow::{Context, Result};
 
-use crate::{
-    args::{Args, Command},
-    describe::as_typed,
-};
+use crate::args::{Args, Command, as_typed};
 
 /// Runs the command and tells how many items failed.
 pub(crate) fn run(args: &Args) -> Result<usize> {

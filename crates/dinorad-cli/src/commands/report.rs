@@ -25,7 +25,7 @@ pub(crate) fn run(args: &ReportArgs) -> Result<usize> {
                 described.data().unwrap_or_default(),
                 described.encoder().unwrap_or_default().to_owned(),
                 described.method().unwrap_or_default().to_owned(),
-                headline(run),
+                run.headline().unwrap_or_default(),
             ]);
         }
         say!("{table}");
@@ -35,13 +35,6 @@ pub(crate) fn run(args: &ReportArgs) -> Result<usize> {
         eprintln!("not shown: {}", in_full(&one.error));
     }
     Ok(walked.skipped.len())
-}
-
-/// The most important score that a run has.
-fn headline(run: &RunFolder) -> String {
-    let scores = [("auroc", "AUROC"), ("dice_by_volume", "Dice by volume"), ("dice", "Dice"), ("accuracy", "accuracy")];
-    let score = |(name, title): (&str, &str)| Some(format!("{title} {}", run.metrics()?.get("test", name)?.text()));
-    scores.into_iter().find_map(score).unwrap_or_default()
 }
 
 fn shown(run: &RunFolder) -> Value {

@@ -10,7 +10,7 @@ use super::{
     CASES, CONFIG, CaseTable, Description, EXHIBITS, Exhibits, LARGEST_TEXT, METRICS, Made, Metrics, PICTURES,
     PREDICTIONS, SCHEMA, Status, made, marker::Marker,
 };
-use crate::{Error, Predictions, Result};
+use crate::{Error, Predictions, Result, pages::score_title};
 
 /// Largest picture of a page that is read, in bytes.
 const LARGEST_PICTURE: u64 = 64 << 20;
@@ -101,6 +101,13 @@ impl RunFolder {
     /// The numbers; `None` for a run that judged nothing.
     pub fn metrics(&self) -> Option<&Metrics> {
         self.metrics.as_ref()
+    }
+
+    /// The most important score on test that it has, with its name: `AUROC 0.912 (0.884–0.936)`.
+    pub fn headline(&self) -> Option<String> {
+        let test = self.metrics()?.metrics.get("test")?;
+        let main = ["auroc", "dice_by_volume", "dice", "accuracy"];
+        main.into_iter().find_map(|name| Some(format!("{} {}", score_title(name), test.get(name)?.text())))
     }
 
     /// What a page shows beside the numbers.

@@ -9,7 +9,7 @@ use dinorad::{
 };
 use toml::{Table, Value};
 
-use crate::args::{
+use super::{
     Avgpool, EncoderArgs, EvalCommand, EvalKnnArgs, EvalLinearArgs, EvalLogregArgs, EvalMlknnArgs, JudgeArgs,
     Precision, TokenArgs,
 };
