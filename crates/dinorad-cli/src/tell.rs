@@ -24,11 +24,16 @@ pub(crate) fn printed(rows: &Rows) -> comfy_table::Table {
     table
 }
 
-/// Writes a page about runs, from their folders, into `out`; where it lies.
-pub(crate) fn page(done: &[Outcome], out: &Path) -> Result<PathBuf> {
+/// Writes a page about runs, from their folders, into `out`; where it lies. Without a title it is called by
+/// what it shows.
+pub(crate) fn page(done: &[Outcome], out: &Path, title: Option<&str>) -> Result<PathBuf> {
     let runs: Vec<RunFolder> = done.iter().filter_map(|one| one.folder.clone()).collect();
     let page = out.join("report.html");
-    pages::report(&runs, &[])?.write(&page)?;
+    let report = pages::report(&runs, &[])?;
+    match title {
+        Some(title) => report.with_title(title).write(&page)?,
+        None => report.write(&page)?,
+    }
     Ok(page)
 }
 

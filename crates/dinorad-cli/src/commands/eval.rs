@@ -39,7 +39,7 @@ pub(crate) fn run(command: &EvalCommand) -> Result<usize> {
         let text = serde_json::to_string_pretty(&told)?;
         write_atomic(&args.out.join("comparisons.json"), text.as_bytes(), "eval")?;
     }
-    tell::page(&done, &args.out)?;
+    tell::page(&done, &args.out, None)?;
     tell::outcomes(&done, &compared, &args.out)
 }
 

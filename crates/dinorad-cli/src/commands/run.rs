@@ -34,7 +34,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<usize> {
     if done.is_empty() {
         return Ok(failed);
     }
-    tell::page(&done, &args.out)?;
+    tell::page(&done, &args.out, None)?;
     if planned.len() == 1 {
         return tell::outcomes(&done, &[None], &args.out);
     }

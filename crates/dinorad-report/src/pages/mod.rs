@@ -63,6 +63,12 @@ impl Report {
         }
     }
 
+    /// Another title.
+    pub fn with_title(mut self, title: impl Into<String>) -> Self {
+        self.title = title.into();
+        self
+    }
+
     /// A sentence or two below the title.
     pub fn with_intro(mut self, text: impl Into<String>) -> Self {
         self.intro = Some(text.into());
