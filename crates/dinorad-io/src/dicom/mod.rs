@@ -6,15 +6,10 @@
 //! The element structure is read by this crate itself, over bytes in memory, so that no declared
 //! length decides how much memory is taken; the codecs are other people's.
 
-#[cfg(feature = "charls")]
-mod charls;
 pub(crate) mod codec;
 mod file;
 mod geometry;
 mod header;
-mod jpeg12;
-#[cfg(feature = "jpeg-xl")]
-mod jpeg_xl;
 mod lut;
 pub(crate) mod parse;
 mod report;
