@@ -3,7 +3,7 @@
 use std::{fmt, path::Path};
 
 use dicom_core::{
-    Tag, VR,
+    VR,
     dictionary::{DataDictionary, DataDictionaryEntry},
 };
 use dicom_dictionary_std::StandardDataDictionary;
@@ -302,7 +302,7 @@ fn attributes(path: &Path, limits: &Limits) -> Result<Vec<Attribute>> {
         let Some(value) = set.text(tag).filter(|v| v.len() <= 1024 && !v.chars().any(|c| c.is_control())) else {
             continue;
         };
-        let entry = StandardDataDictionary.by_tag(Tag((tag >> 16) as u16, tag as u16));
+        let entry = StandardDataDictionary.by_tag(tag);
         // Numbers are stored as bytes, which are no text.
         let Some(entry) = entry.filter(|e| is_text(e.vr().relaxed())) else { continue };
         if !value.is_empty() {

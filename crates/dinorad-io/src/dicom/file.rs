@@ -2,13 +2,14 @@
 
 use std::{borrow::Cow, io::Read, ops::Range, path::Path, path::PathBuf};
 
+use dicom_dictionary_std::{tags, uids};
 use ndarray::{Array3, Array4, ArrayD, ArrayViewMut2, Axis, IxDyn};
 
 use super::{
     codec::{self, Colours, Decoded, Failure},
     header::{Header, PhotometricInterpretation, SampleKind, has_pixels},
     lut::ybr_to_rgb,
-    parse::{DOUBLE_PIXEL_DATA, DataSet, Encoding, FLOAT_PIXEL_DATA, PIXEL_DATA, Value},
+    parse::{DataSet, Encoding, Value},
     syntax::{self, Codec},
 };
 use crate::{AnyArray, Error, Format, Image, Limits, ReadOptions, Result, array::Element};
@@ -74,14 +75,14 @@ impl Raw {
         }
         let rest = &bytes[start..];
         let (meta, read) = DataSet::parse(rest, Encoding::EXPLICIT_LE, true).map_err(damaged)?;
-        let syntax_uid = meta.text(0x0002_0010).map(|t| t.into_owned());
+        let syntax_uid = meta.text(tags::TRANSFER_SYNTAX_UID).map(|t| t.into_owned());
         let start = start + read;
         let data = &bytes[start..];
         // the first element's VR tells what the encoding really is
         let explicit = data.get(4..6).is_some_and(|vr| vr.iter().all(u8::is_ascii_uppercase));
         let Some(uid) = syntax_uid else {
             let encoding = Encoding { explicit, big: false };
-            let uid = if explicit { "1.2.840.10008.1.2.1" } else { "1.2.840.10008.1.2" };
+            let uid = if explicit { uids::EXPLICIT_VR_LITTLE_ENDIAN } else { uids::IMPLICIT_VR_LITTLE_ENDIAN };
             return Ok(Self { bytes, encoding, transfer_syntax: uid.into(), start });
         };
         let syntax = syntax::of(&uid);
@@ -518,9 +519,9 @@ impl Pixels {
     /// Finds the pixels and checks that they are all there.
     fn locate(set: &DataSet, whole: &[u8], header: &Header) -> std::result::Result<Self, String> {
         let tag = match header.sample_kind {
-            SampleKind::Integer => PIXEL_DATA,
-            SampleKind::Float => FLOAT_PIXEL_DATA,
-            SampleKind::Double => DOUBLE_PIXEL_DATA,
+            SampleKind::Integer => tags::PIXEL_DATA,
+            SampleKind::Float => tags::FLOAT_PIXEL_DATA,
+            SampleKind::Double => tags::DOUBLE_FLOAT_PIXEL_DATA,
         };
         let element = set.get(tag).ok_or("no pixel data")?;
         // both are parts of the same buffer

@@ -1,10 +1,11 @@
 //! The technical attributes of an image, checked.
 
+use dicom_dictionary_std::tags;
 use serde::Serialize;
 
 use super::{
     lut::{Lut, Palette, Voi},
-    parse::{DOUBLE_PIXEL_DATA, DataSet, FLOAT_PIXEL_DATA, PIXEL_DATA, Tag},
+    parse::{DataSet, Tag},
     terms,
 };
 use crate::{Personal, Photometric};
@@ -152,13 +153,14 @@ pub struct Header {
     pub(crate) palette: Option<Palette>,
 }
 
-const SHARED_GROUPS: Tag = 0x5200_9229;
-const FRAME_GROUPS: Tag = 0x5200_9230;
-const PLANE_POSITION: Tag = 0x0020_9113;
-const PLANE_ORIENTATION: Tag = 0x0020_9116;
-const PIXEL_MEASURES: Tag = 0x0028_9110;
-const VALUE_TRANSFORMATION: Tag = 0x0028_9145;
-const FRAME_VOI: Tag = 0x0028_9132;
+/// The functional groups that tell where and in what unit a frame is.
+const GROUPS: [Tag; 5] = [
+    tags::PLANE_POSITION_SEQUENCE,
+    tags::PLANE_ORIENTATION_SEQUENCE,
+    tags::PIXEL_MEASURES_SEQUENCE,
+    tags::PIXEL_VALUE_TRANSFORMATION_SEQUENCE,
+    tags::FRAME_VOILUT_SEQUENCE,
+];
 
 /// `N` finite numbers, nothing if the attribute is absent or empty.
 fn array<const N: usize>(set: &DataSet, tag: Tag, name: &str) -> Result<Option<[f64; N]>, String> {
@@ -177,20 +179,20 @@ fn one(set: &DataSet, tag: Tag, name: &str) -> Result<Option<f64>, String> {
 
 impl FrameHeader {
     fn read(set: &DataSet, signed: bool) -> Result<Self, String> {
-        let slope = one(set, 0x0028_1053, "RescaleSlope")?;
-        let intercept = one(set, 0x0028_1052, "RescaleIntercept")?;
+        let slope = one(set, tags::RESCALE_SLOPE, "RescaleSlope")?;
+        let intercept = one(set, tags::RESCALE_INTERCEPT, "RescaleIntercept")?;
         let rescale = match (slope, intercept) {
             (None, None) => None,
             (Some(0.0), _) => return Err("RescaleSlope is 0".into()),
             (slope, intercept) => Some((slope.unwrap_or(1.0), intercept.unwrap_or(0.0))),
         };
         Ok(Self {
-            position: array(set, 0x0020_0032, "ImagePositionPatient")?,
-            orientation: array(set, 0x0020_0037, "ImageOrientationPatient")?,
-            pixel_spacing: array(set, 0x0028_0030, "PixelSpacing")?,
+            position: array(set, tags::IMAGE_POSITION_PATIENT, "ImagePositionPatient")?,
+            orientation: array(set, tags::IMAGE_ORIENTATION_PATIENT, "ImageOrientationPatient")?,
+            pixel_spacing: array(set, tags::PIXEL_SPACING, "PixelSpacing")?,
             // a free hint on many scanners: not worth refusing a file for
-            slice_thickness: one(set, 0x0018_0050, "SliceThickness").ok().flatten(),
-            spacing_between_slices: one(set, 0x0018_0088, "SpacingBetweenSlices").ok().flatten(),
+            slice_thickness: one(set, tags::SLICE_THICKNESS, "SliceThickness").ok().flatten(),
+            spacing_between_slices: one(set, tags::SPACING_BETWEEN_SLICES, "SpacingBetweenSlices").ok().flatten(),
             rescale,
             windows: Voi::read(set, signed || rescale.is_some_and(|(m, c)| m < 0.0 || c < 0.0)),
         })
@@ -199,7 +201,7 @@ impl FrameHeader {
     /// Attributes of the functional groups of one item.
     fn read_groups(item: &DataSet, signed: bool) -> Result<Self, String> {
         let mut out = Self::default();
-        for group in [PLANE_POSITION, PLANE_ORIENTATION, PIXEL_MEASURES, VALUE_TRANSFORMATION, FRAME_VOI] {
+        for group in GROUPS {
             if let Some(set) = item.item(group)? {
                 out = Self::read(&set, signed)?.or(out);
             }
@@ -229,16 +231,16 @@ fn foreign(text: &str) -> &'static str {
 
 /// Whether the data set is an image at all.
 pub(crate) fn has_pixels(set: &DataSet) -> bool {
-    [PIXEL_DATA, FLOAT_PIXEL_DATA, DOUBLE_PIXEL_DATA].iter().any(|t| set.get(*t).is_some())
+    [tags::PIXEL_DATA, tags::FLOAT_PIXEL_DATA, tags::DOUBLE_FLOAT_PIXEL_DATA].iter().any(|t| set.get(*t).is_some())
 }
 
 impl Header {
     pub(crate) fn read(set: &DataSet, transfer_syntax: &str) -> Result<Self, String> {
-        let sample_kind = if set.get(PIXEL_DATA).is_some() {
+        let sample_kind = if set.get(tags::PIXEL_DATA).is_some() {
             SampleKind::Integer
-        } else if set.get(FLOAT_PIXEL_DATA).is_some() {
+        } else if set.get(tags::FLOAT_PIXEL_DATA).is_some() {
             SampleKind::Float
-        } else if set.get(DOUBLE_PIXEL_DATA).is_some() {
+        } else if set.get(tags::DOUBLE_FLOAT_PIXEL_DATA).is_some() {
             SampleKind::Double
         } else {
             return Err("no pixel data".into());
@@ -248,30 +250,30 @@ impl Header {
             0 => Err(format!("{name} is 0")),
             n => Ok(n),
         };
-        let rows = positive(0x0028_0010, "Rows")?;
-        let columns = positive(0x0028_0011, "Columns")?;
-        let samples = need(0x0028_0002, "SamplesPerPixel")?;
-        let photometric = set.text(0x0028_0004).ok_or("PhotometricInterpretation is missing")?;
+        let rows = positive(tags::ROWS, "Rows")?;
+        let columns = positive(tags::COLUMNS, "Columns")?;
+        let samples = need(tags::SAMPLES_PER_PIXEL, "SamplesPerPixel")?;
+        let photometric = set.text(tags::PHOTOMETRIC_INTERPRETATION).ok_or("PhotometricInterpretation is missing")?;
         let photometric = PhotometricInterpretation::parse(&photometric)
             .ok_or_else(|| format!("PhotometricInterpretation {} is not supported", foreign(&photometric)))?;
         if samples != if photometric.is_single() { 1 } else { 3 } {
             return Err(format!("SamplesPerPixel is {samples} for {photometric:?}"));
         }
-        let bits_allocated = need(0x0028_0100, "BitsAllocated")?;
+        let bits_allocated = need(tags::BITS_ALLOCATED, "BitsAllocated")?;
         let (bits_stored, high_bit, signed) = match sample_kind {
             SampleKind::Integer => {
                 if !matches!(bits_allocated, 1 | 8 | 16 | 32) {
                     return Err(format!("BitsAllocated is {bits_allocated}"));
                 }
-                let stored = need(0x0028_0101, "BitsStored")?;
+                let stored = need(tags::BITS_STORED, "BitsStored")?;
                 if stored == 0 || stored > bits_allocated {
                     return Err(format!("BitsStored is {stored}, BitsAllocated {bits_allocated}"));
                 }
-                let high = set.u16(0x0028_0102).unwrap_or(stored - 1);
+                let high = set.u16(tags::HIGH_BIT).unwrap_or(stored - 1);
                 if high != stored - 1 {
                     return Err(format!("HighBit is {high} with BitsStored {stored}, not supported"));
                 }
-                let representation = need(0x0028_0103, "PixelRepresentation")?;
+                let representation = need(tags::PIXEL_REPRESENTATION, "PixelRepresentation")?;
                 if representation > 1 {
                     return Err(format!("PixelRepresentation is {representation}"));
                 }
@@ -285,7 +287,7 @@ impl Header {
                 (bits, bits - 1, true)
             }
         };
-        let frames = match one(set, 0x0028_0008, "NumberOfFrames")? {
+        let frames = match one(set, tags::NUMBER_OF_FRAMES, "NumberOfFrames")? {
             None => 1,
             Some(n) if n.fract() == 0.0 && n >= 1.0 && n <= f64::from(i32::MAX) => n as u32,
             Some(n) => return Err(format!("NumberOfFrames is {n}")),
@@ -295,11 +297,11 @@ impl Header {
             _ => None,
         };
         let mut common = FrameHeader::read(set, signed)?;
-        if let Some(item) = set.item(SHARED_GROUPS)? {
+        if let Some(item) = set.item(tags::SHARED_FUNCTIONAL_GROUPS_SEQUENCE)? {
             common = FrameHeader::read_groups(&item, signed)?.or(common);
         }
         let mut per_frame = Vec::new();
-        for item in set.items(FRAME_GROUPS)? {
+        for item in set.items(tags::PER_FRAME_FUNCTIONAL_GROUPS_SEQUENCE)? {
             per_frame.push(FrameHeader::read_groups(&item, signed)?);
         }
         if !per_frame.is_empty() && per_frame.len() != frames as usize {
@@ -308,25 +310,25 @@ impl Header {
         let own = |tag: Tag| set.text(tag).map(|t| Personal::from(t.into_owned()));
         Ok(Header {
             transfer_syntax: terms::syntax_uid(transfer_syntax).to_owned(),
-            sop_class: set.text(0x0008_0016).and_then(|t| terms::standard_uid(&t).map(str::to_owned)),
-            sop_instance: own(0x0008_0018),
-            series: own(0x0020_000E),
-            frame_of_reference: own(0x0020_0052),
-            modality: set.text(0x0008_0060).and_then(|t| terms::modality(&t)),
-            image_type: set.texts(0x0008_0008).iter().map(|t| terms::image_type(t)).collect(),
-            instance_number: set.numbers(0x0020_0013).ok().and_then(|n| n.first().map(|v| *v as i64)),
+            sop_class: set.text(tags::SOP_CLASS_UID).and_then(|t| terms::standard_uid(&t).map(str::to_owned)),
+            sop_instance: own(tags::SOP_INSTANCE_UID),
+            series: own(tags::SERIES_INSTANCE_UID),
+            frame_of_reference: own(tags::FRAME_OF_REFERENCE_UID),
+            modality: set.text(tags::MODALITY).and_then(|t| terms::modality(&t)),
+            image_type: set.texts(tags::IMAGE_TYPE).iter().map(|t| terms::image_type(t)).collect(),
+            instance_number: set.numbers(tags::INSTANCE_NUMBER).ok().and_then(|n| n.first().map(|v| *v as i64)),
             rows,
             columns,
             frames,
             samples,
             photometric,
-            planar: set.u16(0x0028_0006).unwrap_or(0),
+            planar: set.u16(tags::PLANAR_CONFIGURATION).unwrap_or(0),
             sample_kind,
             bits_allocated,
             bits_stored,
             high_bit,
             signed,
-            imager_pixel_spacing: array(set, 0x0018_1164, "ImagerPixelSpacing").ok().flatten(),
+            imager_pixel_spacing: array(set, tags::IMAGER_PIXEL_SPACING, "ImagerPixelSpacing").ok().flatten(),
             common,
             per_frame,
             modality_lut: Lut::modality(set, signed)?,

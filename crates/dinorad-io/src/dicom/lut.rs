@@ -1,5 +1,6 @@
 //! Tables and windows: modality LUT, VOI, palette, colour conversion.
 
+use dicom_dictionary_std::tags;
 use serde::Serialize;
 
 use super::parse::{DataSet, Tag};
@@ -44,8 +45,8 @@ impl Lut {
     }
 
     pub(crate) fn modality(set: &DataSet, signed: bool) -> Result<Option<Self>, String> {
-        match set.item(0x0028_3000)? {
-            Some(item) => Self::read(&item, 0x0028_3002, 0x0028_3006, signed).map(Some),
+        match set.item(tags::MODALITY_LUT_SEQUENCE)? {
+            Some(item) => Self::read(&item, tags::LUT_DESCRIPTOR, tags::LUT_DATA, signed).map(Some),
             None => Ok(None),
         }
     }
@@ -110,10 +111,10 @@ impl Voi {
     /// Windows, then tables. What cannot be understood is left out: it only concerns display.
     /// `signed`: whether the values that a table is for can be negative.
     pub(crate) fn read(set: &DataSet, signed: bool) -> Vec<Self> {
-        let centers = set.numbers(0x0028_1050).unwrap_or_default();
-        let widths = set.numbers(0x0028_1051).unwrap_or_default();
-        let names = set.texts(0x0028_1055);
-        let function = match set.text(0x0028_1056).as_deref() {
+        let centers = set.numbers(tags::WINDOW_CENTER).unwrap_or_default();
+        let widths = set.numbers(tags::WINDOW_WIDTH).unwrap_or_default();
+        let names = set.texts(tags::WINDOW_CENTER_WIDTH_EXPLANATION);
+        let function = match set.text(tags::VOILUT_FUNCTION).as_deref() {
             None | Some("LINEAR") => Some(VoiFunction::Linear),
             Some("LINEAR_EXACT") => Some(VoiFunction::LinearExact),
             Some("SIGMOID") => Some(VoiFunction::Sigmoid),
@@ -130,9 +131,9 @@ impl Voi {
                 out.push(Voi::Window { center, width, function, name });
             }
         }
-        for item in set.items(0x0028_3010).unwrap_or_default() {
-            if let Ok(lut) = Lut::read(&item, 0x0028_3002, 0x0028_3006, signed) {
-                out.push(Voi::Table { lut, name: item.text(0x0028_3003).map(|t| t.into_owned().into()) });
+        for item in set.items(tags::VOILUT_SEQUENCE).unwrap_or_default() {
+            if let Ok(lut) = Lut::read(&item, tags::LUT_DESCRIPTOR, tags::LUT_DATA, signed) {
+                out.push(Voi::Table { lut, name: item.text(tags::LUT_EXPLANATION).map(|t| t.into_owned().into()) });
             }
         }
         out
@@ -177,13 +178,32 @@ pub(crate) struct Palette {
 
 impl Palette {
     pub(crate) fn read(set: &DataSet, signed: bool) -> Result<Self, String> {
-        let channel = |n: Tag| {
-            if set.get(0x0028_1201 + n).is_none() && set.get(0x0028_1221 + n).is_some() {
+        let channel = |descriptor, data, segmented| {
+            if set.get(data).is_none() && set.get(segmented).is_some() {
                 return Err("segmented palettes are not supported".into());
             }
-            Lut::read(set, 0x0028_1101 + n, 0x0028_1201 + n, signed)
+            Lut::read(set, descriptor, data, signed)
         };
-        Ok(Self { channels: [channel(0)?, channel(1)?, channel(2)?] })
+        use tags as t;
+        Ok(Self {
+            channels: [
+                channel(
+                    t::RED_PALETTE_COLOR_LOOKUP_TABLE_DESCRIPTOR,
+                    t::RED_PALETTE_COLOR_LOOKUP_TABLE_DATA,
+                    t::SEGMENTED_RED_PALETTE_COLOR_LOOKUP_TABLE_DATA,
+                )?,
+                channel(
+                    t::GREEN_PALETTE_COLOR_LOOKUP_TABLE_DESCRIPTOR,
+                    t::GREEN_PALETTE_COLOR_LOOKUP_TABLE_DATA,
+                    t::SEGMENTED_GREEN_PALETTE_COLOR_LOOKUP_TABLE_DATA,
+                )?,
+                channel(
+                    t::BLUE_PALETTE_COLOR_LOOKUP_TABLE_DESCRIPTOR,
+                    t::BLUE_PALETTE_COLOR_LOOKUP_TABLE_DATA,
+                    t::SEGMENTED_BLUE_PALETTE_COLOR_LOOKUP_TABLE_DATA,
+                )?,
+            ],
+        })
     }
 
     /// Bits of the colours.

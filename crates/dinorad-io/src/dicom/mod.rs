@@ -6,15 +6,10 @@
 //! The element structure is read by this crate itself, over bytes in memory, so that no declared
 //! length decides how much memory is taken; the codecs are other people's.
 
-#[cfg(feature = "charls")]
-mod charls;
 pub(crate) mod codec;
 mod file;
 mod geometry;
 mod header;
-mod jpeg12;
-#[cfg(feature = "jpeg-xl")]
-mod jpeg_xl;
 mod lut;
 pub(crate) mod parse;
 mod report;
@@ -24,6 +19,7 @@ pub(crate) mod terms;
 
 use std::path::Path;
 
+use dicom_dictionary_std::tags;
 use ndarray::Array4;
 
 pub use file::DicomFile;
@@ -100,7 +96,7 @@ pub fn read_bytes(bytes: Vec<u8>, path: &Path, options: &ReadOptions) -> Result<
 pub fn hash_patient<T>(path: &Path, options: &ReadOptions, hash: impl FnOnce(&str) -> T) -> Result<Option<T>> {
     let raw = Raw::new(options.limits.file(path)?, path, &options.limits)?;
     let set = raw.data_set().map_err(|what| crate::Error::damaged(path, crate::Format::Dicom, what))?;
-    let id = set.text(0x0010_0020);
+    let id = set.text(tags::PATIENT_ID);
     Ok(id.as_deref().map(str::trim).filter(|id| !id.is_empty()).map(hash))
 }
 

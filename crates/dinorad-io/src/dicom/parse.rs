@@ -7,15 +7,14 @@
 
 use std::{borrow::Cow, collections::BTreeMap};
 
-/// `(group << 16) | element`.
-pub(crate) type Tag = u32;
+pub(crate) use dicom_core::Tag;
+use dicom_dictionary_std::tags::PIXEL_DATA;
 
-pub(crate) const PIXEL_DATA: Tag = 0x7FE0_0010;
-pub(crate) const FLOAT_PIXEL_DATA: Tag = 0x7FE0_0008;
-pub(crate) const DOUBLE_PIXEL_DATA: Tag = 0x7FE0_0009;
-const ITEM: Tag = 0xFFFE_E000;
-const ITEM_END: Tag = 0xFFFE_E00D;
-const SEQUENCE_END: Tag = 0xFFFE_E0DD;
+/// The group of items and of the ends of items and sequences, which are in no dictionary.
+const DELIMITERS: u16 = 0xFFFE;
+const ITEM: Tag = Tag(DELIMITERS, 0xE000);
+const ITEM_END: Tag = Tag(DELIMITERS, 0xE00D);
+const SEQUENCE_END: Tag = Tag(DELIMITERS, 0xE0DD);
 const UNDEFINED: u32 = u32::MAX;
 
 /// How elements are written.
@@ -85,14 +84,14 @@ impl<'a> Cursor<'a> {
     }
 
     fn tag(&mut self) -> Option<Tag> {
-        Some((u32::from(self.u16()?) << 16) | u32::from(self.u16()?))
+        Some(Tag(self.u16()?, self.u16()?))
     }
 
     /// Tag, VR and length. Delimiters have neither VR.
     fn head(&mut self) -> Result<Head, String> {
         let tag = self.tag().ok_or("the data set ends within a tag")?;
         let cut = || format!("the data set ends within element {}", show(tag));
-        if tag >> 16 == 0xFFFE || !self.encoding.explicit {
+        if tag.group() == DELIMITERS || !self.encoding.explicit {
             return Ok(Head { tag, vr: [0; 2], length: self.u32().ok_or_else(cut)? });
         }
         let vr: [u8; 2] = self.take(2).and_then(|b| b.try_into().ok()).ok_or_else(cut)?;
@@ -178,7 +177,7 @@ impl<'a> Cursor<'a> {
 
 /// `(gggg,eeee)`.
 pub(crate) fn show(tag: Tag) -> String {
-    format!("({:04X},{:04X})", tag >> 16, tag & 0xFFFF)
+    format!("({:04X},{:04X})", tag.group(), tag.element())
 }
 
 impl<'a> DataSet<'a> {
@@ -206,7 +205,7 @@ impl<'a> DataSet<'a> {
 
     fn element(cursor: &mut Cursor<'a>) -> Result<(Tag, Element<'a>), String> {
         let head = cursor.head()?;
-        if head.tag >> 16 == 0xFFFE && head.tag != 0xFFFE_E00D {
+        if head.tag.group() == DELIMITERS && head.tag != ITEM_END {
             return Err(format!("unexpected delimiter {}", show(head.tag)));
         }
         let encoding = cursor.encoding;

@@ -5,6 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use dicom_dictionary_std::tags;
 use ndarray::Array3;
 use rayon::prelude::*;
 use serde::Serialize;
@@ -58,7 +59,7 @@ fn classify(path: &Path, options: &ReadOptions) -> Entry {
     match raw.data_set() {
         Err(what) => return failed(what),
         Ok(set) if !has_pixels(&set) => {
-            let modality = set.text(0x0008_0060).and_then(|m| terms::modality(&m));
+            let modality = set.text(tags::MODALITY).and_then(|m| terms::modality(&m));
             let modality = modality.map_or_else(String::new, |m| format!(" ({m})"));
             return if marked { Entry::Other(format!("no pixel data{modality}")) } else { failed(String::new()) };
         }

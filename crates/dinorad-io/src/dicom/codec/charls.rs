@@ -1,9 +1,7 @@
 //! JPEG-LS in colour, through the C++ library CharLS.
 
-use super::{
-    codec::{Decoded, Failure},
-    header::Header,
-};
+use super::{Decoded, Failure};
+use crate::dicom::header::Header;
 
 /// Decodes a codestream whose size, components and precision were checked against the data set.
 pub(super) fn decode(data: &[u8], header: &Header, precision: u8) -> Result<Decoded, Failure> {

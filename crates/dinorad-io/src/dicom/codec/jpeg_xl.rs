@@ -4,10 +4,8 @@ use std::io::Cursor;
 
 use jxl_oxide::{AllocTracker, JxlImage};
 
-use super::{
-    codec::{Decoded, Failure},
-    header::Header,
-};
+use super::{Decoded, Failure};
+use crate::dicom::header::Header;
 
 /// Bytes that the decoder may take for each sample, and besides.
 const PER_SAMPLE: usize = 64;
