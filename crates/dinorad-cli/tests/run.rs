@@ -159,9 +159,13 @@ fn mistakes_are_told_with_their_place_and_nothing_is_written() {
     for (what, text, words) in [
         ("unknown key", format!("{good}sead = 1\n"), vec!["e.toml:6:1", "sead", "did you mean `seed`?"]),
         ("wrong type", good.replace("k = [1]", "k = \"one\""), vec!["e.toml:5:", "method.k", "invalid type"]),
-        ("unknown data set", good.replace("\"csv\"", "\"cvs\""), vec!["cvs", "csv"]),
-        ("missing file", good.replace("classes/table.csv", "classes/gone.csv"), vec!["gone.csv"]),
-        ("k too large", good.replace("[1]", "[1, 99]"), vec!["method.k", "99", "20"]),
+        ("unknown data set", good.replace("\"csv\"", "\"cvs\""), vec!["e.toml:2:", "data.name", "cvs", "csv"]),
+        (
+            "missing file",
+            good.replace("classes/table.csv", "classes/gone.csv"),
+            vec!["e.toml:2:", "data.root", "gone.csv"],
+        ),
+        ("k too large", good.replace("[1]", "[1, 99]"), vec!["e.toml:5:", "method.k", "99", "20"]),
         (
             "two in one folder",
             format!("{good}[[experiment]]\nname = \"a\"\n[[experiment]]\nname = \"a\"\n"),
@@ -171,10 +175,10 @@ fn mistakes_are_told_with_their_place_and_nothing_is_written() {
         (
             "no such encoder",
             good.replace("\"untrained\"", "\"dinov2-smal\""),
-            vec!["dinov2-smal", "did you mean `dinov2-small`?"],
+            vec!["e.toml:3:", "dinov2-smal", "did you mean `dinov2-small`?"],
         ),
         ("half a file", "schema = ".to_owned(), vec!["e.toml:1:"]),
-        ("size of no patch", good.replace("= 28", "= 30"), vec!["preprocessing.image_size", "28 or 42"]),
+        ("size of no patch", good.replace("= 28", "= 30"), vec!["e.toml:4:", "preprocessing.image_size", "28 or 42"]),
     ] {
         fs::write(desk.path("e.toml"), text).unwrap();
         let said = desk.run("run e.toml --out runs", &[], 2);

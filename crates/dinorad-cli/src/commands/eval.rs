@@ -24,7 +24,7 @@ pub(crate) fn run(command: &EvalCommand) -> Result<usize> {
         .map(|(i, experiment)| {
             let name = folder_of(i, &experiment.encoder.source);
             let out = if alone { args.out.clone() } else { args.out.join(&name) };
-            Planned { name, experiment, out }
+            Planned::new(name, experiment, out)
         })
         .collect();
     if !alone {

@@ -23,8 +23,11 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
+use dinorad_core::in_full;
+use dinorad_datasets::Error as DatasetError;
 use serde::Deserialize;
 use toml::{
     Table, Value,
@@ -45,6 +48,43 @@ pub struct Descriptions {
     /// Name and experiment, in the order of the file; the paths in them are absolute or count from the
     /// current folder.
     pub experiments: Vec<(String, Experiment)>,
+    /// Where each stands, for mistakes that show only with the data and the encoder.
+    pub(super) origins: Vec<Origin>,
+}
+
+/// Where an experiment stands in a file.
+#[derive(Debug, Clone)]
+pub(super) struct Origin {
+    path: PathBuf,
+    text: Arc<str>,
+    item: Option<usize>,
+}
+
+impl Origin {
+    /// An error with the line that it is about, as far as it is about the description; the nearest line
+    /// above where the key itself is not there.
+    pub(super) fn located(&self, error: Error) -> Error {
+        let why = |e: &Error| in_full(e);
+        let (key, why) = match error {
+            Error::Description { key, why } => (key, why),
+            Error::Part { ref source, .. } if matches!(**source, DatasetError::Unknown { .. }) => {
+                ("data.name".to_owned(), why(&error))
+            }
+            Error::Part { .. } => ("data.root".to_owned(), why(&error)),
+            Error::Loading { .. } => ("encoder.source".to_owned(), why(&error)),
+            other => return other,
+        };
+        let keys: Vec<String> = key.split('.').map(str::to_owned).collect();
+        let within = self.item.map(|i| vec!["experiment".to_owned(), i.to_string()]).unwrap_or_default();
+        // In the experiment itself, then in what it shares with others.
+        let tries = (0..=keys.len()).rev().flat_map(|n| {
+            let own: Vec<String> = within.iter().chain(&keys[..n]).cloned().collect();
+            [own, keys[..n].to_vec()]
+        });
+        let span = tries.into_iter().filter(|path| !path.is_empty()).find_map(|path| span_of(&self.text, &path));
+        let (line, column) = span.map_or((1, 1), |span| line_of(&self.text, span.start));
+        Error::At { path: self.path.clone(), line, column, why: format!("{key}: {why}") }
+    }
 }
 
 impl Descriptions {
@@ -69,6 +109,7 @@ impl Descriptions {
     fn of(file: File, sets: &[String]) -> Result<Self> {
         let sets = sets.iter().map(|set| parsed(set)).collect::<Result<Vec<_>>>()?;
         let mut experiments: Vec<(String, Experiment)> = Vec::new();
+        let mut origins = Vec::new();
         let mut seen = BTreeMap::new();
         for (at, table) in file.unfolded()? {
             let many = at.varied.clone();
@@ -88,8 +129,9 @@ impl Descriptions {
                 return Err(file.located(Error::description("name", why), &at));
             }
             experiments.push((name, experiment));
+            origins.push(file.origin(&at));
         }
-        Ok(Self { experiments })
+        Ok(Self { experiments, origins })
     }
 }
 
@@ -251,19 +293,12 @@ impl File {
         Ok(out)
     }
 
-    /// An error with the line that it is about; the nearest line above where the key itself is not there.
+    fn origin(&self, at: &Place) -> Origin {
+        Origin { path: self.path.clone(), text: self.text.as_str().into(), item: at.item }
+    }
+
     fn located(&self, error: Error, at: &Place) -> Error {
-        let Error::Description { key, why } = error else { return error };
-        let keys: Vec<String> = key.split('.').map(str::to_owned).collect();
-        let within = at.item.map(|i| vec!["experiment".to_owned(), i.to_string()]).unwrap_or_default();
-        // In the experiment itself, then in what it shares with others.
-        let tries = (0..=keys.len()).rev().flat_map(|n| {
-            let own: Vec<String> = within.iter().chain(&keys[..n]).cloned().collect();
-            [own, keys[..n].to_vec()]
-        });
-        let span = tries.into_iter().filter(|path| !path.is_empty()).find_map(|path| span_of(&self.text, &path));
-        let (line, column) = span.map_or((1, 1), |span| line_of(&self.text, span.start));
-        Error::At { path: self.path.clone(), line, column, why: format!("{key}: {why}") }
+        self.origin(at).located(error)
     }
 }
 

@@ -10,6 +10,7 @@ use candle::{DType, Tensor};
 use super::{
     Descriptions, Experiment, Outcome,
     data::Part,
+    file::Origin,
     run::{Ready, Runner, Subject},
 };
 use dinorad_report::Existing;
@@ -25,6 +26,22 @@ pub struct Planned {
     pub experiment: Experiment,
     /// Where its run will lie.
     pub out: PathBuf,
+    /// Where it stands in a file, if it came from one.
+    pub(super) origin: Option<Origin>,
+}
+
+impl Planned {
+    /// An experiment that no file describes.
+    pub fn new(name: impl Into<String>, experiment: Experiment, out: impl Into<PathBuf>) -> Self {
+        Self { name: name.into(), experiment, out: out.into(), origin: None }
+    }
+
+    fn located(&self, error: Error) -> Error {
+        match &self.origin {
+            Some(origin) => origin.located(error),
+            None => error,
+        }
+    }
 }
 
 /// What an experiment will cost at most: nothing is known to be in the store already.
@@ -46,9 +63,10 @@ impl Descriptions {
         let alone = self.experiments.len() == 1;
         self.experiments
             .into_iter()
-            .map(|(name, experiment)| {
+            .zip(self.origins)
+            .map(|((name, experiment), origin)| {
                 let out = if alone { out.to_owned() } else { out.join(&name) };
-                Planned { name, experiment, out }
+                Planned { name, experiment, out, origin: Some(origin) }
             })
             .collect()
     }
@@ -66,7 +84,7 @@ impl Runner<'_> {
                 let why = format!("`{}` and `{}` would both be written to {}", other.name, one.name, one.out.display());
                 return Err(Error::description("name", why));
             }
-            self.ready(&one.experiment).map_err(|error| about(one, planned, error))?;
+            self.ready(&one.experiment).map_err(|error| about(one, planned, one.located(error)))?;
         }
         Ok(())
     }
@@ -77,7 +95,7 @@ impl Runner<'_> {
     /// # Errors
     /// As [`run`](Self::run).
     pub fn run_planned(&self, one: &Planned) -> Result<Option<Outcome>> {
-        let ready = self.ready(&one.experiment)?;
+        let ready = self.ready(&one.experiment).map_err(|error| one.located(error))?;
         if self.existing == Existing::Refuse && self.is_done(&ready, &one.out)? {
             return Ok(None);
         }
