@@ -21,6 +21,9 @@ use rustls::{
 use super::*;
 use crate::support::{raw, read_request};
 
+/// Set in the process that [`fetched`] starts: the same test binary again, in another environment.
+const CHILD: &str = "DINORAD_TEST_FETCHES_OVER_TLS";
+
 fn pem(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/hub/tls").join(name)
 }
@@ -64,7 +67,9 @@ fn found(more: &str) -> String {
 fn fetched(endpoint: &str, certificates: &str) -> String {
     let cache = TempDir::new().unwrap();
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["tls::in_another_process", "--exact", "--ignored", "--nocapture"]);
+    command
+        .args(["tls::a_server_that_the_machine_trusts_is_asked_with_the_token", "--exact", "--nocapture"])
+        .env(CHILD, "1");
     command.env("SSL_CERT_FILE", pem(certificates)).env("SSL_CERT_DIR", cache.path().join("none"));
     command.env("HF_ENDPOINT", endpoint).env("HF_HUB_CACHE", cache.path()).env("HF_TOKEN", "hf_secret");
     for name in ["HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "https_proxy", "http_proxy", "all_proxy"] {
@@ -77,9 +82,8 @@ fn fetched(endpoint: &str, certificates: &str) -> String {
     text
 }
 
-#[test]
-#[ignore = "needs the environment that the other tests of this file give it"]
-fn in_another_process() {
+/// What that process does.
+fn say_what_comes() {
     match fetch(ID, &HubOptions { attempts: 1, ..HubOptions::from_env() }) {
         Ok(files) => println!("outcome: {}", fs::read_to_string(files.weights).unwrap()),
         Err(error) => println!("outcome: {}", told(&error)),
@@ -88,6 +92,9 @@ fn in_another_process() {
 
 #[test]
 fn a_server_that_the_machine_trusts_is_asked_with_the_token() {
+    if std::env::var_os(CHILD).is_some() {
+        return say_what_comes();
+    }
     let (address, tokens) = server(found("200 OK\r\n"));
     let told = fetched(&format!("https://localhost:{}", address.port()), "authority.pem");
     assert!(told.contains("outcome: the file"), "{told}");
