@@ -319,7 +319,10 @@ impl Overlaps {
         match score {
             RunScore::Dice => (self.dice, None),
             RunScore::Jaccard => (self.jaccard, None),
-            RunScore::DiceByVolume => (self.dice_by_volume.map(|i| i.estimate), self.dice_by_volume),
+            RunScore::DiceByVolume => {
+                // draws that are all equal, as those of a single volume, say nothing about chance
+                (self.dice_by_volume.map(|i| i.estimate), self.dice_by_volume.filter(|i| !i.is_point()))
+            }
             _ => (None, None),
         }
     }

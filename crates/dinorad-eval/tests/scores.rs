@@ -137,24 +137,23 @@ fn near(what: &str, got: f64, want: &Value, error: &Value) {
     assert!((got - want).abs() <= 6.0 * error + 1e-9, "{what}: {got}, expected {want} with an error of {error}");
 }
 
-/// An interval of `metrics.json`: of the draws, or Newcombe's for an AUROC whose draws are all equal.
-fn check_interval(what: &str, got: &Value, want: &Value, newcombe: Option<&Value>, draws: usize) {
-    if want.is_null() {
+/// An interval of `metrics.json`: of the draws or, where they are all equal, by the method named between the
+/// ends `edge`; without such ends there is none.
+fn check_interval(what: &str, got: &Value, want: &Value, (method, edge): (&str, &Value), draws: usize) {
+    let point = !want.is_null() && want["low"] == want["high"];
+    if want.is_null() || point && edge.is_null() {
         assert!(got.get("ci95").is_none() && got.get("draws").is_none(), "{what}: {got}");
         return;
     }
     let ends = numbers(&got["ci95"]);
-    match newcombe.filter(|_| want["low"] == want["high"]) {
-        Some(newcombe) => {
-            assert_eq!(got["interval"], "newcombe", "{what}");
-            same(what, &got["ci95"][0], &newcombe[0]);
-            same(what, &got["ci95"][1], &newcombe[1]);
-        }
-        None => {
-            assert_eq!(got["interval"], "bootstrap", "{what}");
-            near(&format!("{what}, low"), ends[0], &want["low"], &want["low_error"]);
-            near(&format!("{what}, high"), ends[1], &want["high"], &want["high_error"]);
-        }
+    if point {
+        assert_eq!(got["interval"], method, "{what}");
+        same(what, &got["ci95"][0], &edge[0]);
+        same(what, &got["ci95"][1], &edge[1]);
+    } else {
+        assert_eq!(got["interval"], "bootstrap", "{what}");
+        near(&format!("{what}, low"), ends[0], &want["low"], &want["low_error"]);
+        near(&format!("{what}, high"), ends[1], &want["high"], &want["high_error"]);
     }
     let (defined, undefined) = (got["draws"].as_u64().unwrap(), got["undefined"].as_u64().unwrap());
     assert_eq!(defined + undefined, draws as u64, "{what}");
@@ -188,14 +187,18 @@ fn every_key_of_metrics_json() {
             same(&what, &got["mean"], &expected[rule.name]);
             same(&what, &got["values"][0], &expected[rule.name]);
             let drawn = if rule.interval { &intervals[rule.name] } else { &Value::Null };
-            check_interval(&what, &got, drawn, (rule.name == "auroc").then_some(&newcombe_mean), draws);
+            let edge = match rule.name {
+                "auroc" => ("newcombe", &newcombe_mean),
+                share => ("wilson", &expected["wilson"][share]),
+            };
+            check_interval(&what, &got, drawn, edge, draws);
         }
         if task.n_classes() > 2 || task.kind == TaskKind::Multilabel {
             for c in 0..task.n_classes() {
                 let key = format!("auroc_class_{c}");
                 let got = take(&key);
                 same(&format!("{name}, {key}"), &got["mean"], &expected["auroc_by_class"][c]);
-                check_interval(&format!("{name}, {key}"), &got, &intervals[&key], Some(&newcombe[c]), draws);
+                check_interval(&format!("{name}, {key}"), &got, &intervals[&key], ("newcombe", &newcombe[c]), draws);
                 let key = format!("average_precision_class_{c}");
                 same(&format!("{name}, {key}"), &take(&key)["mean"], &expected["average_precision_by_class"][c]);
             }
@@ -246,7 +249,7 @@ fn the_table_of_a_report_says_what_metrics_json_says() {
     let ends = |v: &Value, between: &str| {
         v["ci95"].as_array().map(|ends| ends.iter().map(three).collect::<Vec<_>>().join(between))
     };
-    let (mut newcombe, mut of_classes) = (0, 0);
+    let (mut newcombe, mut wilson, mut of_classes) = (0, 0, 0);
     for (name, case) in runs() {
         let folder = root.path().join(&name);
         let (judged, task) = (judged(&case, "probabilities", &folder), task(&case));
@@ -266,8 +269,11 @@ fn the_table_of_a_report_says_what_metrics_json_says() {
             );
             let note = row[4].as_str();
             assert!(note.starts_with(rule.convention), "{name}, {title}: {note}");
-            assert_eq!(note.contains("Newcombe"), number["interval"] == "newcombe", "{name}, {title}: {note}");
-            newcombe += usize::from(note.contains("Newcombe"));
+            for (method, seen) in [("Newcombe", &mut newcombe), ("Wilson", &mut wilson)] {
+                let named = note.contains(&format!("interval after {method}"));
+                assert_eq!(named, number["interval"] == method.to_lowercase(), "{name}, {title}: {note}");
+                *seen += usize::from(named);
+            }
             if rule.name == "accuracy" {
                 let commonest = format!("{} for the commonest answer", three(&counts["majority_accuracy"]));
                 assert!(note.contains(&commonest), "{name}: {note}");
@@ -303,7 +309,7 @@ fn the_table_of_a_report_says_what_metrics_json_says() {
         });
         assert_eq!(rows(&html, "What the scores were taken on"), [taken], "{name}");
     }
-    assert!(newcombe > 0 && of_classes > 0, "{newcombe} {of_classes}");
+    assert!(newcombe > 0 && wilson > 0 && of_classes > 0, "{newcombe} {wilson} {of_classes}");
 }
 
 #[test]

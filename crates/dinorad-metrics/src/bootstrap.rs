@@ -49,6 +49,8 @@ pub enum IntervalMethod {
     Bootstrap,
     /// [`newcombe_interval`](crate::newcombe_interval): of an AUROC whose draws are all equal.
     Newcombe,
+    /// [`wilson_interval`](crate::wilson_interval): of a share whose draws are all equal.
+    Wilson,
 }
 
 /// A value with its uncertainty.
@@ -71,6 +73,14 @@ pub struct Interval {
     /// How the ends were found.
     #[serde(default)]
     pub method: IntervalMethod,
+}
+
+impl Interval {
+    /// Whether both ends are the same number, as of a score whose draws are all equal: they then say
+    /// nothing about chance.
+    pub fn is_point(&self) -> bool {
+        self.low == self.high
+    }
 }
 
 /// Which cases are drawn together.

@@ -32,6 +32,7 @@ mod surface;
 mod task_scores;
 mod top_k;
 mod torch_top_k;
+mod wilson;
 
 pub use auroc::{auroc, multiclass_auroc, multiclass_auroc_micro, multilabel_auroc, multilabel_auroc_micro};
 pub use average_precision::{average_precision, multiclass_average_precision, multilabel_average_precision};
@@ -63,3 +64,4 @@ pub use stream::{BinaryScores, Metric, MulticlassScores, MultilabelScores};
 pub use surface::{SurfaceDistances, SurfaceSummary};
 pub use task_scores::{ScoreReport, ScoreValue, TaskScores};
 pub use top_k::{TopK, top_k_accuracy};
+pub use wilson::wilson_interval;

@@ -13,6 +13,7 @@ use crate::{
     input,
     newcombe::newcombe_interval,
     score_list::{CALIBRATION_BINS, POSITIVE_ABOVE, run_scores},
+    wilson::wilson_interval,
 };
 
 /// The predictions of a run beside their truths, sorted and counted once, to be scored as they are
@@ -58,6 +59,12 @@ impl Column {
         let ranked = RankedScores::from_parts(&scores, &positive)?;
         let present = ranked.positives() > 0 && ranked.negatives() > 0;
         Ok(Self { scores, positive, ranked, present })
+    }
+
+    /// In how many groups any positive, or any negative, case lies.
+    fn groups(&self, positive: bool, resampling: &Resampling) -> usize {
+        let cases = self.positive.iter().enumerate().filter(|(_, p)| **p == positive);
+        resampling.groups_of(cases.map(|(case, _)| case))
     }
 }
 
@@ -235,9 +242,11 @@ impl TaskScores {
 
     /// Every score of the task with its bootstrap interval, all on the same draws.
     ///
-    /// Where the draws of a curve are all equal, as at an AUROC of 1, they say nothing about chance: its
-    /// interval is Newcombe's, on as many positives and negatives as there are groups with either. That
-    /// of a mean of such curves is the mean of their ends.
+    /// Where all draws are equal, as at an AUROC or accuracy of 1, they say nothing about chance. The
+    /// interval of a curve is then Newcombe's, on as many positives and negatives as there are groups
+    /// with either; that of accuracy, sensitivity and specificity is Wilson's, on the groups that have
+    /// such cases; that of a mean over classes is the mean of their ends. Scores that are no share (F1,
+    /// average precision, kappa, Brier) then have none.
     ///
     /// # Errors
     /// [`Error::Shape`](crate::Error::Shape) if `resampling` has another number of cases,
@@ -260,8 +269,13 @@ impl TaskScores {
         }
         let mut auroc_by_class: Vec<Option<Interval>> = intervals.collect();
         self.widen(&mut auroc_by_class, resampling)?;
-        let auroc = scores.iter_mut().filter(|s| s.rule.score == RunScore::Auroc);
-        auroc.filter_map(|s| s.interval.as_mut()).for_each(|interval| widen_mean(interval, &auroc_by_class));
+        for score in &mut scores {
+            let Some(drawn) = score.interval.filter(Interval::is_point) else { continue };
+            score.interval = match score.rule.score {
+                RunScore::Auroc => Some(mean_of_curves(drawn, &auroc_by_class)),
+                share => self.wilson(share, drawn, resampling)?,
+            };
+        }
         let precision = |c: &Column| if c.present { c.ranked.average_precision() } else { None };
         Ok(ScoreReport {
             scores,
@@ -274,16 +288,33 @@ impl TaskScores {
     /// Gives curves whose draws are all equal an interval with a width.
     fn widen(&self, curves: &mut [Option<Interval>], resampling: &Resampling) -> Result<()> {
         for (column, interval) in self.columns.iter().zip(curves) {
-            let Some(interval) = interval.as_mut().filter(|i| i.low == i.high) else { continue };
-            let groups = |wanted: bool| {
-                let positive = column.positive.iter().enumerate();
-                resampling.groups_of(positive.filter(|(_, p)| **p == wanted).map(|(i, _)| i))
-            };
+            let Some(interval) = interval.as_mut().filter(|i| i.is_point()) else { continue };
+            let groups = |positive: bool| column.groups(positive, resampling);
             let level = interval.level;
             (interval.low, interval.high) = newcombe_interval(interval.estimate, groups(true), groups(false), level)?;
             interval.method = IntervalMethod::Newcombe;
         }
         Ok(())
+    }
+
+    /// Wilson's interval of a score that is a share, or a mean of shares; `None` for any other.
+    fn wilson(&self, score: RunScore, drawn: Interval, resampling: &Resampling) -> Result<Option<Interval>> {
+        let plain = self.under(None);
+        let shares = |of: fn(&BinaryCounts) -> Option<f64>, positive: bool| -> Vec<(Option<f64>, usize)> {
+            let columns = self.columns.iter().zip(&plain.counted().columns).filter(|(column, _)| column.present);
+            columns.map(|(column, counts)| (of(counts), column.groups(positive, resampling))).collect()
+        };
+        let shares = match score {
+            RunScore::Accuracy => vec![(Some(drawn.estimate), resampling.groups())],
+            RunScore::Sensitivity => shares(BinaryCounts::sensitivity, true),
+            RunScore::Specificity => shares(BinaryCounts::specificity, false),
+            _ => return Ok(None),
+        };
+        let ends = shares.into_iter().filter_map(|(share, n)| Some(wilson_interval(share?, n, drawn.level)));
+        let ends = ends.collect::<Result<Vec<_>>>()?;
+        let end = |of: fn(&(f64, f64)) -> f64| mean(ends.iter().map(of));
+        let ends = end(|e| e.0).zip(end(|e| e.1));
+        Ok(ends.map(|(low, high)| Interval { low, high, method: IntervalMethod::Wilson, ..drawn }))
     }
 
     /// Whether both were judged against the same answers.
@@ -406,13 +437,14 @@ impl Weighted<'_> {
     }
 }
 
-/// The same for the mean of curves.
-fn widen_mean(interval: &mut Interval, curves: &[Option<Interval>]) {
-    if interval.low == interval.high {
-        let end = |of: fn(&Interval) -> f64| mean(curves.iter().flatten().map(of));
-        interval.low = end(|i| i.low).unwrap_or(interval.low);
-        interval.high = end(|i| i.high).unwrap_or(interval.high);
-        interval.method = IntervalMethod::Newcombe;
+/// The interval of a mean of curves whose draws are all equal.
+fn mean_of_curves(drawn: Interval, curves: &[Option<Interval>]) -> Interval {
+    let end = |of: fn(&Interval) -> f64| mean(curves.iter().flatten().map(of));
+    Interval {
+        low: end(|i| i.low).unwrap_or(drawn.low),
+        high: end(|i| i.high).unwrap_or(drawn.high),
+        method: IntervalMethod::Newcombe,
+        ..drawn
     }
 }
 

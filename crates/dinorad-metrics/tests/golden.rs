@@ -1,7 +1,7 @@
 //! Every case of `golden/metrics` against this crate, in one piece and over two batches.
 
 use dinorad_metrics::*;
-use dinorad_testkit::{Case, cases};
+use dinorad_testkit::{Case, each_case};
 use ndarray::{Array1, Array2, ArrayD, ArrayViewD, Axis, Dimension, Ix1, Ix2, Slice, s};
 use serde_json::Value;
 
@@ -9,19 +9,19 @@ const THEIRS: Convention = Convention::TorchMetrics;
 
 #[test]
 fn every_case() {
-    for case in cases("metrics") {
+    each_case("metrics", |case| {
         match case.kind.as_str() {
-            "binary" => binary(&case),
-            "multiclass" => multiclass(&case),
-            "multilabel" => multilabel(&case),
-            "calibration" => calibration(&case),
-            "segmentation" => segmentation(&case),
-            "surface" => surface(&case),
-            "reference_collections" => collections(&case),
+            "binary" => binary(case),
+            "multiclass" => multiclass(case),
+            "multilabel" => multilabel(case),
+            "calibration" => calibration(case),
+            "segmentation" => segmentation(case),
+            "surface" => surface(case),
+            "reference_collections" => collections(case),
             other => panic!("{}: unknown kind `{other}`", case.name),
         }
         case.finish();
-    }
+    });
 }
 
 fn vector(case: &Case, name: &str) -> Array1<f32> {

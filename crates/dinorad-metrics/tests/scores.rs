@@ -101,15 +101,27 @@ fn near_interval(what: &str, got: Option<&Interval>, want: &Value, draws: usize)
     assert_eq!((got.draws + got.undefined, got.level), (draws, 0.95), "{what}");
 }
 
-/// An AUROC's interval: of the draws, or Newcombe's where they are all equal.
-fn near_area(what: &str, got: Option<&Interval>, want: &Value, newcombe: &Value, draws: usize) {
-    let Some(interval) = got.filter(|_| want["low"] == want["high"]) else {
+/// An interval of the draws or, where they are all equal, by `method` between the ends `edge`; without
+/// such ends there is none.
+fn near_or_edge(
+    what: &str,
+    got: Option<&Interval>,
+    want: &Value,
+    (method, edge): (IntervalMethod, &Value),
+    draws: usize,
+) {
+    if want.is_null() || want["low"] != want["high"] {
         assert!(got.is_none_or(|i| i.method == IntervalMethod::Bootstrap && i.low < i.high), "{what}: {got:?}");
         return near_interval(what, got, want, draws);
+    }
+    let (Some(interval), false) = (got, edge.is_null()) else {
+        assert!(got.is_none() && edge.is_null(), "{what}: {got:?}, expected {edge}");
+        return;
     };
-    same(what, Some(interval.low), &newcombe[0]);
-    same(what, Some(interval.high), &newcombe[1]);
-    assert_eq!((interval.method, interval.standard_error), (IntervalMethod::Newcombe, 0.0), "{what}");
+    same(what, Some(interval.low), &edge[0]);
+    same(what, Some(interval.high), &edge[1]);
+    assert_eq!(interval.method, method, "{what}");
+    assert!(interval.standard_error < 1e-12, "{what}");
     assert_eq!(interval.draws + interval.undefined, draws, "{what}");
     assert!(interval.low < interval.estimate || interval.estimate < interval.high, "{what}");
 }
@@ -154,6 +166,7 @@ fn every_score_of_a_run() {
 
 #[test]
 fn intervals_of_a_run() {
+    let mut at_the_edge = 0;
     for (name, case) in runs() {
         let (scores, options) = (scores(&case, "probabilities"), options(&case));
         let report = scores.report(&resampling(&case), &options).unwrap();
@@ -165,7 +178,10 @@ fn intervals_of_a_run() {
                 continue; // below
             }
             if score.rule.interval {
-                near_interval(&what, score.interval.as_ref(), &expected[score.rule.name], options.draws);
+                let edge = (IntervalMethod::Wilson, &case["expected"]["wilson"][score.rule.name]);
+                near_or_edge(&what, score.interval.as_ref(), &expected[score.rule.name], edge, options.draws);
+                let by_wilson = score.interval.is_some_and(|i| i.method == IntervalMethod::Wilson);
+                at_the_edge += usize::from(by_wilson);
             } else {
                 assert!(score.interval.is_none(), "{what}");
             }
@@ -173,7 +189,8 @@ fn intervals_of_a_run() {
         if report.auroc_by_class.len() > 1 {
             for (c, interval) in report.auroc_by_class.iter().enumerate() {
                 let what = format!("{name}, AUROC {c}");
-                near_area(&what, interval.as_ref(), &expected[format!("auroc_class_{c}")], &newcombe[c], options.draws);
+                let edge = (IntervalMethod::Newcombe, &newcombe[c]);
+                near_or_edge(&what, interval.as_ref(), &expected[format!("auroc_class_{c}")], edge, options.draws);
             }
         }
         // a mean of curves that are all perfect: the mean of their ends
@@ -182,11 +199,13 @@ fn intervals_of_a_run() {
         };
         let of_mean = serde_json::json!([of_mean(0), of_mean(1)]);
         let auroc = report.get(RunScore::Auroc).unwrap().interval;
-        near_area(&format!("{name}, AUROC"), auroc.as_ref(), &expected["auroc"], &of_mean, options.draws);
+        let edge = (IntervalMethod::Newcombe, &of_mean);
+        near_or_edge(&format!("{name}, AUROC"), auroc.as_ref(), &expected["auroc"], edge, options.draws);
         if report.auroc_by_class.len() == 1 {
             assert_eq!(report.auroc_by_class[0], auroc, "{name}");
         }
     }
+    assert!(at_the_edge >= 6, "{at_the_edge}");
 }
 
 #[test]

@@ -13,7 +13,9 @@ const BEST: usize = 8;
 
 /// `0.912 (0.884–0.936)`, or a dash where the number is undefined.
 pub(super) fn interval(value: Option<Interval>) -> String {
-    value.map_or_else(MetricValue::default, |i| MetricValue::single(i.estimate).with_ci95(i.low, i.high)).text()
+    let Some(i) = value else { return MetricValue::default().text() };
+    let alone = MetricValue::single(i.estimate);
+    if i.is_point() { alone.text() } else { alone.with_ci95(i.low, i.high).text() }
 }
 
 /// `0.912`, or a dash.

@@ -15,9 +15,6 @@ const HEADLINES: [&[&str]; 2] = [&["auroc", "accuracy"], &["dice_by_volume", "di
 /// Between a score's name and the class it is of.
 const OF_CLASS: &str = "_class_";
 
-/// How an interval was found that is not one of the draws.
-const NEWCOMBE: &str = "interval after Newcombe, as all draws are equal";
-
 /// A score's name as people write it.
 pub(crate) fn score_title(name: &str) -> String {
     let rule = RUN_SCORES.iter().find(|rule| rule.name == name);
@@ -37,8 +34,13 @@ fn scored_as(task: &Task) -> TaskKind {
     }
 }
 
-fn by_newcombe(value: &MetricValue) -> bool {
-    value.ci95.is_some() && value.interval == Some(IntervalMethod::Newcombe)
+/// How an interval was found that is not one of the draws.
+fn at_the_edge(value: &MetricValue) -> Option<&'static str> {
+    match value.ci95.and(value.interval)? {
+        IntervalMethod::Newcombe => Some("interval after Newcombe, as all draws are equal"),
+        IntervalMethod::Wilson => Some("interval after Wilson, as all draws are equal"),
+        _ => None,
+    }
 }
 
 /// The scores of the test split, with what they were taken on.
@@ -68,8 +70,8 @@ impl<'a> Tested<'a> {
             .and_then(|_| self.counts?.majority_accuracy)
             .map(|v| format!("{} for the commonest answer", number(v)));
         let convention = rule.map(|rule| rule.convention.to_owned());
-        let newcombe = by_newcombe(value).then(|| NEWCOMBE.to_owned());
-        convention.into_iter().chain(commonest).chain(newcombe).collect::<Vec<_>>().join("; ")
+        let edge = at_the_edge(value).map(str::to_owned);
+        convention.into_iter().chain(commonest).chain(edge).collect::<Vec<_>>().join("; ")
     }
 
     fn line(&self, name: &str) -> Option<Score> {
@@ -126,21 +128,21 @@ impl<'a> Tested<'a> {
             if any { format!("{} (95 % CI)", score_title(column)) } else { score_title(column) }
         };
         // a last column says which intervals are not those of the draws, where any is not
-        let newcombe = of.values().any(|value| by_newcombe(value));
+        let edge = of.values().any(|value| at_the_edge(value).is_some());
         let notes = |class: usize| {
             let cells = columns.iter().filter_map(|column| Some((*column, of.get(&(class, (*column).clone()))?)));
-            let notes = cells.filter(|(_, value)| by_newcombe(value));
-            notes.map(|(column, _)| format!("{}: {NEWCOMBE}", score_title(column))).collect::<Vec<_>>().join("; ")
+            let notes = cells.filter_map(|(column, value)| Some((column, at_the_edge(value)?)));
+            notes.map(|(column, note)| format!("{}: {note}", score_title(column))).collect::<Vec<_>>().join("; ")
         };
         let what = if task.kind == TaskKind::Multilabel { "finding" } else { "class" };
         let head = std::iter::once(what.to_owned()).chain(columns.iter().map(title));
-        let head = head.chain(newcombe.then(String::new));
+        let head = head.chain(edge.then(String::new));
         let mut table = Table::new(format!("By {what}, test split"), head);
         for class in classes {
             let name = task.class_names.get(class).map_or_else(|| class.to_string(), String::clone);
             let cell = |column: &&String| of.get(&(class, (*column).clone())).map_or_else(String::new, |v| v.text());
             let row = std::iter::once(name).chain(columns.iter().map(cell));
-            table = table.with_row(row.chain(newcombe.then(|| notes(class))));
+            table = table.with_row(row.chain(edge.then(|| notes(class))));
         }
         Some(Block::Table(table))
     }

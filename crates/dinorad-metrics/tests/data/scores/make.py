@@ -232,6 +232,20 @@ def units(case, t):
     return len(set(group[t == 1])), len(set(group[t == 0]))
 
 
+def wilson(case, out):
+    """Wilson's interval of every score that is a share, on the patients (or cases) that it is of; for a mean over
+    classes or findings that occur, the mean of the ends."""
+    ends = lambda share, n: proportion_confint(share * n, n, alpha=1 - LEVEL, method="wilson")
+    sides = {"sensitivity": [], "specificity": []}
+    for (_, t), c in zip(columns(case), called(case)):
+        if occurs(t):
+            positives, negatives = units(case, t)
+            sides["sensitivity"].append(ends(c[t == 1].mean(), positives))
+            sides["specificity"].append(ends(1 - c[t == 0].mean(), negatives))
+    found = {name: [float(v) for v in np.mean(pairs, 0)] for name, pairs in sides.items() if pairs}
+    return found | {"accuracy": [float(v) for v in ends(out["accuracy"], len(set(group_of(case))))]}
+
+
 def judged(case, rng):
     out = points(case)
     collected = {}
@@ -244,6 +258,8 @@ def judged(case, rng):
     out["newcombe_by_class"] = [
         None if s is None else newcombe(a, *s) for a, s in zip(out["auroc_by_class"], sides)
     ]
+    # a share whose draws are all equal: Wilson's
+    out["wilson"] = wilson(case, out)
     return out
 
 
