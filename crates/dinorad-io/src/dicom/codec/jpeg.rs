@@ -99,6 +99,8 @@ fn samples(data: &[u8], header: &Header, frame: &FrameHeader) -> Result<Decoded,
         }
         return jpeg12::decode(data).map(Decoded::Values).map_err(Failure::Damaged);
     }
+    let plain = if frame.marker == 0xC3 { without_point_transform(data)? } else { None };
+    let (data, shift) = plain.as_ref().map_or((data, 0), |(data, shift)| (data.as_slice(), *shift));
     let mut decoder = jpeg_decoder::Decoder::new(data);
     // colours are converted later, in one place for all codecs
     // ("RGB" interleaves the components as they are, "None" would not)
@@ -115,10 +117,53 @@ fn samples(data: &[u8], header: &Header, frame: &FrameHeader) -> Result<Decoded,
     if bytes.len() == 2 * n {
         let (words, _) = bytes.as_chunks::<2>();
         // lossless samples wider than a byte come in the machine's order
-        return Ok(Decoded::Values(words.iter().map(|b| i32::from(u16::from_ne_bytes(*b))).collect()));
+        return Ok(Decoded::Values(words.iter().map(|b| i32::from(u16::from_ne_bytes(*b)) << shift).collect()));
     }
     if bytes.len() != n {
         return Err("JPEG: wrong number of samples".into());
     }
-    Ok(Decoded::Values(bytes.into_iter().map(i32::from).collect()))
+    Ok(Decoded::Values(bytes.into_iter().map(|b| i32::from(b) << shift).collect()))
+}
+
+/// A lossless codestream whose scans have a point transform as one of fewer bits without it, and the bits
+/// by which its samples are to be shifted up; `None` without one.
+///
+/// ITU-T T.81, A.4 and H.1.2.1: samples were shifted down before they were predicted. `jpeg-decoder`
+/// predicts from samples that are shifted up again; without the transform it is right, and the value
+/// that the first prediction starts from is the same.
+fn without_point_transform(data: &[u8]) -> Result<Option<(Vec<u8>, u32)>, Failure> {
+    let (mut scans, mut precision) = (Vec::new(), 0);
+    let mut at = 2;
+    while let Some([lead, marker]) = data.get(at..at + 2).and_then(|b| <[u8; 2]>::try_from(b).ok()) {
+        match (lead, marker) {
+            (0xFF, 0xD9) => break,
+            // a restart, or a byte of the scan
+            (0xFF, 0x00 | 0x01 | 0xD0..=0xD8) => at += 2,
+            (0xFF, 0x02..=0xFE) => {
+                let length = data.get(at + 2..at + 4).map_or(0, |b| usize::from(u16::from_be_bytes([b[0], b[1]])));
+                match marker {
+                    0xC3 => precision = at + 4,
+                    0xDA if length >= 3 => scans.push(at + 1 + length),
+                    _ => {}
+                }
+                at += 2 + length;
+            }
+            _ => at += 1,
+        }
+    }
+    let transform = |scan: &usize| data.get(*scan).map_or(0, |b| b & 0x0F);
+    let shift = scans.first().map_or(0, transform);
+    if scans.iter().any(|scan| transform(scan) != shift) {
+        return Err(Failure::Missing(", with a point transform that changes between scans"));
+    }
+    if shift == 0 {
+        return Ok(None);
+    }
+    let mut plain = data.to_vec();
+    let Some(bits) = plain.get_mut(precision).filter(|bits| **bits > shift + 1) else {
+        return Err(Failure::Damaged(format!("JPEG: a point transform of {shift} bits leaves no sample")));
+    };
+    *bits -= shift;
+    scans.iter().filter_map(|scan| plain.get_mut(*scan).map(|b| *b &= 0xF0)).for_each(drop);
+    Ok(Some((plain, u32::from(shift))))
 }

@@ -19,7 +19,15 @@ fn samples(data: &[u8], header: &Header, frame: &FrameHeader) -> Result<Decoded,
         #[cfg(not(feature = "charls"))]
         return Err(Failure::Missing(" in colour"));
     }
-    match jpegls::decode(data, u32::from(header.columns), u32::from(header.rows)) {
+    let decode = |data: &[u8]| jpegls::decode(data, u32::from(header.columns), u32::from(header.rows));
+    let first = decode(data);
+    let decoded = match first {
+        Err(jpegls::CodecError::InvalidData(_)) => {
+            without_padding(data).find_map(|data| decode(&data).ok()).map_or(first, Ok)
+        }
+        first => first,
+    };
+    match decoded {
         Ok((values, _, _)) => Ok(Decoded::Values(values.into_iter().map(i32::from).collect())),
         #[cfg(feature = "charls")]
         Err(jpegls::CodecError::Unsupported(_)) => super::charls::decode(data, header, frame.precision),
@@ -27,4 +35,15 @@ fn samples(data: &[u8], header: &Header, frame: &FrameHeader) -> Result<Decoded,
         Err(jpegls::CodecError::Unsupported(_)) => Err(Failure::Missing(", a kind that is not supported")),
         Err(e) => Err(Failure::Damaged(format!("JPEG-LS: {e}"))),
     }
+}
+
+/// The codestream with one, two, .. of the bytes that fill it up before its end marker left out: some
+/// writers make its length even there. A byte too many taken away would leave samples undecoded.
+fn without_padding(data: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+    const END: [u8; 2] = [0xFF, 0xD9];
+    const MOST: usize = 8;
+    let end = data.windows(2).rposition(|pair| pair == END);
+    let scan = &data[..end.unwrap_or(0)];
+    let filled = scan.iter().rev().take(MOST).take_while(|b| matches!(b, 0 | 0xFF)).count();
+    (1..=filled).map(|n| [&scan[..scan.len() - n], &END].concat())
 }

@@ -2,13 +2,17 @@
 
     python make_codecs.py            # writes into its own folder
 
-Made with pydicom 3.0.2 and imagecodecs 2026.3.6 (OpenJPEG, OpenJPH, libjxl, CharLS). Lossless
+Made with pydicom 3.0.2 and imagecodecs 2026.3.6 (OpenJPEG, OpenJPH, libjxl, CharLS);
+what DCMTK 3.6.7's `dcmdjpeg`
+makes of the point transforms is checked to be the same (libjpeg of Erlangen starts its prediction elsewhere). Lossless
 values are those that went in; lossy ones are what the C library makes of the codestream. `feature`
 names the cargo feature without which the file must be refused, `none` that no feature helps.
 """
 
 import json
 import pathlib
+import subprocess
+import tempfile
 
 import imagecodecs
 import numpy as np
@@ -86,6 +90,46 @@ write("jpeg_xl_lossy.dcm", HT + "112", lossy, gray8, imagecodecs.jpegxl_decode(l
 ls = imagecodecs.jpegls_encode(rgb)
 assert np.array_equal(imagecodecs.jpegls_decode(ls), rgb)
 write("jpeg_ls_rgb.dcm", HT + "80", ls, rgb, rgb, "charls")
+
+# scans that are filled up before their end marker, as some writers do
+for name, fill in (("jpeg_ls_zero_before_its_end.dcm", b"\0"), ("jpeg_ls_fill_bytes.dcm", b"\xff"), ("jpeg_ls_zeros_before_its_end.dcm", b"\0\0\0")):
+    ls = imagecodecs.jpegls_encode(gray)
+    at = ls.rfind(b"\xff\xd9")
+    write(name, HT + "80", ls[:at] + fill + ls[at:], gray, gray, bits=16)
+
+
+def lossless_jpeg(pixels, bits, predictor, shift):
+    """Lossless JPEG (T.81, annex H) with a point transform, one Huffman code of five bits for every category."""
+    a = pixels.astype(int) >> shift
+    text = ""
+    for (row, column), value in np.ndenumerate(a):
+        left, above = a[row, column - 1], a[row - 1, column]
+        if row == 0:
+            before = left if column else 1 << (bits - shift - 1)
+        elif column == 0:
+            before = above
+        else:
+            before = {1: left, 2: above, 4: left + above - a[row - 1, column - 1], 7: (left + above) >> 1}[predictor]
+        d = int(value - before)
+        size = abs(d).bit_length()
+        text += f"{size:05b}" + (f"{d if d > 0 else d + (1 << size) - 1:0{size}b}" if size else "")
+    text += "1" * (-len(text) % 8)
+    scan = int(text, 2).to_bytes(len(text) // 8, "big").replace(b"\xff", b"\xff\0")
+    segment = lambda marker, body: bytes([0xFF, marker]) + (len(body) + 2).to_bytes(2, "big") + body
+    h, w = a.shape
+    return (b"\xff\xd8" + segment(0xC3, bytes([bits, h >> 8, h & 255, w >> 8, w & 255, 1, 1, 0x11, 0]))
+            + segment(0xC4, bytes([0, 0, 0, 0, 0, 17] + [0] * 11 + list(range(17))))
+            + segment(0xDA, bytes([1, 1, 0, predictor, 0, shift])) + scan + b"\xff\xd9")
+
+
+# what comes back is shifted up again: the bits below are gone
+for pixels, bits, predictor, shift in ((gray8, 8, 1, 1), (gray8, 8, 7, 3), (gray, 12, 1, 2), (gray, 12, 4, 4), (gray, 16, 2, 1)):
+    frame = lossless_jpeg(pixels, bits, predictor, shift)
+    want = (pixels >> shift) << shift
+    write(f"jpeg_point_transform_{bits}_{predictor}_{shift}.dcm", HT + ("70" if predictor == 1 else "57"), frame, pixels, want, bits=bits)
+    with tempfile.TemporaryDirectory() as scratch:
+        subprocess.run(["dcmdjpeg", here / cases[-1]["file"], scratch + "/plain.dcm"], check=True)
+        assert np.array_equal(pydicom.dcmread(scratch + "/plain.dcm").pixel_array, want)
 
 # only the name of the syntax matters for these: nothing here decodes them
 for name, uid in (("mpeg2.dcm", "100"), ("h264.dcm", "102"), ("h265.dcm", "107"), ("jpip.dcm", "94"), ("j2k_part2.dcm", "92")):
