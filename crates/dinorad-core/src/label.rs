@@ -83,9 +83,9 @@ named!(
     /// Seen by the head.
     Train => "train" | "training",
     /// Chooses settings.
-    Val => "val" | "valid" | "validation",
+    Val => "val" | "valid" | "validation" | "dev" | "development",
     /// Judged once.
-    Test => "test"
+    Test => "test" | "testing" | "holdout" | "hold-out" | "heldout" | "held-out"
 );
 
 named!(
@@ -114,7 +114,14 @@ mod tests {
     fn names_go_both_ways() {
         assert_eq!("VAL".parse::<Split>().unwrap(), Split::Val);
         assert_eq!(Orientation::AsStored.to_string().parse::<Orientation>().unwrap(), Orientation::AsStored);
-        let err = "dev".parse::<Split>().unwrap_err().to_string();
-        assert_eq!(err, "unknown split `dev`, expected one of train, val, test");
+        for (split, words) in [
+            (Split::Train, vec!["train", "Training"]),
+            (Split::Val, vec!["val", "valid", "Validation", "DEV", "development"]),
+            (Split::Test, vec!["test", "testing", "holdout", "Hold-Out", "held-out"]),
+        ] {
+            words.iter().for_each(|word| assert_eq!(word.parse::<Split>().unwrap(), split, "{word}"));
+        }
+        let err = "fold0".parse::<Split>().unwrap_err().to_string();
+        assert_eq!(err, "unknown split `fold0`, expected one of train, val, test");
     }
 }

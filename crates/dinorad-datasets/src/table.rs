@@ -1,4 +1,4 @@
-//! CSV files with a header line.
+//! Tables with a header line: commas, semicolons or tabs, as spreadsheets save them.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ pub(crate) struct Record {
     fields: Vec<String>,
 }
 
-/// A whole table: columns by name, blank lines left out, a byte order mark ignored.
+/// A whole table: columns by name whatever their case, blank lines left out, a byte order mark ignored.
 pub(crate) struct Table {
     pub(crate) path: PathBuf,
     columns: Vec<String>,
@@ -22,22 +22,24 @@ impl Table {
     /// Reads a table with at least one row.
     ///
     /// # Errors
-    /// [`Error::Absent`], [`Error::Layout`] (not UTF-8, empty, no rows, a quote never closed),
+    /// [`Error::Absent`], [`Error::Layout`] (no text, empty, no rows, a quote never closed),
     /// [`Error::Row`] for a record of another length than the header.
     pub(crate) fn read(path: &Path) -> Result<Self> {
         if !path.is_file() {
             return Err(Error::Absent { path: path.to_owned(), what: "the table" });
         }
         let bytes = std::fs::read(path).map_err(|e| Error::read(path, e))?;
-        let text = String::from_utf8(bytes).map_err(|_| Error::layout(path, "not UTF-8"))?;
-        let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+        let text = decoded(bytes).map_err(|why| Error::layout(path, why))?;
+        let whole = text.strip_prefix('\u{feff}').unwrap_or(&text);
+        let (separator, text) = separated(whole);
+        let above = u64::from(text.len() < whole.len());
         if text.trim().is_empty() {
             return Err(Error::layout(path, "the table is empty"));
         }
         if open_quote(text) {
             return Err(Error::layout(path, "a quote is never closed"));
         }
-        let mut reader = ::csv::ReaderBuilder::new().flexible(true).from_reader(text.as_bytes());
+        let mut reader = ::csv::ReaderBuilder::new().flexible(true).delimiter(separator).from_reader(text.as_bytes());
         let damaged = |e: ::csv::Error| Error::layout(path, format!("not a CSV table ({e})"));
         let columns: Vec<String> = reader.headers().map_err(damaged)?.iter().map(|c| c.trim().to_owned()).collect();
         let mut warnings = Vec::new();
@@ -46,7 +48,7 @@ impl Table {
         let mut rows = Vec::new();
         for record in reader.records() {
             let record = record.map_err(damaged)?;
-            let line = record.position().map_or(0, |p| line_of(text, p.byte()));
+            let line = record.position().map_or(0, |p| above + line_of(text, p.byte()));
             if record.iter().all(|f| f.trim().is_empty()) {
                 continue;
             }
@@ -66,7 +68,13 @@ impl Table {
     }
 
     pub(crate) fn has(&self, column: &str) -> bool {
-        self.columns.iter().any(|c| c == column)
+        self.place(column).is_some()
+    }
+
+    /// Where a column stands: one of exactly that name, else one that differs in case alone.
+    fn place(&self, column: &str) -> Option<usize> {
+        let exact = self.columns.iter().position(|c| c == column);
+        exact.or_else(|| self.columns.iter().position(|c| c.eq_ignore_ascii_case(column)))
     }
 
     /// # Errors
@@ -81,9 +89,41 @@ impl Table {
 
     /// The field of a record, or nothing where there is no such column.
     pub(crate) fn get<'a>(&self, record: &'a Record, column: &str) -> &'a str {
-        let at = self.columns.iter().position(|c| c == column);
-        at.and_then(|i| record.fields.get(i)).map_or("", |f| f.as_str())
+        self.place(column).and_then(|i| record.fields.get(i)).map_or("", |f| f.as_str())
     }
+}
+
+/// The text of UTF-8, or of UTF-16 with a byte order mark, as spreadsheets save "Unicode text".
+fn decoded(bytes: Vec<u8>) -> Result<String, &'static str> {
+    let words = |of: fn([u8; 2]) -> u16| {
+        let (pairs, rest) = bytes.as_chunks::<2>();
+        let text = char::decode_utf16(pairs.iter().map(|pair| of(*pair))).collect::<Result<String, _>>();
+        text.ok().filter(|_| rest.is_empty()).ok_or("damaged UTF-16")
+    };
+    match bytes.as_slice() {
+        [0xFF, 0xFE, ..] => words(u16::from_le_bytes),
+        [0xFE, 0xFF, ..] => words(u16::from_be_bytes),
+        _ => String::from_utf8(bytes).map_err(|_| "not UTF-8: save the table as UTF-8"),
+    }
+}
+
+/// What separates the fields, and the text behind a first line that says so (`sep=;`): the comma, unless
+/// the header is cut into more columns by semicolons or tabs.
+fn separated(text: &str) -> (u8, &str) {
+    const SEPARATORS: [u8; 3] = [b',', b';', b'\t'];
+    if let Some((first, rest)) = text.split_once('\n')
+        && let Some([separator]) = first.trim_end_matches('\r').strip_prefix("sep=").map(str::as_bytes)
+        && SEPARATORS.contains(separator)
+    {
+        return (*separator, rest);
+    }
+    let columns = |separator: u8| {
+        let reader = ::csv::ReaderBuilder::new().flexible(true).delimiter(separator).from_reader(text.as_bytes());
+        { reader }.headers().map_or(0, ::csv::StringRecord::len)
+    };
+    // of equals the first
+    let best = SEPARATORS.into_iter().rev().max_by_key(|separator| columns(*separator));
+    (best.unwrap_or(b','), text)
 }
 
 /// Whether the text ends inside a quoted field. Doubled quotes count twice and cancel out.

@@ -534,8 +534,8 @@ fn general_layouts() {
             "1 patient is both in train and test".to_owned()
         }),
         fault("an unknown split", &["table"], |root| {
-            edit(&root.join("cases.csv"), ",val,", ",dev,");
-            "dev".to_owned()
+            edit(&root.join("cases.csv"), ",val,", ",fold0,");
+            "fold0".to_owned()
         }),
         fault("an empty label", &["table"], |root| {
             edit(&root.join("cases.csv"), ",ill,", ",,");

@@ -115,7 +115,7 @@ fn apply(json: &Json, config: &mut SamConfig) -> Result<()> {
     json.must_be("hidden_size", json.whole("hidden_size", 768)?, config.embed_dim)?;
     json.must_be("patch_size", json.whole("patch_size", 16)?, config.patch)?;
     json.must_be("num_channels", json.whole("num_channels", 3)?, 3)?;
-    let image = json.whole("image_size", 1024)?;
+    let image = json.side("image_size", 1024)?;
     config.absolute_positions = json.flag("use_abs_pos", true)?;
     let grid = image / config.patch;
     if config.absolute_positions && config.grid > 0 && grid != config.grid {

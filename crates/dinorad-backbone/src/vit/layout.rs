@@ -11,6 +11,7 @@ use crate::{
     architecture,
     weights::{
         checkpoint::Checkpoint,
+        in_memory::as_saved,
         json::Json,
         layout::{Found, Place, is_outside},
         strict::{Wanted, read_strict},
@@ -306,7 +307,11 @@ fn find(family: Family, checkpoint: &Checkpoint) -> Result<(Naming, Found)> {
         // The map into the space shared with text, which the study leaves out as transformers does.
         Naming::OpenClip => rest == "proj",
     };
-    Ok((naming, Found::under(file, naming.layout(), prefix, &outside)))
+    let mut found = Found::under(file, naming.layout(), prefix, &outside);
+    if naming == Naming::HfVit {
+        found.names = found.names.into_iter().map(|(name, in_file)| (as_saved(&name).into_owned(), in_file)).collect();
+    }
+    Ok((naming, found))
 }
 
 /// The name of BiomedCLIP's projection among those of its trunk.
@@ -434,7 +439,7 @@ fn apply_sizes(json: &Json, config: &mut VitConfig, patch: usize, dim: usize, ep
     config.heads = json.heads("num_attention_heads", dim / 64, config.embed_dim)?;
     config.eps = json.eps("layer_norm_eps", eps)?;
     config.patch = json.whole("patch_size", patch)?;
-    let size = json.whole("image_size", 224)?;
+    let size = json.side("image_size", 224)?;
     if config.patch == 0 || size < config.patch {
         return Err(json.error("patch_size", "a positive number, at most image_size"));
     }
@@ -517,7 +522,7 @@ fn apply_open_clip(json: &Json, config: &mut VitConfig) -> Result<()> {
     config.embed_dim = vision.whole("width", 768)?;
     config.depth = vision.depth("layers", 12)?;
     config.patch = vision.whole("patch_size", 16)?;
-    let size = vision.whole("image_size", 224)?;
+    let size = vision.side("image_size", 224)?;
     if config.patch == 0 || size < config.patch {
         return Err(vision.error("patch_size", "a positive number, at most image_size"));
     }

@@ -1,11 +1,16 @@
 //! The weight files of an encoder and the configurations beside them.
 
-use std::path::{Path, PathBuf};
+use std::{
+    borrow::Cow,
+    path::{Path, PathBuf},
+};
 
 use super::{
     file::WeightFile,
     folder::{self, beside},
+    in_memory::as_saved,
     json::Json,
+    layout::HF_ANCHOR,
 };
 use crate::{BackboneSpec, Error, Family, LoadOptions, Normalization, Origin, Result, options::protocol_fingerprint};
 
@@ -73,9 +78,10 @@ impl Checkpoint {
     /// leave open is taken for a DINOv2, whose loader says what is wrong. A folder's configuration
     /// of a model that is not known at all is an error of its own.
     pub(crate) fn family(&self) -> Result<Family> {
+        let names = self.names_as_saved();
         for (family, signs) in SIGNS {
             let has = |sign: &&str| {
-                self.file.names().any(|n| n.strip_suffix(*sign).is_some_and(|p| p.is_empty() || p.ends_with('.')))
+                names.iter().any(|n| n.strip_suffix(*sign).is_some_and(|p| p.is_empty() || p.ends_with('.')))
             };
             if signs.iter().any(has) {
                 return Ok(*family);
@@ -99,6 +105,16 @@ impl Checkpoint {
             });
         }
         Ok(Family::Dinov2)
+    }
+
+    /// Names of the tensors; those of an image encoder of transformers as its saved files have them.
+    fn names_as_saved(&self) -> Vec<Cow<'_, str>> {
+        let prefix = self.file.names().find_map(|name| name.strip_suffix(HF_ANCHOR));
+        let saved = |name| match prefix.and_then(|prefix| str::strip_prefix(name, prefix)) {
+            Some(rest) => as_saved(rest),
+            None => Cow::Borrowed(name),
+        };
+        self.file.names().map(saved).collect()
     }
 
     /// What is known before the encoder is built; the encoder fills in its sizes.

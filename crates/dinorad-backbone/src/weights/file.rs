@@ -10,7 +10,7 @@ use candle::{DType, Device, Tensor};
 use memmap2::Mmap;
 use safetensors::SafeTensors;
 
-use super::torch;
+use super::{in_memory, torch};
 use crate::{Error, Result};
 
 /// Where a tensor lies in a file.
@@ -50,13 +50,10 @@ impl WeightFile {
         for (index, file) in files.iter().enumerate() {
             let map = map(file)?;
             for (name, entry) in entries(file, &map)? {
+                let name = in_memory::without_wrappers(name);
                 let first = out.entries.insert(name.clone(), (index, entry));
                 if first.is_some() {
-                    return Err(Error::BadTensor {
-                        path: file.clone(),
-                        tensor: name,
-                        reason: "is in two files".into(),
-                    });
+                    return Err(Error::BadTensor { path: file.clone(), tensor: name, reason: "is there twice".into() });
                 }
             }
             out.files.push((file.clone(), map));
@@ -69,7 +66,7 @@ impl WeightFile {
         &self.path
     }
 
-    /// Names of all tensors, sorted.
+    /// Names of all tensors, sorted, without what PyTorch's wrappers (`_orig_mod.` …) add to them.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.entries.keys().map(String::as_str)
     }

@@ -127,7 +127,7 @@ fn apply_hugging_face(json: &Json, config: &mut Dinov2Config) -> Result<()> {
         return Err(json.error("mlp_ratio", expected));
     }
     config.qkv_bias = json.flag("qkv_bias", true)?;
-    if json.whole("image_size", 224)? / config.patch != config.grid {
+    if json.side("image_size", 224)? / config.patch != config.grid {
         return Err(json.error("image_size", format!("{}, as the position table has", config.native_size())));
     }
     config.depth = json.depth("num_hidden_layers", 12)?;

@@ -67,6 +67,20 @@ impl Json {
         }
     }
 
+    /// The side of a square, which some configurations write as a list of two equal sides.
+    pub(crate) fn side(&self, field: &str, default: usize) -> Result<usize> {
+        let side = |v: &Value| v.as_u64().and_then(|v| usize::try_from(v).ok());
+        match self.get(field) {
+            Value::Null => Some(default),
+            Value::Array(sides) => match sides.as_slice() {
+                [a, b] if a == b => side(a),
+                _ => None,
+            },
+            v => side(v),
+        }
+        .ok_or_else(|| self.error(field, "a whole number, or two that are equal"))
+    }
+
     /// True or false; `default` if the field is absent.
     pub(crate) fn flag(&self, field: &str, default: bool) -> Result<bool> {
         match self.get(field) {

@@ -6,7 +6,7 @@ use candle::{DType, Device, Tensor};
 
 use crate::{Dinov2Config, Error, FeedForward, Result};
 
-use super::file::WeightFile;
+use super::{file::WeightFile, in_memory::as_saved};
 
 /// Who named the tensors of a weight file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -164,7 +164,7 @@ pub(crate) struct Found {
 }
 
 const OFFICIAL_ANCHOR: &str = "patch_embed.proj.weight";
-const HF_ANCHOR: &str = "embeddings.patch_embeddings.projection.weight";
+pub(super) const HF_ANCHOR: &str = "embeddings.patch_embeddings.projection.weight";
 
 impl Found {
     /// Looks for an encoder among the names of a file.
@@ -192,7 +192,8 @@ impl Found {
                 ignored.push(name.to_owned());
                 continue;
             };
-            if let Some(other) = names.insert(without_chunk(rest), name.to_owned()) {
+            let named = if hf { as_saved(rest).into_owned() } else { without_chunk(rest) };
+            if let Some(other) = names.insert(named, name.to_owned()) {
                 let reason = format!("means the same as `{other}`");
                 return Err(Error::BadTensor { path: file.path().to_owned(), tensor: name.to_owned(), reason });
             }

@@ -5,6 +5,7 @@ use std::path::Path;
 use super::{
     checkpoint::Checkpoint,
     folder,
+    in_memory::with_gate,
     layout::{Found, place},
     report::LoadReport,
     shapes,
@@ -89,7 +90,7 @@ impl Plan {
         }
         config.check()?;
         let wanted = |(name, shape): (String, Vec<usize>)| Wanted {
-            place: place(found.layout, &name, &config, class_row),
+            place: with_gate(place(found.layout, &name, &config, class_row), &found),
             // Only encoders that were pretrained further need it.
             optional: name == "mask_token",
             name,

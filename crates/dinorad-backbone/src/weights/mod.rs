@@ -4,6 +4,7 @@ pub(crate) mod checkpoint;
 mod export;
 mod file;
 mod folder;
+pub(crate) mod in_memory;
 pub(crate) mod json;
 pub(crate) mod layout;
 mod load;

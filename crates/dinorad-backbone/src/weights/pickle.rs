@@ -62,7 +62,12 @@ pub(super) fn contents(bytes: &[u8]) -> Result<Contents, String> {
     let mut left = MAX_VISITS;
     machine.collect(root, String::new(), 0, &mut left, &mut tensors)?;
     if tensors.is_empty() {
-        return Err("no tensors in the checkpoint".into());
+        let any = machine.arena.iter().any(|node| matches!(node, Node::Storage(_)));
+        let why = match any {
+            true => "holds an object, such as a whole module, and no dictionary of tensors: save its `state_dict()`",
+            false => "no tensors in the checkpoint",
+        };
+        return Err(why.into());
     }
     let storages = machine.arena.into_iter().filter_map(|n| if let Node::Storage(s) = n { Some(s) } else { None });
     Ok(Contents { tensors, storages: storages.collect(), used })

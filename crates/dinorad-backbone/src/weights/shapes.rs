@@ -52,8 +52,9 @@ pub(crate) fn read(file: &WeightFile, found: &Found) -> Result<Shapes> {
         true => ("mlp.weights_in.weight", "mlp.weights_out.weight"),
         false => ("mlp.w12.weight", "mlp.w3.weight"),
     };
+    let gates = if hf { in_blocks("mlp.gate_proj.weight", 0) } else { Vec::new() };
     let (mut feed_forward, mut hidden) =
-        (FeedForward::SwiGlu, most_common([in_blocks(down, 1), halves(in_blocks(up, 0))].concat()));
+        (FeedForward::SwiGlu, most_common([in_blocks(down, 1), halves(in_blocks(up, 0)), gates].concat()));
     if hidden.is_none() {
         (feed_forward, hidden) =
             (FeedForward::Mlp, most_common([in_blocks("mlp.fc2.weight", 1), in_blocks("mlp.fc1.weight", 0)].concat()));

@@ -40,6 +40,9 @@ fn archive(bytes: &[u8]) -> Result<Vec<(String, Entry)>, String> {
     {
         return Err("saved on a big-endian machine".into());
     }
+    if members.contains_key(&format!("{folder}constants.pkl")) {
+        return Err("holds a TorchScript program: save the `state_dict()` of its module instead".into());
+    }
     let body = bytes.get(pickle_at.0..pickle_at.1).ok_or("damaged zip archive")?;
     let tensors = pickle::contents(body)?.tensors;
     place(tensors, bytes.len(), |key| members.get(&format!("{folder}data/{key}")).copied())

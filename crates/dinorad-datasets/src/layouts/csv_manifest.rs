@@ -1,4 +1,7 @@
 //! A table of files: `path,label[,split][,patient]` or `path,mask[,split][,patient]`.
+//!
+//! Labels are names. Whole numbers may be written as `1` or `1.0`, as a column with a gap is saved by pandas;
+//! a blank, `NaN`, `NA` or `null` is no label, and its row is left out and counted.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -121,7 +124,8 @@ fn locate(path: &Path) -> Result<PathBuf> {
         return Ok(path.to_owned());
     }
     let mut files = crate::files::folder_files(path)?;
-    files.retain(|f| f.extension().is_some_and(|e| e.eq_ignore_ascii_case("csv")));
+    let is_table = |e: &std::ffi::OsStr| ["csv", "tsv"].iter().any(|known| e.eq_ignore_ascii_case(known));
+    files.retain(|f| f.extension().is_some_and(is_table));
     match files.as_slice() {
         [one] => Ok(one.clone()),
         [] => Err(Error::layout(path, "no csv file here")),
@@ -186,8 +190,19 @@ fn classes(path: &Path, rows: &mut Vec<Row>, multilabel: bool, faults: &mut Faul
             let names = row.label.split('|').map(str::trim).filter(|l| !l.is_empty());
             return Ok(names.map(str::to_owned).collect());
         }
-        if row.label.is_empty() { Err(Error::row(path, row.line, "empty label")) } else { Ok(vec![row.label.clone()]) }
+        match row.label.as_str() {
+            "" => Err(Error::row(path, row.line, "empty label")),
+            label if is_missing(label) => Err(Error::row(path, row.line, format!("no label but `{label}`"))),
+            label if has_decimal_comma(label) => {
+                let why = format!("`{label}` is a number with a decimal comma: write it with a point");
+                Err(Error::row(path, row.line, why))
+            }
+            label => Ok(vec![label.to_owned()]),
+        }
     };
+    if !multilabel {
+        rows.iter_mut().for_each(|row| row.label = whole(&row.label).to_owned());
+    }
     let checked = rows.iter().map(names).collect();
     let names: BTreeSet<String> = sift(rows, checked, faults)?.into_iter().flatten().collect();
     let mut out: Vec<String> = names.into_iter().collect();
@@ -195,6 +210,29 @@ fn classes(path: &Path, rows: &mut Vec<Row>, multilabel: bool, faults: &mut Faul
         out.sort_by(|a, b| natural_order(a, b));
     }
     Ok(out)
+}
+
+/// `1` for `1.0`: a column of whole numbers in which one is missing is saved with points.
+fn whole(label: &str) -> &str {
+    match label.split_once('.') {
+        Some((digits, zeros)) if is_whole(digits) && zeros.bytes().all(|b| b == b'0') => digits,
+        _ => label,
+    }
+}
+
+fn is_whole(text: &str) -> bool {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit())
+}
+
+/// What tables write where there is nothing.
+fn is_missing(label: &str) -> bool {
+    label.eq_ignore_ascii_case("nan") || ["NA", "N/A", "<NA>", "null", "NULL"].contains(&label)
+}
+
+/// `0,5` in a table whose fields are separated by something else.
+fn has_decimal_comma(label: &str) -> bool {
+    label.split_once(',').is_some_and(|(a, b)| is_whole(a) && !b.is_empty() && b.bytes().all(|b| b.is_ascii_digit()))
 }
 
 /// The classes of the masks: the table has no names for them, so every mask is looked at once.
