@@ -13,6 +13,7 @@ use crate::{
     Error, Format, ReadOptions, Result,
     dicom::{Voi, codec},
     format::sniff_bytes,
+    warnings::remarks,
 };
 
 /// What the channels mean.
@@ -87,6 +88,12 @@ impl Image {
             }
             sum as f32
         })
+    }
+
+    /// As [`Volume::warnings`](crate::Volume::warnings).
+    pub fn warnings(&self) -> Vec<String> {
+        let modality = self.modality.as_deref().filter(|_| self.photometric != Photometric::Rgb);
+        remarks(self.data.iter(), modality)
     }
 }
 

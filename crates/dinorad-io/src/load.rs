@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
-use crate::{AnyArray, Error, Format, Image, ReadOptions, Result, Volume, dicom, image, mat, nifti, npy, sniff};
+use crate::{
+    AnyArray, Error, Format, Image, ReadOptions, Result, Volume, dicom, image, mat, nifti, npy, sniff,
+    warnings::remarks,
+};
 
 /// Whatever a file or folder holds.
 #[derive(Debug, Clone, PartialEq)]
@@ -16,6 +19,18 @@ pub enum Loaded {
     Frames(dicom::Frames),
     /// An array without any meaning attached: npy, npz, MATLAB.
     Array(AnyArray),
+}
+
+impl Loaded {
+    /// As [`Volume::warnings`]; an array has no modality to compare with.
+    pub fn warnings(&self) -> Vec<String> {
+        match self {
+            Loaded::Image(image) => image.warnings(),
+            Loaded::Volume(volume) => volume.warnings(),
+            Loaded::Frames(frames) => frames.warnings(),
+            Loaded::Array(array) => remarks(array.to_f32().iter(), None),
+        }
+    }
 }
 
 /// Reads a file or a folder (a DICOM series), deciding by content and never by suffix.
