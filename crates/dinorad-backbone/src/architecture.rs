@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt::Debug, path::Path};
 use candle::Tensor;
 use serde::Serialize;
 
-use crate::{Dinov2Config, Error, LoadOptions, Result};
+use crate::{BackboneSpec, Dinov2Config, Error, LoadOptions, Result};
 
 /// The error for a field of a configuration.
 pub(crate) fn refuse<T>(field: &'static str, value: &dyn ToString, expected: &'static str) -> Result<T> {
@@ -36,6 +36,20 @@ impl Transformer {
             return refuse("heads", &self.heads, "a divisor of embed_dim");
         }
         if self.eps.is_finite() && self.eps > 0.0 { Ok(()) } else { refuse("eps", &self.eps, "a positive number") }
+    }
+
+    /// Side in pixels of the images it was made for.
+    pub(crate) fn native_size(&self) -> usize {
+        self.grid.saturating_mul(self.patch)
+    }
+
+    /// Puts its sizes into a description.
+    pub(crate) fn describe(&self, spec: &mut BackboneSpec) {
+        spec.patch = self.patch;
+        spec.embed_dim = self.embed_dim;
+        spec.depth = self.depth;
+        spec.heads = self.heads;
+        spec.native_size = self.native_size();
     }
 }
 

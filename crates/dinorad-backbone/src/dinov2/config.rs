@@ -129,7 +129,7 @@ impl Dinov2Config {
 
     /// Side in pixels of the image whose positions need no resampling.
     pub fn native_size(&self) -> usize {
-        self.grid.saturating_mul(self.patch)
+        self.transformer().native_size()
     }
 
     /// Tokens before the first patch: class and registers.
@@ -153,14 +153,19 @@ impl Dinov2Config {
         architecture::fingerprint(self)
     }
 
+    /// What it shares with every vision transformer.
+    pub(crate) fn transformer(&self) -> Transformer {
+        let &Self { embed_dim, depth, heads, patch, grid, hidden, eps, .. } = self;
+        Transformer { embed_dim, depth, heads, patch, grid, hidden, eps }
+    }
+
     /// Checks that the encoder can be built.
     ///
     /// # Errors
     /// [`Error::Architecture`](crate::Error::Architecture) for a size of zero or beyond reason, heads that do not divide the
     /// width, or a resampling that is not bicubic.
     pub fn check(&self) -> Result<()> {
-        let &Self { embed_dim, depth, heads, patch, grid, hidden, eps, .. } = self;
-        Transformer { embed_dim, depth, heads, patch, grid, hidden, eps }.check()?;
+        self.transformer().check()?;
         check_most("registers", self.registers, 1 << 10)?;
         if !self.layer_scale_init.is_finite() {
             return refuse("layer_scale_init", &self.layer_scale_init, "a number");

@@ -92,12 +92,8 @@ impl Dinov2 {
     ) -> Result<Self> {
         config.check()?;
         check_parameters(&config.parameters(), &tensors)?;
-        spec.patch = config.patch;
-        spec.embed_dim = config.embed_dim;
-        spec.depth = config.depth;
-        spec.heads = config.heads;
+        config.transformer().describe(&mut spec);
         spec.prefix_tokens = config.prefix_tokens();
-        spec.native_size = config.native_size();
         spec.family = Family::Dinov2;
         spec.outputs = vec![Output::Cls, Output::Patches, Output::Layers];
         spec.outputs.extend((config.registers > 0).then_some(Output::Registers));

@@ -67,7 +67,7 @@ impl SamConfig {
 
     /// Side in pixels of the image whose positions need no resampling.
     pub fn native_size(&self) -> usize {
-        self.grid.saturating_mul(self.patch)
+        self.transformer().native_size()
     }
 
     /// Side in patches of what the tokens of a block attend to at the native size.
@@ -80,14 +80,19 @@ impl SamConfig {
         architecture::fingerprint(self)
     }
 
+    /// What it shares with every vision transformer.
+    pub(crate) fn transformer(&self) -> Transformer {
+        let &Self { embed_dim, depth, heads, patch, grid, hidden, eps, .. } = self;
+        Transformer { embed_dim, depth, heads, patch, grid, hidden, eps }
+    }
+
     /// Checks that the encoder can be built.
     ///
     /// # Errors
     /// [`Error::Architecture`](crate::Error::Architecture) for a size of zero or beyond reason, or heads that do not divide the
     /// width.
     pub fn check(&self) -> Result<()> {
-        let &Self { embed_dim, depth, heads, patch, grid, hidden, eps, .. } = self;
-        Transformer { embed_dim, depth, heads, patch, grid, hidden, eps }.check()?;
+        self.transformer().check()?;
         check_most("neck", self.neck, 1 << 16)?;
         let windowed = (0..self.depth).any(|i| !self.global.contains(&i));
         if (windowed && self.window == 0) || self.window > 1 << 10 {

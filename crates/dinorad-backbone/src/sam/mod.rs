@@ -92,12 +92,8 @@ impl Sam {
     ) -> Result<Self> {
         config.check()?;
         check_parameters(&config.parameters(), &tensors)?;
-        spec.patch = config.patch;
-        spec.embed_dim = config.embed_dim;
-        spec.depth = config.depth;
-        spec.heads = config.heads;
+        config.transformer().describe(&mut spec);
         spec.prefix_tokens = 0;
-        spec.native_size = config.native_size();
         spec.outputs = vec![Output::Cls, Output::Patches, Output::Layers];
         let mut take = |name: &str| architecture::take(&mut tensors, name);
         let blocks = (0..config.depth)

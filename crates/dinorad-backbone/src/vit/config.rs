@@ -137,7 +137,7 @@ impl VitConfig {
 
     /// Side in pixels of the image whose positions need no resampling.
     pub fn native_size(&self) -> usize {
-        self.grid.saturating_mul(self.patch)
+        self.transformer().native_size()
     }
 
     /// Tokens before the first patch: class and registers.
@@ -150,14 +150,19 @@ impl VitConfig {
         architecture::fingerprint(self)
     }
 
+    /// What it shares with every vision transformer.
+    pub(crate) fn transformer(&self) -> Transformer {
+        let &Self { embed_dim, depth, heads, patch, grid, hidden, eps, .. } = self;
+        Transformer { embed_dim, depth, heads, patch, grid, hidden, eps }
+    }
+
     /// Checks that the encoder can be built.
     ///
     /// # Errors
     /// [`Error::Architecture`] for a size of zero or beyond reason, heads that do not divide the
     /// width, or positions that cannot be.
     pub fn check(&self) -> Result<()> {
-        let &Self { embed_dim, depth, heads, patch, grid, hidden, eps, .. } = self;
-        Transformer { embed_dim, depth, heads, patch, grid, hidden, eps }.check()?;
+        self.transformer().check()?;
         check_sizes(&[("projection", self.projection.unwrap_or(1), 1 << 16)])?;
         check_most("registers", self.registers, 1 << 10)?;
         match self.positions {

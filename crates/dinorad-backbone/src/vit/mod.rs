@@ -138,12 +138,11 @@ impl Vit {
         let wanted = config.parameters();
         check_parameters(&wanted, &tensors)?;
         spec.family = config.family;
-        spec.patch = config.patch;
+        config.transformer().describe(&mut spec);
         spec.embed_dim = config.projection.unwrap_or(config.embed_dim);
         spec.depth = config.depth;
         spec.heads = config.heads;
         spec.prefix_tokens = config.prefix_tokens();
-        spec.native_size = config.native_size();
         spec.outputs = outputs(config);
         // What the configuration does not name, the encoder does not have.
         tensors.retain(|name, _| wanted.iter().any(|(known, _)| known == name));
