@@ -2,36 +2,7 @@
 
 use std::path::Path;
 
-use crate::{
-    AnyArray, Error, Format, Image, ReadOptions, Result, Volume, dicom, image, mat, nifti, npy, sniff,
-    warnings::remarks,
-};
-
-/// Whatever a file or folder holds.
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub enum Loaded {
-    /// One picture.
-    Image(Image),
-    /// A stack of slices with a place in the patient.
-    Volume(Volume),
-    /// DICOM frames without a place.
-    Frames(dicom::Frames),
-    /// An array without any meaning attached: npy, npz, MATLAB.
-    Array(AnyArray),
-}
-
-impl Loaded {
-    /// As [`Volume::warnings`]; an array has no modality to compare with.
-    pub fn warnings(&self) -> Vec<String> {
-        match self {
-            Loaded::Image(image) => image.warnings(),
-            Loaded::Volume(volume) => volume.warnings(),
-            Loaded::Frames(frames) => frames.warnings(),
-            Loaded::Array(array) => remarks(array.to_f32().iter(), None),
-        }
-    }
-}
+use crate::{Error, Format, Loaded, ReadOptions, Result, dicom, image, mat, nifti, npy, sniff};
 
 /// Reads a file or a folder (a DICOM series), deciding by content and never by suffix.
 ///

@@ -2,25 +2,8 @@
 
 use dinorad_core::Affine;
 use ndarray::{Array2, Array3, ArrayView3, Axis};
-use serde::{Deserialize, Serialize};
 
-use crate::{Personal, Photometric, nifti::Header, warnings::remarks};
-
-/// Where a volume's affine came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Placement {
-    /// NIfTI's sform, with its code.
-    Sform(i16),
-    /// NIfTI's qform, with its code.
-    Qform(i16),
-    /// DICOM positions and orientations.
-    Dicom,
-    /// Given by the caller.
-    Given,
-    /// The file does not say: the affine holds the voxel sizes and an assumed orientation.
-    Unknown,
-}
+use crate::{Personal, Photometric, Placement, nifti::Header, warnings::remarks};
 
 /// A stack of slices, in the file's own unit, with its place in the patient.
 ///
