@@ -53,6 +53,25 @@ impl Transformer {
     }
 }
 
+/// What the configuration of every vision transformer can tell, from fields of the same names.
+macro_rules! transformer {
+    ($config:ty) => {
+        impl $config {
+            /// What it shares with every vision transformer.
+            pub(crate) fn transformer(&self) -> $crate::architecture::Transformer {
+                let &Self { embed_dim, depth, heads, patch, grid, hidden, eps, .. } = self;
+                $crate::architecture::Transformer { embed_dim, depth, heads, patch, grid, hidden, eps }
+            }
+
+            /// The architecture as text that never changes for the same architecture: part of a digest.
+            pub(crate) fn fingerprint(&self) -> String {
+                $crate::architecture::fingerprint(self)
+            }
+        }
+    };
+}
+pub(crate) use transformer;
+
 /// Names, values and largest values of sizes that must be there.
 pub(crate) fn check_sizes(sizes: &[(&'static str, usize, usize)]) -> Result<()> {
     match sizes.iter().find(|(_, value, limit)| *value == 0 || value > limit) {

@@ -2,7 +2,7 @@
 
 use crate::{
     PositionResampling, Result,
-    architecture::{self, Transformer, check_most, refuse},
+    architecture::{check_most, refuse, transformer},
 };
 
 /// The feed-forward network of a block.
@@ -54,6 +54,8 @@ pub struct Dinov2Config {
     /// What the gains of the residual branches start from in an untrained encoder.
     pub layer_scale_init: f64,
 }
+
+transformer!(Dinov2Config);
 
 impl Dinov2Config {
     fn vit(embed_dim: usize, depth: usize, heads: usize) -> Self {
@@ -146,17 +148,6 @@ impl Dinov2Config {
             1536 => Some(24),
             _ => None,
         }
-    }
-
-    /// The architecture as text that never changes for the same architecture: part of a digest.
-    pub(crate) fn fingerprint(&self) -> String {
-        architecture::fingerprint(self)
-    }
-
-    /// What it shares with every vision transformer.
-    pub(crate) fn transformer(&self) -> Transformer {
-        let &Self { embed_dim, depth, heads, patch, grid, hidden, eps, .. } = self;
-        Transformer { embed_dim, depth, heads, patch, grid, hidden, eps }
     }
 
     /// Checks that the encoder can be built.

@@ -2,7 +2,7 @@
 
 use crate::{
     Result,
-    architecture::{self, Transformer, check_most, refuse},
+    architecture::{check_most, refuse, transformer},
 };
 
 /// The architecture of SAM's image encoder.
@@ -45,6 +45,8 @@ pub struct SamConfig {
     pub eps: f64,
 }
 
+transformer!(SamConfig);
+
 impl SamConfig {
     /// ViT-L/16 with windows of 14: `sam_vit_l`, 308 million parameters with its neck.
     pub fn large() -> Self {
@@ -73,17 +75,6 @@ impl SamConfig {
     /// Side in patches of what the tokens of a block attend to at the native size.
     pub(super) fn attended(&self, block: usize) -> usize {
         if self.global.contains(&block) { self.grid } else { self.window }
-    }
-
-    /// The architecture as text that never changes for the same architecture: part of a digest.
-    pub(crate) fn fingerprint(&self) -> String {
-        architecture::fingerprint(self)
-    }
-
-    /// What it shares with every vision transformer.
-    pub(crate) fn transformer(&self) -> Transformer {
-        let &Self { embed_dim, depth, heads, patch, grid, hidden, eps, .. } = self;
-        Transformer { embed_dim, depth, heads, patch, grid, hidden, eps }
     }
 
     /// Checks that the encoder can be built.

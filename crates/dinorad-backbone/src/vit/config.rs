@@ -4,7 +4,7 @@ use dinorad_nn::Activation;
 
 use crate::{
     Encoder, Error, Family, FeedForward, PositionResampling, Result,
-    architecture::{self, Transformer, check_most, check_sizes, refuse},
+    architecture::{check_most, check_sizes, refuse, transformer},
 };
 
 /// How a vision transformer knows where a patch is.
@@ -70,6 +70,8 @@ pub struct VitConfig {
     /// How positions enter.
     pub positions: Positions,
 }
+
+transformer!(VitConfig);
 
 impl VitConfig {
     /// A plain vision transformer, as others are changed from.
@@ -143,17 +145,6 @@ impl VitConfig {
     /// Tokens before the first patch: class and registers.
     pub fn prefix_tokens(&self) -> usize {
         self.registers.saturating_add(1)
-    }
-
-    /// The architecture as text that never changes for the same architecture: part of a digest.
-    pub(crate) fn fingerprint(&self) -> String {
-        architecture::fingerprint(self)
-    }
-
-    /// What it shares with every vision transformer.
-    pub(crate) fn transformer(&self) -> Transformer {
-        let &Self { embed_dim, depth, heads, patch, grid, hidden, eps, .. } = self;
-        Transformer { embed_dim, depth, heads, patch, grid, hidden, eps }
     }
 
     /// Checks that the encoder can be built.
