@@ -6,126 +6,15 @@ use std::{
 };
 
 use dinorad_core::markers::Own;
-use dinorad_io::{Format, Personal, ReadOptions, Unfollowed, Walked, dicom, npy};
+use dinorad_io::{Format, Unfollowed, Walked, npy};
 
 use crate::{
-    Dataset, Error, OpenOptions, PatientKey, Pixels, Result,
-    files::{content_files, file_name, hash_files, relative, walk},
+    Dataset, Error, Input, InputKind, OpenOptions,
+    files::{content_files, file_name, relative, walk},
     layouts::medmnist,
-    listed::load,
     natural::path_order,
+    series,
 };
-
-/// What one input is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum InputKind {
-    /// One file: an image, a NIfTI volume, an array, a DICOM file without a series.
-    File(Format),
-    /// The slices of one DICOM series.
-    Series {
-        /// The folder they lie in.
-        folder: PathBuf,
-        /// SeriesInstanceUID; empty if the files have none.
-        uid: Personal,
-        /// The files.
-        files: Vec<PathBuf>,
-    },
-    /// One image of a MedMNIST file.
-    MedMnist {
-        /// Which part of the file.
-        split: dinorad_core::Split,
-        /// Its index there.
-        index: usize,
-    },
-    /// Nothing that can be read.
-    Bad {
-        /// Why.
-        reason: String,
-    },
-}
-
-/// One thing to embed.
-#[derive(Clone)]
-#[non_exhaustive]
-pub struct Input {
-    /// Unique in its list, made of the path below the one the user named. Nothing from inside the
-    /// file is in it.
-    pub id: String,
-    /// The file, or the folder of a series.
-    pub path: PathBuf,
-    /// What it is.
-    pub kind: InputKind,
-    /// The opened MedMNIST part that this input is one image of.
-    dataset: Option<std::sync::Arc<dyn Dataset>>,
-    /// The folder that the user named, within which the links of a series are followed.
-    tree: Option<PathBuf>,
-}
-
-impl std::fmt::Debug for Input {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let mut out = f.debug_struct("Input");
-        out.field("id", &self.id).field("path", &self.path).field("kind", &self.kind).finish_non_exhaustive()
-    }
-}
-
-impl Input {
-    fn new(id: String, path: PathBuf, kind: InputKind) -> Self {
-        Self { id, path, kind, dataset: None, tree: None }
-    }
-
-    /// Why this cannot be read, if that is known already.
-    pub fn bad(&self) -> Option<&str> {
-        if let InputKind::Bad { reason } = &self.kind { Some(reason) } else { None }
-    }
-
-    /// The pixels, in the unit of the file, axes as stored.
-    ///
-    /// # Errors
-    /// Whatever the reader says, naming the file; [`Error::Layout`] for a bad input.
-    pub fn load(&self, options: &ReadOptions) -> Result<Pixels> {
-        let pixels = match (&self.kind, &self.dataset) {
-            (InputKind::File(_), _) => load(&self.path, options)?,
-            (InputKind::Series { folder, uid, .. }, _) => {
-                let mut options = options.clone().with_series(uid);
-                options.tree.clone_from(&self.tree);
-                Pixels::Volume(dicom::read_series(folder, &options)?.0)
-            }
-            (InputKind::MedMnist { index, .. }, Some(dataset)) => dataset.sample(*index)?.pixels,
-            (InputKind::Bad { reason }, _) => return Err(Error::layout(&self.path, reason)),
-            (InputKind::MedMnist { .. }, None) => return Err(Error::layout(&self.path, "the file is not open")),
-        };
-        if !pixels.is_finite() {
-            return Err(Error::NotFinite { path: self.path.clone() });
-        }
-        Ok(pixels)
-    }
-
-    /// A salted hash of the number of the patient, of DICOM files that carry one; equal to
-    /// [`Sample::patient`](crate::Sample::patient) of a data set opened with the same salt.
-    pub fn patient(&self, salt: &str) -> Option<String> {
-        let file = match &self.kind {
-            InputKind::File(Format::Dicom) => &self.path,
-            InputKind::Series { files, .. } => files.first()?,
-            _ => return None,
-        };
-        dicom::hash_patient(file, &ReadOptions::default(), |id| PatientKey::of(id).shown(salt)).ok().flatten()
-    }
-
-    /// BLAKE3 of the bytes that the pixels are made of.
-    ///
-    /// # Errors
-    /// As [`Input::load`], as far as reading goes.
-    pub fn fingerprint(&self) -> Result<[u8; 32]> {
-        let hasher = match (&self.kind, &self.dataset) {
-            (InputKind::Series { files, .. }, _) => hash_files(files.iter().map(PathBuf::as_path))?,
-            (InputKind::MedMnist { index, .. }, Some(dataset)) => return dataset.fingerprint(*index),
-            (InputKind::Bad { reason }, _) => return Err(Error::layout(&self.path, reason)),
-            _ => hash_files(content_files(&self.path)?.iter().map(PathBuf::as_path))?,
-        };
-        Ok(*hasher.finalize().as_bytes())
-    }
-}
 
 /// What [`discover_inputs`] found.
 #[derive(Debug, Clone, Default)]
@@ -137,10 +26,61 @@ pub struct Inputs {
     pub root: Option<PathBuf>,
     /// Feature stores, runs and caches that lie there: results are never taken for input.
     pub passed_over: Vec<(PathBuf, Own)>,
+    /// DICOM objects that are no images of a patient, and what they are: directories of discs, structured
+    /// reports, presentation states, secondary captures beside other images.
+    pub objects: Vec<(PathBuf, String)>,
+}
+
+/// How inputs are looked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DiscoverOptions {
+    /// Whether a DICOM series that is no one stack (several views, echoes, b-values, time points) is
+    /// divided into cases; otherwise it is one case, which cannot be read.
+    pub divide_series: bool,
+}
+
+impl Default for DiscoverOptions {
+    fn default() -> Self {
+        Self { divide_series: true }
+    }
+}
+
+impl DiscoverOptions {
+    /// With [`DiscoverOptions::divide_series`].
+    #[must_use]
+    pub fn with_divide_series(mut self, divide: bool) -> Self {
+        self.divide_series = divide;
+        self
+    }
 }
 
 impl Inputs {
-    /// One line about what was passed over; `None` if there was nothing.
+    /// What was passed over, and what inputs are not what they might be taken for: a line each.
+    pub fn notices(&self) -> Vec<String> {
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        for (_, what) in &self.objects {
+            *counts.entry(what).or_default() += 1;
+        }
+        let objects: Vec<String> = counts.into_iter().map(|(what, n)| format!("{n} x {what}")).collect();
+        let objects =
+            (!objects.is_empty()).then(|| format!("passed over, as they are no images: {}", objects.join(", ")));
+        let uneven: Vec<&str> = self
+            .inputs
+            .iter()
+            .filter(|i| matches!(&i.kind, InputKind::Series { uneven: Some(_), .. }))
+            .map(|i| i.id.as_str())
+            .collect();
+        let uneven = uneven.first().map(|first| {
+            let n = uneven.len();
+            format!(
+                "{n} series without an even distance between slices: read slice by slice, no volume (such as {first})"
+            )
+        });
+        self.notice().into_iter().chain(objects).chain(uneven).collect()
+    }
+
+    /// One line about our own results that were passed over; `None` if there were none.
     pub fn notice(&self) -> Option<String> {
         let mut counts: BTreeMap<Own, usize> = BTreeMap::new();
         for (_, own) in &self.passed_over {
@@ -165,8 +105,8 @@ pub fn discover(paths: &[PathBuf]) -> Vec<Input> {
     discover_inputs(paths).inputs
 }
 
-/// Everything below the given files and folders, in order: DICOM slices grouped into series, each
-/// image of a MedMNIST file by itself, every other readable file as one input. Files that cannot be
+/// Everything below the given files and folders, in order: DICOM slices grouped into series wherever they
+/// lie, and series into stacks (see [`dinorad_io::dicom::survey`]), each image of a MedMNIST file by itself, every other readable file as one input. Files that cannot be
 /// used (a text, an empty file) are in the list too, as [`InputKind::Bad`] with a reason. Hidden
 /// files are passed over, and so are feature stores, runs and caches; numbers in names count as
 /// numbers. Links that are not followed (see [`dinorad_io::Tree`]) are in the list, too.
@@ -174,6 +114,11 @@ pub fn discover(paths: &[PathBuf]) -> Vec<Input> {
 /// Ids are paths below the one folder named, or below the folder that all of several paths have in
 /// common, so that they tell the files apart. A path named twice counts once.
 pub fn discover_inputs(paths: &[PathBuf]) -> Inputs {
+    discover_with(paths, &DiscoverOptions::default())
+}
+
+/// The same with choices of the caller's.
+pub fn discover_with(paths: &[PathBuf], options: &DiscoverOptions) -> Inputs {
     // As the system sees them, so that `a` and `./a` are the same; the paths read stay as named.
     let there: BTreeSet<PathBuf> = paths.iter().filter(|p| p.exists()).map(|p| whole_path(p)).collect();
     let mut found = Inputs { root: common_root(&there), ..Inputs::default() };
@@ -197,9 +142,20 @@ pub fn discover_inputs(paths: &[PathBuf]) -> Inputs {
                         [] => "no files in this folder",
                         _ => "nothing in this folder but results of dinorad, which are no input",
                     };
-                    found.inputs.push(bad(name, path, nothing));
+                    found.inputs.push(bad(name.clone(), path, nothing));
                 }
-                let mut inputs = folder(path, &walked);
+                let (mut inputs, objects) = folder(path, &walked, options);
+                if inputs.is_empty()
+                    && let Some((_, what)) = objects.first()
+                {
+                    let more = if objects.len() > 1 {
+                        format!(" and {} more objects", objects.len() - 1)
+                    } else {
+                        String::new()
+                    };
+                    inputs.push(bad(name, path, &format!("no images but {what}{more}")));
+                }
+                found.objects.extend(objects);
                 if !before.is_empty() {
                     for input in &mut inputs {
                         // a series that fills the folder is called by the folder's name already
@@ -250,8 +206,8 @@ fn bad(id: String, path: &Path, reason: &str) -> Input {
     Input::new(id, path.to_owned(), InputKind::Bad { reason: reason.to_owned() })
 }
 
-/// The inputs that the files below `root` make.
-fn folder(root: &Path, found: &Walked) -> Vec<Input> {
+/// The inputs that the files below `root` make, and the DICOM objects that are none.
+fn folder(root: &Path, found: &Walked, options: &DiscoverOptions) -> (Vec<Input>, Vec<(PathBuf, String)>) {
     let files = found.files.as_slice();
     let link = |(path, why): &(PathBuf, Unfollowed)| bad(relative(path, root), path, &why.to_string());
     let mut out: Vec<Input> = found.passed_over.iter().map(link).collect();
@@ -268,20 +224,11 @@ fn folder(root: &Path, found: &Walked) -> Vec<Input> {
             out.extend(one_file(file, relative(file, root), files));
         }
     }
-    // parents come before their sub-folders, and take the slices of their series that lie deeper
-    let folders: BTreeSet<PathBuf> = slices.iter().filter_map(|f| f.parent().map(Path::to_owned)).collect();
-    for folder in folders {
-        out.extend(series(root, &folder, &mut slices));
-    }
-    out.extend(slices.iter().map(|file| {
-        let reason = match dicom::DicomFile::open(file, &ReadOptions::default()) {
-            Ok(_) => "a DICOM file without an image".to_owned(),
-            Err(e) => reason(&e, file),
-        };
-        bad(relative(file, root), file, &reason)
-    }));
+    let files: Vec<PathBuf> = slices.into_iter().collect();
+    let series::Found { inputs, objects } = series::inputs(root, &called(root), &files, options.divide_series);
+    out.extend(inputs);
     out.sort_by(|a, b| path_order(Path::new(&a.id), Path::new(&b.id)));
-    out
+    (out, objects)
 }
 
 /// The inputs of a file that is looked at by itself; `others` are the files beside it.
@@ -311,31 +258,6 @@ fn is_pair_voxels(file: &Path, files: &[PathBuf]) -> bool {
 fn reason(error: &dyn std::fmt::Display, path: &Path) -> String {
     let text = error.to_string();
     text.strip_prefix(&format!("{}: ", path.display())).map_or(text.clone(), str::to_owned)
-}
-
-/// The series that have files in this folder, with all their files below it; taken out of `slices`.
-fn series(root: &Path, folder: &Path, slices: &mut BTreeSet<PathBuf>) -> Vec<Input> {
-    let mut groups = Vec::new();
-    for mut info in dicom::find_series(folder, &ReadOptions::default().with_tree(root)).unwrap_or_default() {
-        let here = |f: &PathBuf| f.parent() == Some(folder) && slices.contains(f);
-        if info.files.iter().any(here) {
-            info.files.retain(|f| slices.remove(f));
-            groups.push(info);
-        }
-    }
-    let several = groups.len() > 1;
-    let name = relative(folder, root);
-    let base = if name.is_empty() { called(folder) } else { name };
-    let input = |(n, info): (usize, dicom::SeriesInfo)| match info.files.as_slice() {
-        // a single file is read by itself: it may be an X-ray or hold many frames
-        [one] => Input::new(relative(one, root), one.clone(), InputKind::File(Format::Dicom)),
-        _ => {
-            let id = if several { format!("{base}/series-{}", n + 1) } else { base.clone() };
-            let kind = InputKind::Series { folder: folder.to_owned(), uid: info.uid, files: info.files };
-            Input { tree: Some(root.to_owned()), ..Input::new(id, folder.to_owned(), kind) }
-        }
-    };
-    groups.into_iter().enumerate().map(input).collect()
 }
 
 /// The images of a MedMNIST file, or the one array of another npz.

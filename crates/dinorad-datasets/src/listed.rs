@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use dinorad_core::{Orientation, Protocol, Split, Target, Task};
-use dinorad_io::{Format, Image, Personal, ReadOptions, Tree, Volume, dicom, image, mat, nifti, npy};
+use dinorad_io::{Format, Image, ReadOptions, Tree, Volume, dicom, image, mat, nifti, npy};
 use dinorad_transforms::{clamp, percentile_clip};
 use ndarray::{Array2, Array3, Axis, Ix2};
 
@@ -29,7 +29,7 @@ pub(crate) enum Source {
     /// Separate pictures of one scan.
     Pictures(Vec<PathBuf>),
     /// A DICOM series: its files, as found in one folder.
-    Series { folder: PathBuf, uid: Personal, files: Vec<PathBuf> },
+    Series { folder: PathBuf, files: Vec<PathBuf>, uneven: bool },
 }
 
 impl Source {
@@ -309,10 +309,11 @@ impl Listed {
                 let read = |p: &PathBuf| self.picture(p);
                 Pixels::Slices(files.iter().map(read).collect::<Result<_>>()?)
             }
-            Source::Series { folder, uid, .. } => {
-                let mut options = self.read_options().with_series(uid);
-                options.tree.clone_from(&self.common.options.tree);
-                Pixels::Volume(self.turned(dicom::read_series(folder, &options)?.0))
+            Source::Series { folder, files, uneven } => {
+                match load_stack(folder, files, *uneven, &self.read_options())? {
+                    Pixels::Volume(volume) => Pixels::Volume(self.turned(volume)),
+                    slices => slices,
+                }
             }
         };
         if !pixels.is_finite() {
@@ -565,6 +566,14 @@ pub(crate) fn load(path: &Path, options: &ReadOptions) -> Result<Pixels> {
             _ => return Err(Error::layout(path, "the file holds neither one image nor one volume")),
         },
     })
+}
+
+/// The slices of a stack: a volume, or pictures in order where their distances are uneven.
+pub(crate) fn load_stack(folder: &Path, files: &[PathBuf], uneven: bool, options: &ReadOptions) -> Result<Pixels> {
+    match uneven {
+        true => Ok(Pixels::Slices(dicom::read_slices(folder, files, options)?)),
+        false => Ok(Pixels::Volume(dicom::read_files(folder, files, options).map_err(Error::from)?.0)),
+    }
 }
 
 /// Whether a file or folder holds a volume rather than a picture, as far as its format tells.

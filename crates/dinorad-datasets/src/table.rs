@@ -94,10 +94,10 @@ impl Table {
 }
 
 /// The text of UTF-8, or of UTF-16 with a byte order mark, as spreadsheets save "Unicode text".
-fn decoded(bytes: Vec<u8>) -> Result<String, &'static str> {
+fn decoded(bytes: Vec<u8>) -> std::result::Result<String, &'static str> {
     let words = |of: fn([u8; 2]) -> u16| {
         let (pairs, rest) = bytes.as_chunks::<2>();
-        let text = char::decode_utf16(pairs.iter().map(|pair| of(*pair))).collect::<Result<String, _>>();
+        let text = char::decode_utf16(pairs.iter().map(|pair| of(*pair))).collect::<std::result::Result<String, _>>();
         text.ok().filter(|_| rest.is_empty()).ok_or("damaged UTF-16")
     };
     match bytes.as_slice() {

@@ -19,7 +19,7 @@ fn folder(table: &[u8]) -> tempfile::TempDir {
 }
 
 fn part(dir: &Path, split: Split) -> Result<Box<dyn Dataset>, Error> {
-    open("csv", &dir.join("table.csv"), split, &OpenOptions::default().with_bad(Bad::Stop))
+    open("csv", &dir.join("table.csv"), split, &OpenOptions::default().with_bad(Bad::Stop).with_divide(None))
 }
 
 fn text(header: [&str; 3], separator: &str, end: &str) -> String {
@@ -80,7 +80,8 @@ fn what_is_no_label_is_left_out_and_counted() {
     for missing in ["", "NaN", "nan", "NA", "N/A", "<NA>", "null"] {
         let dir = folder(format!("path,label\n0.png,a\n1.png,{missing}\n2.png,b\n3.png,a\n").as_bytes());
         assert!(part(dir.path(), Split::Train).is_err(), "`{missing}`");
-        let kept = open("csv", &dir.path().join("table.csv"), Split::Train, &OpenOptions::default()).unwrap();
+        let lenient = OpenOptions::default().with_bad(Bad::Skip).with_divide(None);
+        let kept = open("csv", &dir.path().join("table.csv"), Split::Train, &lenient).unwrap();
         let left_out = kept.left_out();
         assert_eq!((kept.len(), left_out.len()), (3, 1), "`{missing}`");
         assert!(left_out[0].to_string().contains("line 3"), "`{missing}`: {}", left_out[0]);

@@ -6,8 +6,8 @@ use dinorad_core::{Split, Target, Task, TaskKind};
 use dinorad_io::{Format, ReadOptions, dicom};
 
 use crate::{
-    Colour, Dataset, Error, PatientKey, Result,
-    discover::{InputKind, discover},
+    Colour, Dataset, Error, InputKind, PatientKey, Result,
+    discover::discover_inputs,
     error::number,
     faults::Faults,
     files::relative,
@@ -23,10 +23,13 @@ pub(crate) fn open(asked: &Opening) -> Result<Box<dyn Dataset>> {
     let mut entries = Vec::new();
     let mut warnings = Vec::new();
     let mut nameless = 0;
-    for input in discover(&[root.to_owned()]) {
+    let found = discover_inputs(&[root.to_owned()]);
+    warnings.extend(found.notices());
+    for input in found.inputs {
         let (source, first) = match &input.kind {
-            InputKind::Series { folder, uid, files } => {
-                let source = Source::Series { folder: folder.clone(), uid: uid.clone(), files: files.clone() };
+            InputKind::Series { folder, files, uneven, .. } => {
+                let uneven = uneven.is_some();
+                let source = Source::Series { folder: folder.clone(), files: files.clone(), uneven };
                 (source, files.first().cloned())
             }
             InputKind::File(Format::Dicom) => (Source::File(input.path.clone()), Some(input.path.clone())),

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use dinorad_core::Orientation;
-use dinorad_datasets::{Input, Pixels, discover_inputs};
+use dinorad_datasets::{Input, InputKind, Pixels, discover_inputs};
 use dinorad_io::{ReadOptions, dicom};
 use dinorad_report::RunWriter;
 use ndarray::Array2;
@@ -108,7 +108,8 @@ fn looked_at(inputs: &[Input]) -> (Table, Vec<ndarray::Array3<f32>>, Vec<String>
         if let Pixels::Volume(volume) = &pixels {
             let (d, h, w) = volume.data.dim();
             let mm = volume.spacing_mm().map(|v| format!("{v:.3}")).join(" x ");
-            let verdict = dicom::read_series(&input.path, &ReadOptions::default()).map_or_else(
+            let files = if let InputKind::Series { files, .. } = &input.kind { files.as_slice() } else { &[] };
+            let verdict = dicom::read_files(&input.path, files, &ReadOptions::default()).map_or_else(
                 |e| e.to_string(),
                 |(_, r)| if r.problems.is_empty() { "one volume".into() } else { r.to_string() },
             );

@@ -102,6 +102,11 @@ impl Raw {
         Ok(Self { bytes, encoding, transfer_syntax: uid, start })
     }
 
+    /// The elements before a fault, and the fault if there is one.
+    pub(crate) fn as_far_as_it_goes(&self) -> (DataSet<'_>, std::result::Result<usize, String>) {
+        DataSet::parse_as_far_as_it_goes(&self.bytes[self.start..], self.encoding, false)
+    }
+
     pub(crate) fn data_set(&self) -> std::result::Result<DataSet<'_>, String> {
         Ok(DataSet::parse(&self.bytes[self.start..], self.encoding, false)?.0)
     }

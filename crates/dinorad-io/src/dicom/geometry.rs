@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use dinorad_core::Affine;
 
-use super::{header::FrameHeader, report::Problem};
+use super::{
+    header::FrameHeader,
+    report::{ON_ONE_LINE, Problem, THICKNESS},
+};
 
 /// One slice and where it is.
 #[derive(Debug, Clone)]
@@ -150,7 +153,7 @@ pub(crate) fn grid(slices: Vec<Slice>) -> Result<Grid, Vec<Problem>> {
         let positive = |t: &f64| *t > 0.0;
         let between = frame.spacing_between_slices.filter(positive);
         let Some(step) = between.or(frame.slice_thickness.filter(positive)) else {
-            return Err(vec![Problem::Geometry { attribute: "SliceThickness of a single slice", files: names }]);
+            return Err(vec![Problem::Geometry { attribute: THICKNESS, files: names }]);
         };
         normal.map(|v| v * step)
     };
@@ -181,6 +184,26 @@ pub(crate) fn grid(slices: Vec<Slice>) -> Result<Grid, Vec<Problem>> {
         return Err(vec![Problem::Geometry { attribute: "ImageOrientationPatient", files: names }]);
     };
     Ok(Grid { slices: placed.into_iter().map(|p| p.0).collect(), affine, warnings })
+}
+
+/// A plane in the patient, told apart from those that differ by more than half a degree or so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Plane(pub(crate) [i32; 6]);
+
+/// The plane of an orientation; `None` for one that is impossible.
+pub(crate) fn plane(orientation: [f64; 6]) -> Option<Plane> {
+    normal(orientation)?;
+    Some(Plane(orientation.map(|v| (v / (2.0 * SAME_DIRECTION)).round() as i32)))
+}
+
+/// Slices ascending along the normal of the first, whatever their distances; `None` if one has no place
+/// or all have the same.
+pub(crate) fn along_normal(slices: Vec<Slice>) -> Option<Vec<Slice>> {
+    let normal = normal(slices.first()?.frame.orientation?)?;
+    let placed = slices.into_iter().map(|s| Some((dot(s.frame.position?, normal), s)));
+    let mut placed = placed.collect::<Option<Vec<_>>>()?;
+    placed.sort_by(|a, b| a.0.total_cmp(&b.0));
+    Some(placed.into_iter().map(|(_, s)| s).collect())
 }
 
 /// Several slices at one place: a stray duplicate, or everything several times.
@@ -255,7 +278,7 @@ fn drift(
         }
     }
     if !files.is_empty() {
-        problems.push(Problem::Geometry { attribute: "ImagePositionPatient on one line", files });
+        problems.push(Problem::Geometry { attribute: ON_ONE_LINE, files });
     }
     let tilt = (inplane(step) / dot(step, normal).abs().max(f64::MIN_POSITIVE)).atan().to_degrees();
     if tilt > 0.1 {

@@ -151,6 +151,47 @@ pub struct Header {
     pub modality_lut: Option<Lut>,
     #[serde(skip)]
     pub(crate) palette: Option<Palette>,
+    #[serde(skip)]
+    pub(crate) part: PartOfSeries,
+}
+
+/// What tells the parts of a series apart that are no one stack: views, echoes, b-values, time points.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) struct PartOfSeries {
+    /// ImageLaterality and ViewPosition, as far as they are terms of the standard: `L-MLO`.
+    pub(crate) view: Option<String>,
+    /// EchoNumbers.
+    pub(crate) echo: Option<i64>,
+    /// DiffusionBValue in s/mm².
+    pub(crate) b_value: Option<f64>,
+    /// TemporalPositionIdentifier.
+    pub(crate) time_point: Option<i64>,
+    /// TriggerTime in ms.
+    pub(crate) trigger_time: Option<f64>,
+    /// AcquisitionNumber.
+    pub(crate) acquisition: Option<i64>,
+    /// AcquisitionTime: to tell apart, never to be shown.
+    pub(crate) acquired: Option<Personal>,
+}
+
+impl PartOfSeries {
+    fn read(set: &DataSet) -> Self {
+        let number = |tag| set.numbers(tag).ok().and_then(|n| n.first().copied()).filter(|v| v.is_finite());
+        let whole = |tag| number(tag).filter(|v| v.fract() == 0.0 && v.abs() < 1e9).map(|v| v as i64);
+        let side = set.text(tags::IMAGE_LATERALITY).or_else(|| set.text(tags::LATERALITY));
+        let side = side.filter(|side| ["L", "R", "B", "U"].contains(&side.trim()));
+        let view = set.text(tags::VIEW_POSITION).and_then(|view| terms::view(&view));
+        let view: Vec<String> = side.map(|side| side.trim().to_owned()).into_iter().chain(view).collect();
+        Self {
+            view: (!view.is_empty()).then(|| view.join("-")),
+            echo: whole(tags::ECHO_NUMBERS),
+            b_value: number(tags::DIFFUSION_B_VALUE),
+            time_point: whole(tags::TEMPORAL_POSITION_IDENTIFIER),
+            trigger_time: number(tags::TRIGGER_TIME),
+            acquisition: whole(tags::ACQUISITION_NUMBER),
+            acquired: set.text(tags::ACQUISITION_TIME).map(|t| Personal::from(t.into_owned())),
+        }
+    }
 }
 
 /// The functional groups that tell where and in what unit a frame is.
@@ -333,6 +374,7 @@ impl Header {
             per_frame,
             modality_lut: Lut::modality(set, signed)?,
             palette,
+            part: PartOfSeries::read(set),
         })
     }
 

@@ -15,7 +15,9 @@ mod header;
 mod lut;
 pub(crate) mod parse;
 pub(crate) mod report;
+mod scan;
 mod series;
+mod stacks;
 pub(crate) mod syntax;
 pub(crate) mod terms;
 
@@ -30,7 +32,8 @@ pub use frames::Frames;
 pub use header::{FrameHeader, Header, PhotometricInterpretation, SampleKind};
 pub use lut::{Lut, Voi, VoiFunction};
 pub use report::{Problem, SeriesReport, Skipped};
-pub use series::{SeriesInfo, find_series, read_series};
+pub use series::{SeriesInfo, find_series, read_files, read_series};
+pub use stacks::{Stack, Survey, SurveyedSeries, read_slices, survey};
 
 use crate::{Loaded, Photometric, ReadOptions, Result};
 

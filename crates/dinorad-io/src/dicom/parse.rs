@@ -184,8 +184,21 @@ impl<'a> DataSet<'a> {
     /// All elements of `bytes`. With `meta`, stops before the first element that is not of group
     /// 0002. Also returns how many bytes were read.
     pub(crate) fn parse(bytes: &'a [u8], encoding: Encoding, meta: bool) -> Result<(Self, usize), String> {
+        match Self::parse_as_far_as_it_goes(bytes, encoding, meta) {
+            (set, Ok(read)) => Ok((set, read)),
+            (_, Err(what)) => Err(what),
+        }
+    }
+
+    /// The elements before a fault, and the fault if there is one.
+    pub(crate) fn parse_as_far_as_it_goes(
+        bytes: &'a [u8],
+        encoding: Encoding,
+        meta: bool,
+    ) -> (Self, Result<usize, String>) {
         let mut cursor = Cursor { bytes, at: 0, encoding };
         let mut elements = BTreeMap::new();
+        let mut fault = None;
         while cursor.at < bytes.len() {
             let start = cursor.at;
             if meta && bytes.get(start..start + 2).is_some_and(|g| g != [2, 0]) {
@@ -197,10 +210,13 @@ impl<'a> DataSet<'a> {
                 }
                 // what follows the pixels (padding, mostly) cannot harm them
                 Err(_) if elements.contains_key(&PIXEL_DATA) => break,
-                Err(e) => return Err(e),
+                Err(e) => {
+                    fault = Some(e);
+                    break;
+                }
             }
         }
-        Ok((DataSet { elements, encoding }, cursor.at))
+        (DataSet { elements, encoding }, fault.map_or(Ok(cursor.at), Err))
     }
 
     fn element(cursor: &mut Cursor<'a>) -> Result<(Tag, Element<'a>), String> {

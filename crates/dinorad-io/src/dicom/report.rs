@@ -15,6 +15,11 @@ pub struct Skipped {
     pub reason: String,
 }
 
+/// What positions lack that wander off their line.
+pub(crate) const ON_ONE_LINE: &str = "ImagePositionPatient on one line";
+/// What a single slice lacks to be a volume.
+pub(crate) const THICKNESS: &str = "SliceThickness of a single slice";
+
 /// One thing that keeps the slices from being one volume, or that the reader should know.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "kind")]
@@ -121,6 +126,15 @@ impl SeriesReport {
 }
 
 impl Problem {
+    /// Whether the slices are still slices of one stack in their order, though no even grid.
+    pub(crate) fn leaves_slices(&self) -> bool {
+        match self {
+            Problem::Gap { .. } | Problem::Uneven { .. } => true,
+            Problem::Geometry { attribute, .. } => *attribute == ON_ONE_LINE || *attribute == THICKNESS,
+            _ => false,
+        }
+    }
+
     fn kind(&self) -> &'static str {
         match self {
             Problem::Gap { .. } => "slices are missing",

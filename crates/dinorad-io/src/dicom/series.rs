@@ -1,24 +1,22 @@
 //! A folder of DICOM files to one volume, or a verdict on why it is none.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
 };
 
-use dicom_dictionary_std::tags;
 use ndarray::Array3;
 use rayon::prelude::*;
 use serde::Serialize;
 
 use super::{
-    bare::looks_bare,
-    file::{DicomFile, Raw},
+    file::DicomFile,
     geometry::{Grid, Slice, frequent, grid},
-    header::{Header, has_pixels},
+    header::Header,
     report::{Problem, SeriesReport, Skipped},
-    terms,
+    scan::{Broken, Image, Scan, reason, scan, scan_folder},
 };
-use crate::{Error, Limits, Personal, Photometric, Placement, ReadOptions, Result, Tree, Unfollowed, Volume, Walked};
+use crate::{Error, Limits, Personal, Photometric, Placement, ReadOptions, Result, Volume};
 
 /// A series found in a folder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -32,90 +30,6 @@ pub struct SeriesInfo {
     pub modality: Option<String>,
     /// Its image files, by name.
     pub files: Vec<PathBuf>,
-}
-
-/// What one file of a folder is.
-enum Entry {
-    Image(Box<(Header, Option<DicomFile>)>),
-    Other(String),
-    Broken(String),
-}
-
-fn classify(path: &Path, options: &ReadOptions) -> Entry {
-    let bytes = match options.limits.file(path) {
-        Ok(b) if b.is_empty() => return Entry::Other("empty file".into()),
-        Ok(b) => b,
-        Err(e) => return Entry::Broken(e.to_string()),
-    };
-    let marked = bytes.get(128..132) == Some(b"DICM");
-    if !marked && !looks_bare(&bytes) {
-        return Entry::Other("not DICOM".into());
-    }
-    // a guess without the mark that fails was no DICOM
-    let failed = |what: String| if marked { Entry::Broken(what) } else { Entry::Other("not DICOM".into()) };
-    let raw = match Raw::new(bytes, path, &options.limits) {
-        Ok(raw) => raw,
-        Err(e) => return failed(reason(&e)),
-    };
-    match raw.data_set() {
-        Err(what) => return failed(what),
-        Ok(set) if !has_pixels(&set) => {
-            let modality = set.text(tags::MODALITY).and_then(|m| terms::modality(&m));
-            let modality = modality.map_or_else(String::new, |m| format!(" ({m})"));
-            return if marked { Entry::Other(format!("no pixel data{modality}")) } else { failed(String::new()) };
-        }
-        Ok(_) => {}
-    }
-    match DicomFile::from_raw(raw, path, options) {
-        Ok(file) => {
-            let header = file.header().clone();
-            // single slices are read again when their turn comes: no second copy of the volume
-            let keep = (header.frames > 1).then_some(file);
-            Entry::Image(Box::new((header, keep)))
-        }
-        Err(e) => Entry::Broken(reason(&e)),
-    }
-}
-
-/// The part of an error that does not repeat the path.
-fn reason(e: &Error) -> String {
-    match e {
-        Error::Damaged { what, .. } | Error::Unsupported { what, .. } => what.clone(),
-        Error::MissingCodec { uid, codec, feature, .. } => {
-            format!("transfer syntax {uid} ({codec}) {}", crate::error::feature_hint(feature))
-        }
-        e => e.to_string(),
-    }
-}
-
-struct Folder {
-    images: Vec<(PathBuf, Header, Option<DicomFile>)>,
-    skipped: Vec<Skipped>,
-    broken: Vec<Problem>,
-}
-
-fn scan(folder: &Path, options: &ReadOptions) -> Result<Folder> {
-    let tree = Tree::new(options.tree.as_deref().unwrap_or(folder))?;
-    let Walked { files: mut paths, passed_over } = tree.files(folder, |_| true)?;
-    paths.sort();
-    let entries: Vec<(PathBuf, Entry)> = paths
-        .into_par_iter()
-        .map(|p| {
-            let e = classify(&p, options);
-            (p, e)
-        })
-        .collect();
-    let link = |(file, why): (PathBuf, Unfollowed)| Skipped { file, reason: why.to_string() };
-    let skipped = passed_over.into_iter().map(link).collect();
-    let mut out = Folder { images: Vec::new(), skipped, broken: Vec::new() };
-    for (file, entry) in entries {
-        match entry {
-            Entry::Image(image) => out.images.push((file, image.0, image.1)),
-            Entry::Other(reason) => out.skipped.push(Skipped { file, reason }),
-            Entry::Broken(reason) => out.broken.push(Problem::Unreadable { file, reason }),
-        }
-    }
-    Ok(out)
 }
 
 /// The series below a folder, in order of their UIDs. Files that are no DICOM images are passed
@@ -137,7 +51,7 @@ fn scan(folder: &Path, options: &ReadOptions) -> Result<Folder> {
 /// ```
 pub fn find_series(folder: &Path, options: &ReadOptions) -> Result<Vec<SeriesInfo>> {
     let mut found: BTreeMap<Personal, SeriesInfo> = BTreeMap::new();
-    for (file, header, _) in scan(folder, options)?.images {
+    for (file, header, _) in scan_folder(folder, options)?.images {
         let uid = header.series.clone().unwrap_or_default();
         let info = found.entry(uid.clone()).or_insert_with(|| SeriesInfo {
             uid,
@@ -171,10 +85,40 @@ pub fn find_series(folder: &Path, options: &ReadOptions) -> Result<Vec<SeriesInf
 /// # Ok(()) }
 /// ```
 pub fn read_series(folder: &Path, options: &ReadOptions) -> Result<(Volume, SeriesReport)> {
-    let Folder { mut images, mut skipped, broken } = scan(folder, options)?;
+    read_scanned(folder, scan_folder(folder, options)?, options)
+}
+
+/// The same of the files named, wherever they lie; `name` stands for them in messages. They are read
+/// once for their headers and once for their pixels, and nothing else is.
+///
+/// # Errors
+/// As [`read_series`].
+///
+/// # Examples
+/// ```no_run
+/// # fn main() -> Result<(), dinorad_io::Error> {
+/// use dinorad_io::{ReadOptions, dicom};
+/// let files = ["a/1.dcm".into(), "b/2.dcm".into()];
+/// let (volume, _) = dicom::read_files("study".as_ref(), &files, &ReadOptions::default())?;
+/// println!("{:?}", volume.data.dim());
+/// # Ok(()) }
+/// ```
+pub fn read_files(name: &Path, files: &[PathBuf], options: &ReadOptions) -> Result<(Volume, SeriesReport)> {
+    read_scanned(name, scan(files, options), options)
+}
+
+fn read_scanned(folder: &Path, scan: Scan, options: &ReadOptions) -> Result<(Volume, SeriesReport)> {
+    let Scan { mut images, objects, skipped, broken } = scan;
+    let mut skipped: Vec<Skipped> = skipped.into_iter().chain(objects).collect();
     let report = |problems: Vec<Problem>| SeriesReport { problems, ..SeriesReport::default() };
+    let several = {
+        let of = images.iter().map(|(_, header, _)| header.series.clone().unwrap_or_default());
+        of.collect::<BTreeSet<_>>().len() > 1
+    };
+    let unreadable = |b: Broken| Problem::Unreadable { file: b.file, reason: b.reason };
     if images.is_empty() {
         let path = folder.to_owned();
+        let broken: Vec<Problem> = broken.into_iter().map(unreadable).collect();
         if !broken.is_empty() {
             return Err(Error::Series { path, report: Box::new(report(broken)) });
         }
@@ -207,14 +151,16 @@ pub fn read_series(folder: &Path, options: &ReadOptions) -> Result<(Volume, Seri
     });
     let mut report = SeriesReport { series_uid: wanted, skipped, ..SeriesReport::default() };
     drop_copies(&mut images, &mut report)?;
-    report.problems = broken;
+    // of several series a damaged file of another is no concern of this one
+    let mine = |b: &Broken| !several || b.series.as_ref().is_some_and(|series| *series == report.series_uid);
+    let (mine, others): (Vec<Broken>, Vec<Broken>) = broken.into_iter().partition(mine);
+    report.problems = mine.into_iter().map(unreadable).collect();
+    report.skipped.extend(others.into_iter().map(|b| Skipped { file: b.file, reason: b.reason }));
     assemble(folder, images, report, options)
 }
 
-type Images = Vec<(PathBuf, Header, Option<DicomFile>)>;
-
 /// Removes byte-identical copies of an instance.
-fn drop_copies(images: &mut Images, report: &mut SeriesReport) -> Result<()> {
+pub(super) fn drop_copies(images: &mut Vec<Image>, report: &mut SeriesReport) -> Result<()> {
     let mut first: BTreeMap<Personal, PathBuf> = BTreeMap::new();
     let mut kept = Vec::new();
     for image in std::mem::take(images) {
@@ -241,10 +187,26 @@ fn drop_copies(images: &mut Images, report: &mut SeriesReport) -> Result<()> {
     Ok(())
 }
 
+/// The slices that files hold.
+pub(super) fn slices_of<'a>(images: impl Iterator<Item = (&'a PathBuf, &'a Header)>) -> Vec<Slice> {
+    let mut slices = Vec::new();
+    for (n, (file, header)) in images.enumerate() {
+        for f in 0..header.frames as usize {
+            let mut name = file.clone();
+            if header.frames > 1 {
+                name.as_mut_os_string().push(format!("#{f}"));
+            }
+            let (rows, columns) = (header.rows, header.columns);
+            slices.push(Slice { name, source: (n, f), rows, columns, frame: header.frame(f) });
+        }
+    }
+    slices
+}
+
 /// Orders the frames of the files, checks them and decodes them into one volume.
 pub(crate) fn assemble(
     path: &Path,
-    images: Images,
+    images: Vec<Image>,
     mut report: SeriesReport,
     options: &ReadOptions,
 ) -> Result<(Volume, SeriesReport)> {
@@ -287,18 +249,7 @@ pub(crate) fn assemble(
         report.problems.push(Problem::Geometry { attribute: "ImagePositionPatient of the frames", files });
         return Err(fail(report));
     }
-    let mut slices = Vec::new();
-    for (n, (file, header, _)) in images.iter().enumerate() {
-        for f in 0..header.frames as usize {
-            let mut name = file.clone();
-            if header.frames > 1 {
-                name.as_mut_os_string().push(format!("#{f}"));
-            }
-            let (rows, columns) = (header.rows, header.columns);
-            slices.push(Slice { name, source: (n, f), rows, columns, frame: header.frame(f) });
-        }
-    }
-    let grid = match grid(slices) {
+    let grid = match grid(slices_of(images.iter().map(|(file, header, _)| (file, header)))) {
         Ok(grid) if report.problems.is_empty() => grid,
         Ok(_) => return Err(fail(report)),
         Err(problems) => {

@@ -200,6 +200,18 @@ pub(crate) fn modality(text: &str) -> Option<String> {
     known(MODALITIES, text).map(str::to_owned)
 }
 
+/// ViewPosition of X-ray and mammography, PS3.3 C.8.1.1 and CID 4014 by their codes.
+#[rustfmt::skip]
+const VIEWS: &[&str] = &[
+    "AP", "CC", "CV", "DP", "FB", "ISO", "LAO", "LATERAL", "LL", "LLD", "LLO", "LM", "LMO", "LO", "ML", "MLO", "PA",
+    "RAO", "RL", "RLD", "RLO", "RO", "SIO", "XCC", "XCCL", "XCCM",
+];
+
+/// The view, if it is one.
+pub(crate) fn view(text: &str) -> Option<String> {
+    known(VIEWS, text).map(str::to_owned)
+}
+
 /// A value of ImageType; in place of any other text, `?`.
 pub(crate) fn image_type(text: &str) -> String {
     known(IMAGE_TYPES, text).unwrap_or("?").to_owned()
