@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt::Debug, path::Path};
 use candle::Tensor;
 use serde::Serialize;
 
-use crate::{Dinov2Config, Error, LoadOptions, Result};
+use crate::{BackboneSpec, Dinov2Config, Error, LoadOptions, Result};
 
 /// The error for a field of a configuration.
 pub(crate) fn refuse<T>(field: &'static str, value: &dyn ToString, expected: &'static str) -> Result<T> {
@@ -37,7 +37,40 @@ impl Transformer {
         }
         if self.eps.is_finite() && self.eps > 0.0 { Ok(()) } else { refuse("eps", &self.eps, "a positive number") }
     }
+
+    /// Side in pixels of the images it was made for.
+    pub(crate) fn native_size(&self) -> usize {
+        self.grid.saturating_mul(self.patch)
+    }
+
+    /// Puts its sizes into a description.
+    pub(crate) fn describe(&self, spec: &mut BackboneSpec) {
+        spec.patch = self.patch;
+        spec.embed_dim = self.embed_dim;
+        spec.depth = self.depth;
+        spec.heads = self.heads;
+        spec.native_size = self.native_size();
+    }
 }
+
+/// What the configuration of every vision transformer can tell, from fields of the same names.
+macro_rules! transformer {
+    ($config:ty) => {
+        impl $config {
+            /// What it shares with every vision transformer.
+            pub(crate) fn transformer(&self) -> $crate::architecture::Transformer {
+                let &Self { embed_dim, depth, heads, patch, grid, hidden, eps, .. } = self;
+                $crate::architecture::Transformer { embed_dim, depth, heads, patch, grid, hidden, eps }
+            }
+
+            /// The architecture as text that never changes for the same architecture: part of a digest.
+            pub(crate) fn fingerprint(&self) -> String {
+                $crate::architecture::fingerprint(self)
+            }
+        }
+    };
+}
+pub(crate) use transformer;
 
 /// Names, values and largest values of sizes that must be there.
 pub(crate) fn check_sizes(sizes: &[(&'static str, usize, usize)]) -> Result<()> {

@@ -30,8 +30,8 @@ pub use cnn::{
 };
 pub use dinorad_core::Protocol;
 pub use dinov2::{
-    Block, Dinov2, Dinov2Config, FeedForward, FeedForwardNet, ForwardFeatures, PositionResampling, resample_positions,
-    swiglu_hidden,
+    Dinov2, Dinov2Config, FeedForward, FeedForwardNet, ForwardFeatures, PositionResampling, TransformerBlock,
+    resample_positions, swiglu_hidden,
 };
 pub use error::{Error, Result};
 pub use load::{load, load_dinov2, load_with};

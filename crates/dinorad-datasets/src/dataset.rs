@@ -4,12 +4,8 @@ use std::{fmt, path::PathBuf, str::FromStr};
 
 use dinorad_core::{Orientation, Protocol, Split, Target, Task};
 use dinorad_io::{Image, Limits, Volume};
-use serde::{Deserialize, Serialize};
 
-use crate::{
-    Bad, Error, PatientKey, Result,
-    listed::{Colour, Prepare},
-};
+use crate::{Bad, Error, PatientKey, Preparation, Result};
 
 /// The pixels of one case, in the unit of its file.
 #[derive(Debug, Clone, PartialEq)]
@@ -171,17 +167,6 @@ pub trait Dataset: Send + Sync {
     fn layout(&self) -> &str {
         ""
     }
-}
-
-/// How a data set's pixels come out of its files. The default does nothing to them.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
-pub struct Preparation {
-    /// Axes that volumes were turned to; `None` where files say nothing about axes.
-    pub orientation: Option<Orientation>,
-    /// What colours became.
-    pub colour: Colour,
-    /// The intensity step.
-    pub intensity: Prepare,
 }
 
 /// Whether volumes are cases, or their slices.

@@ -354,11 +354,12 @@ fn npz(file: &Path, id: &str) -> Vec<Input> {
     }
     let mut out = Vec::new();
     for split in [dinorad_core::Split::Train, dinorad_core::Split::Val, dinorad_core::Split::Test] {
-        let dataset: std::sync::Arc<dyn Dataset> = match medmnist::open(file, None, split, &OpenOptions::default()) {
-            Ok(dataset) => dataset.into(),
-            Err(Error::NoSplit { .. }) => continue,
-            Err(e) => return vec![bad(id.to_owned(), file, &reason(&e, file))],
-        };
+        let dataset: std::sync::Arc<dyn Dataset> =
+            match medmnist::open_file(file.to_owned(), split, &OpenOptions::default()) {
+                Ok(dataset) => dataset.into(),
+                Err(Error::NoSplit { .. }) => continue,
+                Err(e) => return vec![bad(id.to_owned(), file, &reason(&e, file))],
+            };
         out.extend((0..dataset.len()).map(|index| {
             let id = format!("{id}/{}", dataset.sample_id(index));
             let mut input = Input::new(id, file.to_owned(), InputKind::MedMnist { split, index });

@@ -4,12 +4,11 @@ use std::path::{Path, PathBuf};
 
 use dinorad_core::{Orientation, Protocol, Split, Target, Task};
 use dinorad_io::{Format, Image, Personal, ReadOptions, Tree, Volume, dicom, image, mat, nifti, npy};
-use dinorad_transforms::{PercentileRule, clamp, percentile_clip};
+use dinorad_transforms::{clamp, percentile_clip};
 use ndarray::{Array2, Array3, Axis, Ix2};
-use serde::{Deserialize, Serialize};
 
 use crate::{
-    Bad, Dataset, Error, OpenOptions, PatientKey, Pixels, Preparation, Result, Sample,
+    Bad, Colour, Dataset, Error, OpenOptions, PatientKey, Pixels, Preparation, Prepare, Result, Sample,
     cache::Recent,
     files::{content_files, hash_files},
 };
@@ -107,32 +106,6 @@ impl Values {
     fn allowed(&self) -> String {
         format!("{:?}", self.list)
     }
-}
-
-/// What colours become.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Colour {
-    /// They stay.
-    #[default]
-    AsStored,
-    /// One channel: luminance, in the file's own range.
-    Gray,
-    /// Three channels; gray is repeated.
-    Rgb,
-}
-
-/// The study's intensity step of a data set; only done under `paper`.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Prepare {
-    /// None.
-    #[default]
-    Nothing,
-    /// Values below the first number and above the second become it.
-    Clamp(Option<f32>, Option<f32>),
-    /// 5th and 95th percentile of the picture repeated three times.
-    Percentiles(PercentileRule),
 }
 
 /// One case.

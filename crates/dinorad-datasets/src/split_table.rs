@@ -7,18 +7,14 @@ use std::{
     sync::Arc,
 };
 
-use dinorad_core::{Split, Target, Task};
+use dinorad_core::{Split, Target, TaskKind};
 
 use crate::{
-    Dataset, Error, OpenOptions, PatientKey, Preparation, Result, Sample,
-    error::{number, some},
+    Dataset, Error, PatientKey, Result,
     patient::name,
-    registry::open,
-    splits::{Draw, by_patient, k_fold, strata},
+    splits::{k_fold, strata},
     table::Table,
 };
-
-const SPLITS: [Split; 3] = [Split::Train, Split::Val, Split::Test];
 
 /// One case and where it goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,9 +27,9 @@ pub struct SplitRow {
     pub patient: Option<String>,
     /// Its patient, where the row comes from a data set and not from a file: decides what must stay
     /// together.
-    key: Option<PatientKey>,
+    pub(crate) key: Option<PatientKey>,
     /// The class to stratify by.
-    class: Option<usize>,
+    pub(crate) class: Option<usize>,
 }
 
 /// Which case of a data set is in which part.
@@ -54,39 +50,16 @@ pub struct SplitTable {
 }
 
 impl SplitTable {
-    /// The parts that a data set has when it is opened with these options: its publisher's, the
-    /// study's under `paper`, or those cut by patient under `strict`.
+    /// The cases of all parts with what tells them apart.
     ///
     /// # Errors
-    /// As [`open`], and [`Error::NoSplit`] if no part can be opened.
-    pub fn of(name: &str, root: &Path, options: &OpenOptions) -> Result<Self> {
-        let parts = native(name, root, options)?;
-        Self::collect(&parts)
-    }
-
-    /// All cases of a data set cut anew by patient and class, whatever parts it has.
-    ///
-    /// # Errors
-    /// As [`SplitTable::of`] and [`by_patient`].
-    pub fn recut(name: &str, root: &Path, options: &OpenOptions, shares: [f64; 3]) -> Result<Self> {
-        let mut table = Self::collect(&native(name, root, &options.replacing_parts())?)?;
-        let (patients, classes) = table.groups();
-        let parts = by_patient(&patients, &classes, shares, options.seed)?;
-        for split in SPLITS {
-            for i in parts.of(split) {
-                table.rows[*i].split = split;
-            }
-        }
-        table.rows.sort_by_key(|r| r.split);
-        Ok(table)
-    }
-
-    fn collect(parts: &[Arc<dyn Dataset>]) -> Result<Self> {
+    /// [`Error::Parameter`] for a case that is there twice; what [`Dataset::target`] says.
+    pub(crate) fn collect(parts: &[Arc<dyn Dataset>]) -> Result<Self> {
         let mut rows: Vec<SplitRow> = Vec::new();
         let mut targets: Vec<Target> = Vec::new();
         let mut seen: BTreeMap<String, Split> = BTreeMap::new();
         for set in parts {
-            let segmentation = set.task().kind == dinorad_core::TaskKind::Segmentation;
+            let segmentation = set.task().kind == TaskKind::Segmentation;
             for i in 0..set.len() {
                 let case = set.case(i);
                 match seen.insert(case.clone(), set.split()) {
@@ -115,7 +88,7 @@ impl SplitTable {
     }
 
     /// What may not be torn apart, and what it is stratified by.
-    fn groups(&self) -> (Vec<Option<String>>, Vec<Option<usize>>) {
+    pub(crate) fn groups(&self) -> (Vec<Option<String>>, Vec<Option<usize>>) {
         let key = |r: &SplitRow| r.key.as_ref().map(|k| name(k).to_owned()).or_else(|| r.patient.clone());
         let group = |r: &SplitRow| Some(key(r).unwrap_or_else(|| format!("case {}", r.case)));
         (self.rows.iter().map(group).collect(), self.rows.iter().map(|r| r.class).collect())
@@ -145,26 +118,6 @@ impl SplitTable {
             None => Ok(()),
             Some((a, b, patients)) => Err(Error::Overlap { path: place.to_owned(), a, b, patients }),
         }
-    }
-
-    /// The table with only a few of the training cases; val and test stay whole. With
-    /// [`Unit::Slices`](crate::Unit::Slices) single slices are drawn, as in the study, and stand in the
-    /// table with their own names.
-    ///
-    /// # Errors
-    /// As [`SplitTable::of`] and [`Draw::indices`].
-    pub fn with_train_drawn(&self, name: &str, root: &Path, options: &OpenOptions, draw: Draw) -> Result<Self> {
-        let train = Resplit::new(native(name, root, &options.replacing_parts())?, self, Split::Train, Path::new(name))?;
-        let row = |i: usize| SplitRow {
-            case: train.sample_id(i),
-            split: Split::Train,
-            patient: train.patient(i),
-            key: train.patient_key(i),
-            class: None,
-        };
-        let mut rows: Vec<SplitRow> = draw.indices(&train)?.into_iter().map(row).collect();
-        rows.extend(self.rows.iter().filter(|r| r.split != Split::Train).cloned());
-        Ok(Self { rows })
     }
 
     /// One table for each of `k` folds: the fold is val, the other training and validation cases
@@ -246,176 +199,6 @@ impl SplitTable {
             rows.push(SplitRow { case, split, patient, key: None, class: None });
         }
         Ok(Self { rows })
-    }
-}
-
-/// The parts that a data set has by itself.
-fn native(name: &str, root: &Path, options: &OpenOptions) -> Result<Vec<Arc<dyn Dataset>>> {
-    let options = &OpenOptions { splits: None, ..options.clone() };
-    let mut out: Vec<Arc<dyn Dataset>> = Vec::new();
-    let mut missing = None;
-    for split in SPLITS {
-        match open(name, root, split, options) {
-            Ok(set) => out.push(set.into()),
-            Err(e @ Error::NoSplit { .. }) => missing = missing.or(Some(e)),
-            Err(e) => return Err(e),
-        }
-    }
-    match missing {
-        Some(e) if out.is_empty() => Err(e),
-        _ => Ok(out),
-    }
-}
-
-/// Opens one part as the table of the options has it.
-pub(crate) fn open_part(
-    name: &str,
-    root: &Path,
-    split: Split,
-    options: &OpenOptions,
-    path: &Path,
-) -> Result<Box<dyn Dataset>> {
-    let table = SplitTable::read(path)?;
-    let set = Resplit::new(native(name, root, &options.replacing_parts())?, &table, split, path)?;
-    if options.protocol == dinorad_core::Protocol::Strict {
-        // by the patients that the data set knows, not by what the table says of them
-        let mut rows = table.rows;
-        let of = |p: &Arc<dyn Dataset>, i: usize| [p.case(i), p.sample_id(i)].map(|name| (name, p.patient(i)));
-        let patients: BTreeMap<String, Option<String>> =
-            set.parts.iter().flat_map(|p| (0..p.len()).flat_map(move |i| of(p, i))).collect();
-        for row in &mut rows {
-            row.patient = patients.get(&row.case).cloned().flatten();
-        }
-        SplitTable { rows }.check_patients(path)?;
-    }
-    if set.picks.is_empty() {
-        let why = "the table puts no case there".to_owned();
-        return Err(Error::NoSplit { path: path.to_owned(), split, why });
-    }
-    Ok(Box::new(set))
-}
-
-/// Cases of a data set's own parts, put together anew.
-struct Resplit {
-    parts: Vec<Arc<dyn Dataset>>,
-    /// Part and index of every case.
-    picks: Vec<(usize, usize)>,
-    split: Split,
-    warnings: Vec<String>,
-}
-
-impl Resplit {
-    fn new(parts: Vec<Arc<dyn Dataset>>, table: &SplitTable, split: Split, place: &Path) -> Result<Self> {
-        let mut by_case: BTreeMap<String, Vec<(usize, usize)>> = BTreeMap::new();
-        for (p, set) in parts.iter().enumerate() {
-            for i in 0..set.len() {
-                let (case, id) = (set.case(i), set.sample_id(i));
-                if id != case {
-                    by_case.entry(id).or_default().push((p, i));
-                }
-                by_case.entry(case).or_default().push((p, i));
-            }
-        }
-        let absent: Vec<String> =
-            table.rows.iter().filter(|r| !by_case.contains_key(&r.case)).map(|r| r.case.clone()).collect();
-        // a case that opening left out is listed as such already
-        let left_out: usize = parts.iter().map(|p| p.left_out().len()).sum();
-        if absent.len() > left_out {
-            let n = number(absent.len(), "case is", "cases are");
-            let what = format!("{n} not in the data set: {}", some(&absent));
-            return Err(Error::layout(place, what));
-        }
-        let chosen = table.rows.iter().filter(|r| r.split == split).filter_map(|r| by_case.get(&r.case));
-        let picks = chosen.flatten().copied().collect();
-        let mut warnings: Vec<String> = Vec::new();
-        for w in parts.iter().flat_map(|p| p.warnings()) {
-            if !warnings.contains(w) {
-                warnings.push(w.clone());
-            }
-        }
-        Ok(Self { parts, picks, split, warnings })
-    }
-
-    fn of(&self, i: usize) -> Result<(&dyn Dataset, usize)> {
-        let found = self.picks.get(i).and_then(|(p, i)| Some((&**self.parts.get(*p)?, *i)));
-        found.ok_or_else(|| Error::Index { dataset: self.id().to_owned(), index: i, len: self.picks.len() })
-    }
-}
-
-/// Stands in for what never is: `native` returns an error or at least one of.
-static NO_TASK: Task = Task { kind: dinorad_core::TaskKind::Multiclass, class_names: Vec::new(), is_3d: false };
-
-impl Dataset for Resplit {
-    fn id(&self) -> &str {
-        self.parts.first().map_or("", |p| p.id())
-    }
-
-    fn task(&self) -> &Task {
-        self.parts.first().map_or(&NO_TASK, |p| p.task())
-    }
-
-    fn split(&self) -> Split {
-        self.split
-    }
-
-    fn len(&self) -> usize {
-        self.picks.len()
-    }
-
-    fn sample_id(&self, i: usize) -> String {
-        self.of(i).map_or_else(|_| String::new(), |(set, i)| set.sample_id(i))
-    }
-
-    fn patient_key(&self, i: usize) -> Option<PatientKey> {
-        self.of(i).ok().and_then(|(set, i)| set.patient_key(i))
-    }
-
-    fn patient(&self, i: usize) -> Option<String> {
-        self.of(i).ok().and_then(|(set, i)| set.patient(i))
-    }
-
-    fn case(&self, i: usize) -> String {
-        self.of(i).map_or_else(|_| String::new(), |(set, i)| set.case(i))
-    }
-
-    fn raw_label(&self, i: usize) -> Option<String> {
-        self.of(i).ok().and_then(|(set, i)| set.raw_label(i))
-    }
-
-    fn target(&self, i: usize) -> Result<Target> {
-        let (set, i) = self.of(i)?;
-        set.target(i)
-    }
-
-    fn sample(&self, i: usize) -> Result<Sample> {
-        let (set, i) = self.of(i)?;
-        set.sample(i)
-    }
-
-    fn fingerprint(&self, i: usize) -> Result<[u8; 32]> {
-        let (set, i) = self.of(i)?;
-        set.fingerprint(i)
-    }
-
-    fn preparation(&self) -> Preparation {
-        self.parts.first().map_or_else(Preparation::default, |p| p.preparation())
-    }
-
-    fn source(&self, i: usize) -> Option<PathBuf> {
-        let (set, i) = self.of(i).ok()?;
-        set.source(i)
-    }
-
-    fn warnings(&self) -> &[String] {
-        &self.warnings
-    }
-
-    fn left_out(&self) -> Vec<&Error> {
-        self.parts.iter().flat_map(|p| p.left_out()).collect()
-    }
-
-    fn layout(&self) -> &str {
-        self.parts.first().map_or("", |p| p.layout())
     }
 }
 

@@ -49,6 +49,11 @@ impl Parts {
         }
     }
 
+    /// `n` units that nobody divides: all are train.
+    pub(crate) fn undivided(n: usize) -> Self {
+        Parts { train: (0..n).collect(), ..Parts::default() }
+    }
+
     fn from_assignment(parts: &[Split]) -> Self {
         let of = |s| (0..parts.len()).filter(|i| parts[*i] == s).collect();
         Parts { train: of(Split::Train), val: of(Split::Val), test: of(Split::Test) }
@@ -113,24 +118,6 @@ pub enum Rule {
 }
 
 impl Rule {
-    /// The rule of a data set of the study, by its name in the study or in the registry.
-    ///
-    /// Where no rule is published (MSD Heart, AMOS) there is none.
-    pub fn of(dataset: &str) -> Option<Rule> {
-        Some(match crate::registry::find(dataset)?.name {
-            "shenzhen" => Rule::EveryNth { test: 5, val: 5 },
-            "mc" => Rule::EveryNth { test: 3, val: 4 },
-            "sars-cov-2-ct" => Rule::Positions { test: 70, val: 50, of: 210 },
-            "brain-tumor" => Rule::Positions { test: 70, val: 50, of: 233 },
-            "msd-hipp" => Rule::Positions { test: 80, val: 60, of: 260 },
-            "msd-spleen" => Rule::Positions { test: 15, val: 10, of: 41 },
-            "btcv" => Rule::EvenIsVal,
-            "nih" => Rule::Tail { val: 10_002, of: 86_524 },
-            "chexpert" => Rule::ValPositions { val: 10_000, of: 191_027 },
-            _ => return None,
-        })
-    }
-
     /// Applies the rule to `n` units.
     ///
     /// # Errors
@@ -155,6 +142,37 @@ impl Rule {
             Rule::ValPositions { val, of } => Parts::cut(n, &[], |left| some(left, scaled(val, of))),
             Rule::EvenIsVal => Rule::ValEveryNth { val: 2 }.apply(n),
             Rule::ValEveryNth { val } => Parts::cut(n, &[], |left| Ok((0..left).step_by(val.max(1)).collect())),
+        }
+    }
+}
+
+/// The [`Rule`] of a data set, and whose it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum SplitRule {
+    /// None: nothing is left to be cut, or nothing is known of the data.
+    #[default]
+    None,
+    /// As published by the study.
+    Study(Rule),
+    /// Ours, since the study's choice is not published.
+    Ours(Rule),
+}
+
+impl SplitRule {
+    /// The rule, whoever's it is.
+    pub fn rule(self) -> Option<Rule> {
+        match self {
+            SplitRule::None => None,
+            SplitRule::Study(rule) | SplitRule::Ours(rule) => Some(rule),
+        }
+    }
+
+    /// The rule, if the study published it.
+    pub fn of_study(self) -> Option<Rule> {
+        match self {
+            SplitRule::Study(rule) => Some(rule),
+            SplitRule::None | SplitRule::Ours(_) => None,
         }
     }
 }
@@ -249,6 +267,27 @@ pub(crate) fn strata(targets: &[&Target]) -> Vec<Option<usize>> {
     targets.iter().map(of).collect()
 }
 
+/// What the study counts as a shot on a data set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum FewShot {
+    /// Cases in all, spread evenly over the training part.
+    #[default]
+    Positions,
+    /// Patients of every finding, with all of their cases.
+    Patients,
+}
+
+impl FewShot {
+    /// The draw of `shots` shots.
+    pub fn draw(self, shots: usize) -> Draw {
+        match self {
+            FewShot::Positions => Draw::Positions { n: shots },
+            FewShot::Patients => Draw::Patients { shots },
+        }
+    }
+}
+
 /// How a few cases of the training part are drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -275,14 +314,6 @@ pub enum Draw {
 }
 
 impl Draw {
-    /// The study's few-shot rule for a data set, by its name in the registry.
-    pub fn of_study(dataset: &str, shots: usize) -> Self {
-        match crate::registry::find(dataset).map(|i| i.name) {
-            Some("nih") => Draw::Patients { shots },
-            _ => Draw::Positions { n: shots },
-        }
-    }
-
     /// The indices of the cases drawn from a part of a data set. Reads labels, not pixels.
     ///
     /// # Errors

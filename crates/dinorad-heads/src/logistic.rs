@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use crate::{
     Error, Fit, Predict, Result, Targets,
-    logistic_problem::{Design, Links, Problem},
+    logistic_problem::{Design, Links, Problem, sigmoid},
     matmul::Threads,
     rows::Rows,
     store,
@@ -430,15 +430,6 @@ impl LogisticModel {
                 p
             }
         })
-    }
-}
-
-fn sigmoid(z: f64) -> f64 {
-    if z >= 0.0 {
-        1.0 / (1.0 + (-z).exp())
-    } else {
-        let e = z.exp();
-        e / (1.0 + e)
     }
 }
 

@@ -297,7 +297,8 @@ impl Convex for Problem<'_> {
     }
 }
 
-fn sigmoid(z: f64) -> f64 {
+/// `1 / (1 + e^-z)` without overflow.
+pub(crate) fn sigmoid(z: f64) -> f64 {
     if z >= 0.0 {
         1.0 / (1.0 + (-z).exp())
     } else {

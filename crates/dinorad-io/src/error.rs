@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::{Format, Personal, dicom::SeriesReport};
+use crate::{Format, Personal, dicom::report::SeriesReport};
 
 /// A file that could not be read or written.
 ///

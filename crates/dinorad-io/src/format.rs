@@ -1,10 +1,8 @@
-//! Which format a file is, by its content.
+//! The formats that are read.
 
-use std::{fmt, fs::File, io::Read, path::Path};
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
-
-use crate::{Error, Result};
 
 /// A file format this crate reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -45,76 +43,4 @@ impl fmt::Display for Format {
             Format::Mat => "MATLAB v7.3",
         })
     }
-}
-
-/// Bytes of the beginning that decide: HDF5 may start after a user block of 512 to 2048 bytes.
-const PROBE: usize = 4096;
-
-/// The format of a file, by its first bytes; a folder is a [`Format::DicomSeries`].
-///
-/// The suffix never counts. DICOM without preamble is recognised by a plausible first element.
-///
-/// # Errors
-/// [`Error::Read`], [`Error::Empty`], or [`Error::Unrecognised`] for anything else.
-pub fn sniff(path: &Path) -> Result<Format> {
-    let meta = std::fs::metadata(path).map_err(|e| Error::read(path, e))?;
-    if meta.is_dir() {
-        return Ok(Format::DicomSeries);
-    }
-    if meta.len() == 0 {
-        return Err(Error::Empty { path: path.to_owned() });
-    }
-    let mut head = Vec::with_capacity(PROBE);
-    let file = File::open(path).map_err(|e| Error::read(path, e))?;
-    file.take(PROBE as u64).read_to_end(&mut head).map_err(|e| Error::read(path, e))?;
-    sniff_bytes(&head).ok_or_else(|| Error::Unrecognised { path: path.to_owned() })
-}
-
-/// The format of a file that begins with these bytes (4096 of them are enough).
-pub fn sniff_bytes(head: &[u8]) -> Option<Format> {
-    let starts = |magic: &[u8]| head.starts_with(magic);
-    if head.get(128..132) == Some(b"DICM") {
-        return Some(Format::Dicom);
-    }
-    if starts(b"\x89PNG\r\n\x1a\n") {
-        return Some(Format::Png);
-    }
-    if starts(b"\xff\xd8\xff") {
-        return Some(Format::Jpeg);
-    }
-    if starts(b"II\x2a\x00") || starts(b"MM\x00\x2a") || starts(b"II\x2b\x00") || starts(b"MM\x00\x2b") {
-        return Some(Format::Tiff);
-    }
-    if starts(b"\x93NUMPY") {
-        return Some(Format::Npy);
-    }
-    if starts(b"PK\x03\x04") || starts(b"PK\x05\x06") {
-        return Some(Format::Npz);
-    }
-    if is_nifti(head) {
-        return Some(Format::Nifti);
-    }
-    if starts(b"\x1f\x8b") {
-        let mut inner = Vec::with_capacity(PROBE);
-        // the probe may cut the stream: whatever came out before the cut decides
-        let _ = flate2::read::MultiGzDecoder::new(head).take(PROBE as u64).read_to_end(&mut inner);
-        return is_nifti(&inner).then_some(Format::Nifti);
-    }
-    if starts(b"MATLAB 5.0 MAT-file") || starts(b"MATLAB 7.3 MAT-file") || hdf5_offset(head).is_some() {
-        return Some(Format::Mat);
-    }
-    crate::dicom::looks_bare(head).then_some(Format::Dicom)
-}
-
-/// Where HDF5 starts: at 0, or after a user block of 512, 1024 or 2048 bytes.
-pub(crate) fn hdf5_offset(head: &[u8]) -> Option<usize> {
-    [0, 512, 1024, 2048].into_iter().find(|at| head.get(*at..).is_some_and(|b| b.starts_with(b"\x89HDF\r\n\x1a\n")))
-}
-
-fn is_nifti(head: &[u8]) -> bool {
-    let size = |b: &[u8]| [i32::from_le_bytes([b[0], b[1], b[2], b[3]]), i32::from_be_bytes([b[0], b[1], b[2], b[3]])];
-    let Some(first) = head.get(..4) else { return false };
-    let one = matches!(head.get(344..348), Some(b"n+1\0" | b"ni1\0"));
-    let two = matches!(head.get(4..8), Some(b"n+2\0" | b"ni2\0"));
-    one || (two && size(first).contains(&540))
 }

@@ -2,21 +2,7 @@
 
 use std::path::Path;
 
-use crate::{AnyArray, Error, Format, Image, ReadOptions, Result, Volume, dicom, image, mat, nifti, npy, sniff};
-
-/// Whatever a file or folder holds.
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub enum Loaded {
-    /// One picture.
-    Image(Image),
-    /// A stack of slices with a place in the patient.
-    Volume(Volume),
-    /// DICOM frames without a place.
-    Frames(dicom::Frames),
-    /// An array without any meaning attached: npy, npz, MATLAB.
-    Array(AnyArray),
-}
+use crate::{Error, Format, Loaded, ReadOptions, Result, dicom, image, mat, nifti, npy, sniff};
 
 /// Reads a file or a folder (a DICOM series), deciding by content and never by suffix.
 ///

@@ -15,7 +15,7 @@ use std::{
 use rust_hdf5::{ByteOrder, DatatypeMessage, H5Dataset, H5File};
 
 use self::elsewhere::Place;
-use crate::{AnyArray, Error, Format, Limits, ReadOptions, Result, array::Element, format::hdf5_offset, guard};
+use crate::{AnyArray, Error, Format, Limits, ReadOptions, Result, array::Element, guard, sniff::hdf5_offset};
 
 /// Most that a compressed chunk grows.
 const MAX_INFLATION: u64 = 1032;

@@ -2,25 +2,8 @@
 
 use dinorad_core::Affine;
 use ndarray::{Array2, Array3, ArrayView3, Axis};
-use serde::{Deserialize, Serialize};
 
-use crate::{Personal, Photometric, nifti::Header};
-
-/// Where a volume's affine came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Placement {
-    /// NIfTI's sform, with its code.
-    Sform(i16),
-    /// NIfTI's qform, with its code.
-    Qform(i16),
-    /// DICOM positions and orientations.
-    Dicom,
-    /// Given by the caller.
-    Given,
-    /// The file does not say: the affine holds the voxel sizes and an assumed orientation.
-    Unknown,
-}
+use crate::{Personal, Photometric, Placement, nifti::Header, warnings::remarks};
 
 /// A stack of slices, in the file's own unit, with its place in the patient.
 ///
@@ -161,6 +144,26 @@ impl Volume {
     /// The voxels `[k, j, i]` in `i, j, k` order, as NIfTI tools index them.
     pub fn to_ijk(&self) -> Array3<f32> {
         self.data.view().reversed_axes().as_standard_layout().into_owned()
+    }
+
+    /// What a reader of the values should know: a range that does not fit the modality (CT given
+    /// as 8-bit gray, say), values that are not finite or all the same, lengths that are not in mm.
+    ///
+    /// # Examples
+    /// ```
+    /// use dinorad_core::Affine;
+    /// use dinorad_io::Volume;
+    /// let mut volume = Volume::new(ndarray::Array3::from_shape_fn((2, 8, 8), |(k, j, i)| (k + j * i) as f32), Affine::identity());
+    /// assert!(volume.warnings().is_empty()); // nothing is known of the modality
+    /// volume.modality = Some("CT".into());
+    /// assert_eq!(volume.warnings(), ["CT values from 0 to 50: 8-bit gray rather than HU"]);
+    /// ```
+    pub fn warnings(&self) -> Vec<String> {
+        let mut out = remarks(self.data.iter(), self.modality.as_deref());
+        if let Some((unit, _)) = self.header.as_ref().and_then(|h| h.foreign_unit()) {
+            out.push(format!("the header gives lengths in {unit}s; the affine holds its numbers, unconverted"));
+        }
+        out
     }
 }
 

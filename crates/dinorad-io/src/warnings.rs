@@ -2,8 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use crate::{Image, Loaded, Photometric, Volume, dicom::Frames};
-
 /// CT below this is padding outside the scanner's field of view: air lies at -1000 HU.
 const BELOW_AIR: f32 = -1500.0;
 
@@ -71,54 +69,9 @@ impl Range {
     }
 }
 
-impl Volume {
-    /// What a reader of the values should know: a range that does not fit the modality (CT given
-    /// as 8-bit gray, say), values that are not finite or all the same, lengths that are not in mm.
-    ///
-    /// # Examples
-    /// ```
-    /// use dinorad_core::Affine;
-    /// use dinorad_io::Volume;
-    /// let mut volume = Volume::new(ndarray::Array3::from_shape_fn((2, 8, 8), |(k, j, i)| (k + j * i) as f32), Affine::identity());
-    /// assert!(volume.warnings().is_empty()); // nothing is known of the modality
-    /// volume.modality = Some("CT".into());
-    /// assert_eq!(volume.warnings(), ["CT values from 0 to 50: 8-bit gray rather than HU"]);
-    /// ```
-    pub fn warnings(&self) -> Vec<String> {
-        let mut out = Range::of(self.data.iter()).remarks(self.modality.as_deref());
-        if let Some((unit, _)) = self.header.as_ref().and_then(|h| h.foreign_unit()) {
-            out.push(format!("the header gives lengths in {unit}s; the affine holds its numbers, unconverted"));
-        }
-        out
-    }
-}
-
-impl Image {
-    /// As [`Volume::warnings`].
-    pub fn warnings(&self) -> Vec<String> {
-        let modality = self.modality.as_deref().filter(|_| self.photometric != Photometric::Rgb);
-        Range::of(self.data.iter()).remarks(modality)
-    }
-}
-
-impl Frames {
-    /// As [`Volume::warnings`].
-    pub fn warnings(&self) -> Vec<String> {
-        let modality = self.modality.as_deref().filter(|_| self.photometric != Photometric::Rgb);
-        Range::of(self.data.iter()).remarks(modality)
-    }
-}
-
-impl Loaded {
-    /// As [`Volume::warnings`]; an array has no modality to compare with.
-    pub fn warnings(&self) -> Vec<String> {
-        match self {
-            Loaded::Image(image) => image.warnings(),
-            Loaded::Volume(volume) => volume.warnings(),
-            Loaded::Frames(frames) => frames.warnings(),
-            Loaded::Array(array) => Range::of(array.to_f32().iter()).remarks(None),
-        }
-    }
+/// Remarks on values in the unit of a modality.
+pub(crate) fn remarks<'a>(values: impl Iterator<Item = &'a f32>, modality: Option<&str>) -> Vec<String> {
+    Range::of(values).remarks(modality)
 }
 
 /// The same remark once, in order of its first occurrence.

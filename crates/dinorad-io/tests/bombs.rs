@@ -4,6 +4,8 @@
 //! does hold it. The process's peak is watched while they are read. `tests/data/bombs/make.py` made
 //! the HDF5 files.
 
+mod support;
+
 use std::{
     fs,
     io::{Cursor, Write},
@@ -11,6 +13,7 @@ use std::{
 };
 
 use dinorad_io::{Error, Limits, ReadOptions, dicom, image, inspect_with, mat::MatFile, nifti, npy, read_with};
+use support::{element, file};
 
 const MIB: u64 = 1 << 20;
 /// What the readers are allowed.
@@ -168,39 +171,20 @@ fn tiff(w: u32, h: u32, compression: u32, strip: &[u8], next: u32, extra: &[(u16
     out
 }
 
-fn dicom_element(tag: u32, vr: &[u8; 2], value: &[u8]) -> Vec<u8> {
-    let mut out = [((tag >> 16) as u16).to_le_bytes(), (tag as u16).to_le_bytes()].concat();
-    out.extend(vr);
-    if matches!(vr, b"OB" | b"OW" | b"UN") {
-        out.extend([0, 0]);
-        out.extend((value.len() as u32).to_le_bytes());
-    } else {
-        out.extend((value.len() as u16).to_le_bytes());
-    }
-    out.extend(value);
-    out
-}
-
-fn dicom_file(syntax: &str, set: &[u8]) -> Vec<u8> {
-    let mut uid = syntax.as_bytes().to_vec();
-    uid.resize(uid.len().next_multiple_of(2), 0);
-    [&[0u8; 128][..], b"DICM", &dicom_element(0x0002_0010, b"UI", &uid), set].concat()
-}
-
 /// A one-frame image whose pixels are `pixels`: a whole element, encapsulated or not.
 fn dicom_set(rows: u16, columns: u16, frames: &str, pixels: &[u8]) -> Vec<u8> {
     let us = |v: u16| v.to_le_bytes();
     [
-        dicom_element(0x0008_0060, b"CS", b"CT"),
-        dicom_element(0x0028_0002, b"US", &us(1)),
-        dicom_element(0x0028_0004, b"CS", b"MONOCHROME2 "),
-        dicom_element(0x0028_0008, b"IS", frames.as_bytes()),
-        dicom_element(0x0028_0010, b"US", &us(rows)),
-        dicom_element(0x0028_0011, b"US", &us(columns)),
-        dicom_element(0x0028_0100, b"US", &us(8)),
-        dicom_element(0x0028_0101, b"US", &us(8)),
-        dicom_element(0x0028_0102, b"US", &us(7)),
-        dicom_element(0x0028_0103, b"US", &us(0)),
+        element(0x0008_0060, b"CS", b"CT"),
+        element(0x0028_0002, b"US", &us(1)),
+        element(0x0028_0004, b"CS", b"MONOCHROME2 "),
+        element(0x0028_0008, b"IS", frames.as_bytes()),
+        element(0x0028_0010, b"US", &us(rows)),
+        element(0x0028_0011, b"US", &us(columns)),
+        element(0x0028_0100, b"US", &us(8)),
+        element(0x0028_0101, b"US", &us(8)),
+        element(0x0028_0102, b"US", &us(7)),
+        element(0x0028_0103, b"US", &us(0)),
         pixels.to_vec(),
     ]
     .concat()
@@ -303,7 +287,7 @@ fn small_files_that_ask_for_much() {
         let mut packer = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::best());
         packer.write_all(set).unwrap();
         zeros(&mut packer, bytes);
-        dicom_file("1.2.840.10008.1.2.1.99", &packer.finish().unwrap())
+        file("1.2.840.10008.1.2.1.99", &packer.finish().unwrap())
     };
     let mut long = dicom_set(16_384, 8_192, "1 ", &[]);
     long.extend([0xE0, 0x7F, 0x10, 0, b'O', b'B', 0, 0]);
@@ -312,15 +296,13 @@ fn small_files_that_ask_for_much() {
     read("DICOM whose data set inflates", &path);
     let _ = bounded("its patient", || dicom::hash_patient(&path, &options(), str::len));
     let _ = bounded("its series", || dicom::find_series(folder.path(), &options()));
-    let plain = dicom_set(2, 2, "1 ", &dicom_element(0x7FE0_0010, b"OB", &[1, 2, 3, 4]));
+    let plain = dicom_set(2, 2, "1 ", &element(0x7FE0_0010, b"OB", &[1, 2, 3, 4]));
     let path = write("tail.dcm", &deflated(&plain, BOMB));
     read("DICOM of 4 pixels with a tail that inflates", &path);
-    let native = dicom_element(0x7FE0_0010, b"OB", &[1, 2, 3, 4]);
+    let native = element(0x7FE0_0010, b"OB", &[1, 2, 3, 4]);
     for (name, rows, columns, frames) in [("rows", 65_534, 65_534, "1 "), ("frames", 2, 2, "2000000000")] {
-        let path = write(
-            &format!("{name}.dcm"),
-            &dicom_file("1.2.840.10008.1.2.1", &dicom_set(rows, columns, frames, &native)),
-        );
+        let path =
+            write(&format!("{name}.dcm"), &file("1.2.840.10008.1.2.1", &dicom_set(rows, columns, frames, &native)));
         read(&format!("DICOM that claims {name}"), &path);
     }
     // codestreams that claim more than the header does
@@ -352,7 +334,7 @@ fn small_files_that_ask_for_much() {
         ("RLE", "1.2.840.10008.1.2.5", rle),
     ];
     for (name, syntax, stream) in streams {
-        let path = write("stream.dcm", &dicom_file(syntax, &dicom_set(4, 4, "1 ", &encapsulated(&stream))));
+        let path = write("stream.dcm", &file(syntax, &dicom_set(4, 4, "1 ", &encapsulated(&stream))));
         let read = bounded(&format!("{name} larger than its header"), || read_with(&path, &options()));
         // RLE has no size of its own: what is too much is left
         assert_eq!(read.is_err(), name != "RLE", "{name}: {read:?}");

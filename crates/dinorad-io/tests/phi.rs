@@ -4,6 +4,8 @@
 //! holds a canary is read whole, cut and broken in many ways, alone and as a series; neither a
 //! value, nor an error, nor a description may hold the canary. The same for NIfTI's free text.
 
+mod support;
+
 use std::{
     fmt::{Debug, Display},
     fs,
@@ -12,6 +14,7 @@ use std::{
 
 use dinorad_io::{Error, Loaded, ReadOptions, dicom, dicom::DicomFile, inspect, nifti, read};
 use ndarray::Array3;
+use support::{element, file};
 
 const NAME: &str = "CANARY^NAME";
 const DATE: &str = "18810808";
@@ -113,25 +116,6 @@ fn canary(vr: &[u8; 2]) -> String {
     }
 }
 
-fn element(tag: u32, vr: &[u8; 2], value: &[u8]) -> Vec<u8> {
-    let mut out = Vec::new();
-    out.extend(((tag >> 16) as u16).to_le_bytes());
-    out.extend((tag as u16).to_le_bytes());
-    out.extend(vr);
-    let mut value = value.to_vec();
-    if value.len() % 2 == 1 {
-        value.push(if matches!(vr, b"UI" | b"OB" | b"UN") { 0 } else { b' ' });
-    }
-    if matches!(vr, b"OB" | b"OW" | b"SQ" | b"UN" | b"UT") {
-        out.extend([0, 0]);
-        out.extend((value.len() as u32).to_le_bytes());
-    } else {
-        out.extend((value.len() as u16).to_le_bytes());
-    }
-    out.extend(value);
-    out
-}
-
 fn item(content: &[u8]) -> Vec<u8> {
     [&[0xFE, 0xFF, 0x00, 0xE0][..], &(content.len() as u32).to_le_bytes(), content].concat()
 }
@@ -174,9 +158,7 @@ impl Made<'_> {
 
     /// The file, personal attributes and all, or without anything personal.
     fn bytes(self, personal: bool) -> Vec<u8> {
-        let mut out = vec![0; 128];
-        out.extend(b"DICM");
-        out.extend(element(0x0002_0010, b"UI", self.syntax.as_bytes()));
+        let mut out = Vec::new();
         if personal {
             out.extend(element(0x0002_0016, b"AE", NAME.as_bytes())); // SourceApplicationEntityTitle
         }
@@ -240,7 +222,7 @@ impl Made<'_> {
         }
         set.sort_by_key(|(tag, _)| *tag);
         set.into_iter().for_each(|(_, bytes)| out.extend(bytes));
-        out
+        file(self.syntax, &out)
     }
 }
 

@@ -10,11 +10,11 @@ use crate::Result;
 /// A ResNet with BatchNorm folded into its convolutions.
 pub(super) struct ResNet<O: Ops> {
     stem: O::Conv,
-    stages: Vec<Vec<Block<O>>>,
+    stages: Vec<Vec<Residual<O>>>,
 }
 
 /// `relu(x + convs(x))`, where `x` may have to change its shape.
-struct Block<O: Ops> {
+struct Residual<O: Ops> {
     convs: Vec<O::Conv>,
     shortcut: Option<O::Conv>,
 }
@@ -50,7 +50,7 @@ impl<O: Ops> ResNet<O> {
                     }
                     false => None,
                 };
-                blocks.push(Block { convs, shortcut });
+                blocks.push(Residual { convs, shortcut });
                 input = stage.out;
             }
             stages.push(blocks);
@@ -73,7 +73,7 @@ impl<O: Ops> ResNet<O> {
     }
 }
 
-impl<O: Ops> Block<O> {
+impl<O: Ops> Residual<O> {
     fn forward(&self, ops: &O, x: O::Map) -> Result<O::Map> {
         let [first, middle @ .., last] = self.convs.as_slice() else { return Ok(x) };
         let mut inner = ops.conv(first, &x, None)?;

@@ -50,7 +50,7 @@ impl Trainable for FeedForwardNet {
 ///
 /// Fields are public so that adapters can be put into its maps.
 #[derive(Debug, Clone)]
-pub struct Block {
+pub struct TransformerBlock {
     /// Before attention.
     pub norm1: LayerNorm,
     /// Self-attention.
@@ -65,9 +65,9 @@ pub struct Block {
     pub ls2: Option<LayerScale>,
 }
 
-parameters!(Block { norm1: "norm1", attn: "attn", ls1: "ls1", norm2: "norm2", mlp: "mlp", ls2: "ls2" });
+parameters!(TransformerBlock { norm1: "norm1", attn: "attn", ls1: "ls1", norm2: "norm2", mlp: "mlp", ls2: "ls2" });
 
-impl Block {
+impl TransformerBlock {
     /// From named parameters; `take` gives the one of a name within the block.
     pub(super) fn new(config: &Dinov2Config, take: &mut dyn FnMut(&str) -> Result<Tensor>) -> Result<Self> {
         let mut linear = |name: &str, bias: bool| -> Result<Linear> {
@@ -91,7 +91,7 @@ impl Block {
         let mut gain = |name: &str| -> Result<Option<LayerScale>> {
             config.layer_scale.then(|| Ok(LayerScale::new(take(&format!("{name}.gamma"))?))).transpose()
         };
-        Ok(Block { norm1, attn, ls1: gain("ls1")?, norm2, mlp, ls2: gain("ls2")? })
+        Ok(TransformerBlock { norm1, attn, ls1: gain("ls1")?, norm2, mlp, ls2: gain("ls2")? })
     }
 
     pub(super) fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {

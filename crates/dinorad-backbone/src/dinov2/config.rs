@@ -2,7 +2,7 @@
 
 use crate::{
     PositionResampling, Result,
-    architecture::{self, Transformer, check_most, refuse},
+    architecture::{check_most, refuse, transformer},
 };
 
 /// The feed-forward network of a block.
@@ -54,6 +54,8 @@ pub struct Dinov2Config {
     /// What the gains of the residual branches start from in an untrained encoder.
     pub layer_scale_init: f64,
 }
+
+transformer!(Dinov2Config);
 
 impl Dinov2Config {
     fn vit(embed_dim: usize, depth: usize, heads: usize) -> Self {
@@ -129,7 +131,7 @@ impl Dinov2Config {
 
     /// Side in pixels of the image whose positions need no resampling.
     pub fn native_size(&self) -> usize {
-        self.grid.saturating_mul(self.patch)
+        self.transformer().native_size()
     }
 
     /// Tokens before the first patch: class and registers.
@@ -148,19 +150,13 @@ impl Dinov2Config {
         }
     }
 
-    /// The architecture as text that never changes for the same architecture: part of a digest.
-    pub(crate) fn fingerprint(&self) -> String {
-        architecture::fingerprint(self)
-    }
-
     /// Checks that the encoder can be built.
     ///
     /// # Errors
     /// [`Error::Architecture`](crate::Error::Architecture) for a size of zero or beyond reason, heads that do not divide the
     /// width, or a resampling that is not bicubic.
     pub fn check(&self) -> Result<()> {
-        let &Self { embed_dim, depth, heads, patch, grid, hidden, eps, .. } = self;
-        Transformer { embed_dim, depth, heads, patch, grid, hidden, eps }.check()?;
+        self.transformer().check()?;
         check_most("registers", self.registers, 1 << 10)?;
         if !self.layer_scale_init.is_finite() {
             return refuse("layer_scale_init", &self.layer_scale_init, "a number");

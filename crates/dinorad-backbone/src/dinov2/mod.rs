@@ -13,7 +13,7 @@ use candle::{DType, Device, Tensor};
 use dinorad_nn::{LayerNorm, Mode, parameters};
 
 pub use self::{
-    block::{Block, FeedForwardNet},
+    block::{FeedForwardNet, TransformerBlock},
     config::{Dinov2Config, FeedForward, swiglu_hidden},
     position::{PositionResampling, resample_positions},
 };
@@ -50,7 +50,7 @@ pub struct Dinov2 {
     mask_token: Option<Tensor>,
     register_tokens: Option<Tensor>,
     patch_embed: PatchEmbed,
-    blocks: Vec<Block>,
+    blocks: Vec<TransformerBlock>,
     norm: LayerNorm,
 }
 
@@ -92,12 +92,8 @@ impl Dinov2 {
     ) -> Result<Self> {
         config.check()?;
         check_parameters(&config.parameters(), &tensors)?;
-        spec.patch = config.patch;
-        spec.embed_dim = config.embed_dim;
-        spec.depth = config.depth;
-        spec.heads = config.heads;
+        config.transformer().describe(&mut spec);
         spec.prefix_tokens = config.prefix_tokens();
-        spec.native_size = config.native_size();
         spec.family = Family::Dinov2;
         spec.outputs = vec![Output::Cls, Output::Patches, Output::Layers];
         spec.outputs.extend((config.registers > 0).then_some(Output::Registers));
@@ -105,7 +101,7 @@ impl Dinov2 {
         let register_tokens = tensors.remove("register_tokens");
         let mut take = |name: &str| architecture::take(&mut tensors, name);
         let blocks = (0..config.depth)
-            .map(|i| Block::new(config, &mut |name| take(&format!("blocks.{i}.{name}"))))
+            .map(|i| TransformerBlock::new(config, &mut |name| take(&format!("blocks.{i}.{name}"))))
             .collect::<Result<_>>()?;
         Ok(Dinov2 {
             cls_token: take("cls_token")?,
@@ -139,12 +135,12 @@ impl Dinov2 {
     }
 
     /// The blocks.
-    pub fn blocks(&self) -> &[Block] {
+    pub fn blocks(&self) -> &[TransformerBlock] {
         &self.blocks
     }
 
     /// The blocks, for putting adapters into their maps.
-    pub fn blocks_mut(&mut self) -> &mut [Block] {
+    pub fn blocks_mut(&mut self) -> &mut [TransformerBlock] {
         &mut self.blocks
     }
 

@@ -27,19 +27,19 @@ pub(crate) const SLAB: usize = 384;
 const CHAIN_ROWS: usize = 128;
 const MIN_CHAIN_ROWS: usize = 18;
 
-/// One transformer block; LayerScale is folded into `proj` and `ffn_out`, the scale of the scores
+/// One transformer block; LayerScale is folded into `proj` and `mlp_out`, the scale of the scores
 /// into `qkv`.
-pub(crate) struct Block<M> {
+pub(crate) struct PackedBlock<M> {
     pub(crate) norm1: Norm,
     pub(crate) qkv: M,
     pub(crate) proj: M,
     pub(crate) norm2: Norm,
-    pub(crate) ffn_in: M,
+    pub(crate) mlp_in: M,
     /// GELU, quick GELU or SwiGLU.
     pub(crate) activation: Epilogue,
-    /// The second layer of the feed-forward part, cut along its inputs into slabs of [`SLAB`]; only
+    /// The second layer of the MLP, cut along its inputs into slabs of [`SLAB`]; only
     /// the first has the bias.
-    pub(crate) ffn_out: Vec<M>,
+    pub(crate) mlp_out: Vec<M>,
 }
 
 /// A vision transformer with packed weights.
@@ -54,18 +54,18 @@ pub(crate) struct Encoder<M> {
     pub(crate) patch_embed: M,
     /// Before the first block, where there is one.
     pub(crate) norm_pre: Option<Norm>,
-    pub(crate) blocks: Vec<Block<M>>,
+    pub(crate) blocks: Vec<PackedBlock<M>>,
     pub(crate) norm: Norm,
     /// Whether the final norm passes class tokens by.
     pub(crate) raw_class: bool,
 }
 
 /// How the patches of one grid know where they are.
-pub(crate) enum Place {
+pub(crate) enum PositionEncoding {
     /// Positions that are added to them, `(patches, dim)`.
     Added(Vec<f32>),
-    /// Angles by which the pairs `(i, i + head / 2)` of their queries and keys are turned.
-    Turned {
+    /// Angles by which the pairs `(i, i + head / 2)` of their queries and keys are rotated.
+    Rotary {
         /// `(patches, head / 2)`
         cos: Vec<f32>,
         /// `(patches, head / 2)`
@@ -86,7 +86,7 @@ pub(crate) struct Pixels<'a> {
 #[derive(Clone, Copy)]
 struct Pass<'a> {
     pixels: Pixels<'a>,
-    place: &'a Place,
+    positions: &'a PositionEncoding,
     /// Tokens of an image.
     tokens: usize,
 }
@@ -113,20 +113,20 @@ impl<M: Matrix> Encoder<M> {
 
     /// Bytes of packed weights.
     pub(crate) fn bytes(&self) -> usize {
-        let block = |b: &Block<M>| {
-            b.qkv.bytes() + b.proj.bytes() + b.ffn_in.bytes() + b.ffn_out.iter().map(M::bytes).sum::<usize>()
+        let block = |b: &PackedBlock<M>| {
+            b.qkv.bytes() + b.proj.bytes() + b.mlp_in.bytes() + b.mlp_out.iter().map(M::bytes).sum::<usize>()
         };
         self.patch_embed.bytes() + self.blocks.iter().map(block).sum::<usize>()
     }
 
     /// The tokens after each of `layers` (indices of blocks, ascending), one buffer each.
     ///
-    /// `normalised` applies the final norm. The buffers of `pixels` and `place` have the sizes that
+    /// `normalised` applies the final norm. The buffers of `pixels` and `positions` have the sizes that
     /// `grid` says, and `layers` is not empty: the caller has checked.
     pub(crate) fn forward(
         &self,
         pixels: Pixels<'_>,
-        place: &Place,
+        positions: &PositionEncoding,
         layers: &[usize],
         wanted: Wanted,
         normalised: bool,
@@ -134,7 +134,7 @@ impl<M: Matrix> Encoder<M> {
     ) -> Vec<Vec<f32>> {
         let threads = rayon::current_num_threads();
         let tokens = self.prefix_tokens() + pixels.grid.0 * pixels.grid.1;
-        let pass = Pass { pixels, place, tokens };
+        let pass = Pass { pixels, positions, tokens };
         let rows = pixels.images * tokens;
         let chunk = chain_rows(rows, threads);
         let (x_stride, qkv_stride) = (stride(self.dim), stride(3 * self.dim));
@@ -155,7 +155,7 @@ impl<M: Matrix> Encoder<M> {
                 let scratch = &mut *slot(chains);
                 let count = x.len() / x_stride;
                 self.embed(pass, i * chunk, count, x, scratch);
-                self.queries(&self.blocks[0], pass, i * chunk, count, x, qkv, scratch);
+                self.qkv(&self.blocks[0], pass, i * chunk, count, x, qkv, scratch);
             });
 
         let mut results = Vec::with_capacity(layers.len());
@@ -180,12 +180,12 @@ impl<M: Matrix> Encoder<M> {
                 .for_each(|(i, (((x, qkv), heads), output))| {
                     let scratch = &mut *slot(chains);
                     let count = x.len() / x_stride;
-                    self.feed(block, count, heads, x, x_stride, scratch);
+                    self.proj_and_mlp(block, count, heads, x, x_stride, scratch);
                     if let Some(output) = output {
                         self.emit(i * chunk, tokens, count, x, x_stride, output, normalised);
                     }
                     if let Some(next) = next {
-                        self.queries(next, pass, i * chunk, count, x, qkv, scratch);
+                        self.qkv(next, pass, i * chunk, count, x, qkv, scratch);
                     }
                 });
             if asked {
@@ -203,7 +203,7 @@ impl<M: Matrix> Encoder<M> {
     /// therefore neither ask nor are fed.
     fn class_only(
         &self,
-        block: &Block<M>,
+        block: &PackedBlock<M>,
         shape: Shape,
         qkv: &[f32],
         heads: &mut [f32],
@@ -226,7 +226,7 @@ impl<M: Matrix> Encoder<M> {
             .with_max_len(1)
             .for_each(|((x, heads), out)| {
                 let count = x.len() / image;
-                self.feed(block, count, heads, x, image, &mut slot(chains));
+                self.proj_and_mlp(block, count, heads, x, image, &mut slot(chains));
                 self.emit(0, 1, count, x, image, out, normalised);
             });
         result
@@ -234,7 +234,7 @@ impl<M: Matrix> Encoder<M> {
 
     /// Rows `first..first + count` of the residual stream from pixels.
     fn embed(&self, pass: Pass<'_>, first: usize, count: usize, x: &mut [f32], scratch: &mut ChainScratch) {
-        let Pass { pixels, place, tokens } = pass;
+        let Pass { pixels, positions, tokens } = pass;
         let (dim, x_stride, prefix) = (self.dim, stride(self.dim), self.prefix_tokens());
         let inner = self.channels * self.patch * self.patch;
         let input_stride = stride(inner);
@@ -251,9 +251,9 @@ impl<M: Matrix> Encoder<M> {
             for i in 0..n {
                 let patch = token - prefix + i;
                 let start = &mut x[(row + i) * x_stride..][..dim];
-                match place {
-                    Place::Added(positions) => start.copy_from_slice(&positions[patch * dim..][..dim]),
-                    Place::Turned { .. } => start.fill(0.0),
+                match positions {
+                    PositionEncoding::Added(table) => start.copy_from_slice(&table[patch * dim..][..dim]),
+                    PositionEncoding::Rotary { .. } => start.fill(0.0),
                 }
                 let to = &mut scratch.input[i * input_stride..][..inner];
                 self.patch_pixels(pixels, image, patch, to);
@@ -288,9 +288,9 @@ impl<M: Matrix> Encoder<M> {
     }
 
     /// Queries, keys and values of a block for rows `first..first + count` of the residual stream.
-    fn queries(
+    fn qkv(
         &self,
-        block: &Block<M>,
+        block: &PackedBlock<M>,
         pass: Pass<'_>,
         first: usize,
         count: usize,
@@ -305,21 +305,21 @@ impl<M: Matrix> Encoder<M> {
         let input = Rows { data: &scratch.input, stride: s };
         let out = RowsMut { data: &mut *qkv, stride: stride(3 * self.dim) };
         block.qkv.multiply(self.kernels, count, input, 0..3 * self.dim, out, Epilogue::Bias);
-        if let Place::Turned { cos, sin } = pass.place {
+        if let PositionEncoding::Rotary { cos, sin } = pass.positions {
             let half = self.dim / self.heads / 2;
             for (row, qkv) in qkv.chunks_mut(stride(3 * self.dim)).enumerate().take(count) {
                 // Class and register tokens are nowhere.
                 let Some(patch) = ((first + row) % pass.tokens).checked_sub(self.prefix_tokens()) else { continue };
                 let (cos, sin) = (&cos[patch * half..][..half], &sin[patch * half..][..half]);
-                qkv[..2 * self.dim].chunks_exact_mut(2 * half).for_each(|head| turn(head, cos, sin));
+                qkv[..2 * self.dim].chunks_exact_mut(2 * half).for_each(|head| rotate(head, cos, sin));
             }
         }
     }
 
     /// From what the heads return to the block's output, on `count` rows of the residual stream.
-    fn feed(
+    fn proj_and_mlp(
         &self,
-        block: &Block<M>,
+        block: &PackedBlock<M>,
         count: usize,
         heads: &[f32],
         x: &mut [f32],
@@ -336,12 +336,12 @@ impl<M: Matrix> Encoder<M> {
         block.norm2.apply(kernels, count, Rows { data: &*x, stride: x_stride }, to);
         let hidden_stride = stride(SLAB);
         scratch.hidden.reserve(count * hidden_stride);
-        let hidden = block.ffn_in.columns();
-        for (slab, out) in block.ffn_out.iter().enumerate() {
+        let hidden = block.mlp_in.columns();
+        for (slab, out) in block.mlp_out.iter().enumerate() {
             let columns = slab * SLAB..((slab + 1) * SLAB).min(hidden);
             let input = Rows { data: &scratch.input, stride: s };
             let to = RowsMut { data: &mut scratch.hidden, stride: hidden_stride };
-            block.ffn_in.multiply(kernels, count, input, columns, to, block.activation);
+            block.mlp_in.multiply(kernels, count, input, columns, to, block.activation);
             let input = Rows { data: &scratch.hidden, stride: hidden_stride };
             let to = RowsMut { data: &mut *x, stride: x_stride };
             out.multiply(kernels, count, input, 0..dim, to, Epilogue::Residual);
@@ -373,8 +373,8 @@ impl<M: Matrix> Encoder<M> {
     }
 }
 
-/// Turns the pairs `(i, i + half)` of one head.
-fn turn(head: &mut [f32], cos: &[f32], sin: &[f32]) {
+/// Rotates the pairs `(i, i + half)` of one head.
+fn rotate(head: &mut [f32], cos: &[f32], sin: &[f32]) {
     let (a, b) = head.split_at_mut(cos.len());
     for (((a, b), cos), sin) in a.iter_mut().zip(b).zip(cos).zip(sin) {
         (*a, *b) = (*a * cos - *b * sin, *b * cos + *a * sin);

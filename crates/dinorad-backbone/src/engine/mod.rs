@@ -29,13 +29,13 @@ use dinorad_nn::{Activation, Mode, Rotary, Trainable};
 
 pub use self::kernels::InstructionSet;
 use self::{
-    encoder::{Encoder, Pixels, Place, Wanted},
+    encoder::{Encoder, Pixels, PositionEncoding, Wanted},
     kernels::{Epilogue, Kernels, gemm::Panels, norm::Norm},
     weights::{Architecture, Tensors},
 };
 use crate::{
-    Backbone, BackboneSpec, Block, Dinov2, Error, Features, FeedForward, FeedForwardNet, FinalNorm, LayerTokens,
-    Patches, Positions, Request, Result, Vit,
+    Backbone, BackboneSpec, Dinov2, Error, Features, FeedForward, FeedForwardNet, FinalNorm, LayerTokens, Patches,
+    Positions, Request, Result, TransformerBlock, Vit,
     architecture::{self, refuse},
     dinov2::tokens::{self, grid_of},
     resample_positions,
@@ -122,7 +122,7 @@ pub struct CpuEngine {
     positions: Positions,
     /// The native table `(1, 1 + s * s, dim)` in f32, if positions come from one.
     table: Option<Tensor>,
-    places: RwLock<HashMap<(usize, usize), Arc<Place>>>,
+    encodings: RwLock<HashMap<(usize, usize), Arc<PositionEncoding>>>,
     /// What the class token is mapped by in the end, `(dim, projection)` in f32.
     head: Option<Tensor>,
     workspaces: workspace::Pool,
@@ -139,7 +139,7 @@ pub(crate) struct Model {
     wrapper: Option<f64>,
     tensors: NamedTensors,
     /// Blocks with adapters, by their index.
-    adapted: Vec<(usize, Block)>,
+    adapted: Vec<(usize, TransformerBlock)>,
 }
 
 impl std::fmt::Debug for CpuEngine {
@@ -273,7 +273,7 @@ impl CpuEngine {
             dtype,
             positions,
             table,
-            places: RwLock::default(),
+            encodings: RwLock::default(),
             head,
             workspaces: workspace::Pool::default(),
             pool,
@@ -291,15 +291,15 @@ impl CpuEngine {
     }
 
     /// Where the patches of a grid are.
-    fn place(&self, grid: (usize, usize)) -> Result<Arc<Place>> {
-        if let Some(kept) = self.places.read().ok().and_then(|p| p.get(&grid).cloned()) {
+    fn position_encoding(&self, grid: (usize, usize)) -> Result<Arc<PositionEncoding>> {
+        if let Some(kept) = self.encodings.read().ok().and_then(|p| p.get(&grid).cloned()) {
             return Ok(kept);
         }
         let values = |t: Tensor| -> Result<Vec<f32>> { Ok(t.flatten_all()?.to_vec1::<f32>()?) };
-        let place = Arc::new(match (self.positions, &self.table) {
+        let encoding = Arc::new(match (self.positions, &self.table) {
             (Positions::Table(how), Some(table)) => {
                 let table = resample_positions(table, grid, how)?;
-                Place::Added(values(table.narrow(1, 1, grid.0 * grid.1)?)?)
+                PositionEncoding::Added(values(table.narrow(1, 1, grid.0 * grid.1)?)?)
             }
             (Positions::Table(_), None) => return refuse("tensors", &"no `pos_embed`", "a table of positions"),
             (Positions::Rotary { theta }, _) => {
@@ -307,16 +307,19 @@ impl CpuEngine {
                 let rotary = Rotary::axial(grid, 0, head, theta, &Device::Cpu)?;
                 // The second half of the channels repeats the angles of the first.
                 let (cos, sin) = rotary.tables();
-                Place::Turned { cos: values(cos.narrow(1, 0, head / 2)?)?, sin: values(sin.narrow(1, 0, head / 2)?)? }
+                PositionEncoding::Rotary {
+                    cos: values(cos.narrow(1, 0, head / 2)?)?,
+                    sin: values(sin.narrow(1, 0, head / 2)?)?,
+                }
             }
         });
-        if let Ok(mut kept) = self.places.write() {
+        if let Ok(mut kept) = self.encodings.write() {
             if kept.len() >= KEPT_GRIDS {
                 kept.clear();
             }
-            kept.insert(grid, Arc::clone(&place));
+            kept.insert(grid, Arc::clone(&encoding));
         }
-        Ok(place)
+        Ok(encoding)
     }
 
     /// Takes the tokens of one block apart: `(b, dim)` of class tokens alone, else `(b, 1 + r + n, dim)`.
@@ -360,7 +363,7 @@ impl Backbone for CpuEngine {
         }
         let layers = request.layers.resolve(depth)?;
         let grid = grid_of(pixels, self.encoder.patch)?;
-        let place = self.place(grid)?;
+        let positions = self.position_encoding(grid)?;
         let with_registers = request.registers && self.encoder.prefix_tokens() > 1;
         let wanted = if request.patches == Patches::None && !with_registers { Wanted::Class } else { Wanted::Tokens };
         let normalised = request.norm == FinalNorm::Applied;
@@ -377,7 +380,7 @@ impl Backbone for CpuEngine {
             let mut workspace = self.workspaces.take();
             let results = on(self.pool.as_ref(), || {
                 let pixels = Pixels { data, images, grid };
-                self.encoder.forward(pixels, &place, &layers, wanted, normalised, &mut workspace)
+                self.encoder.forward(pixels, &positions, &layers, wanted, normalised, &mut workspace)
             });
             self.workspaces.give(workspace);
             results
@@ -406,8 +409,8 @@ fn activation(feed_forward: FeedForward, activation: Activation) -> Epilogue {
 }
 
 /// Blocks in whose maps an adapter sits.
-fn adapted(blocks: &[Block]) -> Vec<(usize, Block)> {
-    let has_adapter = |block: &Block| block.tensors().keys().any(|name| name.ends_with("lora_a"));
+fn adapted(blocks: &[TransformerBlock]) -> Vec<(usize, TransformerBlock)> {
+    let has_adapter = |block: &TransformerBlock| block.tensors().keys().any(|name| name.ends_with("lora_a"));
     blocks.iter().enumerate().filter(|(_, block)| has_adapter(block)).map(|(i, block)| (i, block.clone())).collect()
 }
 
@@ -420,7 +423,7 @@ impl NamedTensors {
     }
 
     /// Puts the sum of weight and adapter in the place of weights that have one.
-    fn merge(&mut self, blocks: Vec<(usize, Block)>) -> Result<()> {
+    fn merge(&mut self, blocks: Vec<(usize, TransformerBlock)>) -> Result<()> {
         for (i, mut block) in blocks {
             let feed_forward = match &mut block.mlp {
                 FeedForwardNet::Mlp(net) => [&mut net.fc1, &mut net.fc2],

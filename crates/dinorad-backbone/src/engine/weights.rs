@@ -5,7 +5,7 @@ use std::{borrow::Cow, ops::Range};
 use rayon::prelude::*;
 
 use super::{
-    encoder::{Block, Encoder, SLAB},
+    encoder::{Encoder, PackedBlock, SLAB},
     kernels::{Epilogue, Kernels, gemm::Dense, norm::Norm},
     precision::Matrix,
 };
@@ -21,7 +21,7 @@ pub(crate) struct Architecture {
     pub(crate) registers: usize,
     /// Width of the hidden layer (after the gate, for SwiGLU).
     pub(crate) hidden: usize,
-    /// What the feed-forward part does with its hidden layer; SwiGLU has gates in it.
+    /// What the MLP does with its hidden layer; SwiGLU has gates in it.
     pub(crate) activation: Epilogue,
     /// Whether tokens are normalised before the first block.
     pub(crate) pre_norm: bool,
@@ -136,7 +136,7 @@ fn block<M: Matrix, T: Tensors>(
     a: &Architecture,
     tensors: &T,
     index: usize,
-) -> Result<Block<M>, T::Error> {
+) -> Result<PackedBlock<M>, T::Error> {
     let (dim, hidden) = (a.dim, a.hidden);
     let name = |part: &str| format!("blocks.{index}.{part}");
     let layer_scale = |part: &str| {
@@ -151,7 +151,7 @@ fn block<M: Matrix, T: Tensors>(
     let qkv = Linear::get(tensors, &name("attn.qkv"), dim, 3 * dim)?.pack(kernels, 3 * dim, Some(&scale), None);
     let proj = Linear::get(tensors, &name("attn.proj"), dim, dim)?.pack(kernels, dim, ls1.as_deref(), None);
 
-    let (ffn_in, out) = if a.activation == Epilogue::SwiGlu {
+    let (mlp_in, out) = if a.activation == Epilogue::SwiGlu {
         let joint = Linear::get(tensors, &name("mlp.w12"), dim, 2 * hidden)?;
         (joint.pack(kernels, hidden, None, Some(hidden)), "mlp.w3")
     } else {
@@ -159,21 +159,21 @@ fn block<M: Matrix, T: Tensors>(
         (first.pack(kernels, hidden, None, None), "mlp.fc2")
     };
     let out = Linear::get(tensors, &name(out), hidden, dim)?;
-    let ffn_out = (0..hidden)
+    let mlp_out = (0..hidden)
         .step_by(SLAB)
         .map(|from| {
             let inputs = from..(from + SLAB).min(hidden);
             M::pack(kernels, &out.dense(inputs, dim, ls2.as_deref(), None))
         })
         .collect();
-    Ok(Block {
+    Ok(PackedBlock {
         norm1: norm(a, tensors, &name("norm1"))?,
         qkv,
         proj,
         norm2: norm(a, tensors, &name("norm2"))?,
-        ffn_in,
+        mlp_in,
         activation: a.activation,
-        ffn_out,
+        mlp_out,
     })
 }
 

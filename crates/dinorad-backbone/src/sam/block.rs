@@ -8,7 +8,7 @@ use crate::Result;
 
 /// `x + attn(norm1(x))`, then `x + mlp(norm2(x))`.
 #[derive(Debug, Clone)]
-pub(super) struct Block {
+pub(super) struct SamBlock {
     norm1: LayerNorm,
     attn: Attention,
     norm2: LayerNorm,
@@ -17,7 +17,7 @@ pub(super) struct Block {
     window: Option<usize>,
 }
 
-impl Trainable for Block {
+impl Trainable for SamBlock {
     fn visit(&self, prefix: &str, f: &mut dyn FnMut(&str, &Tensor)) {
         let name = |part: &str| format!("{prefix}.{part}");
         self.norm1.visit(&name("norm1"), f);
@@ -41,7 +41,7 @@ impl Trainable for Block {
     }
 }
 
-impl Block {
+impl SamBlock {
     /// From named parameters; `take` gives the one of a name within the block.
     pub(super) fn new(config: &SamConfig, index: usize, take: &mut dyn FnMut(&str) -> Result<Tensor>) -> Result<Self> {
         let mut linear = |name: &str, bias: bool| -> Result<Linear> {
@@ -56,7 +56,7 @@ impl Block {
         let mut norm = |name: &str| -> Result<LayerNorm> {
             Ok(LayerNorm::new(take(&format!("{name}.weight"))?, take(&format!("{name}.bias"))?, config.eps))
         };
-        Ok(Block {
+        Ok(SamBlock {
             norm1: norm("norm1")?,
             attn: Attention { qkv, proj, rel_pos_h, rel_pos_w, heads: config.heads },
             norm2: norm("norm2")?,

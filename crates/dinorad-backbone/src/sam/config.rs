@@ -2,7 +2,7 @@
 
 use crate::{
     Result,
-    architecture::{self, Transformer, check_most, refuse},
+    architecture::{check_most, refuse, transformer},
 };
 
 /// The architecture of SAM's image encoder.
@@ -45,6 +45,8 @@ pub struct SamConfig {
     pub eps: f64,
 }
 
+transformer!(SamConfig);
+
 impl SamConfig {
     /// ViT-L/16 with windows of 14: `sam_vit_l`, 308 million parameters with its neck.
     pub fn large() -> Self {
@@ -67,17 +69,12 @@ impl SamConfig {
 
     /// Side in pixels of the image whose positions need no resampling.
     pub fn native_size(&self) -> usize {
-        self.grid.saturating_mul(self.patch)
+        self.transformer().native_size()
     }
 
     /// Side in patches of what the tokens of a block attend to at the native size.
     pub(super) fn attended(&self, block: usize) -> usize {
         if self.global.contains(&block) { self.grid } else { self.window }
-    }
-
-    /// The architecture as text that never changes for the same architecture: part of a digest.
-    pub(crate) fn fingerprint(&self) -> String {
-        architecture::fingerprint(self)
     }
 
     /// Checks that the encoder can be built.
@@ -86,8 +83,7 @@ impl SamConfig {
     /// [`Error::Architecture`](crate::Error::Architecture) for a size of zero or beyond reason, or heads that do not divide the
     /// width.
     pub fn check(&self) -> Result<()> {
-        let &Self { embed_dim, depth, heads, patch, grid, hidden, eps, .. } = self;
-        Transformer { embed_dim, depth, heads, patch, grid, hidden, eps }.check()?;
+        self.transformer().check()?;
         check_most("neck", self.neck, 1 << 16)?;
         let windowed = (0..self.depth).any(|i| !self.global.contains(&i));
         if (windowed && self.window == 0) || self.window > 1 << 10 {

@@ -14,7 +14,7 @@ use std::{collections::BTreeMap, path::Path};
 use candle::{DType, Device, Tensor};
 use dinorad_nn::{LayerNorm, Linear, Mode, parameters};
 
-use self::block::Block;
+use self::block::SamBlock;
 pub use self::config::SamConfig;
 pub(crate) use self::untrained::untrained;
 use crate::{
@@ -62,7 +62,7 @@ pub struct Sam {
     spec: BackboneSpec,
     patch_embed: PatchEmbed,
     pos_embed: Option<Tensor>,
-    blocks: Vec<Block>,
+    blocks: Vec<SamBlock>,
     neck: Option<Neck>,
 }
 
@@ -92,16 +92,12 @@ impl Sam {
     ) -> Result<Self> {
         config.check()?;
         check_parameters(&config.parameters(), &tensors)?;
-        spec.patch = config.patch;
-        spec.embed_dim = config.embed_dim;
-        spec.depth = config.depth;
-        spec.heads = config.heads;
+        config.transformer().describe(&mut spec);
         spec.prefix_tokens = 0;
-        spec.native_size = config.native_size();
         spec.outputs = vec![Output::Cls, Output::Patches, Output::Layers];
         let mut take = |name: &str| architecture::take(&mut tensors, name);
         let blocks = (0..config.depth)
-            .map(|i| Block::new(config, i, &mut |name| take(&format!("blocks.{i}.{name}"))))
+            .map(|i| SamBlock::new(config, i, &mut |name| take(&format!("blocks.{i}.{name}"))))
             .collect::<Result<_>>()?;
         let neck = match config.neck {
             0 => None,

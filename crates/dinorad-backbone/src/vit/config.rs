@@ -4,7 +4,7 @@ use dinorad_nn::Activation;
 
 use crate::{
     Encoder, Error, Family, FeedForward, PositionResampling, Result,
-    architecture::{self, Transformer, check_most, check_sizes, refuse},
+    architecture::{check_most, check_sizes, refuse, transformer},
 };
 
 /// How a vision transformer knows where a patch is.
@@ -70,6 +70,8 @@ pub struct VitConfig {
     /// How positions enter.
     pub positions: Positions,
 }
+
+transformer!(VitConfig);
 
 impl VitConfig {
     /// A plain vision transformer, as others are changed from.
@@ -137,17 +139,12 @@ impl VitConfig {
 
     /// Side in pixels of the image whose positions need no resampling.
     pub fn native_size(&self) -> usize {
-        self.grid.saturating_mul(self.patch)
+        self.transformer().native_size()
     }
 
     /// Tokens before the first patch: class and registers.
     pub fn prefix_tokens(&self) -> usize {
         self.registers.saturating_add(1)
-    }
-
-    /// The architecture as text that never changes for the same architecture: part of a digest.
-    pub(crate) fn fingerprint(&self) -> String {
-        architecture::fingerprint(self)
     }
 
     /// Checks that the encoder can be built.
@@ -156,8 +153,7 @@ impl VitConfig {
     /// [`Error::Architecture`] for a size of zero or beyond reason, heads that do not divide the
     /// width, or positions that cannot be.
     pub fn check(&self) -> Result<()> {
-        let &Self { embed_dim, depth, heads, patch, grid, hidden, eps, .. } = self;
-        Transformer { embed_dim, depth, heads, patch, grid, hidden, eps }.check()?;
+        self.transformer().check()?;
         check_sizes(&[("projection", self.projection.unwrap_or(1), 1 << 16)])?;
         check_most("registers", self.registers, 1 << 10)?;
         match self.positions {

@@ -17,8 +17,8 @@ use dinorad_nn::{Attention, LayerNorm, LayerScale, Linear, Mlp, Mode, Rotary, Sw
 use self::candle_clip::CandleClip;
 pub use self::config::{Positions, VitConfig};
 use crate::{
-    Backbone, BackboneSpec, Block, Encoder, Error, Family, Features, FeedForward, FeedForwardNet, FinalNorm,
-    LayerTokens, LoadOptions, LoadReport, Output, Patches, Protocol, Request, Result,
+    Backbone, BackboneSpec, Encoder, Error, Family, Features, FeedForward, FeedForwardNet, FinalNorm, LayerTokens,
+    LoadOptions, LoadReport, Output, Patches, Protocol, Request, Result, TransformerBlock,
     architecture::{self, check_parameters},
     dinov2::{PatchEmbed, PositionTable, tokens},
     weights::checkpoint::Checkpoint,
@@ -58,7 +58,7 @@ pub struct Vit {
     register_tokens: Option<Tensor>,
     patch_embed: PatchEmbed,
     norm_pre: Option<LayerNorm>,
-    blocks: Vec<Block>,
+    blocks: Vec<TransformerBlock>,
     norm: LayerNorm,
     head: Option<Linear>,
     /// The norm of the study's wrappers: no gain, no bias, and no parameter.
@@ -138,12 +138,9 @@ impl Vit {
         let wanted = config.parameters();
         check_parameters(&wanted, &tensors)?;
         spec.family = config.family;
-        spec.patch = config.patch;
+        config.transformer().describe(&mut spec);
         spec.embed_dim = config.projection.unwrap_or(config.embed_dim);
-        spec.depth = config.depth;
-        spec.heads = config.heads;
         spec.prefix_tokens = config.prefix_tokens();
-        spec.native_size = config.native_size();
         spec.outputs = outputs(config);
         // What the configuration does not name, the encoder does not have.
         tensors.retain(|name, _| wanted.iter().any(|(known, _)| known == name));
@@ -192,12 +189,12 @@ impl Vit {
     }
 
     /// The blocks, for putting adapters into their maps.
-    pub fn blocks_mut(&mut self) -> &mut [Block] {
+    pub fn blocks_mut(&mut self) -> &mut [TransformerBlock] {
         &mut self.blocks
     }
 
     /// The blocks.
-    pub fn blocks(&self) -> &[Block] {
+    pub fn blocks(&self) -> &[TransformerBlock] {
         &self.blocks
     }
 
@@ -361,7 +358,7 @@ impl Parameters {
     }
 }
 
-fn block(config: &VitConfig, take: &mut Parameters, i: usize) -> Result<Block> {
+fn block(config: &VitConfig, take: &mut Parameters, i: usize) -> Result<TransformerBlock> {
     let at = |name: &str| format!("blocks.{i}.{name}");
     let attn = Attention::new(take.linear(&at("attn.qkv"))?, take.linear(&at("attn.proj"))?, config.heads)?;
     let mlp = match config.feed_forward {
@@ -380,5 +377,5 @@ fn block(config: &VitConfig, take: &mut Parameters, i: usize) -> Result<Block> {
     };
     let (norm1, norm2) = (norm("norm1")?, norm("norm2")?);
     let mut gain = |name: &str| take.0.remove(&at(&format!("{name}.gamma"))).map(LayerScale::new);
-    Ok(Block { norm1, attn, ls1: gain("ls1"), norm2, mlp, ls2: gain("ls2") })
+    Ok(TransformerBlock { norm1, attn, ls1: gain("ls1"), norm2, mlp, ls2: gain("ls2") })
 }

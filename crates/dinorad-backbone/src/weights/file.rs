@@ -10,22 +10,8 @@ use candle::{DType, Device, Tensor};
 use memmap2::Mmap;
 use safetensors::SafeTensors;
 
-use super::torch;
+use super::{entry::Entry, torch};
 use crate::{Error, Result};
-
-/// Where a tensor lies in a file.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Entry {
-    /// Element type, if it is one this crate knows.
-    pub(crate) dtype: Option<DType>,
-    pub(crate) shape: Vec<usize>,
-    /// First byte in the file.
-    pub(crate) start: usize,
-    /// One past the last byte that belongs to it.
-    pub(crate) end: usize,
-    /// Steps in elements, for a tensor that is not stored row by row.
-    pub(crate) strides: Option<Vec<usize>>,
-}
 
 /// One or several weight files as one set of named tensors.
 ///

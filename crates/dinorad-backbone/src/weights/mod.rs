@@ -1,6 +1,7 @@
 //! Weights from files.
 
 pub(crate) mod checkpoint;
+mod entry;
 mod export;
 mod file;
 mod folder;

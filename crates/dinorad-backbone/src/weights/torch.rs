@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use candle::DType;
 
-use super::{file::Entry, pickle};
+use super::{entry::Entry, pickle};
 
 /// The last bytes of an archive, before its optional comment.
 const END_OF_DIRECTORY: &[u8] = b"PK\x05\x06";

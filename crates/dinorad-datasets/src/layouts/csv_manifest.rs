@@ -9,9 +9,10 @@ use dinorad_core::{Protocol, Split, Target, Task, TaskKind};
 use rayon::prelude::*;
 
 use crate::{
-    Dataset, Error, OpenOptions, PatientKey, Result,
+    Colour, Dataset, Error, OpenOptions, PatientKey, Result,
     faults::Faults,
-    listed::{Answer, Colour, Common, Entry, Listed, Mask, Prepare, Source, Values, holds_volume},
+    info::Opening,
+    listed::{Answer, Common, Entry, Listed, Mask, Source, Values, holds_volume},
     natural::natural_order,
     splits::{Parts, by_patient},
     table::{Record, Table},
@@ -27,9 +28,10 @@ struct Row {
     patient: Option<String>,
 }
 
-/// Opens `path` (a csv file, or a folder with one).
-pub(crate) fn open(path: &Path, split: Split, options: &OpenOptions) -> Result<Box<dyn Dataset>> {
-    let path = locate(path)?;
+/// Opens a csv file, or a folder with one.
+pub(crate) fn open(asked: &Opening) -> Result<Box<dyn Dataset>> {
+    let Opening { info, split, options, .. } = *asked;
+    let path = locate(asked.root)?;
     let root = path.parent().unwrap_or(Path::new("")).to_owned();
     let table = Table::read(&path)?;
     table.need("path")?;
@@ -86,12 +88,12 @@ pub(crate) fn open(path: &Path, split: Split, options: &OpenOptions) -> Result<B
         .collect();
     warnings.extend(table.warnings.iter().cloned());
     let common = Common {
-        id: "csv".to_owned(),
+        id: info.name.to_owned(),
         task,
         split,
         values,
         colour: Colour::AsStored,
-        prepare: Prepare::Nothing,
+        prepare: info.prepare,
         options: options.clone(),
         warnings,
         left_out,
@@ -266,7 +268,7 @@ fn parts(table: &Table, rows: &[Row], answers: &[Answer], options: &OpenOptions)
         return Ok(Parts { train: of(Split::Train), val: of(Split::Val), test: of(Split::Test) });
     }
     let Some(shares) = options.divide else {
-        return Ok(Parts { train: (0..n).collect(), ..Parts::default() });
+        return Ok(Parts::undivided(n));
     };
     let patients: Vec<_> = rows.iter().map(|r| Some(r.patient.clone().unwrap_or_else(|| r.given.clone()))).collect();
     let class = |a: &Answer| if let Answer::Known(Target::Class(c)) = a { Some(*c) } else { None };

@@ -6,17 +6,19 @@ use dinorad_core::{Split, Target, Task, TaskKind};
 use dinorad_io::{Format, ReadOptions, dicom};
 
 use crate::{
-    Dataset, Error, OpenOptions, PatientKey, Result,
+    Colour, Dataset, Error, PatientKey, Result,
     discover::{InputKind, discover},
     error::number,
     faults::Faults,
     files::relative,
-    listed::{Answer, Colour, Common, Entry, Listed, Prepare, Source, Values},
+    info::Opening,
+    listed::{Answer, Common, Entry, Listed, Source, Values},
 };
 
 /// Every series below `root`, all in `train`: without labels there is nothing to divide. A DICOM file
 /// that is no part of a series, such as an X-ray, is a case by itself.
-pub(crate) fn open(root: &Path, split: Split, options: &OpenOptions) -> Result<Box<dyn Dataset>> {
+pub(crate) fn open(asked: &Opening) -> Result<Box<dyn Dataset>> {
+    let Opening { info, root, split, options, .. } = *asked;
     let mut faults = Faults::new(options);
     let mut entries = Vec::new();
     let mut warnings = Vec::new();
@@ -58,16 +60,15 @@ pub(crate) fn open(root: &Path, split: Split, options: &OpenOptions) -> Result<B
         warnings.push(format!("{n} no PatientID: each counts as a patient of its own"));
     }
     if split != Split::Train {
-        let why = format!("{} series without labels, all of them in train", entries.len());
-        return Err(Error::NoSplit { path: root.to_owned(), split, why });
+        return Err(asked.no_split(format!("{} series without labels, all of them in train", entries.len())));
     }
     let common = Common {
-        id: "dicom".to_owned(),
+        id: info.name.to_owned(),
         task: Task { kind: TaskKind::Multiclass, class_names: Vec::new(), is_3d: true },
         split,
         values: Values::plain(0),
         colour: Colour::AsStored,
-        prepare: Prepare::Nothing,
+        prepare: info.prepare,
         options: options.clone(),
         warnings,
         left_out,

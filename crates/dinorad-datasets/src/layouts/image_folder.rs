@@ -1,19 +1,21 @@
 //! Folders named after classes: `root/<class>/…`, or `root/{train,val,test}/<class>/…`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use dinorad_core::{Split, Target, Task, TaskKind};
 
 use crate::{
-    Dataset, Error, OpenOptions, Result,
+    Colour, Dataset, Error, Result,
     faults::Faults,
     files::{file_name, files_below, relative, sub_folders},
-    listed::{Answer, Colour, Common, Entry, Listed, Prepare, Source, Values, holds_volume},
+    info::Opening,
+    listed::{Answer, Common, Entry, Listed, Source, Values, holds_volume},
     natural::natural_order,
     splits::{Parts, by_patient},
 };
 
-pub(crate) fn open(root: &Path, split: Split, options: &OpenOptions) -> Result<Box<dyn Dataset>> {
+pub(crate) fn open(asked: &Opening) -> Result<Box<dyn Dataset>> {
+    let Opening { info, root, split, options, .. } = *asked;
     let top = sub_folders(root)?;
     let with_splits = !top.is_empty() && top.iter().all(|f| file_name(f).parse::<Split>().is_ok());
     let parts: Vec<(Option<Split>, PathBuf)> = if with_splits {
@@ -48,7 +50,7 @@ pub(crate) fn open(root: &Path, split: Split, options: &OpenOptions) -> Result<B
         (0..n).filter(|i| cases[*i].0 == Some(split)).collect()
     } else {
         let parts = match options.divide {
-            None => Parts { train: (0..n).collect(), ..Parts::default() },
+            None => Parts::undivided(n),
             Some(shares) => {
                 let names: Vec<_> = cases.iter().map(|(_, _, p)| Some(relative(p, root))).collect();
                 let classes: Vec<_> = cases.iter().map(|(_, c, _)| Some(*c)).collect();
@@ -58,7 +60,7 @@ pub(crate) fn open(root: &Path, split: Split, options: &OpenOptions) -> Result<B
         parts.of(split).to_vec()
     };
     if chosen.is_empty() {
-        return Err(Error::NoSplit { path: root.to_owned(), split, why: format!("{n} files in all") });
+        return Err(asked.no_split(format!("{n} files in all")));
     }
     let entries = chosen.iter().filter_map(|i| cases.get(*i)).map(|(_, class, path)| {
         let answer = Answer::Known(Target::Class(*class));
@@ -68,12 +70,12 @@ pub(crate) fn open(root: &Path, split: Split, options: &OpenOptions) -> Result<B
     let kind = if class_names.len() == 2 { TaskKind::Binary } else { TaskKind::Multiclass };
     let is_3d = cases.first().is_some_and(|(_, _, path)| holds_volume(path));
     let common = Common {
-        id: "folder".to_owned(),
+        id: info.name.to_owned(),
         values: Values::plain(class_names.len()),
         task: Task { kind, class_names, is_3d },
         split,
         colour: Colour::AsStored,
-        prepare: Prepare::Nothing,
+        prepare: info.prepare,
         options: options.clone(),
         warnings: Vec::new(),
         left_out,

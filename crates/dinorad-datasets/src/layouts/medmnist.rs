@@ -13,6 +13,7 @@ use super::medmnist_classes::{FLAGS, class_names};
 use crate::{
     Dataset, Error, OpenOptions, PatientKey, Pixels, Result, Sample,
     files::{folder_files, stem},
+    info::Opening,
     natural::path_order,
 };
 
@@ -46,9 +47,21 @@ pub(crate) struct MedMnist {
     images: Mutex<Option<Arc<Stack>>>,
 }
 
-/// Opens the file `root`, or the one in the folder `root`: the only one, or the one that `flag` names.
-pub(crate) fn open(root: &Path, flag: Option<&str>, split: Split, options: &OpenOptions) -> Result<Box<dyn Dataset>> {
-    let path = locate(root, flag)?;
+/// Whether a name, in lower case, is that of a set: `pneumoniamnist`, `organmnist3d`, `pathmnist_224`.
+pub(crate) fn is_flag(name: &str) -> bool {
+    name != "medmnist" && name.contains("mnist") && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
+
+/// Opens the file `root`, or the one in the folder `root`: the only one, or the one that was asked for
+/// by the flag of its set.
+pub(crate) fn open(asked: &Opening) -> Result<Box<dyn Dataset>> {
+    let flag = asked.name.trim().to_ascii_lowercase();
+    let path = locate(asked.root, is_flag(&flag).then_some(flag.as_str()))?;
+    open_file(path, asked.split, asked.options)
+}
+
+/// Opens one file.
+pub(crate) fn open_file(path: PathBuf, split: Split, options: &OpenOptions) -> Result<Box<dyn Dataset>> {
     let read = ReadOptions::default().with_limits(options.limits);
     let names = npy::names(&path)?;
     let has = |s: Split, what: &str| names.contains(&format!("{s}_{what}"));

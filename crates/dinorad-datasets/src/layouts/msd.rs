@@ -7,17 +7,16 @@ use std::{
 
 use dinorad_core::{Orientation, Protocol, Split, Target, Task, TaskKind};
 use dinorad_io::nifti;
-use dinorad_transforms::PercentileRule;
 use serde_json::Value;
 
 use crate::{
-    Dataset, Error, OpenOptions, PatientKey, Result, Unit,
+    Colour, Dataset, Error, OpenOptions, PatientKey, Prepare, Result, Rule, Unit,
     faults::Faults,
     files::{below, file_name, folder_files, stem},
-    listed::{Answer, Colour, Common, Entry, Listed, Mask, Prepare, Source, Values, same_shape},
+    info::{Info, Opening},
+    listed::{Answer, Common, Entry, Listed, Mask, Source, Values, same_shape},
     natural::natural_order,
-    registry,
-    splits::{Parts, Rule, by_patient},
+    splits::{Parts, by_patient},
 };
 
 /// One labelled case of a `dataset.json`.
@@ -172,15 +171,8 @@ impl MsdFolder {
         Ok((case.image.clone(), (self.channels.len() > 1).then_some(channel)))
     }
 
-    /// The study's name of this set, by the name it was opened under or the one in the file.
-    fn study_name(&self, id: &str) -> Option<&'static str> {
-        let own = format!("msd-{}", self.name.to_ascii_lowercase());
-        let of_study = |name: &str| registry::find(name).map(|i| i.name).filter(|n| n.starts_with("msd-"));
-        of_study(id).or_else(|| of_study(&own))
-    }
-
-    /// Which cases go where: the study's arithmetic over the sorted names, or by seed.
-    fn parts(&self, id: &str, options: &OpenOptions) -> Result<(Vec<MsdCase>, Parts)> {
+    /// Which cases go where: by the rule over the sorted names, or by seed.
+    fn parts(&self, rule: Option<Rule>, options: &OpenOptions) -> Result<(Vec<MsdCase>, Parts)> {
         let mut cases = self.training.clone();
         match options.protocol {
             Protocol::Paper => cases.sort_by(|a, b| a.name.cmp(&b.name)),
@@ -188,12 +180,8 @@ impl MsdFolder {
         }
         let n = cases.len();
         let parts = match (options.divide, options.protocol) {
-            (None, _) => Parts { train: (0..n).collect(), ..Parts::default() },
-            (Some(_), Protocol::Paper) => {
-                let own = self.study_name(id).and_then(Rule::of);
-                // Decathlon sets without a published rule are cut in the proportions of Hippocampus
-                own.unwrap_or(Rule::Positions { test: 80, val: 60, of: 260 }).apply(n)?
-            }
+            (None, _) => Parts::undivided(n),
+            (Some(_), Protocol::Paper) => rule.map_or_else(|| Ok(Parts::undivided(n)), |rule| rule.apply(n))?,
             (Some(shares), Protocol::Strict) => {
                 let patients: Vec<_> = cases.iter().map(|c| Some(c.name.clone())).collect();
                 by_patient(&patients, &vec![None; n], shares, options.seed)?
@@ -246,15 +234,22 @@ fn channels(json: &Value) -> Vec<String> {
     if out.is_empty() { vec!["image".to_owned()] } else { out.into_iter().map(|(_, name)| name).collect() }
 }
 
-/// Opens `root` under the registry name `id`.
-pub(crate) fn open(id: &str, root: &Path, split: Split, options: &OpenOptions) -> Result<Box<dyn Dataset>> {
+/// Opens a folder with the set that was asked for.
+pub(crate) fn open(asked: &Opening) -> Result<Box<dyn Dataset>> {
+    open_any(asked, |_| None)
+}
+
+/// Opens a folder, whatever set it is. One whose `dataset.json` names a set that `known` knows is cut
+/// and prepared as that set.
+pub(crate) fn open_any(asked: &Opening, known: impl Fn(&str) -> Option<&'static Info>) -> Result<Box<dyn Dataset>> {
+    let Opening { root, split, options, .. } = *asked;
     let mut faults = Faults::new(options);
     let folder = MsdFolder::read_with(root, &mut faults)?;
-    let (cases, parts) = folder.parts(id, options)?;
+    let treated_as = known(&folder.name).unwrap_or(asked.info);
+    let (cases, parts) = folder.parts(treated_as.split_rule.rule(), options)?;
     let chosen = parts.of(split);
     if chosen.is_empty() {
-        let why = format!("{} labelled cases: {} train", cases.len(), parts.train.len());
-        return Err(Error::NoSplit { path: root.to_owned(), split, why });
+        return Err(asked.no_split(format!("{} labelled cases: {} train", cases.len(), parts.train.len())));
     }
     let mut entries = Vec::new();
     for case in chosen.iter().filter_map(|i| cases.get(*i)) {
@@ -286,16 +281,12 @@ pub(crate) fn open(id: &str, root: &Path, split: Split, options: &OpenOptions) -
         is_3d: options.unit == Unit::Volumes,
     };
     let common = Common {
-        id: id.to_owned(),
+        id: asked.info.name.to_owned(),
         task,
         split,
         values: Values::new(folder.label_ids.clone()),
         colour: Colour::AsStored,
-        prepare: if folder.study_name(id).is_some() {
-            Prepare::Percentiles(PercentileRule::Clip)
-        } else {
-            Prepare::Nothing
-        },
+        prepare: treated_as.prepare,
         options: options.clone(),
         warnings: folder.warnings.clone(),
         left_out,

@@ -6,6 +6,7 @@ use dicom_dictionary_std::{tags, uids};
 use ndarray::{Array3, Array4, ArrayD, ArrayViewMut2, Axis, IxDyn};
 
 use super::{
+    bare::looks_bare,
     codec::{self, Colours, Decoded, Failure},
     header::{Header, PhotometricInterpretation, SampleKind, has_pixels},
     lut::ybr_to_rgb,
@@ -65,7 +66,7 @@ impl Raw {
         }
         let start = if bytes.get(128..132) == Some(b"DICM") {
             132
-        } else if super::looks_bare(&bytes) {
+        } else if looks_bare(&bytes) {
             0
         } else {
             return Err(damaged("neither a DICM prefix nor a data set".into()));

@@ -6,13 +6,15 @@
 //! The element structure is read by this crate itself, over bytes in memory, so that no declared
 //! length decides how much memory is taken; the codecs are other people's.
 
+mod bare;
 pub(crate) mod codec;
 mod file;
+mod frames;
 mod geometry;
 mod header;
 mod lut;
 pub(crate) mod parse;
-mod report;
+pub(crate) mod report;
 mod series;
 pub(crate) mod syntax;
 pub(crate) mod terms;
@@ -20,32 +22,17 @@ pub(crate) mod terms;
 use std::path::Path;
 
 use dicom_dictionary_std::tags;
-use ndarray::Array4;
 
+pub(crate) use bare::looks_bare;
 pub use file::DicomFile;
 pub(crate) use file::Raw;
+pub use frames::Frames;
 pub use header::{FrameHeader, Header, PhotometricInterpretation, SampleKind};
 pub use lut::{Lut, Voi, VoiFunction};
 pub use report::{Problem, SeriesReport, Skipped};
 pub use series::{SeriesInfo, find_series, read_series};
 
 use crate::{Loaded, Photometric, ReadOptions, Result};
-
-/// Frames without a place in the patient, such as an ultrasound loop.
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub struct Frames {
-    /// `(n, c, h, w)`; one channel for gray in the modality's unit, three for RGB.
-    pub data: Array4<f32>,
-    /// Bits of a stored value.
-    pub bit_depth: u8,
-    /// What the channels mean.
-    pub photometric: Photometric,
-    /// DICOM modality.
-    pub modality: Option<String>,
-    /// Distance between pixel centres in mm, `[row, column]`, where the file says.
-    pub spacing_mm: Option<[f64; 2]>,
-}
 
 /// Reads one file: an image, or the frames of a multi-frame file as a volume where they have
 /// positions and as [`Frames`] where they have none.
@@ -119,19 +106,4 @@ fn load(file: DicomFile, path: &Path, options: &ReadOptions) -> Result<Loaded> {
         modality: header.modality,
         spacing_mm: header.common.pixel_spacing,
     }))
-}
-
-/// Whether these bytes could be a data set without preamble: a plausible first element of group
-/// 0002 or 0008.
-pub(crate) fn looks_bare(head: &[u8]) -> bool {
-    let Some(first) = head.get(..8) else { return false };
-    let (group, element) = (u16::from_le_bytes([first[0], first[1]]), u16::from_le_bytes([first[2], first[3]]));
-    let explicit =
-        matches!(&first[4..6], b"UL" | b"OB" | b"UI" | b"CS" | b"DA" | b"TM" | b"SH" | b"LO" | b"DT" | b"SQ");
-    let implicit = u32::from_le_bytes([first[4], first[5], first[6], first[7]]) <= 64;
-    match (group, element) {
-        (2, e) => explicit && e <= 0x0102,
-        (8, e) => e <= 0x0070 && (explicit || implicit),
-        _ => false,
-    }
 }

@@ -11,6 +11,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::{
+    bare::looks_bare,
     file::{DicomFile, Raw},
     geometry::{Grid, Slice, frequent, grid},
     header::{Header, has_pixels},
@@ -47,7 +48,7 @@ fn classify(path: &Path, options: &ReadOptions) -> Entry {
         Err(e) => return Entry::Broken(e.to_string()),
     };
     let marked = bytes.get(128..132) == Some(b"DICM");
-    if !marked && !super::looks_bare(&bytes) {
+    if !marked && !looks_bare(&bytes) {
         return Entry::Other("not DICOM".into());
     }
     // a guess without the mark that fails was no DICOM

@@ -16,32 +16,54 @@ use std::{
 use dinorad_core::{Split, TaskKind};
 
 use super::{
-    DOWNLOADED, Traits,
     cut::{Case, cut},
-    home, no_layout,
-    slices::{self, AMOS},
-    sort,
+    slices::{self, Labels},
+    traits::Traits,
+    tree::{DOWNLOADED, home, no_layout, sort},
 };
 use crate::{
-    Dataset, Error, OpenOptions, PatientKey, Result, Rule, Unit,
+    Dataset, Error, OpenOptions, PatientKey, Result, Unit,
     faults::Faults,
     files::{below, file_name, folder_files, stem},
+    info::Opening,
     layouts::msd::check_pair,
-    listed::{Answer, Entry, Mask, Prepare, Source},
+    listed::{Answer, Entry, Mask, Source},
 };
 
-pub(super) fn open(root: &Path, split: Split, options: &OpenOptions) -> Result<Box<dyn Dataset>> {
+/// The organs of AMOS.
+pub(crate) const CLASSES: [&str; 16] = [
+    "background",
+    "spleen",
+    "right kidney",
+    "left kidney",
+    "gall bladder",
+    "esophagus",
+    "liver",
+    "stomach",
+    "aorta",
+    "postcava",
+    "pancreas",
+    "right adrenal gland",
+    "left adrenal gland",
+    "duodenum",
+    "bladder",
+    "prostate/uterus",
+];
+
+pub(crate) fn open(asked: &Opening) -> Result<Box<dyn Dataset>> {
+    let root = asked.folder()?;
     if let Some(home) = home(root, |f| f.join("imagesTr").is_dir())? {
-        return open_downloaded(root, &home, split, options);
+        return open_downloaded(asked, &home);
     }
-    if slices::is_prepared("amos", root) {
-        return slices::open("amos", root, split, options);
+    if slices::are_below(root, Labels::Together) {
+        return slices::open(asked, Labels::Together);
     }
     let looked_for = ["imagesTr, labelsTr, imagesVa, labelsVa (amos22)", "{split}/*.npy with labels/*.npy"];
-    Err(no_layout(root, "amos", &looked_for))
+    Err(no_layout(asked, &looked_for))
 }
 
-fn open_downloaded(root: &Path, home: &Path, split: Split, options: &OpenOptions) -> Result<Box<dyn Dataset>> {
+fn open_downloaded(asked: &Opening, home: &Path) -> Result<Box<dyn Dataset>> {
+    let Opening { info, split, options, .. } = *asked;
     let mut faults = Faults::new(options);
     let mut cases = Vec::new();
     let mut units = 0;
@@ -69,14 +91,13 @@ fn open_downloaded(root: &Path, home: &Path, split: Split, options: &OpenOptions
         }
     }
     let warnings = declared(home)?;
-    let entries = cut(cases, units, Rule::ValEveryNth { val: 5 }, split, options)?;
+    let entries = cut(cases, units, info.split_rule.rule(), split, options)?;
     let traits = Traits {
-        prepare: Prepare::Clamp(Some(-1024.0), Some(600.0)),
         layout: DOWNLOADED,
         is_3d: options.unit == Unit::Volumes,
-        ..Traits::new("amos", TaskKind::Segmentation, &AMOS)
+        ..Traits::new(TaskKind::Segmentation, info.classes)
     };
-    traits.dataset(root, split, options, entries, warnings, faults)
+    traits.dataset(asked, entries, warnings, faults)
 }
 
 fn nifti_files(folder: &Path) -> Result<Vec<PathBuf>> {

@@ -8,50 +8,48 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use dinorad_core::{Split, Target, TaskKind};
+use dinorad_core::{Target, TaskKind};
 use dinorad_io::{ReadOptions, mat::MatFile};
-use dinorad_transforms::PercentileRule;
 use rayon::prelude::*;
 
 use super::{
-    DOWNLOADED, PREPARED, Traits,
     cut::{Case, cut},
-    files, has_split_folders, has_suffix, no_layout,
+    traits::Traits,
+    tree::{DOWNLOADED, PREPARED, files, has_split_folders, has_suffix, no_layout},
 };
 use crate::{
-    Dataset, Error, OpenOptions, PatientKey, Result, Rule,
+    Dataset, Error, OpenOptions, PatientKey, Result,
     error::number,
     faults::Faults,
     files::{folder_files, relative, stem, sub_folders},
-    listed::{Answer, Entry, Prepare, Source},
+    info::Opening,
+    listed::{Answer, Entry, Source},
 };
 
 /// In order of the labels 1, 2, 3.
 pub(crate) const CLASSES: [&str; 3] = ["meningioma", "glioma", "pituitary"];
 
 fn traits(layout: &'static str) -> Traits {
-    Traits {
-        prepare: Prepare::Percentiles(PercentileRule::ZeroBelow),
-        layout,
-        ..Traits::new("brain-tumor", TaskKind::Multiclass, &CLASSES)
-    }
+    Traits { layout, ..Traits::new(TaskKind::Multiclass, &CLASSES) }
 }
 
-pub(super) fn open(root: &Path, split: Split, options: &OpenOptions) -> Result<Box<dyn Dataset>> {
+pub(crate) fn open(asked: &Opening) -> Result<Box<dyn Dataset>> {
+    let Opening { info, split, options, .. } = *asked;
+    let root = asked.folder()?;
     let mut faults = Faults::new(options);
     if has_split_folders(root) {
-        let paths = files(root, &root.join(split.to_string()), "mat", split, options)?;
+        let paths = files(asked, &root.join(split.to_string()), "mat")?;
         let mut entries = Vec::new();
         for (entry, _) in read_all(paths, root, options, &mut faults)? {
             entries.push(entry);
         }
         let warnings = nameless(entries.iter()).into_iter().collect();
-        return traits(PREPARED).dataset(root, split, options, entries, warnings, faults);
+        return traits(PREPARED).dataset(asked, entries, warnings, faults);
     }
     let numbered = numbered(root)?;
     if numbered.is_empty() {
         let looked_for = ["1.mat, 2.mat … here or one folder below (the archives of figshare)", "{split}/*.mat"];
-        return Err(no_layout(root, "brain-tumor", &looked_for));
+        return Err(no_layout(asked, &looked_for));
     }
     let mut warnings = Vec::new();
     let last = numbered.keys().next_back().copied().unwrap_or(0);
@@ -69,9 +67,8 @@ pub(super) fn open(root: &Path, split: Split, options: &OpenOptions) -> Result<B
         let unit = *ranks.entry(patient).or_insert(next);
         cases.push(Case::new(entry, unit));
     }
-    let rule = Rule::of("brain-tumor").unwrap_or(Rule::Positions { test: 70, val: 50, of: 233 });
-    let entries = cut(cases, ranks.len(), rule, split, options)?;
-    traits(DOWNLOADED).dataset(root, split, options, entries, warnings, faults)
+    let entries = cut(cases, ranks.len(), info.split_rule.rule(), split, options)?;
+    traits(DOWNLOADED).dataset(asked, entries, warnings, faults)
 }
 
 /// The files whose names are numbers, here or one folder below.

@@ -10,47 +10,56 @@ use std::path::{Path, PathBuf};
 use dinorad_core::{Protocol, Split, Target, TaskKind};
 
 use super::{
-    DOWNLOADED, PREPARED, Traits,
     cut::{Case, cut},
-    has_split_folders, home, no_layout,
-    slices::{self, BTCV},
-    sort,
+    slices::{self, Labels},
+    traits::Traits,
+    tree::{DOWNLOADED, PREPARED, has_split_folders, home, no_layout, sort},
 };
 use crate::{
-    Dataset, Error, OpenOptions, PatientKey, Result, Rule,
+    Dataset, Error, OpenOptions, PatientKey, Result, Unit,
     faults::Faults,
     files::{file_name, folder_files, stem, sub_folders},
+    info::Opening,
     layouts::msd::check_pair,
-    listed::{Answer, Entry, Mask, Prepare, Source},
+    listed::{Answer, Entry, Mask, Source},
 };
 
-pub(super) fn open(id: &'static str, root: &Path, split: Split, options: &OpenOptions) -> Result<Box<dyn Dataset>> {
-    let training = |f: &Path| f.join("Training").join("img").is_dir();
-    let nested = [root.to_owned(), root.join("RawData"), root.join("Abdomen").join("RawData")];
-    let found = match nested.into_iter().find(|f| training(f)) {
-        Some(home) => Some(home),
-        None => home(root, training)?,
-    };
-    if let Some(home) = found {
-        return open_downloaded(id, root, &home, split, options);
+/// The organs of BTCV.
+pub(crate) const CLASSES: [&str; 14] = [
+    "background",
+    "spleen",
+    "rkid",
+    "lkid",
+    "gall",
+    "eso",
+    "liver",
+    "sto",
+    "aorta",
+    "IVC",
+    "veins",
+    "pancreas",
+    "rad",
+    "lad",
+];
+
+/// `btcv`: volumes are the cases.
+pub(crate) fn open_volumes(asked: &Opening) -> Result<Box<dyn Dataset>> {
+    let Opening { split, options, .. } = *asked;
+    let root = asked.folder()?;
+    if let Some(home) = downloaded(root)? {
+        return open_downloaded(asked, &home, Unit::Volumes);
     }
     if !has_split_folders(root) {
-        let looked_for: &[&str] = match id {
-            "btcv" => &["RawData/Training/img and label", "{split}/img and {split}/label with .nii.gz volumes"],
-            _ => &["RawData/Training/img and label", "{split}/img and {split}/label with .npy slices"],
-        };
-        return Err(no_layout(root, id, looked_for));
-    }
-    if id == "btcv-slice" {
-        return slices::open(id, root, split, options);
+        let looked_for = ["RawData/Training/img and label", "{split}/img and {split}/label with .nii.gz volumes"];
+        return Err(no_layout(asked, &looked_for));
     }
     let (images, labels) = (root.join(split.to_string()).join("img"), root.join(split.to_string()).join("label"));
     if !images.is_dir() {
-        return Err(Error::NoSplit { path: root.to_owned(), split, why: format!("no folder {split}/img") });
+        return Err(asked.no_split(format!("no folder {split}/img")));
     }
     let found = volumes(&images, options)?;
     if found.is_empty() {
-        return Err(Error::NoSplit { path: root.to_owned(), split, why: format!("{split}/img is empty") });
+        return Err(asked.no_split(format!("{split}/img is empty")));
     }
     let labels = match labels.is_dir() {
         true => Some(labels),
@@ -64,15 +73,35 @@ pub(super) fn open(id: &'static str, root: &Path, split: Split, options: &OpenOp
         let Some((case, _)) = faults.keep(volume(&path, labels.as_deref(), options))? else { continue };
         entries.push(case);
     }
-    traits(id, PREPARED).dataset(root, split, options, entries, Vec::new(), faults)
+    traits(asked, Unit::Volumes, PREPARED).dataset(asked, entries, Vec::new(), faults)
 }
 
-fn traits(id: &'static str, layout: &'static str) -> Traits {
-    let (is_3d, prepare) = match id {
-        "btcv" => (true, Prepare::Clamp(None, Some(600.0))),
-        _ => (false, Prepare::Clamp(Some(-1024.0), Some(600.0))),
-    };
-    Traits { is_3d, prepare, layout, ..Traits::new(id, TaskKind::Segmentation, &BTCV) }
+/// `btcv-slice`: slices are the cases, in files of their own or cut here.
+pub(crate) fn open_slices(asked: &Opening) -> Result<Box<dyn Dataset>> {
+    let root = asked.folder()?;
+    if let Some(home) = downloaded(root)? {
+        return open_downloaded(asked, &home, Unit::Slices);
+    }
+    if !slices::are_below(root, Labels::BySplit) {
+        let looked_for = ["RawData/Training/img and label", "{split}/img and {split}/label with .npy slices"];
+        return Err(no_layout(asked, &looked_for));
+    }
+    slices::open(asked, Labels::BySplit)
+}
+
+/// The folder of `Training` and `Testing`.
+fn downloaded(root: &Path) -> Result<Option<PathBuf>> {
+    let training = |f: &Path| f.join("Training").join("img").is_dir();
+    let nested = [root.to_owned(), root.join("RawData"), root.join("Abdomen").join("RawData")];
+    match nested.into_iter().find(|f| training(f)) {
+        Some(home) => Ok(Some(home)),
+        None => home(root, training),
+    }
+}
+
+fn traits(asked: &Opening, unit: Unit, layout: &'static str) -> Traits {
+    let of_set = Traits::new(TaskKind::Segmentation, asked.info.classes);
+    Traits { is_3d: unit == Unit::Volumes, layout, ..of_set }
 }
 
 /// Every volume of a folder: a folder that holds one file, as some archives have it, or the file.
@@ -114,13 +143,8 @@ fn one_file(entry: &Path) -> Result<PathBuf> {
     }
 }
 
-fn open_downloaded(
-    id: &'static str,
-    root: &Path,
-    home: &Path,
-    split: Split,
-    options: &OpenOptions,
-) -> Result<Box<dyn Dataset>> {
+fn open_downloaded(asked: &Opening, home: &Path, case_unit: Unit) -> Result<Box<dyn Dataset>> {
+    let Opening { info, split, options, .. } = *asked;
     let (images, labels) = (home.join("Training").join("img"), home.join("Training").join("label"));
     if !labels.is_dir() {
         return Err(Error::Absent { path: labels, what: "the folder of the labels" });
@@ -132,16 +156,16 @@ fn open_downloaded(
     for (unit, path) in training.iter().enumerate() {
         let Some((entry, slices)) = faults.keep(volume(path, Some(&labels), options))? else { continue };
         let case = Case::new(entry, unit);
-        cases.push(if id == "btcv-slice" { case.sliced(slices) } else { case });
+        cases.push(if case_unit == Unit::Slices { case.sliced(slices) } else { case });
     }
     let testing = home.join("Testing").join("img");
-    if options.protocol == Protocol::Paper && id == "btcv" && testing.is_dir() {
+    if options.protocol == Protocol::Paper && case_unit == Unit::Volumes && testing.is_dir() {
         // the study's test part: volumes whose labels are not public; of no use to `strict`
         for path in volumes(&testing, options)? {
             let Some((entry, _)) = faults.keep(volume(&path, None, options))? else { continue };
             cases.push(Case::new(entry, usize::MAX).with_fixed(Some(Split::Test)));
         }
     }
-    let entries = cut(cases, units, Rule::of("btcv").unwrap_or(Rule::EvenIsVal), split, options)?;
-    traits(id, DOWNLOADED).dataset(root, split, options, entries, Vec::new(), faults)
+    let entries = cut(cases, units, info.split_rule.rule(), split, options)?;
+    traits(asked, case_unit, DOWNLOADED).dataset(asked, entries, Vec::new(), faults)
 }

@@ -8,11 +8,15 @@ use std::path::{Path, PathBuf};
 
 use dinorad_core::{Split, Target, TaskKind};
 
-use super::{DOWNLOADED, PREPARED, Traits, has_split_folders, home, no_layout};
+use super::{
+    traits::Traits,
+    tree::{DOWNLOADED, PREPARED, has_split_folders, home, no_layout},
+};
 use crate::{
-    Dataset, Error, OpenOptions, PatientKey, Result, Uncertain,
+    Colour, Dataset, Error, OpenOptions, PatientKey, Result, Uncertain,
     faults::Faults,
-    listed::{Answer, Colour, Entry, Source},
+    info::Opening,
+    listed::{Answer, Entry, Source},
     table::{Record, Table},
 };
 
@@ -36,8 +40,10 @@ struct Place {
     layout: &'static str,
 }
 
-pub(super) fn open(root: &Path, split: Split, options: &OpenOptions) -> Result<Box<dyn Dataset>> {
-    let Place { table, folder, layout } = place(root, split)?;
+pub(crate) fn open(asked: &Opening) -> Result<Box<dyn Dataset>> {
+    let Opening { options, .. } = *asked;
+    let root = asked.folder()?;
+    let Place { table, folder, layout } = place(asked)?;
     let table = Table::read(&table)?;
     table.need("Path")?;
     for finding in FINDINGS {
@@ -61,11 +67,12 @@ pub(super) fn open(root: &Path, split: Split, options: &OpenOptions) -> Result<B
     if unsure_left_out > 0 {
         warnings.push(format!("{unsure_left_out} cases with an uncertain finding are left out"));
     }
-    let traits = Traits { colour: Colour::Gray, layout, ..Traits::new("chexpert", TaskKind::Multilabel, classes) };
-    traits.dataset(root, split, options, entries, warnings, faults)
+    let traits = Traits { colour: Colour::Gray, layout, ..Traits::new(TaskKind::Multilabel, classes) };
+    traits.dataset(asked, entries, warnings, faults)
 }
 
-fn place(root: &Path, split: Split) -> Result<Place> {
+fn place(asked: &Opening) -> Result<Place> {
+    let Opening { root, split, .. } = *asked;
     let downloaded = |f: &Path| f.join("valid.csv").is_file() || f.join("valid").is_dir();
     if let Some(home) = home(root, downloaded)? {
         let (tables, folder): (&[&str], _) = match split {
@@ -79,8 +86,7 @@ fn place(root: &Path, split: Split) -> Result<Place> {
         return match (table, split) {
             (Some(table), _) => Ok(Place { table, folder, layout }),
             (None, Split::Test) => {
-                let why = "no test_labels.csv: the labels of the test part are a release of their own".to_owned();
-                Err(Error::NoSplit { path: root.to_owned(), split, why })
+                Err(asked.no_split("no test_labels.csv: the labels of the test part are a release of their own"))
             }
             // the error of a table that is not there
             (None, _) => Ok(Place { table: home.join(tables[0]), folder, layout }),
@@ -95,7 +101,7 @@ fn place(root: &Path, split: Split) -> Result<Place> {
         "train.csv and valid.csv with train/ and valid/ (CheXpert-v1.0)",
         "{split}.csv with {split}/patient*/study*/*.jpg",
     ];
-    Err(no_layout(root, "chexpert", &looked_for))
+    Err(no_layout(asked, &looked_for))
 }
 
 /// The case of a row; nothing if its uncertain findings leave it out.

@@ -5,7 +5,7 @@ use dinorad_core::{Protocol, Split, Target};
 use crate::{
     OpenOptions, PatientKey, Result, Rule,
     listed::{Answer, Entry, Mask, Source},
-    splits::{by_patient, strata},
+    splits::{Parts, by_patient, strata},
 };
 
 /// A case, or the slices of one, before it is known where it goes.
@@ -50,12 +50,12 @@ impl Case {
 }
 
 /// The cases of one part, in order. Those with a part of their own keep it. The others are cut by
-/// `rule` over `units` under `paper`; under `strict` by patient and class, in the shares that the
+/// `rule` over `units` under `paper`, and stay in train without one; under `strict` by patient and class, in the shares that the
 /// options give to the parts that are not fixed.
 pub(super) fn cut(
     cases: Vec<Case>,
     units: usize,
-    rule: Rule,
+    rule: Option<Rule>,
     split: Split,
     options: &OpenOptions,
 ) -> Result<Vec<Entry>> {
@@ -65,7 +65,7 @@ pub(super) fn cut(
         (None, _) => {}
         (Some(_), Protocol::Paper) => {
             let mut of_unit = vec![Split::Train; units];
-            let by_rule = rule.apply(units)?;
+            let by_rule = rule.map_or_else(|| Ok(Parts::undivided(units)), |rule| rule.apply(units))?;
             for part in [Split::Val, Split::Test] {
                 for unit in by_rule.of(part) {
                     of_unit[*unit] = part;

@@ -12,15 +12,16 @@ use std::{
 use dinorad_core::{Split, Target, TaskKind};
 
 use super::{
-    DOWNLOADED, PREPARED, Traits,
     cut::{Case, cut},
-    has_split_folders, has_suffix, home, no_layout,
+    traits::Traits,
+    tree::{DOWNLOADED, PREPARED, has_split_folders, has_suffix, home, no_layout},
 };
 use crate::{
-    Dataset, Error, OpenOptions, PatientKey, Result, Rule,
+    Colour, Dataset, Error, PatientKey, Result,
     faults::Faults,
     files::{file_name, folder_files, relative, sub_folders},
-    listed::{Answer, Colour, Entry, Source},
+    info::Opening,
+    listed::{Answer, Entry, Source},
     table::{Record, Table},
 };
 
@@ -43,20 +44,21 @@ pub(crate) const CLASSES: [&str; 15] = [
     "Pneumothorax",
 ];
 
-pub(super) fn open(root: &Path, split: Split, options: &OpenOptions) -> Result<Box<dyn Dataset>> {
+pub(crate) fn open(asked: &Opening) -> Result<Box<dyn Dataset>> {
+    let root = asked.folder()?;
     let downloaded = |f: &Path| data_entry(f).is_some() || f.join("images_001").is_dir();
     if let Some(home) = home(root, downloaded)? {
-        return open_downloaded(root, &home, split, options);
+        return open_downloaded(asked, &home);
     }
     let lists = ["train_list.txt", "val_list.txt", "test_list.txt"];
     if root.join("labels.csv").is_file() || has_split_folders(root) || lists.iter().any(|l| root.join(l).is_file()) {
-        return open_prepared(root, split, options);
+        return open_prepared(asked);
     }
     let looked_for = [
         "Data_Entry_2017*.csv with train_val_list.txt, test_list.txt and images_001/images/*.png …",
         "labels.csv with {split}_list.txt and {split}/*.png",
     ];
-    Err(no_layout(root, "nih", &looked_for))
+    Err(no_layout(asked, &looked_for))
 }
 
 /// The table of labels, whichever edition it is.
@@ -123,10 +125,11 @@ impl Rows {
 }
 
 fn traits(layout: &'static str) -> Traits {
-    Traits { colour: Colour::Gray, layout, ..Traits::new("nih", TaskKind::Multilabel, &CLASSES) }
+    Traits { colour: Colour::Gray, layout, ..Traits::new(TaskKind::Multilabel, &CLASSES) }
 }
 
-fn open_prepared(root: &Path, split: Split, options: &OpenOptions) -> Result<Box<dyn Dataset>> {
+fn open_prepared(asked: &Opening) -> Result<Box<dyn Dataset>> {
+    let Opening { root, split, options, .. } = *asked;
     let Rows { table, mut seen } = Rows::read(&root.join("labels.csv"))?;
     let mut listed = list(&root.join(format!("{split}_list.txt")))?;
     let mut faults = Faults::new(options);
@@ -140,7 +143,7 @@ fn open_prepared(root: &Path, split: Split, options: &OpenOptions) -> Result<Box
         entries.extend(faults.keep(Rows::entry(&table, record, format!("{split}/{name}"), path))?);
     }
     let warnings = without_labels(&listed, &format!("{split}_list.txt"), &table);
-    traits(PREPARED).dataset(root, split, options, entries, warnings, faults)
+    traits(PREPARED).dataset(asked, entries, warnings, faults)
 }
 
 fn without_labels(left: &HashMap<String, usize>, list: &str, table: &Table) -> Vec<String> {
@@ -150,7 +153,8 @@ fn without_labels(left: &HashMap<String, usize>, list: &str, table: &Table) -> V
     vec![format!("{} images of {list} have no line in {} and are left out", left.len(), file_name(&table.path))]
 }
 
-fn open_downloaded(root: &Path, home: &Path, split: Split, options: &OpenOptions) -> Result<Box<dyn Dataset>> {
+fn open_downloaded(asked: &Opening, home: &Path) -> Result<Box<dyn Dataset>> {
+    let Opening { info, root, split, options, .. } = *asked;
     let Some(path) = data_entry(home) else {
         return Err(Error::Absent { path: home.join("Data_Entry_2017_v2020.csv"), what: "the table of labels" });
     };
@@ -182,7 +186,6 @@ fn open_downloaded(root: &Path, home: &Path, split: Split, options: &OpenOptions
         };
         cases.push(Case::new(entry, unit).with_fixed(fixed));
     }
-    let rule = Rule::of("nih").unwrap_or(Rule::Tail { val: 10_002, of: 86_524 });
     // the publisher's test list stands: only train and val are cut
     let options_here = match options.divide {
         Some([train, val, _]) if split != Split::Test => {
@@ -192,13 +195,13 @@ fn open_downloaded(root: &Path, home: &Path, split: Split, options: &OpenOptions
         }
         _ => options.clone(),
     };
-    let entries = cut(cases, units, rule, split, &options_here)?;
+    let entries = cut(cases, units, info.split_rule.rule(), split, &options_here)?;
     let mut warnings = match split {
         Split::Test => without_labels(&test, "test_list.txt", &table),
         _ => without_labels(&train_val, "train_val_list.txt", &table),
     };
     warnings.extend(table.warnings.iter().cloned());
-    traits(DOWNLOADED).dataset(root, split, options, entries, warnings, faults)
+    traits(DOWNLOADED).dataset(asked, entries, warnings, faults)
 }
 
 fn expected(home: &Path) -> PathBuf {

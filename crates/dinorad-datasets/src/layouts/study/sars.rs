@@ -7,18 +7,19 @@
 
 use std::path::{Path, PathBuf};
 
-use dinorad_core::{Split, Target, TaskKind};
+use dinorad_core::{Target, TaskKind};
 
 use super::{
-    DOWNLOADED, Traits,
     cut::{Case, cut},
-    files, has_split_folders, has_suffix, home, no_layout, sort,
+    traits::Traits,
+    tree::{DOWNLOADED, PREPARED, files, has_split_folders, has_suffix, home, no_layout, sort},
 };
 use crate::{
-    Dataset, Error, OpenOptions, PatientKey, Result, Rule,
+    Colour, Dataset, Error, PatientKey, Result,
     faults::Faults,
     files::{file_name, folder_files, relative, sub_folders},
-    listed::{Answer, Colour, Entry, Source},
+    info::Opening,
+    listed::{Answer, Entry, Source},
     natural::path_order,
 };
 
@@ -27,34 +28,36 @@ pub(crate) const CLASSES: [&str; 2] = ["Negative", "Positive"];
 /// Patients up to this number are positive.
 const LAST_POSITIVE: u64 = 79;
 
-pub(super) fn open(root: &Path, split: Split, options: &OpenOptions) -> Result<Box<dyn Dataset>> {
+pub(crate) fn open(asked: &Opening) -> Result<Box<dyn Dataset>> {
+    let root = asked.folder()?;
     let classes = |f: &Path| -> bool {
         let names: Vec<bool> = class_folders(f).iter().map(|(_, positive)| *positive).collect();
         names.contains(&true) && names.contains(&false)
     };
     if let Some(home) = home(root, classes)? {
-        return open_downloaded(root, &home, split, options);
+        return open_downloaded(asked, &home);
     }
     if has_split_folders(root) {
-        return open_prepared(root, split, options);
+        return open_prepared(asked);
     }
     let looked_for = [
         "folders Covid, Healthy and Others with a folder for every patient",
         "folders COVID and non-COVID with pictures",
         "{split}/PATIENT/*.png",
     ];
-    Err(no_layout(root, "sars-cov-2-ct", &looked_for))
+    Err(no_layout(asked, &looked_for))
 }
 
 fn traits(is_3d: bool, layout: &'static str) -> Traits {
-    let of_set = Traits::new("sars-cov-2-ct", TaskKind::Binary, &CLASSES);
+    let of_set = Traits::new(TaskKind::Binary, &CLASSES);
     Traits { is_3d, colour: Colour::Rgb, layout, ..of_set }
 }
 
-fn open_prepared(root: &Path, split: Split, options: &OpenOptions) -> Result<Box<dyn Dataset>> {
+fn open_prepared(asked: &Opening) -> Result<Box<dyn Dataset>> {
+    let Opening { root, split, options, .. } = *asked;
     let part = root.join(split.to_string());
     if !part.is_dir() {
-        return Err(Error::NoSplit { path: root.to_owned(), split, why: format!("no folder {split}") });
+        return Err(asked.no_split(format!("no folder {split}")));
     }
     let mut folders = sub_folders(&part)?;
     sort(&mut folders, options);
@@ -64,7 +67,7 @@ fn open_prepared(root: &Path, split: Split, options: &OpenOptions) -> Result<Box
         let number: u64 = file_name(folder)
             .parse()
             .map_err(|_| Error::layout(folder, "the name of a patient's folder is not a number"))?;
-        let pictures = match files(root, folder, "png", split, options) {
+        let pictures = match files(asked, folder, "png") {
             Err(Error::NoSplit { .. }) => return Err(Error::layout(folder, "a patient without slices")),
             other => other?,
         };
@@ -75,7 +78,7 @@ fn open_prepared(root: &Path, split: Split, options: &OpenOptions) -> Result<Box
     for folder in folders {
         entries.extend(faults.keep(entry(&folder))?);
     }
-    traits(true, super::PREPARED).dataset(root, split, options, entries, Vec::new(), faults)
+    traits(true, PREPARED).dataset(asked, entries, Vec::new(), faults)
 }
 
 /// The folders named after classes, and whether theirs is the positive one; positives first.
@@ -98,7 +101,8 @@ fn is_picture(file: &Path) -> bool {
     ["png", "jpg", "jpeg"].iter().any(|s| has_suffix(file, s))
 }
 
-fn open_downloaded(root: &Path, home: &Path, split: Split, options: &OpenOptions) -> Result<Box<dyn Dataset>> {
+fn open_downloaded(asked: &Opening, home: &Path) -> Result<Box<dyn Dataset>> {
+    let Opening { info, root, split, options, .. } = *asked;
     let mut faults = Faults::new(options);
     let mut cases: Vec<Case> = Vec::new();
     let (mut units, mut by_patient, mut single) = (0, false, false);
@@ -138,7 +142,6 @@ fn open_downloaded(root: &Path, home: &Path, split: Split, options: &OpenOptions
         let what = "the pictures do not tell whose they are: slices of a patient may be in several splits";
         warnings.push(what.to_owned());
     }
-    let rule = Rule::of("sars-cov-2-ct").unwrap_or(Rule::Positions { test: 70, val: 50, of: 210 });
-    let entries = cut(cases, units, rule, split, options)?;
-    traits(by_patient, DOWNLOADED).dataset(root, split, options, entries, warnings, faults)
+    let entries = cut(cases, units, info.split_rule.rule(), split, options)?;
+    traits(by_patient, DOWNLOADED).dataset(asked, entries, warnings, faults)
 }

@@ -2,81 +2,53 @@
 
 use std::path::Path;
 
-use dinorad_core::{Split, TaskKind};
-use dinorad_transforms::PercentileRule;
+use dinorad_core::TaskKind;
 
-use super::{Traits, files, has_split_folders, orphans};
+use super::{
+    traits::Traits,
+    tree::{files, has_split_folders, orphans},
+};
 use crate::{
-    Dataset, Error, OpenOptions, PatientKey, Result,
+    Dataset, Error, PatientKey, Result,
     faults::Faults,
     files::{file_name, folder_files, relative, stem},
-    listed::{Answer, Entry, Mask, Prepare, Source},
+    info::Opening,
+    listed::{Answer, Entry, Mask, Source},
 };
 
-/// The organs of BTCV.
-pub(crate) const BTCV: [&str; 14] = [
-    "background",
-    "spleen",
-    "rkid",
-    "lkid",
-    "gall",
-    "eso",
-    "liver",
-    "sto",
-    "aorta",
-    "IVC",
-    "veins",
-    "pancreas",
-    "rad",
-    "lad",
-];
-
-/// The organs of AMOS.
-pub(crate) const AMOS: [&str; 16] = [
-    "background",
-    "spleen",
-    "right kidney",
-    "left kidney",
-    "gall bladder",
-    "esophagus",
-    "liver",
-    "stomach",
-    "aorta",
-    "postcava",
-    "pancreas",
-    "right adrenal gland",
-    "left adrenal gland",
-    "duodenum",
-    "bladder",
-    "prostate/uterus",
-];
-
-/// The classes of the three Decathlon sets, as the study's loaders name them.
-pub(crate) const HEART: &[&str] = &["background", "left atrium"];
-pub(crate) const HIPPOCAMPUS: &[&str] = &["background", "anterior", "posterior"];
-pub(crate) const SPLEEN: &[&str] = &["background", "spleen"];
-
-/// Whether the tree of a slice set lies under `root`.
-pub(super) fn is_prepared(id: &str, root: &Path) -> bool {
-    has_split_folders(root) || (id != "btcv-slice" && root.join("labels").is_dir())
+/// Where the labels of the slices lie.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Labels {
+    /// Images in `{split}`, the labels of all splits in `labels`, under the same names.
+    Together,
+    /// Images in `{split}/img`, labels in `{split}/label`: `img` of a name becomes `label`.
+    BySplit,
 }
 
-pub(super) fn open(id: &'static str, root: &Path, split: Split, options: &OpenOptions) -> Result<Box<dyn Dataset>> {
-    let (classes, prepare): (&[&str], _) = match id {
-        "amos" => (&AMOS, Prepare::Clamp(Some(-1024.0), Some(600.0))),
-        "btcv-slice" => (&BTCV, Prepare::Clamp(Some(-1024.0), Some(600.0))),
-        "msd-heart" => (HEART, Prepare::Percentiles(PercentileRule::Clip)),
-        "msd-spleen" => (SPLEEN, Prepare::Percentiles(PercentileRule::Clip)),
-        _ => (HIPPOCAMPUS, Prepare::Percentiles(PercentileRule::Clip)),
-    };
+impl Labels {
+    /// The label's name by that of its image.
+    fn name(self, image: &str) -> String {
+        match self {
+            Labels::Together => image.to_owned(),
+            Labels::BySplit => image.replacen("img", "label", 1),
+        }
+    }
+}
+
+/// Whether a tree of slices lies under `root`.
+pub(super) fn are_below(root: &Path, labels: Labels) -> bool {
+    has_split_folders(root) || (labels == Labels::Together && root.join("labels").is_dir())
+}
+
+pub(super) fn open(asked: &Opening, by: Labels) -> Result<Box<dyn Dataset>> {
+    let Opening { info, root, split, options, .. } = *asked;
     let part = root.join(split.to_string());
-    let (images, labels) = match id {
-        "btcv-slice" => (part.join("img"), part.join("label")),
-        _ => (part, root.join("labels")),
+    let (images, labels) = match by {
+        Labels::Together => (part, root.join("labels")),
+        Labels::BySplit => (part.join("img"), part.join("label")),
     };
-    let label_of = |image: &str| if id == "btcv-slice" { image.replacen("img", "label", 1) } else { image.to_owned() };
     let entry = |path: std::path::PathBuf| -> Result<Entry> {
-        let label = labels.join(label_of(&file_name(&path)));
+        let label = labels.join(by.name(&file_name(&path)));
         if !label.is_file() {
             return Err(Error::Unpaired { path, missing: "label", expected: label });
         }
@@ -87,18 +59,17 @@ pub(super) fn open(id: &'static str, root: &Path, split: Split, options: &OpenOp
     };
     let mut faults = Faults::new(options);
     let mut entries = Vec::new();
-    for path in files(root, &images, "npy", split, options)? {
+    for path in files(asked, &images, "npy")? {
         entries.extend(faults.keep(entry(path))?);
     }
     let mut known = std::collections::BTreeSet::new();
-    let folders = match id {
-        "btcv-slice" => vec![images],
-        _ => ["train", "val", "test"].map(|s| root.join(s)).to_vec(),
+    let folders = match by {
+        Labels::Together => ["train", "val", "test"].map(|s| root.join(s)).to_vec(),
+        Labels::BySplit => vec![images],
     };
     for folder in folders.iter().filter(|f| f.is_dir()) {
-        known.extend(folder_files(folder)?.iter().map(|f| label_of(&file_name(f))));
+        known.extend(folder_files(folder)?.iter().map(|f| by.name(&file_name(f))));
     }
     let warnings = orphans(&labels, ".npy", |n| known.contains(n))?;
-    let traits = Traits { prepare, ..Traits::new(id, TaskKind::Segmentation, classes) };
-    traits.dataset(root, split, options, entries, warnings, faults)
+    Traits::new(TaskKind::Segmentation, info.classes).dataset(asked, entries, warnings, faults)
 }
