@@ -8,9 +8,9 @@ use std::{
 };
 
 use dinorad_backbone::{
-    Error, LoadOptions, Request,
+    Backbone, Error, LoadOptions, LoadReport, Request,
     candle::{self, DType, Device, Tensor},
-    load_path,
+    load,
 };
 use dinorad_testkit as testkit;
 
@@ -20,9 +20,13 @@ fn read(folder: &Path) -> Tensors {
     candle::safetensors::load(folder.join("model.safetensors"), &Device::Cpu).unwrap().into_iter().collect()
 }
 
+fn opened(path: &Path) -> Result<(Box<dyn Backbone>, LoadReport), Error> {
+    load(&path.to_str().unwrap().parse().unwrap(), &LoadOptions::default())
+}
+
 /// The features of one seeded picture.
 fn features(path: &Path) -> Vec<f32> {
-    let (encoder, report) = load_path(path, &LoadOptions::default()).unwrap_or_else(|e| panic!("{e:?}"));
+    let (encoder, report) = opened(path).unwrap_or_else(|e| panic!("{}", dinorad_core::in_full(&e)));
     assert!(report.unused.is_empty() && report.missing.is_empty(), "{report:?}");
     let spec = encoder.spec();
     let side = spec.patch * 3;
@@ -133,7 +137,7 @@ fn one_tensor_under_two_names_is_refused() {
     tensors.insert(format!("_orig_mod.{name}"), tensor);
     let to = tempfile::tempdir().unwrap();
     write(to.path(), &tensors, Some(&folder), str::to_owned);
-    let error = load_path(to.path(), &LoadOptions::default()).map(drop).unwrap_err();
+    let error = opened(to.path()).map(drop).unwrap_err();
     assert!(matches!(&error, Error::BadTensor { tensor, .. } if *tensor == name), "{error}");
 }
 
@@ -148,7 +152,7 @@ fn image_sizes_as_lists() {
         let mut config = config.clone();
         config["image_size"] = size.clone();
         fs::write(to.path().join("config.json"), config.to_string()).unwrap();
-        match load_path(to.path(), &LoadOptions::default()).map(drop) {
+        match opened(to.path()).map(drop) {
             Ok(()) => assert!(fits, "{size}"),
             Err(error) => assert!(!fits && error.to_string().contains("image_size"), "{size}: {error}"),
         }
@@ -160,7 +164,7 @@ fn image_sizes_as_lists() {
 fn modules_and_programs_are_named_for_what_they_are() {
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/in_memory");
     for (file, what) in [("module.pt", "a whole module"), ("program.pt", "TorchScript")] {
-        let error = load_path(&data.join(file), &LoadOptions::default()).map(drop).unwrap_err();
+        let error = opened(&data.join(file)).map(drop).unwrap_err();
         let text = dinorad_core::in_full(&error);
         assert!(text.contains(what) && text.contains("state_dict") && text.contains(file), "{text}");
     }

@@ -343,6 +343,8 @@ fn look_through(
     out.shapes.truncate(8);
     let distinct: BTreeSet<String> = (0..dataset.len()).filter_map(|i| dataset.patient(i)).collect();
     out.patients = (!distinct.is_empty()).then_some(distinct.len());
+    // volumes do not tell theirs
+    bits.remove(&0);
     if bits.len() > 1 {
         let most = bits.iter().max_by_key(|(_, ids)| ids.len()).map_or(0, |(b, _)| *b);
         for (other, ids) in bits.iter().filter(|(b, _)| **b != most) {

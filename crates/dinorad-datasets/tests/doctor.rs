@@ -572,7 +572,7 @@ fn general_layouts() {
             halve(&files(&root.join("study 1/t1"), "")[5]);
             "study 1/t1".to_owned()
         }),
-        fault("a missing slice", &["unreadable"], |root| {
+        fault("a missing slice", &["layout"], |root| {
             fs::remove_file(&files(&root.join("study 1/t1"), "")[8]).unwrap();
             "study 1/t1".to_owned()
         }),

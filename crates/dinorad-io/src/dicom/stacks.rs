@@ -166,12 +166,13 @@ const fn key(name: &'static str, of: fn(&Scanned) -> Option<String>, shown: bool
     Key { name, of, shown }
 }
 
+const PLANE: Key = key("plane", |(_, h, _)| plane_of(h), false);
 const VIEW: Key = key("view", |(_, h, _)| h.part.view.clone(), true);
 
 /// In the order in which they are tried. The moment of acquisition tells time points apart that nothing
 /// numbers; it is never shown.
 const KEYS: [Key; 10] = [
-    key("plane", |(_, h, _)| plane_of(h), false),
+    PLANE,
     VIEW,
     key("echo", |(_, h, _)| h.part.echo.map(|n| n.to_string()), true),
     key("b", |(_, h, _)| h.part.b_value.map(|b| b.to_string()), true),
@@ -222,7 +223,7 @@ fn parts<'a>(images: &[&'a Scanned], keys: &[Key], sound: bool) -> Option<Vec<(S
         groups.entry(keys.iter().map(|key| (key.of)(image)).collect()).or_default().push(image);
     }
     // parts of one slice are what a wrong key makes; of planes they are localisers
-    let single = |part: &Vec<&Scanned>| part.len() < 2 && keys.iter().all(|key| key.name != "plane");
+    let single = |part: &Vec<&Scanned>| part.len() < 2 && keys.iter().any(|key| key.name != PLANE.name);
     let unsound = |part: &Vec<&Scanned>| kind(part) == Kind::Loose || single(part);
     if groups.len() < 2 || sound && groups.values().any(unsound) {
         return None;
