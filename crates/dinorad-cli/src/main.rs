@@ -11,6 +11,7 @@ mod hardware;
 mod listing;
 mod output;
 mod progress;
+mod pseudonyms;
 mod sheet;
 mod table;
 mod tell;

@@ -14,6 +14,7 @@ pub mod export;
 mod paths;
 pub mod pca;
 pub mod probe;
+pub mod pseudonyms;
 pub mod segment;
 mod settings;
 pub mod store;

@@ -17,6 +17,7 @@ mod paired;
 pub mod picture;
 pub mod plot;
 mod predictions;
+mod renaming;
 pub mod spreadsheet;
 
 pub use atomic::write_atomic;
@@ -29,3 +30,4 @@ pub use folder::{
 };
 pub use paired::{Comparison, Pairs};
 pub use predictions::Predictions;
+pub use renaming::{Name, Renaming};

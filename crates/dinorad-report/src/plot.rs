@@ -74,6 +74,15 @@ pub enum Plot {
 }
 
 impl Plot {
+    /// The names of its lines.
+    pub(crate) fn names(&mut self) -> impl Iterator<Item = &mut String> {
+        let series = match self {
+            Plot::Roc { curves } | Plot::PrecisionRecall { curves, .. } | Plot::Reliability { curves, .. } => curves,
+            Plot::Lines { series, .. } => series,
+        };
+        series.iter_mut().map(|line| &mut line.name)
+    }
+
     /// The text of the SVG; the same for the same plot.
     ///
     /// # Errors

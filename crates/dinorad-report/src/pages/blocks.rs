@@ -7,7 +7,7 @@ use ndarray::ArrayView2;
 use serde::{Deserialize, Serialize};
 
 use super::{Score, cards::count};
-use crate::{Error, Result, picture::Picture, plot::Plot};
+use crate::{Error, Result, picture::Picture, plot::Plot, renaming::Told};
 
 /// One part of a section.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -210,6 +210,11 @@ impl Case {
         Ok(Self { picture: Shown::new(picture, &id)?, id, judgement, lines: Vec::new() })
     }
 
+    /// Its id.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
     /// A line below the picture, such as `predicted` and `pneumonia (0.93)`.
     pub fn with_line(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.lines.push((name.into(), value.into()));
@@ -275,6 +280,43 @@ pub(super) fn shares(timings: &[Timing]) -> Vec<(&Timing, u32)> {
 }
 
 impl Block {
+    /// The single cases in it.
+    pub(crate) fn cases(&self) -> &[Case] {
+        if let Block::Cases { cases, .. } = self { cases } else { &[] }
+    }
+
+    /// Other names for cases, files and folders.
+    pub(crate) fn rename(&mut self, told: &Told<'_>) {
+        let tell = |text: &mut String| *text = told.text(text);
+        match self {
+            Block::Note(text) => tell(text),
+            Block::Figures { heading, figures } => {
+                tell(heading);
+                for figure in figures {
+                    tell(&mut figure.caption);
+                    match &mut figure.content {
+                        Content::Drawn(plot) => plot.names().for_each(tell),
+                        Content::Picture(shown) => tell(&mut shown.alt),
+                    }
+                }
+            }
+            Block::Cases { heading, cases } => {
+                tell(heading);
+                for case in cases {
+                    case.id = told.case(&case.id);
+                    case.picture.alt.clone_from(&case.id);
+                    case.lines.iter_mut().for_each(|(_, line)| tell(line));
+                }
+            }
+            Block::Table(table) => {
+                tell(&mut table.heading);
+                table.columns.iter_mut().chain(table.rows.iter_mut().flatten()).for_each(tell);
+            }
+            // titles of scores, names of classes, steps
+            Block::Scores(_) | Block::Confusion(_) | Block::Timings(_) => {}
+        }
+    }
+
     /// Every picture in it, to be written to files or read from them.
     pub(crate) fn pictures(&mut self) -> Vec<&mut Shown> {
         match self {
