@@ -8,11 +8,12 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 pub(crate) use describe::as_typed;
 
-use crate::pseudonyms::PseudonymArgs;
+use crate::{build::VERSION, pseudonyms::PseudonymArgs};
 
 /// Radiology files (X-ray, CT, MRI) to DINOv2 features, and every way of judging them.
 #[derive(Debug, Parser)]
-#[command(name = "dinorad", version, propagate_version = true, max_term_width = 100)]
+#[command(name = "dinorad", version, long_version = VERSION.as_str(), propagate_version = true)]
+#[command(max_term_width = 100)]
 pub(crate) struct Args {
     /// Say more on stderr
     #[arg(short, long, global = true)]

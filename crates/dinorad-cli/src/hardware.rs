@@ -5,6 +5,7 @@ use dinorad::{backbone::candle::Device, eval::experiment::Runner};
 
 use crate::{
     args::{DeviceKind, HardwareArgs},
+    build::COMMIT,
     progress::BARS,
 };
 
@@ -27,6 +28,12 @@ impl HardwareArgs {
 
     /// What runs experiments, with bars on stderr.
     pub(crate) fn runner(&self) -> Result<Runner<'static>> {
-        Ok(Runner { device: self.device()?, batch: self.batch, watch: &BARS, ..Runner::default() })
+        Ok(Runner {
+            device: self.device()?,
+            batch: self.batch,
+            watch: &BARS,
+            commit: COMMIT.map(str::to_owned),
+            ..Runner::default()
+        })
     }
 }

@@ -6,6 +6,7 @@
 )]
 
 mod args;
+mod build;
 mod commands;
 mod hardware;
 mod listing;

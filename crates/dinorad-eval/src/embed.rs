@@ -8,7 +8,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use candle::{DType, Device, Tensor};
@@ -20,7 +20,7 @@ use rayon::prelude::*;
 
 use crate::{
     Cases, Error, Progress, Result,
-    store::{EncoderRecord, Failure, FeatureStore, ItemFeatures, ItemKey, Outcome, Part, Store, StoreKey},
+    store::{EncoderRecord, Failure, FeatureStore, ItemFeatures, ItemKey, Outcome, Part, Patience, Store, StoreKey},
     upload::Uploader,
 };
 
@@ -74,11 +74,13 @@ pub struct EmbedOptions {
     pub bad: Bad,
     /// Name of the set in the store's manifest; a set of the same name is replaced.
     pub set: String,
+    /// How long to wait for another process that makes the same features, before it is an error.
+    pub patience: Duration,
 }
 
 impl Default for EmbedOptions {
     /// The class token alone, batches of 16, files of 64 cases, a thread for every core, twice as
-    /// many cases ahead, on the CPU.
+    /// many cases ahead, on the CPU, without patience.
     fn default() -> Self {
         let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
         Self {
@@ -93,6 +95,7 @@ impl Default for EmbedOptions {
             device: Device::Cpu,
             bad: Bad::Skip,
             set: "all".to_owned(),
+            patience: Duration::ZERO,
         }
     }
 }
@@ -184,7 +187,10 @@ pub fn embed(
     let items: Vec<ItemKey> = (0..cases.len()).into_par_iter().map(|i| cases.key(i)).collect();
     let hashing = start.elapsed().as_secs_f64();
     let key = StoreKey::new(EncoderRecord::new(encoder.spec(), &options.request, &options.device), cases.settings());
-    let mut store = Store::open(root, key, items, blocks.names(options), options.shard_size, options.part)?;
+    let waiting = || progress.message("waiting for another process that makes the same features");
+    let patience = Patience::new(options.patience, &waiting);
+    let sizes = (options.shard_size, options.part);
+    let mut store = Store::open_patiently(root, key, items, blocks.names(options), sizes, patience)?;
     let unread = unread(&store, &*cases);
     // content that cannot be read belongs to the first part
     let own_unread: &[Failure] = if options.part.makes(0) { &unread } else { &[] };

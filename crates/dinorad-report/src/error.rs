@@ -66,6 +66,12 @@ pub enum Error {
         /// The kind of error.
         what: &'static str,
     },
+    /// A folder that somebody else writes a run to.
+    #[error("{} is being written by another process: wait until it is done, or choose another folder", path.display())]
+    BeingWritten {
+        /// The folder.
+        path: PathBuf,
+    },
     /// A folder that a new run may not have.
     #[error("{} holds a run already: name another folder, or say that it may be overwritten", path.display())]
     Exists {
@@ -138,6 +144,7 @@ impl Error {
             Error::Version { .. } => "a run of another version",
             Error::Unfinished { .. } => "a run that is not finished",
             Error::Failed { .. } => "a run that failed",
+            Error::BeingWritten { .. } => "a run that is being written",
             Error::Untold { what, .. } => what,
             _ => "it could not be shown",
         }

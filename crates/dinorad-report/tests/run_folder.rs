@@ -273,8 +273,10 @@ fn a_folder_is_told_what_is_in_it() {
     fs::write(folder.join("notes.txt"), "mine").unwrap();
     let run = RunWriter::create(&folder, Existing::Replace).unwrap();
     let there: Vec<String> = files(&folder).into_keys().collect();
-    assert_eq!(there, ["dinorad-run.json", "log.jsonl", "notes.txt"]);
+    assert_eq!(there, [".dinorad-run.lock", "dinorad-run.json", "log.jsonl", "notes.txt"]);
+    assert!(matches!(RunWriter::create(&folder, Existing::Replace), Err(Error::BeingWritten { .. })));
     run.fail("no memory").unwrap();
+    assert!(!files(&folder).contains_key(".dinorad-run.lock"));
     assert!(matches!(RunFolder::open(&folder), Err(Error::Failed { why, .. }) if why == "no memory"));
 }
 

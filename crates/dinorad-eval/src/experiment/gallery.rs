@@ -77,7 +77,7 @@ pub(super) fn show(runner: &Runner<'_>, ready: &Ready, folder: &RunWriter) -> Re
     ];
     let mut made = Work { images: report.images, notices: report.notices.clone(), ..Work::default() };
     made.notices.extend(passed_over);
-    made.fail(report.failures.iter().cloned());
+    made.fail("", report.failures.iter().cloned());
     Ok(Outcome {
         experiment: ready.experiment.clone(),
         spec: ready.encoder.backbone.spec().clone(),

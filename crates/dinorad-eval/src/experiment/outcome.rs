@@ -7,7 +7,7 @@ use dinorad_metrics::Interval;
 use dinorad_report::{CurvePoint, Exhibits, MetricValue, Metrics, NotJudged, RunFolder};
 use dinorad_transforms::Shift;
 
-use super::{Experiment, Work, tables};
+use super::{Experiment, Work, features::OWN_TEST, tables};
 use crate::{
     Result,
     assembly::Aggregation,
@@ -186,7 +186,7 @@ impl Outcome {
             }
         }
         if let Some(own) = own_test {
-            own.write_into(&mut file, "test_own_data_set");
+            own.write_into(&mut file, OWN_TEST);
         }
         file.not_judged = self.not_judged();
         file.notices.extend(self.data_notices.iter().cloned());
@@ -209,12 +209,7 @@ impl Outcome {
 
     /// Cases that are in no score, with the reason.
     fn not_judged(&self) -> Vec<NotJudged> {
-        let failed = self.made.failures.iter().map(|f| NotJudged {
-            split: String::new(),
-            id: f.id.clone(),
-            reason: f.reason.clone(),
-        });
-        failed.chain(self.passed_over.iter().cloned()).collect()
+        self.made.not_judged.iter().chain(&self.passed_over).cloned().collect()
     }
 
     /// How it was judged, in few words, without what was chosen.

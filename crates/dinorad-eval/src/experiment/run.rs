@@ -1,10 +1,9 @@
 //! Runs an experiment: features of its parts, the method on top, what the score is worth, a folder.
 
 use std::{
-    fs,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use candle::Device;
@@ -14,7 +13,7 @@ use dinorad_core::{
 };
 use dinorad_datasets::{Kind, Pseudonyms, Unit};
 use dinorad_metrics::BootstrapOptions;
-use dinorad_report::{Existing, Found, Made, RunWriter, Status};
+use dinorad_report::{Existing, Found, Made, RunLock, RunWriter, Status};
 use dinorad_transforms::{Shift, presets::classification_train};
 
 use super::{
@@ -47,12 +46,16 @@ pub struct Runner<'a> {
     /// Names of files and folders, and the ids of cases made of them, give way to these in everything that
     /// is written. A description written so names no data any more: to run it again, set `data.root`.
     pub pseudonyms: Option<Pseudonyms>,
+    /// How long to wait for another process that makes the same features; what it has made is found then.
+    pub patience: Duration,
+    /// The commit that the program was made from, where it knows; `[made]` tells it.
+    pub commit: Option<String>,
     /// Who watches.
     pub watch: &'a dyn Watch,
 }
 
 impl Default for Runner<'_> {
-    /// On the CPU in batches of 16, features in `features`, unwatched.
+    /// On the CPU in batches of 16, features in `features`, as patient as half a day, unwatched.
     fn default() -> Self {
         Self {
             device: Device::Cpu,
@@ -60,6 +63,8 @@ impl Default for Runner<'_> {
             features: "features".into(),
             existing: Existing::Refuse,
             pseudonyms: None,
+            patience: Duration::from_secs(12 * 3600),
+            commit: None,
             watch: &Unwatched,
         }
     }
@@ -91,7 +96,7 @@ impl Runner<'_> {
     ///
     /// # Errors
     /// [`Error::Description`] for what is wrong with the description, [`Error::Occupied`] for a folder
-    /// that holds another experiment's run; what the data, the encoder and the method say. A folder that
+    /// that holds another experiment's run, [`Error::Report`] for one that another process writes; what the data, the encoder and the method say. A folder that
     /// was made for results that never came is removed.
     pub fn run(&self, experiment: &Experiment, out: &Path) -> Result<Outcome> {
         let ready = self.ready(experiment)?;
@@ -156,26 +161,21 @@ impl Runner<'_> {
     }
 
     pub(super) fn run_ready(&self, ready: Ready, out: &Path) -> Result<Outcome> {
-        let fresh = !out.exists();
+        // Before it is looked at: what is found stays as it is until this run has ended.
+        let lock = RunLock::take(out)?;
         if self.existing == Existing::Refuse
             && Found::of(out, &told(&ready.experiment, out, self.pseudonyms.as_ref()))? == Found::Other
         {
             return Err(Error::Occupied { folder: out.to_owned() });
         }
-        let mut writer = RunWriter::create(out, Existing::Replace)?;
+        let mut writer = RunWriter::begin(lock, Existing::Replace)?;
         match self.run_in(ready, &mut writer) {
             Ok(mut done) => {
                 done.folder = Some(writer.finish()?);
                 Ok(done)
             }
-            Err(error) if fresh => {
-                // A folder that was made for results that never came.
-                drop(writer);
-                let _ = fs::remove_dir_all(out);
-                Err(error)
-            }
             Err(error) => {
-                writer.fail(in_full(&error))?;
+                writer.abandon(in_full(&error))?;
                 Err(error)
             }
         }
@@ -210,6 +210,7 @@ impl Runner<'_> {
         writer.made(&Made {
             date: Some(date::now()),
             version: Some(env!("CARGO_PKG_VERSION").to_owned()),
+            commit: self.commit.clone(),
             machine: Some(format!("{} {}", std::env::consts::OS, std::env::consts::ARCH)),
             threads: Some(rayon::current_num_threads()),
             seconds: Some(seconds(started)),
@@ -230,6 +231,7 @@ impl Runner<'_> {
             assembly: ready.assembly,
             slice_step: given.slice_step,
             folder: &self.features,
+            patience: self.patience,
             watch: self.watch,
         }
     }

@@ -61,6 +61,7 @@ pub use dinorad_report::Failure;
 pub use encode::{ItemFeatures, Outcome};
 pub use item::ItemKey;
 pub use key::{EncoderRecord, StoreKey};
+pub use lock::Patience;
 pub use manifest::{CaseRecord, FeatureKind, FeatureShape, Manifest, SetRecord};
 pub use part::Part;
 pub use prune::{PruneOptions, Removal, prune};
