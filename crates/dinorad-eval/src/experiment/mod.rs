@@ -45,5 +45,5 @@ pub use outcome::{ControlScores, Judgements, Outcome, ShiftCurve, comparisons};
 pub use plan::{Estimate, Planned};
 pub use run::Runner;
 pub use slices::{PcaRequest, pca_sheet, picture, slices};
-pub use tables::{Rows, encoders};
+pub use tables::encoders;
 pub use watch::{Unwatched, Watch};

@@ -144,6 +144,7 @@ impl Outcome {
         let of_run = self.probe().map_or(&[][..], ProbeRun::notices);
         let mut notices: Vec<String> =
             self.data_notices.iter().chain(of_run).chain(&self.made.notices).cloned().collect();
+        notices.extend(self.no_twin());
         // The number shown is the number judged; what is missing is counted, by reason.
         let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
         for one in &self.passed_over {
@@ -154,6 +155,13 @@ impl Outcome {
         };
         notices.extend(reasons.into_iter().map(told));
         notices
+    }
+
+    /// Why a control is missing that was asked for.
+    fn no_twin(&self) -> Option<String> {
+        let Judgements::Classes { controls: Some(controls), .. } = &self.judgements else { return None };
+        let why = controls.untrained.as_ref()?.as_ref().err()?;
+        Some(format!("no untrained encoder of the same shape: {why}"))
     }
 
     /// `metrics.json`.
@@ -179,11 +187,10 @@ impl Outcome {
                 file.set("test_shuffled_labels", "auroc", over(|t| t.auroc));
                 file.set("test_shuffled_labels", "accuracy", over(|t| t.accuracy));
             }
-            match &controls.untrained {
-                Some(Ok(of)) => of.test().write_into(&mut file, "test_untrained_encoder"),
-                Some(Err(why)) => file.notices.push(format!("no untrained encoder of the same shape: {why}")),
-                None => {}
+            if let Some(Ok(of)) = &controls.untrained {
+                of.test().write_into(&mut file, "test_untrained_encoder");
             }
+            file.notices.extend(self.no_twin());
         }
         if let Some(own) = own_test {
             own.write_into(&mut file, OWN_TEST);

@@ -228,12 +228,47 @@ pub struct Table {
     pub(super) heading: String,
     pub(super) columns: Vec<String>,
     pub(super) rows: Vec<Vec<String>>,
+    /// How many columns from the left hold words; on a terminal the others stand as numbers do.
+    #[serde(skip)]
+    words: usize,
 }
 
 impl Table {
     /// A table without rows.
     pub fn new<S: Into<String>>(heading: impl Into<String>, columns: impl IntoIterator<Item = S>) -> Self {
-        Self { heading: heading.into(), columns: columns.into_iter().map(Into::into).collect(), rows: Vec::new() }
+        Self {
+            heading: heading.into(),
+            columns: columns.into_iter().map(Into::into).collect(),
+            rows: Vec::new(),
+            words: 0,
+        }
+    }
+
+    /// Says that so many columns from the left hold words.
+    #[must_use]
+    pub fn with_words(mut self, columns: usize) -> Self {
+        self.words = columns;
+        self
+    }
+
+    /// What stands above it.
+    pub fn heading(&self) -> &str {
+        &self.heading
+    }
+
+    /// Heads of the columns.
+    pub fn columns(&self) -> &[String] {
+        &self.columns
+    }
+
+    /// Cells by row.
+    pub fn rows(&self) -> &[Vec<String>] {
+        &self.rows
+    }
+
+    /// How many columns from the left hold words.
+    pub fn words(&self) -> usize {
+        self.words
     }
 
     /// Adds a row.

@@ -24,6 +24,7 @@ mod blocks;
 mod cards;
 mod runs;
 mod scores;
+pub mod tables;
 
 use std::path::Path;
 

@@ -1,24 +1,19 @@
 //! The page of one or many runs, from their folders alone.
 
-use std::collections::BTreeMap;
-
 use dinorad_core::{Target, TaskKind, in_full};
 
 use super::{
     Block, Confusion, EncoderCard, Figure, Report, Section, Table, Training, beside,
     cards::{count, number},
     scores::Tested,
+    tables,
 };
 use crate::{
-    Error, Failure, Made, MetricValue, Metrics, Result, RunFolder, Search, Skipped,
+    Error, Failure, Made, Metrics, Result, RunFolder, Skipped,
     figures::{self, NamedPlot},
     folder::{Constant, PREDICTIONS},
 };
 
-/// Rows of a table of settings; more are in `metrics.json`.
-const SETTINGS: usize = 16;
-/// Rows that are shown where there are more: the best on validation.
-const BEST: usize = 8;
 /// Cases that are not judged, by id; more are counted.
 const NOT_JUDGED: usize = 50;
 
@@ -296,115 +291,17 @@ fn not_judged(metrics: &Metrics) -> Option<Block> {
 /// The search, controls, smaller training sets and shifts.
 fn varied(metrics: &Metrics, plots: &[NamedPlot]) -> Vec<Block> {
     let mut blocks = Vec::new();
-    blocks.extend(metrics.search.as_ref().and_then(settings));
-    blocks.extend(controls(metrics));
+    // one setting alone is no search
+    let searched = metrics.search.as_ref().is_some_and(|search| search.settings.len() > 1);
+    blocks.extend(tables::settings(metrics).filter(|_| searched).map(Block::Table));
+    blocks.extend(tables::controls(metrics).map(Block::Table));
     let figures = drawn(plots, true);
     if !figures.is_empty() {
         blocks.push(Block::Figures { heading: "Fewer cases, worse images".into(), figures });
     }
-    for (name, first) in [("shots", "shots per class"), ("fraction", "fraction")] {
-        let Some(points) = metrics.curves.get(name) else { continue };
-        let heading = "Small training sets: mean ± standard deviation (smallest–largest) over draws";
-        let mut table = Table::new(heading, [first, "cases", "draws", "test AUROC", "test accuracy", ""]);
-        for point in points {
-            let score =
-                |name: &str| point.metrics.get(name).map_or_else(|| "–".to_owned(), MetricValue::text_over_draws);
-            let draws = point.metrics.values().map(|v| v.values.len()).max().unwrap_or(0);
-            table = table.with_row([
-                point.x.to_string(),
-                point.cases.map_or_else(String::new, |n| format!("{n:.0}")),
-                draws.to_string(),
-                score("auroc"),
-                score("accuracy"),
-                point.notices.join("; "),
-            ]);
-        }
-        blocks.push(Block::Table(table));
+    for (name, x) in [("shots", "shots"), ("fraction", "fraction")] {
+        blocks.extend(metrics.curves.get(name).map(|points| Block::Table(tables::small_sets(points, x))));
     }
-    let mut shifts = Table::new(
-        "Shifts of the test images",
-        ["shift", "severity", "test AUROC (95 % CI)", "test accuracy (95 % CI)"],
-    );
-    let mut any = false;
-    for (shift, points) in metrics.curves.iter().filter_map(|(n, p)| Some((n.strip_prefix("shift_")?, p))) {
-        for point in points {
-            any = true;
-            let score = |name: &str| point.metrics.get(name).map_or_else(|| "–".to_owned(), MetricValue::text);
-            let severity = if point.x == 0.0 { "none".to_owned() } else { point.x.to_string() };
-            shifts = shifts.with_row([shift.to_owned(), severity, score("auroc"), score("accuracy")]);
-        }
-    }
-    if any {
-        blocks.push(Block::Table(shifts));
-    }
+    blocks.extend(tables::shifts(metrics).map(Block::Table));
     blocks
-}
-
-/// A row a setting; of many the best on validation.
-fn settings(search: &Search) -> Option<Block> {
-    if search.settings.len() < 2 {
-        return None;
-    }
-    let name = super::score_title(&search.score);
-    let accuracy = search.settings.iter().any(|s| s.get("test", "accuracy").is_some());
-    let mut head = vec!["setting".to_owned(), format!("val {name}"), format!("test {name} (95 % CI)")];
-    head.extend(accuracy.then(|| "test accuracy (95 % CI)".to_owned()));
-    head.push(String::new());
-    let columns = head.len();
-    let mut order: Vec<usize> = (0..search.settings.len()).collect();
-    let score = |i: &usize| {
-        let of = search.settings.get(*i).and_then(|s| s.get("val", &search.score));
-        of.and_then(|v| v.mean).unwrap_or(f64::NEG_INFINITY)
-    };
-    let many = order.len() > SETTINGS;
-    if many {
-        order.sort_by(|a, b| score(b).total_cmp(&score(a)));
-        order.truncate(BEST);
-        order.sort_unstable();
-    }
-    let mut table = Table::new("Settings that were tried", head);
-    for of in order.into_iter().filter_map(|i| search.settings.get(i)) {
-        let number = of.get("val", &search.score).map_or_else(|| "–".to_owned(), MetricValue::text);
-        let test = |name: &str| of.get("test", name).map_or_else(String::new, MetricValue::text);
-        let mut row = vec![of.label.clone(), number, test(&search.score)];
-        row.extend(accuracy.then(|| test("accuracy")));
-        row.push(if of.chosen { "chosen".to_owned() } else { String::new() });
-        table = table.with_row(row);
-    }
-    if many {
-        let more = format!("… {} more in metrics.json", count(search.settings.len() - BEST));
-        table = table.with_row(std::iter::once(more).chain(vec![String::new(); columns - 1]));
-    }
-    Some(Block::Table(table))
-}
-
-/// The splits of `metrics.json` that are controls, with what they are; see [`controls`].
-const CONTROLS: [(&str, &str); 3] = [
-    ("test_shuffled_labels", "shuffled labels"),
-    ("test_untrained_encoder", "untrained encoder"),
-    ("test_own_data_set", "test split of the training data set"),
-];
-
-/// What the score is worth: the same where there is nothing to learn, or on the data it was learned from.
-fn controls(metrics: &Metrics) -> Option<Block> {
-    let score = |scores: &BTreeMap<String, MetricValue>, name: &str| -> String {
-        let text = |v: &MetricValue| if v.values.len() > 1 { v.text_over_draws() } else { v.text() };
-        scores.get(name).map_or_else(|| "–".to_owned(), text)
-    };
-    let names: Vec<&str> =
-        ["auroc", "accuracy", "dice"].into_iter().filter(|name| metrics.get("test", name).is_some()).collect();
-    let there: Vec<_> = CONTROLS.iter().filter_map(|(s, what)| Some((*what, metrics.metrics.get(*s)?))).collect();
-    if there.is_empty() {
-        return None;
-    }
-    let head = std::iter::once("control".to_owned());
-    let head = head.chain(names.iter().map(|name| format!("test {} (95 % CI)", super::score_title(name))));
-    let mut table = Table::new("What the score is worth", head);
-    let test = metrics.metrics.get("test").map(|scores| ("this run", scores));
-    for (what, scores) in test.into_iter().chain(there) {
-        let seeds = scores.values().map(|v| v.values.len()).max().unwrap_or(1);
-        let what = if seeds > 1 { format!("{what}, {seeds} seeds") } else { what.to_owned() };
-        table = table.with_row(std::iter::once(what).chain(names.iter().map(|name| score(scores, name))));
-    }
-    Some(Block::Table(table))
 }
