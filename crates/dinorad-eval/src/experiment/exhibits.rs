@@ -11,7 +11,7 @@ use crate::{
     Result,
     picture::{Picture, Scaling, Window},
     plot::{LinePlot, Marks, Plot, Series, XScale},
-    probe::{Judged, Labelled, ProbeRun},
+    probe::{Evaluation, Labelled, ProbeRun},
     report::{Block, Case, Figure, Judgement},
 };
 
@@ -42,7 +42,7 @@ pub(super) fn blocks(data: &Data, features: &Features, run: &ProbeRun, slice_ste
 
 /// Rows of the surest right and then the surest wrong answers, of every predicted class; none for
 /// findings, which have no single answer.
-fn surest(judged: &Judged, task: &Task) -> Vec<usize> {
+fn surest(judged: &Evaluation, task: &Task) -> Vec<usize> {
     if task.kind == TaskKind::Multilabel {
         return Vec::new();
     }
@@ -64,7 +64,7 @@ fn surest(judged: &Judged, task: &Task) -> Vec<usize> {
     rows
 }
 
-fn judgement(judged: &Judged, task: &Task, row: usize) -> Judgement {
+fn judgement(judged: &Evaluation, task: &Task, row: usize) -> Judgement {
     match judged.predictions.targets.get(row) {
         Some(Target::Class(truth)) if task.kind != TaskKind::Multilabel => {
             let p = judged.predictions.probabilities.row(row);
@@ -76,7 +76,7 @@ fn judgement(judged: &Judged, task: &Task, row: usize) -> Judgement {
 }
 
 /// A test case with its truth and what was said of it.
-fn case(set: &dyn Dataset, cases: &Labelled, judged: &Judged, task: &Task, row: usize) -> Result<Case> {
+fn case(set: &dyn Dataset, cases: &Labelled, judged: &Evaluation, task: &Task, row: usize) -> Result<Case> {
     let picture = thumbnail(&set.sample(cases.places[row].index)?.pixels)?;
     let case = Case::new(cases.ids[row].clone(), &picture, judgement(judged, task, row))?
         .with_line("truth", truth(&cases.targets[row], task));
@@ -142,7 +142,7 @@ fn neighbours(data: &Data, features: &Features, run: &ProbeRun, surest: &[usize]
 }
 
 /// What the slices of some test scans weighed, where not all weighed the same.
-fn slice_weights(set: &dyn Dataset, cases: &Labelled, judged: &Judged, slice_step: usize) -> Result<Vec<Block>> {
+fn slice_weights(set: &dyn Dataset, cases: &Labelled, judged: &Evaluation, slice_step: usize) -> Result<Vec<Block>> {
     let Some(weights) = judged.slice_weights.as_ref().filter(|w| !w.is_empty()) else { return Ok(Vec::new()) };
     let step = weights.len().div_ceil(SCANS).max(1);
     let in_scan = |k: usize| if slice_step > 1 { slice_step / 2 + k * slice_step } else { k };

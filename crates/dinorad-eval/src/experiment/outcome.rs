@@ -11,7 +11,7 @@ use super::{Experiment, Work, features::OWN_TEST, tables};
 use crate::{
     Result,
     assembly::Aggregation,
-    probe::{Comparison, Judged, ProbeRun, SubsetCurve, Tested, compare},
+    probe::{Comparison, Evaluation, ProbeRun, SubsetCurve, Tested, compare},
     report::{Block, DatasetCard, EncoderCard, Timing},
     segment::SegmentRun,
 };
@@ -58,7 +58,7 @@ pub enum Judgements {
         /// Scores under shifts of the test images.
         shifts: Vec<ShiftCurve>,
         /// The test part of the data set that was learned from, where another one is the test.
-        own_test: Option<Judged>,
+        own_test: Option<Evaluation>,
     },
     /// A mask a case.
     Masks {
@@ -88,7 +88,7 @@ pub struct ShiftCurve {
     /// What got worse.
     pub shift: Shift,
     /// By severity.
-    pub points: Vec<Judged>,
+    pub points: Vec<Evaluation>,
 }
 
 impl Outcome {

@@ -6,7 +6,7 @@ use dinorad_aggregate::GatedAttentionPool;
 use dinorad_core::{Task, TaskKind};
 use dinorad_report::{CaseTable, MetricValue, Metrics, RunWriter, Search, SearchAxis, Searched};
 
-use super::{Fitted, Judged, Labelled, Method, ProbeOptions, Refit, Setting, judge, numbers::metric};
+use super::{Fitted, Evaluation, Labelled, Method, ProbeOptions, Refit, Setting, judge, numbers::metric};
 use crate::{Error, Result};
 
 /// What one setting gave.
@@ -19,7 +19,7 @@ pub struct OfSetting {
     /// Accuracy on validation, where there is one.
     pub val_accuracy: Option<f64>,
     /// On test: of every `k`, else of the chosen setting alone.
-    pub test: Option<Judged>,
+    pub test: Option<Evaluation>,
 }
 
 /// A whole run of [`probe`](super::probe).
@@ -30,8 +30,8 @@ pub struct ProbeRun {
     pub(super) options: ProbeOptions,
     pub(super) of_setting: Vec<OfSetting>,
     pub(super) best: usize,
-    pub(super) val: Option<Judged>,
-    pub(super) test: Judged,
+    pub(super) val: Option<Evaluation>,
+    pub(super) test: Evaluation,
     pub(super) trained_on: usize,
     pub(super) chosen_by: &'static str,
     pub(super) notices: Vec<String>,
@@ -69,12 +69,12 @@ impl ProbeRun {
     }
 
     /// The chosen setting on validation, where there is one.
-    pub fn val(&self) -> Option<&Judged> {
+    pub fn val(&self) -> Option<&Evaluation> {
         self.val.as_ref()
     }
 
     /// The chosen setting on test.
-    pub fn test(&self) -> &Judged {
+    pub fn test(&self) -> &Evaluation {
         &self.test
     }
 
@@ -108,7 +108,7 @@ impl ProbeRun {
     /// # Errors
     /// [`Error::EmptySplit`](crate::Error::EmptySplit), [`Error::NotFinite`](crate::Error::NotFinite),
     /// [`Error::Heads`](crate::Error::Heads) for features of another width.
-    pub fn judge(&self, cases: &Labelled) -> Result<Judged> {
+    pub fn judge(&self, cases: &Labelled) -> Result<Evaluation> {
         cases.check("other")?;
         let pooled = self.pool.as_ref().map(|pool| cases.pooled_by(pool)).transpose()?;
         let cases = pooled.as_ref().unwrap_or(cases);
