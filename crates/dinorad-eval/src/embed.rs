@@ -182,7 +182,7 @@ pub fn embed(
             got: "patch maps or register tokens".into(),
         });
     }
-    let blocks = Blocks::new(options.request.layers.resolve(encoder.spec().depth)?, encoder.spec().depth);
+    let blocks = BlockNames::new(options.request.layers.resolve(encoder.spec().depth)?, encoder.spec().depth);
     progress.message("hashing");
     let items: Vec<ItemKey> = (0..cases.len()).into_par_iter().map(|i| cases.key(i)).collect();
     let hashing = start.elapsed().as_secs_f64();
@@ -289,12 +289,12 @@ fn bad_case(store: &Store, shard: &[usize], place: usize, reason: String) -> Err
 
 /// The blocks asked for, in network order, and what their features are called.
 #[derive(Debug, Clone)]
-struct Blocks {
+struct BlockNames {
     indices: Vec<usize>,
     depth: usize,
 }
 
-impl Blocks {
+impl BlockNames {
     fn new(indices: Vec<usize>, depth: usize) -> Self {
         Self { indices, depth }
     }
@@ -355,7 +355,7 @@ struct InFlight {
 struct Packer<'a> {
     encoder: &'a dyn Backbone,
     options: &'a EmbedOptions,
-    blocks: Blocks,
+    blocks: BlockNames,
     /// By height and width.
     waiting: BTreeMap<(usize, usize), Vec<Waiting>>,
     uploader: Uploader,
@@ -373,7 +373,7 @@ struct Packed {
 }
 
 impl<'a> Packer<'a> {
-    fn new(encoder: &'a dyn Backbone, options: &'a EmbedOptions, blocks: Blocks, n: usize) -> Self {
+    fn new(encoder: &'a dyn Backbone, options: &'a EmbedOptions, blocks: BlockNames, n: usize) -> Self {
         Self {
             encoder,
             options,

@@ -32,7 +32,7 @@ use parquet::{
 
 use crate::{
     Error, Result,
-    store::{Block, FeatureKind, FeatureStore},
+    store::{FeatureKind, FeatureStore, Piece},
 };
 
 /// Bytes of features read at once.
@@ -196,16 +196,16 @@ pub fn export(
     let names: Vec<&str> = columns.names.iter().map(String::as_str).collect();
     let (mut part, mut shard) = (0, None);
     let mut sink = open(part)?;
-    let blocks = store.blocks(&names, PIECE)?;
-    for block in if options.per_shard { blocks.by_shard() } else { blocks } {
-        let block = block?;
-        if options.per_shard && shard.as_ref().is_some_and(|shard| *shard != block.shard) {
+    let pieces = store.pieces(&names, PIECE)?;
+    for piece in if options.per_shard { pieces.by_shard() } else { pieces } {
+        let piece = piece?;
+        if options.per_shard && shard.as_ref().is_some_and(|shard| *shard != piece.shard) {
             exported.files.extend(sink.finish()?);
             part += 1;
             sink = open(part)?;
         }
-        shard = Some(block.shard.clone());
-        let mut rows = columns.rows(store, block)?;
+        shard = Some(piece.shard.clone());
+        let mut rows = columns.rows(store, piece)?;
         if let Some(names) = &options.pseudonyms {
             rows.shown = Some(rows.ids.iter().map(|id| names.once(Kind::Case, id)).collect());
         }
@@ -260,13 +260,13 @@ impl Columns {
     }
 
     /// The rows of a piece.
-    fn rows(&self, store: &FeatureStore, mut block: Block) -> Result<Rows> {
+    fn rows(&self, store: &FeatureStore, mut piece: Piece) -> Result<Rows> {
         let of = |case: usize| store.item(case).map_or_else(String::new, |item| item.id.clone());
-        let ids: Vec<String> = block.cases.clone().map(of).collect();
+        let ids: Vec<String> = piece.cases.clone().map(of).collect();
         let lost = |name: &str| Error::NoSuchTensor { name: name.to_owned(), held: self.names.join(", ") };
         let (mut features, mut offsets) = (Vec::new(), None);
         for name in &self.names {
-            let (rows, its) = block.take(name).ok_or_else(|| lost(name))?;
+            let (rows, its) = piece.take(name).ok_or_else(|| lost(name))?;
             features.push(rows);
             offsets = its;
         }

@@ -5,7 +5,6 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::todo, clippy::unimplemented)
 )]
 
-pub mod assembly;
 mod cases;
 pub mod embed;
 mod error;
@@ -15,6 +14,7 @@ mod paths;
 pub mod pca;
 pub mod probe;
 pub mod pseudonyms;
+pub mod row_layout;
 pub mod segment;
 mod settings;
 pub mod store;

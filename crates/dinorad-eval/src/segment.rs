@@ -22,7 +22,7 @@ use ndarray::{Array2, Array3, Axis};
 use crate::{
     Error, Result,
     plot::{LinePlot, Marks, Plot, Series, XScale},
-    report::{Block, Figure, Table},
+    report::{Exhibit, Figure, Table},
     store::FeatureStore,
 };
 
@@ -109,13 +109,13 @@ impl MaskedSlices {
         if self.store.is_empty() {
             return Ok(());
         }
-        for block in self.store.blocks(&["patches", "grid"], PIECE)? {
-            let block = block?;
-            let (Some(tokens), Some(grids)) = (block.rows("patches"), block.vectors("grid")) else { continue };
+        for piece in self.store.pieces(&["patches", "grid"], PIECE)? {
+            let piece = piece?;
+            let (Some(tokens), Some(grids)) = (piece.rows("patches"), piece.vectors("grid")) else { continue };
             let grids = grids
                 .rows()
                 .into_iter()
-                .zip(block.cases.clone())
+                .zip(piece.cases.clone())
                 .map(|(grid, case)| match grid.iter().map(|v| *v as usize).collect::<Vec<_>>().as_slice() {
                     &[1, rows, columns] => Ok((rows, columns)),
                     grid => {
@@ -124,7 +124,7 @@ impl MaskedSlices {
                     }
                 })
                 .collect::<Result<Vec<_>>>()?;
-            let cases: Vec<usize> = block.cases.clone().collect();
+            let cases: Vec<usize> = piece.cases.clone().collect();
             f(PatchShard { cases: &cases, grids: &grids, tokens })?;
         }
         Ok(())
@@ -403,18 +403,18 @@ impl SegmentRun {
     }
 
     /// The table of classes and the losses, for a report's section.
-    pub fn blocks(&self) -> Vec<Block> {
+    pub fn blocks(&self) -> Vec<Exhibit> {
         let text = |v: &Option<f64>| v.map_or_else(|| "undefined".to_owned(), value_text);
         let mut classes = Table::new("By class, all test pixels pooled", ["class", "Dice", "Jaccard"]);
         let numbers = self.test.dice_by_class.iter().zip(&self.test.jaccard_by_class);
         for (name, (dice, jaccard)) in self.task.class_names.iter().zip(numbers).skip(1) {
             classes = classes.with_row([name.clone(), text(dice), text(jaccard)]);
         }
-        let mut blocks = vec![Block::Table(classes)];
+        let mut blocks = vec![Exhibit::Table(classes)];
         if self.losses.iter().any(|(_, losses)| !losses.is_empty()) {
             let caption = format!("Training loss by epoch; what was kept is {}.", self.best.label);
             let figures = vec![Figure::drawn(self.loss_plot(), caption)];
-            blocks.push(Block::Figures { heading: "Training".into(), figures });
+            blocks.push(Exhibit::Figures { heading: "Training".into(), figures });
         }
         blocks
     }

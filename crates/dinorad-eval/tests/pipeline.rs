@@ -16,7 +16,7 @@ use dinorad_eval::{
     Cases, DatasetCases, Error, InputCases, Progress, Settings, Silent,
     embed::{EmbedOptions, Slices, embed},
     probe::{Context, Labelled, ProbeOptions, Splits, probe},
-    report::Block,
+    report::Exhibit,
     segment::{MaskedSlices, SegmentParts, segment},
     store::{ItemKey, Part},
 };
@@ -368,7 +368,7 @@ fn a_linear_decoder_learns_to_segment() {
     let dice = 2.0 * both as f64 / sum as f64;
     assert!((run.test.dice_by_class[1].unwrap() - dice).abs() < 1e-12);
     let blocks = run.blocks();
-    assert!(matches!(blocks.as_slice(), [Block::Table(_), Block::Figures { .. }]), "{blocks:?}");
+    assert!(matches!(blocks.as_slice(), [Exhibit::Table(_), Exhibit::Figures { .. }]), "{blocks:?}");
     let mut writer = RunWriter::create(&root.path().join("run"), Existing::Refuse).unwrap();
     writer.config(&run.method()).unwrap();
     writer.metrics(&run.metrics()).unwrap();

@@ -10,7 +10,7 @@ use dinorad_core::{Target, Task, TaskKind};
 use dinorad_report::{
     CaseTable, CurvePoint, Error, Exhibits, Existing, Failure, Found, Made, MetricValue, Metrics, NotJudged,
     Predictions, RunFolder, RunWriter, Search, SearchAxis, Searched, Status,
-    pages::{self, Block, Case, DatasetCard, EncoderCard, Figure, Judgement, Table, Timing, Training},
+    pages::{self, Case, DatasetCard, EncoderCard, Exhibit, Figure, Judgement, Table, Timing, Training},
     picture::{Picture, Window},
     plot::{LinePlot, Marks, Plot, Series, XScale},
     runs_below,
@@ -59,21 +59,21 @@ fn exhibits() -> Exhibits {
         dataset: Some(DatasetCard::new("The ward").with_splits(["train", "test"]).with_class("sick", [40, 6])),
         encoder: Some(EncoderCard::new("tiny", Training::Untrained).with_fact("patch size", "14 x 14")),
         shown: vec![
-            Block::Cases {
+            Exhibit::Cases {
                 heading: "The surest".into(),
                 cases: vec![
                     Case::new("ward/01.png", &gray(1.0), Judgement::Wrong).unwrap().with_line("truth", "well"),
                     Case::new("ward/02.png", &gray(2.0), Judgement::Right).unwrap(),
                 ],
             },
-            Block::Figures {
+            Exhibit::Figures {
                 heading: "Weights".into(),
                 figures: vec![
                     Figure::drawn(weights, "What each slice weighed."),
                     Figure::picture(&gray(3.0), "The heaviest slices.").unwrap().wide(),
                 ],
             },
-            Block::Table(Table::new("Views", ["view", "cases"]).with_row(["PA", "7"])),
+            Exhibit::Table(Table::new("Views", ["view", "cases"]).with_row(["PA", "7"])),
         ],
         failures: vec![Failure { id: "ward/99.png".into(), reason: "not a PNG".into() }],
         ..Exhibits::new()

@@ -12,7 +12,7 @@ use crate::{
     picture::{Picture, Scaling, Window},
     plot::{LinePlot, Marks, Plot, Series, XScale},
     probe::{Evaluation, Labelled, ProbeRun},
-    report::{Block, Case, Figure, Judgement},
+    report::{Case, Exhibit, Figure, Judgement},
 };
 
 /// Surest cases of each predicted class, right and wrong ones.
@@ -27,13 +27,13 @@ const SLICES: usize = 4;
 const SIDE: usize = 168;
 
 /// Everything there is to show of `run`.
-pub(super) fn blocks(data: &Data, features: &Features, run: &ProbeRun, slice_step: usize) -> Result<Vec<Block>> {
+pub(super) fn blocks(data: &Data, features: &Features, run: &ProbeRun, slice_step: usize) -> Result<Vec<Exhibit>> {
     let (test, judged) = (&*data.test.set, run.test());
     let surest = surest(judged, run.task());
     let mut blocks = Vec::new();
     if !surest.is_empty() {
         let cases = surest.iter().map(|i| case(test, &features.test, judged, run.task(), *i)).collect::<Result<_>>()?;
-        blocks.push(Block::Cases { heading: "Surest right and surest wrong test cases".into(), cases });
+        blocks.push(Exhibit::Cases { heading: "Surest right and surest wrong test cases".into(), cases });
     }
     blocks.extend(neighbours(data, features, run, &surest)?);
     blocks.extend(slice_weights(test, &features.test, judged, slice_step)?);
@@ -107,7 +107,7 @@ fn truth(target: &Target, task: &Task) -> String {
 }
 
 /// Some test cases, each beside the training cases whose features are most alike (cosine).
-fn neighbours(data: &Data, features: &Features, run: &ProbeRun, surest: &[usize]) -> Result<Vec<Block>> {
+fn neighbours(data: &Data, features: &Features, run: &ProbeRun, surest: &[usize]) -> Result<Vec<Exhibit>> {
     let (train, test) = (&features.train, &features.test);
     if train.is_empty() || test.is_empty() {
         return Ok(Vec::new());
@@ -136,13 +136,13 @@ fn neighbours(data: &Data, features: &Features, run: &ProbeRun, surest: &[usize]
             );
         }
         let heading = format!("Test case {} and its nearest training cases", test.ids[query]);
-        blocks.push(Block::Cases { heading, cases });
+        blocks.push(Exhibit::Cases { heading, cases });
     }
     Ok(blocks)
 }
 
 /// What the slices of some test scans weighed, where not all weighed the same.
-fn slice_weights(set: &dyn Dataset, cases: &Labelled, judged: &Evaluation, slice_step: usize) -> Result<Vec<Block>> {
+fn slice_weights(set: &dyn Dataset, cases: &Labelled, judged: &Evaluation, slice_step: usize) -> Result<Vec<Exhibit>> {
     let Some(weights) = judged.slice_weights.as_ref().filter(|w| !w.is_empty()) else { return Ok(Vec::new()) };
     let step = weights.len().div_ceil(SCANS).max(1);
     let in_scan = |k: usize| if slice_step > 1 { slice_step / 2 + k * slice_step } else { k };
@@ -173,7 +173,7 @@ fn slice_weights(set: &dyn Dataset, cases: &Labelled, judged: &Evaluation, slice
     };
     let caption = "What each slice of a scan weighed in its features; all alike would be one over their number.";
     figures.insert(0, Figure::drawn(Plot::Lines { axes, series: lines }, caption));
-    Ok(vec![Block::Figures { heading: "Weights of slices".into(), figures }])
+    Ok(vec![Exhibit::Figures { heading: "Weights of slices".into(), figures }])
 }
 
 /// A slice of a case as the encoder got it, `(c, h, w)`.

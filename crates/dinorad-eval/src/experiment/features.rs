@@ -14,10 +14,10 @@ use super::{
 };
 use crate::{
     DatasetCases, Error, Result,
-    assembly::Assembly,
     embed::{EmbedOptions, EmbedReport, embed},
     probe::{Labelled, Splits},
     report::Timing,
+    row_layout::RowLayout,
     segment::MaskedSlices,
     store::Failure,
 };
@@ -66,7 +66,7 @@ pub(super) struct Recipe<'a> {
     pub(super) encoder: &'a Loaded,
     pub(super) batch: usize,
     pub(super) preprocessing: Compose,
-    pub(super) assembly: Assembly,
+    pub(super) layout: RowLayout,
     /// Every how many slices of a volume one is encoded.
     pub(super) slice_step: usize,
     /// Folder of the feature store.
@@ -216,7 +216,7 @@ impl Recipe<'_> {
     ) -> Result<Labelled> {
         let set = &*part.set;
         let encoder = &*self.encoder.backbone;
-        let mut options = self.assembly.embed_options(self.options(part));
+        let mut options = self.layout.embed_options(self.options(part));
         options.request.norm = encoder.spec().study_norm();
         let stage = self.watch.stage(&format!("{} {}{what}", set.id(), set.split()));
         let cases = Arc::new(cases.with_slice_step(self.slice_step));
@@ -224,7 +224,7 @@ impl Recipe<'_> {
         drop(stage);
         made.record(split, &report);
         made.fail(split, part.left_out());
-        let cases = self.assembly.labelled(&report.store()?, encoder.spec(), set)?;
+        let cases = self.layout.labelled(&report.store()?, encoder.spec(), set)?;
         if let (true, Some(first)) = (cases.is_empty(), report.failures.first()) {
             let Failure { id, reason } = first;
             return Err(Error::unfit(format!("no case of the {split} split has features; the first: {id}: {reason}")));

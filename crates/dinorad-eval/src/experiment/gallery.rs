@@ -16,7 +16,7 @@ use super::{
 use crate::{
     Error, InputCases, Result,
     embed::{EmbedOptions, embed},
-    report::{Block, Figure, Table, Timing},
+    report::{Exhibit, Figure, Table, Timing},
 };
 
 /// Slices shown of each case, the size of pictures for the encoder as a multiple of that for features,
@@ -71,9 +71,9 @@ pub(super) fn show(runner: &Runner<'_>, ready: &Ready, folder: &RunWriter) -> Re
     );
     let figures = vec![Figure::picture(&sheet, caption)?.wide()];
     let shown = vec![
-        Block::Table(table),
-        Block::Figures { heading: "Patch features".into(), figures },
-        Block::Table(similarities(&features.ids, &features.features)),
+        Exhibit::Table(table),
+        Exhibit::Figures { heading: "Patch features".into(), figures },
+        Exhibit::Table(similarities(&features.ids, &features.features)),
     ];
     let mut made = Work { images: report.images, notices: report.notices.clone(), ..Work::default() };
     made.notices.extend(passed_over);

@@ -10,9 +10,9 @@ use dinorad_transforms::Shift;
 use super::{Experiment, Work, features::OWN_TEST, tables};
 use crate::{
     Result,
-    assembly::Aggregation,
     probe::{Comparison, Evaluation, ProbeRun, SubsetCurve, Tested, compare},
-    report::{Block, DatasetCard, EncoderCard, Timing},
+    report::{DatasetCard, EncoderCard, Exhibit, Timing},
+    row_layout::Aggregation,
     segment::SegmentRun,
 };
 
@@ -36,7 +36,7 @@ pub struct Outcome {
     pub(super) encoder_card: EncoderCard,
     pub(super) dataset_card: Option<DatasetCard>,
     /// Single cases for a report.
-    pub(super) shown: Vec<Block>,
+    pub(super) shown: Vec<Exhibit>,
     /// What a reader of the numbers should know of the data.
     pub(super) data_notices: Vec<String>,
     /// Cases with features that are in no score, with the reason.

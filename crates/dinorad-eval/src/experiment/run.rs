@@ -25,11 +25,11 @@ use super::{
 };
 use crate::{
     AugmentedViews, Error, Result,
-    assembly::{Aggregation, Assembly},
     probe::{
         Draw, Labelled, ProbeOptions, ProbeRun, Refit, SubsetOptions, Views, probe, shuffled_labels, subset_curves,
     },
     report::Timing,
+    row_layout::{Aggregation, RowLayout},
 };
 
 /// What an experiment runs on. Nothing of it decides a number.
@@ -78,7 +78,7 @@ pub(super) struct Ready {
     pub(super) subject: Subject,
     pub(super) encoder: Loaded,
     pub(super) pixels: Pixels,
-    pub(super) assembly: Assembly,
+    pub(super) layout: RowLayout,
 }
 
 /// What is judged or shown.
@@ -129,14 +129,14 @@ impl Runner<'_> {
             Subject::Judged { method, .. } => method.tokens().unwrap_or(experiment.tokens),
             Subject::Shown => experiment.tokens,
         };
-        let assembly = Assembly { blocks: tokens.blocks, avgpool: tokens.avgpool, aggregate: experiment.aggregate };
+        let layout = RowLayout { tokens, aggregate: experiment.aggregate };
         let encoder = experiment.encoder.load(protocol, &self.device, self.watch)?;
         if let Some(caution) = encoder.caution() {
             self.watch.note(caution);
         }
         let spec = encoder.backbone.spec();
-        if let Err(error) = spec.check(&assembly.request()) {
-            let mean_patch = if assembly.avgpool { ", and no mean patch token" } else { "" };
+        if let Err(error) = spec.check(&layout.request()) {
+            let mean_patch = if tokens.avgpool { ", and no mean patch token" } else { "" };
             let why = format!("{}: {error}; every encoder takes 1{mean_patch}", spec.id);
             return Err(Error::description("tokens.blocks", why));
         }
@@ -157,7 +157,7 @@ impl Runner<'_> {
         } else {
             experiment.attention = None;
         }
-        Ok(Ready { experiment, subject, encoder, pixels, assembly })
+        Ok(Ready { experiment, subject, encoder, pixels, layout })
     }
 
     pub(super) fn run_ready(&self, ready: Ready, out: &Path) -> Result<Outcome> {
@@ -228,7 +228,7 @@ impl Runner<'_> {
             encoder,
             batch: self.batch,
             preprocessing: ready.pixels.steps(&*encoder.backbone, percentiles),
-            assembly: ready.assembly,
+            layout: ready.layout,
             slice_step: given.slice_step,
             folder: &self.features,
             patience: self.patience,
@@ -392,7 +392,7 @@ impl Job<'_> {
         let sets = [Some(&self.data.train), self.data.val.as_ref()].into_iter().flatten();
         let sets = sets.map(|part| part.set.clone());
         let encoder = Arc::clone(&recipe.encoder.backbone);
-        let views = AugmentedViews::new(encoder, sets, random, self.ready.assembly, self.ready.experiment.seed)?;
+        let views = AugmentedViews::new(encoder, sets, random, self.ready.layout, self.ready.experiment.seed)?;
         Ok(views.on(&recipe.encoder.device, self.runner.batch))
     }
 

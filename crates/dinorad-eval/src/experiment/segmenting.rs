@@ -17,7 +17,7 @@ use super::{
 use crate::{
     Result,
     picture::{MaskStyle, Picture, Scaling, Window},
-    report::{Block, Figure, Timing},
+    report::{Exhibit, Figure, Timing},
     segment::{MaskedSlices, SegmentParts, segment as segmented},
 };
 
@@ -50,7 +50,7 @@ pub(super) fn segment(
     run.write(folder)?;
     let classes = data.task().class_names.iter().skip(1).zip(["blue", "orange", "green", "pink", "yellow"]);
     let legend: Vec<String> = classes.map(|(class, colour)| format!("{class} {colour}")).collect();
-    let shown = Block::Figures {
+    let shown = Exhibit::Figures {
         heading: format!("Test slices: image, truth, prediction ({})", legend.join(", ")),
         figures: overlays(&data.test.set, &test, &run.predictions)?,
     };

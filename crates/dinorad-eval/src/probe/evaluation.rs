@@ -90,7 +90,12 @@ pub fn quick_accuracy(cases: &Labelled, p: ArrayView2<'_, f32>, task: &Task) -> 
 ///
 /// # Errors
 /// [`Error::Metrics`] for probabilities that are none, [`Error::Shape`].
-pub fn judge(cases: &Labelled, probabilities: Array2<f32>, task: &Task, draws: &BootstrapOptions) -> Result<Evaluation> {
+pub fn judge(
+    cases: &Labelled,
+    probabilities: Array2<f32>,
+    task: &Task,
+    draws: &BootstrapOptions,
+) -> Result<Evaluation> {
     if probabilities.ncols() != task.n_classes() {
         let expected = format!("(n, {})", task.n_classes());
         return Err(Error::shape("probabilities", expected, probabilities.shape()));

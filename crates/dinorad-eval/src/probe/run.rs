@@ -6,7 +6,7 @@ use dinorad_aggregate::GatedAttentionPool;
 use dinorad_core::{Task, TaskKind};
 use dinorad_report::{CaseTable, MetricValue, Metrics, RunWriter, Search, SearchAxis, Searched};
 
-use super::{Fitted, Evaluation, Labelled, Method, ProbeOptions, Refit, Setting, judge, numbers::metric};
+use super::{Evaluation, Fitted, Labelled, Method, ProbeOptions, Refit, Setting, judge, numbers::metric};
 use crate::{Error, Result};
 
 /// What one setting gave.

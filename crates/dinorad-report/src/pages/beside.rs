@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use dinorad_metrics::BootstrapOptions;
 
 use super::{
-    Block, Section,
+    Exhibit, Section,
     runs::{encoder_name, method},
     tables::{self, Line},
 };
@@ -69,7 +69,7 @@ fn section(group: &[&RunFolder], alone: bool) -> Result<Section> {
         (true, _) | (_, None) => format!("All {}", what.to_lowercase()),
         (false, Some(data)) => format!("All {} on {data}", what.to_lowercase()),
     };
-    Ok(Section::new(title).with(Block::Table(table)))
+    Ok(Section::new(title).with(Exhibit::Table(table)))
 }
 
 fn tested(run: &RunFolder) -> Result<Option<Predictions>> {

@@ -3,7 +3,7 @@
 use dinorad_core::{Target, TaskKind, in_full};
 
 use super::{
-    Block, Confusion, EncoderCard, Figure, Report, Section, Table, Training, beside,
+    Confusion, EncoderCard, Exhibit, Figure, Report, Section, Table, Training, beside,
     cards::{count, number},
     scores::Tested,
     tables,
@@ -55,7 +55,7 @@ pub fn report(runs: &[RunFolder], skipped: &[Skipped]) -> Result<Report> {
         let table = Table::new("Not shown", ["run", "why"]);
         let row = |table: Table, one: &Skipped| table.with_row([one.path.display().to_string(), in_full(&one.error)]);
         let table = skipped.iter().fold(table, row);
-        report = report.with_section(Section::new("Runs without results").with(Block::Table(table)));
+        report = report.with_section(Section::new("Runs without results").with(Exhibit::Table(table)));
     }
     Ok(report.with_failures(failures(runs)))
 }
@@ -148,7 +148,7 @@ fn facts(first: &RunFolder, runs: &[RunFolder], made: &[Made]) -> Vec<(&'static 
         ("machine", one_of(made.iter().map(|m| m.machine.clone()).collect())),
         ("threads", one_of(made.iter().map(threads).collect())),
         ("images encoded", made.iter().any(|m| m.images.is_some()).then(|| count(image))),
-        ("time", (seconds > 0.0).then(|| super::blocks::duration(seconds))),
+        ("time", (seconds > 0.0).then(|| super::exhibit::duration(seconds))),
         ("peak memory", (memory > 0.0).then(|| format!("{} MB", count(memory.round() as usize)))),
     ];
     facts.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
@@ -187,7 +187,7 @@ fn section(run: &RunFolder, made: &Made) -> Result<Section> {
             section = section.with(block);
         }
         if let (Some(convention), true) = (convention, intro.is_some()) {
-            section = section.with(Block::Note(convention.to_owned()));
+            section = section.with(Exhibit::Note(convention.to_owned()));
         }
     }
     for block in &exhibits.shown {
@@ -199,7 +199,7 @@ fn section(run: &RunFolder, made: &Made) -> Result<Section> {
         }
     }
     if !made.steps.is_empty() {
-        section = section.with(Block::Timings(made.steps.clone()));
+        section = section.with(Exhibit::Timings(made.steps.clone()));
     }
     Ok(section)
 }
@@ -210,7 +210,7 @@ fn drawn(plots: &[NamedPlot], varied: bool) -> Vec<Figure> {
 }
 
 /// Scores, what they were taken on, curves, the confusion matrix.
-fn judged(run: &RunFolder, metrics: &Metrics, plots: &[NamedPlot]) -> Result<Vec<Block>> {
+fn judged(run: &RunFolder, metrics: &Metrics, plots: &[NamedPlot]) -> Result<Vec<Exhibit>> {
     let mut blocks = Vec::new();
     if let Some(tested) = Tested::of(metrics) {
         // `auroc_k5` is told by the table of settings
@@ -220,13 +220,13 @@ fn judged(run: &RunFolder, metrics: &Metrics, plots: &[NamedPlot]) -> Result<Vec
                 rest.starts_with(|c: char| c.is_ascii_lowercase()) && rest.contains(|c: char| c.is_ascii_digit())
             })
         };
-        blocks.push(Block::Scores(tested.whole(&of_setting)));
+        blocks.push(Exhibit::Scores(tested.whole(&of_setting)));
         blocks.extend(tested.by_class());
     }
     blocks.extend(cases(metrics));
     let figures = drawn(plots, false);
     if !figures.is_empty() {
-        blocks.push(Block::Figures { heading: "Curves".into(), figures });
+        blocks.push(Exhibit::Figures { heading: "Curves".into(), figures });
     }
     if let (Some(predictions), Some(task)) = (run.predictions(PREDICTIONS)?, &metrics.task)
         && matches!(task.kind, TaskKind::Binary | TaskKind::Multiclass)
@@ -235,15 +235,15 @@ fn judged(run: &RunFolder, metrics: &Metrics, plots: &[NamedPlot]) -> Result<Vec
         let all = predictions.classes();
         let known = predictions.targets.iter().zip(all).filter_map(|(t, p)| Some((class(t)?, p)));
         let (truth, predicted): (Vec<usize>, Vec<usize>) = known.unzip();
-        blocks.push(Block::Confusion(Confusion::from_classes(task.class_names.clone(), &truth, &predicted)?));
+        blocks.push(Exhibit::Confusion(Confusion::from_classes(task.class_names.clone(), &truth, &predicted)?));
     }
-    blocks.extend(metrics.notices.iter().map(|notice| Block::Note(notice.clone())));
+    blocks.extend(metrics.notices.iter().map(|notice| Exhibit::Note(notice.clone())));
     blocks.extend(not_judged(metrics));
     Ok(blocks)
 }
 
 /// What the scores were taken on: cases by class, and what the commonest answer would score.
-fn cases(metrics: &Metrics) -> Option<Block> {
+fn cases(metrics: &Metrics) -> Option<Exhibit> {
     if metrics.cases.is_empty() {
         return None;
     }
@@ -267,11 +267,11 @@ fn cases(metrics: &Metrics) -> Option<Block> {
         let row = [split.clone(), count(counts.n)].into_iter().chain(positives);
         table = table.with_row(row.chain([text(counts.majority_accuracy), text(accuracy), constant.to_owned()]));
     }
-    Some(Block::Table(table))
+    Some(Exhibit::Table(table))
 }
 
 /// Cases that are in no score.
-fn not_judged(metrics: &Metrics) -> Option<Block> {
+fn not_judged(metrics: &Metrics) -> Option<Exhibit> {
     let all = &metrics.not_judged;
     if all.is_empty() {
         return None;
@@ -285,23 +285,23 @@ fn not_judged(metrics: &Metrics) -> Option<Block> {
         let more = format!("… {} more in metrics.json", count(all.len() - NOT_JUDGED));
         table = table.with_row([String::new(), more, String::new()]);
     }
-    Some(Block::Table(table))
+    Some(Exhibit::Table(table))
 }
 
 /// The search, controls, smaller training sets and shifts.
-fn varied(metrics: &Metrics, plots: &[NamedPlot]) -> Vec<Block> {
+fn varied(metrics: &Metrics, plots: &[NamedPlot]) -> Vec<Exhibit> {
     let mut blocks = Vec::new();
     // one setting alone is no search
     let searched = metrics.search.as_ref().is_some_and(|search| search.settings.len() > 1);
-    blocks.extend(tables::settings(metrics).filter(|_| searched).map(Block::Table));
-    blocks.extend(tables::controls(metrics).map(Block::Table));
+    blocks.extend(tables::settings(metrics).filter(|_| searched).map(Exhibit::Table));
+    blocks.extend(tables::controls(metrics).map(Exhibit::Table));
     let figures = drawn(plots, true);
     if !figures.is_empty() {
-        blocks.push(Block::Figures { heading: "Fewer cases, worse images".into(), figures });
+        blocks.push(Exhibit::Figures { heading: "Fewer cases, worse images".into(), figures });
     }
     for (name, x) in [("shots", "shots"), ("fraction", "fraction")] {
-        blocks.extend(metrics.curves.get(name).map(|points| Block::Table(tables::small_sets(points, x))));
+        blocks.extend(metrics.curves.get(name).map(|points| Exhibit::Table(tables::small_sets(points, x))));
     }
-    blocks.extend(tables::shifts(metrics).map(Block::Table));
+    blocks.extend(tables::shifts(metrics).map(Exhibit::Table));
     blocks
 }

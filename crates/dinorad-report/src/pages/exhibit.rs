@@ -13,7 +13,7 @@ use crate::{Error, Result, picture::Picture, plot::Plot, renaming::Told};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
-pub enum Block {
+pub enum Exhibit {
     /// A line of plain text.
     Note(String),
     /// Numbers in a table.
@@ -314,18 +314,18 @@ pub(super) fn shares(timings: &[Timing]) -> Vec<(&Timing, u32)> {
     timings.iter().map(|t| (t, (t.seconds * 100.0 / longest).round() as u32)).collect()
 }
 
-impl Block {
+impl Exhibit {
     /// The single cases in it.
     pub(crate) fn cases(&self) -> &[Case] {
-        if let Block::Cases { cases, .. } = self { cases } else { &[] }
+        if let Exhibit::Cases { cases, .. } = self { cases } else { &[] }
     }
 
     /// Other names for cases, files and folders.
     pub(crate) fn rename(&mut self, told: &Told<'_>) {
         let tell = |text: &mut String| *text = told.text(text);
         match self {
-            Block::Note(text) => tell(text),
-            Block::Figures { heading, figures } => {
+            Exhibit::Note(text) => tell(text),
+            Exhibit::Figures { heading, figures } => {
                 tell(heading);
                 for figure in figures {
                     tell(&mut figure.caption);
@@ -335,7 +335,7 @@ impl Block {
                     }
                 }
             }
-            Block::Cases { heading, cases } => {
+            Exhibit::Cases { heading, cases } => {
                 tell(heading);
                 for case in cases {
                     case.id = told.case(&case.id);
@@ -343,23 +343,23 @@ impl Block {
                     case.lines.iter_mut().for_each(|(_, line)| tell(line));
                 }
             }
-            Block::Table(table) => {
+            Exhibit::Table(table) => {
                 tell(&mut table.heading);
                 table.columns.iter_mut().chain(table.rows.iter_mut().flatten()).for_each(tell);
             }
             // titles of scores, names of classes, steps
-            Block::Scores(_) | Block::Confusion(_) | Block::Timings(_) => {}
+            Exhibit::Scores(_) | Exhibit::Confusion(_) | Exhibit::Timings(_) => {}
         }
     }
 
     /// Every picture in it, to be written to files or read from them.
     pub(crate) fn pictures(&mut self) -> Vec<&mut Shown> {
         match self {
-            Block::Figures { figures, .. } => figures
+            Exhibit::Figures { figures, .. } => figures
                 .iter_mut()
                 .filter_map(|f| if let Content::Picture(shown) = &mut f.content { Some(shown) } else { None })
                 .collect(),
-            Block::Cases { cases, .. } => cases.iter_mut().map(|case| &mut case.picture).collect(),
+            Exhibit::Cases { cases, .. } => cases.iter_mut().map(|case| &mut case.picture).collect(),
             _ => Vec::new(),
         }
     }
