@@ -2,15 +2,14 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use dinorad_backbone::{Backbone, Request};
-use dinorad_core::{Protocol, method::View};
+use dinorad_backbone::Request;
+use dinorad_core::method::View;
 use dinorad_report::NotJudged;
-use dinorad_transforms::{Compose, Shift, Step, presets};
+use dinorad_transforms::{Compose, Shift, Step};
 
 use super::{
-    Loaded, Preprocessing, Watch,
+    Loaded, Watch,
     data::{Data, Part},
-    encoder::image_size,
 };
 use crate::{
     DatasetCases, Error, Result,
@@ -21,42 +20,6 @@ use crate::{
     segment::MaskedSlices,
     store::Failure,
 };
-
-/// What happens to pixels, with nothing left open.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Pixels {
-    /// Side of the square that the encoder sees.
-    pub(super) crop: usize,
-    pub(super) resize: usize,
-    pub(super) filter: dinorad_core::resample::Filter,
-}
-
-impl Pixels {
-    /// A description's preprocessing for an encoder; `margin` where the study resizes to 256 for 224.
-    pub(super) fn new(of: &Preprocessing, encoder: &dyn Backbone, protocol: Protocol, margin: bool) -> Result<Self> {
-        use dinorad_core::resample::Filter;
-        let crop = image_size(encoder, of.image_size, of.patches)?;
-        let usual = if margin && protocol == Protocol::Paper { (crop * 256).div_ceil(224) } else { crop };
-        let resize = of.resize.unwrap_or(usual);
-        if resize < crop {
-            let why = format!("{resize} is smaller than the {crop} pixels that are cut out of it");
-            return Err(Error::description("preprocessing.resize", why));
-        }
-        let usual = if protocol == Protocol::Paper { Filter::Bicubic } else { Filter::BicubicAntialias };
-        Ok(Self { crop, resize, filter: of.filter.unwrap_or(usual) })
-    }
-
-    /// The steps for an encoder: the square, min-max per channel, the encoder's mean and deviation.
-    pub(super) fn steps(&self, encoder: &dyn Backbone, percentiles: Option<Protocol>) -> Compose {
-        let n = encoder.spec().normalization;
-        let (mean, std) = (n.mean.map(f64::from), n.std.map(f64::from));
-        let steps = presets::classification_eval(self.resize, self.crop, self.filter, mean, std);
-        match percentiles {
-            Some(protocol) => presets::after(presets::percentile_5_95(protocol), steps),
-            None => steps,
-        }
-    }
-}
 
 /// What the test part of the data set that is learned from is called, where another one's is judged.
 pub(super) const OWN_TEST: &str = "test_own_data_set";

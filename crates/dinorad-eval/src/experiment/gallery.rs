@@ -10,7 +10,7 @@ use ndarray::Array2;
 
 use super::{
     Judgements, Outcome, Work, encoder,
-    run::{Ready, Runner},
+    runner::{Ready, Runner},
     slices::{PcaRequest, pca_sheet, slices},
 };
 use crate::{

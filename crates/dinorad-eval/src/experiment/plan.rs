@@ -11,7 +11,7 @@ use super::{
     Descriptions, Experiment, Outcome,
     data::Part,
     file::Origin,
-    run::{Ready, Runner, Subject},
+    runner::{Ready, Runner, Subject},
 };
 use dinorad_report::Existing;
 

@@ -3,10 +3,9 @@
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use candle::Device;
 use dinorad_core::{
     TaskKind, in_full,
     method::{Context, Input, Method},
@@ -17,11 +16,14 @@ use dinorad_report::{Existing, Found, Made, RunLock, RunWriter, Status};
 use dinorad_transforms::{Shift, presets::classification_train};
 
 use super::{
-    ControlScores, Experiment, Judgements, Loaded, MethodChoice, Outcome, ShiftCurve, Unwatched, Watch, Work,
+    ControlScores, Experiment, Judgements, MethodChoice, Outcome, ShiftCurve, Watch, Work,
     data::{self, Data},
     date, encoder, exhibits,
-    features::{Features, Pixels, Recipe},
-    gallery, segmenting,
+    features::{Features, Recipe},
+    gallery,
+    pixels::Pixels,
+    runner::{Ready, Runner, Subject},
+    segmenting,
 };
 use crate::{
     AugmentedViews, Error, Result,
@@ -32,72 +34,14 @@ use crate::{
     row_layout::{Aggregation, RowLayout},
 };
 
-/// What an experiment runs on. Nothing of it decides a number.
-pub struct Runner<'a> {
-    /// Where the encoder runs.
-    pub device: Device,
-    /// Images (or slices) per forward pass.
-    pub batch: usize,
-    /// Folder of the feature store, shared by runs.
-    pub features: PathBuf,
-    /// What becomes of another experiment's run in the folder; the same experiment's is made again, its
-    /// features found where they are.
-    pub existing: Existing,
-    /// Names of files and folders, and the ids of cases made of them, give way to these in everything that
-    /// is written. A description written so names no data any more: to run it again, set `data.root`.
-    pub pseudonyms: Option<Pseudonyms>,
-    /// How long to wait for another process that makes the same features; what it has made is found then.
-    pub patience: Duration,
-    /// The commit that the program was made from, where it knows; `[made]` tells it.
-    pub commit: Option<String>,
-    /// Who watches.
-    pub watch: &'a dyn Watch,
-}
-
-impl Default for Runner<'_> {
-    /// On the CPU in batches of 16, features in `features`, as patient as half a day, unwatched.
-    fn default() -> Self {
-        Self {
-            device: Device::Cpu,
-            batch: 16,
-            features: "features".into(),
-            existing: Existing::Refuse,
-            pseudonyms: None,
-            patience: Duration::from_secs(12 * 3600),
-            commit: None,
-            watch: &Unwatched,
-        }
-    }
-}
-
-/// An experiment whose data are open and whose encoder is loaded: what could be wrong has been looked
-/// for, nothing has been encoded.
-pub(super) struct Ready {
-    /// With nothing left out.
-    pub(super) experiment: Experiment,
-    pub(super) subject: Subject,
-    pub(super) encoder: Loaded,
-    pub(super) pixels: Pixels,
-    pub(super) layout: RowLayout,
-}
-
-/// What is judged or shown.
-#[allow(clippy::large_enum_variant, reason = "there is one in a run")]
-pub(super) enum Subject {
-    /// Cases with truths, and the method that learns them.
-    Judged { data: Data, method: Box<dyn Method> },
-    /// Files without truths.
-    Shown,
-}
-
 impl Runner<'_> {
     /// Runs `experiment` into the folder `out`. Relative paths of the description count from the
     /// current folder; see [`Experiment::based_at`].
     ///
     /// # Errors
     /// [`Error::Description`] for what is wrong with the description, [`Error::Occupied`] for a folder
-    /// that holds another experiment's run, [`Error::Report`] for one that another process writes; what the data, the encoder and the method say. A folder that
-    /// was made for results that never came is removed.
+    /// that holds another experiment's run, [`Error::Report`] for one that another process writes; what the
+    /// data, the encoder and the method say. A folder that was made for results that never came is removed.
     pub fn run(&self, experiment: &Experiment, out: &Path) -> Result<Outcome> {
         let ready = self.ready(experiment)?;
         self.run_ready(ready, out)
@@ -219,21 +163,6 @@ impl Runner<'_> {
             ..Made::default()
         })?;
         Ok(done)
-    }
-
-    pub(super) fn recipe<'a>(&'a self, ready: &'a Ready, encoder: &'a Loaded) -> Recipe<'a> {
-        let given = &ready.experiment.preprocessing;
-        let percentiles = given.percentiles.then_some(ready.experiment.protocol);
-        Recipe {
-            encoder,
-            batch: self.batch,
-            preprocessing: ready.pixels.steps(&*encoder.backbone, percentiles),
-            layout: ready.layout,
-            slice_step: given.slice_step,
-            folder: &self.features,
-            patience: self.patience,
-            watch: self.watch,
-        }
     }
 
     /// A method that gives one answer a case.

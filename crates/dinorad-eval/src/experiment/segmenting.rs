@@ -12,7 +12,7 @@ use super::{
     Judgements, Outcome, Work,
     data::Data,
     encoder,
-    run::{Ready, Runner},
+    runner::{Ready, Runner},
 };
 use crate::{
     Result,

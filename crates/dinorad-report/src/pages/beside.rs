@@ -6,7 +6,7 @@ use dinorad_metrics::BootstrapOptions;
 
 use super::{
     Exhibit, Section,
-    runs::{encoder_name, method},
+    labels::{encoder_name, method},
     tables::{self, Line},
 };
 use crate::{

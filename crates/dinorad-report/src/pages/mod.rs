@@ -22,6 +22,7 @@
 mod beside;
 mod cards;
 mod exhibit;
+mod labels;
 mod runs;
 mod scores;
 pub mod tables;
