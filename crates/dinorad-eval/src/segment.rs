@@ -39,6 +39,8 @@ pub struct MaskedSlices {
     /// Slices with the same text belong to one volume, or one patient; not a name of either.
     volumes: Vec<String>,
     places: Vec<usize>,
+    /// What the patch tokens of every block that is lent are called in the store, the last block at the end.
+    blocks: Vec<String>,
 }
 
 impl std::fmt::Debug for MaskedSlices {
@@ -53,8 +55,28 @@ impl MaskedSlices {
     /// # Errors
     /// [`Error::Protocol`] for a feature without a case, those of the store.
     pub fn new(store: FeatureStore, set: Arc<dyn Dataset>) -> Result<Self> {
+        Self::of_blocks(store, set, 1)
+    }
+
+    /// The same with the patch tokens of so many last blocks, see
+    /// [`EmbedOptions::patch_blocks`](crate::embed::EmbedOptions::patch_blocks).
+    ///
+    /// # Errors
+    /// As [`new`](Self::new), [`Error::NoSuchTensor`] for a store of fewer blocks.
+    pub fn of_blocks(store: FeatureStore, set: Arc<dyn Dataset>, blocks: usize) -> Result<Self> {
+        let held = store.features();
+        let mut earlier: Vec<usize> =
+            held.keys().filter_map(|name| name.strip_prefix("patches.")?.parse().ok()).collect();
+        earlier.sort_unstable();
+        let wanted = blocks.saturating_sub(1);
+        if earlier.len() < wanted && !store.is_empty() {
+            let name = format!("patches of {blocks} blocks");
+            return Err(Error::NoSuchTensor { name, held: held.keys().cloned().collect::<Vec<_>>().join(", ") });
+        }
+        let earlier = earlier.iter().skip(earlier.len().saturating_sub(wanted)).map(|block| format!("patches.{block}"));
+        let blocks = earlier.chain(["patches".to_owned()]).collect();
         let known: BTreeMap<String, usize> = (0..set.len()).map(|i| (set.sample_id(i), i)).collect();
-        let mut out = Self { set, store, ids: vec![], targets: vec![], volumes: vec![], places: vec![] };
+        let mut out = Self { set, store, blocks, ids: vec![], targets: vec![], volumes: vec![], places: vec![] };
         let mut owners = Vec::new();
         let ids: Vec<String> = out.store.ids().map(str::to_owned).collect();
         for id in ids {
@@ -109,9 +131,11 @@ impl MaskedSlices {
         if self.store.is_empty() {
             return Ok(());
         }
-        for piece in self.store.pieces(&["patches", "grid"], PIECE)? {
+        let names: Vec<&str> = self.blocks.iter().map(String::as_str).chain(["grid"]).collect();
+        for piece in self.store.pieces(&names, PIECE)? {
             let piece = piece?;
-            let (Some(tokens), Some(grids)) = (piece.rows("patches"), piece.vectors("grid")) else { continue };
+            let blocks: Option<Vec<_>> = self.blocks.iter().map(|name| piece.rows(name)).collect();
+            let (Some(blocks), Some(grids)) = (blocks, piece.vectors("grid")) else { continue };
             let grids = grids
                 .rows()
                 .into_iter()
@@ -125,7 +149,7 @@ impl MaskedSlices {
                 })
                 .collect::<Result<Vec<_>>>()?;
             let cases: Vec<usize> = piece.cases.clone().collect();
-            f(PatchShard { cases: &cases, grids: &grids, tokens })?;
+            f(PatchShard { cases: &cases, grids: &grids, blocks: &blocks })?;
         }
         Ok(())
     }

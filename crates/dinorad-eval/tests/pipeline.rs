@@ -331,6 +331,33 @@ fn a_linear_decoder_learns_to_segment() {
         })
         .unwrap();
     assert_eq!(slices, 150);
+    // decoders that want several blocks get them, the last one as it was
+    let dataset: Arc<dyn Dataset> =
+        open("msd", &data().join("msd-hippocampus"), Split::Test, &OpenOptions::default()).unwrap().into();
+    let options = EmbedOptions { request: Request::last(3), patch_blocks: 3, ..EmbedOptions::default() };
+    let report =
+        embed(head(&dataset, &*encoder, 112, 20), &*encoder, &root.path().join("blocks"), &options, &Silent).unwrap();
+    let several = MaskedSlices::of_blocks(report.store().unwrap(), Arc::clone(&dataset), 3).unwrap();
+    let (mut all, mut last) = (Vec::new(), Vec::new());
+    several
+        .patches(&mut |shard| {
+            assert_eq!(shard.blocks.len(), 3);
+            assert!(shard.blocks[0] != shard.blocks[1] && shard.blocks[1] != shard.blocks[2]);
+            assert_eq!(shard.tokens()?, shard.blocks[2]);
+            all.extend(shard.blocks[2].iter().copied());
+            Ok(())
+        })
+        .unwrap();
+    test.patches(&mut |shard| {
+        assert_eq!(shard.blocks.len(), 1);
+        last.extend(shard.tokens()?.iter().copied());
+        Ok(())
+    })
+    .unwrap();
+    // apart by the rounding of batches of other sizes at most
+    assert!(!all.is_empty() && all.iter().zip(&last).all(|(a, b): (&f32, &f32)| (a - b).abs() < 1e-4));
+    let four = MaskedSlices::of_blocks(report.store().unwrap(), dataset, 4);
+    assert!(matches!(four, Err(Error::NoSuchTensor { .. })));
     let method = LinearDecoderMethod {
         learning_rates: vec![0.01, 0.1],
         // Few pixels are foreground, and random features have a small scale: Dice and Adam mind neither.

@@ -195,17 +195,18 @@ impl Recipe<'_> {
         Ok(cases)
     }
 
-    /// The patch tokens of a part's slices, in the store.
-    pub(super) fn patches(&self, part: &Part, made: &mut Work) -> Result<MaskedSlices> {
+    /// The patch tokens of so many last blocks of a part's slices, in the store.
+    pub(super) fn patches(&self, part: &Part, blocks: usize, made: &mut Work) -> Result<MaskedSlices> {
         let (set, split) = (&part.set, &*part.set.split().to_string());
         let cases = DatasetCases::new(Arc::clone(set), self.preprocessing.clone()).with_root(&part.root);
-        let options = EmbedOptions { request: Request::last(1), shard_size: 64, ..self.options(part) };
+        let options =
+            EmbedOptions { request: Request::last(blocks), patch_blocks: blocks, shard_size: 64, ..self.options(part) };
         let stage = self.watch.stage(&format!("{} {}", set.id(), set.split()));
         let report = embed(Arc::new(cases), &*self.encoder.backbone, self.folder, &options, &*stage)?;
         drop(stage);
         made.record(split, &report);
         made.fail(split, part.left_out());
-        MaskedSlices::new(report.store()?, Arc::clone(set))
+        MaskedSlices::of_blocks(report.store()?, Arc::clone(set), blocks)
     }
 
     fn options(&self, part: &Part) -> EmbedOptions {

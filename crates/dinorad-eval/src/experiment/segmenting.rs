@@ -35,9 +35,10 @@ pub(super) fn segment(
 ) -> Result<Outcome> {
     let recipe = runner.recipe(ready, &ready.encoder);
     let mut made = Work::default();
-    let train = recipe.patches(&data.train, &mut made)?;
-    let val = data.val.as_ref().map(|part| recipe.patches(part, &mut made)).transpose()?;
-    let test = recipe.patches(&data.test, &mut made)?;
+    let blocks = method.patch_blocks();
+    let train = recipe.patches(&data.train, blocks, &mut made)?;
+    let val = data.val.as_ref().map(|part| recipe.patches(part, blocks, &mut made)).transpose()?;
+    let test = recipe.patches(&data.test, blocks, &mut made)?;
     let started = Instant::now();
     let run = {
         let stage = runner.watch.stage(method.title());

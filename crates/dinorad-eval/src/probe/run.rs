@@ -1,9 +1,9 @@
 //! What came out of a method on features: numbers, files, plots.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use dinorad_aggregate::GatedAttentionPool;
-use dinorad_core::{Task, TaskKind};
+use dinorad_core::{Task, TaskKind, method::MODEL_FILE};
 use dinorad_report::{CaseTable, MetricValue, Metrics, RunWriter, Search, SearchAxis, Searched};
 
 use super::{Evaluation, Fitted, Labelled, Method, ProbeOptions, Refit, Setting, judge, numbers::metric};
@@ -190,6 +190,18 @@ impl ProbeRun {
             Searched { label: of.setting.label.clone(), values, metrics, chosen: i == self.best }
         });
         Search { score: "auroc".into(), axis, settings: settings.collect() }
+    }
+
+    /// Writes the tested model into a folder as [`MODEL_FILE`], the training features with it where they are
+    /// the model: the loader of the method's [`Entry`](dinorad_core::method::Entry) reads it back, and it
+    /// answers as this run did. A run's own folder has it where [`write`](Self::write) leaves it: without
+    /// training features.
+    ///
+    /// # Errors
+    /// [`Error::File`](crate::Error::File), [`Error::Method`](crate::Error::Method).
+    pub fn save_model(&self, folder: &Path) -> Result<()> {
+        std::fs::create_dir_all(folder).map_err(Error::file("create", folder))?;
+        Ok(self.model.save_whole(self.model_at, &folder.join(MODEL_FILE))?)
     }
 
     /// Writes the predictions (`predictions`: the chosen setting on test; `predictions-val`;
