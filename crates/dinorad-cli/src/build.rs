@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 pub(crate) const COMMIT: Option<&str> = option_env!("DINORAD_COMMIT");
 
 /// The features of the build that are on.
-fn features() -> Vec<&'static str> {
+pub(crate) fn features() -> Vec<&'static str> {
     let all = [
         ("hub", cfg!(feature = "hub")),
         ("charls", cfg!(feature = "charls")),

@@ -6,6 +6,7 @@
 )]
 
 mod cases;
+pub mod date;
 pub mod embed;
 mod error;
 pub mod experiment;

@@ -21,7 +21,7 @@ use ndarray::{Array2, Array3, Axis};
 
 use crate::{
     Error, Result,
-    plot::{LinePlot, Marks, Plot, Series, XScale},
+    plot::{LinePlot, Plot, Series},
     report::{Exhibit, Figure, Table},
     store::FeatureStore,
 };
@@ -444,13 +444,7 @@ impl SegmentRun {
     }
 
     fn loss_plot(&self) -> Plot {
-        let axes = LinePlot {
-            x_label: "epoch".into(),
-            y_label: "mean loss".into(),
-            y_range: None,
-            x_scale: XScale::Linear,
-            marks: Marks::None,
-        };
+        let axes = LinePlot::new("epoch", "mean loss");
         let series: Vec<Series> = self
             .losses
             .iter()

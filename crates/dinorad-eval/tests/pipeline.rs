@@ -1,12 +1,9 @@
 //! From files to numbers: embedding, kNN and the linear decoder on the repository's example data.
 
 use std::{
-    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
     sync::Arc,
-    time::Duration,
 };
 
 use dinorad_backbone::{Backbone, LoadOptions, Patches, Request, load};
@@ -29,6 +26,7 @@ use dinorad_heads::{
 };
 use dinorad_metrics::{BootstrapOptions, value_text};
 use dinorad_report::{Exhibits, Existing, RunWriter, pages};
+use dinorad_testkit::{files, kill_after};
 use dinorad_transforms::{Compose, Filter, presets};
 use ndarray::{Array3, Axis};
 
@@ -75,16 +73,6 @@ fn xray(split: Split) -> Arc<dyn Dataset> {
 fn head(dataset: &Arc<dyn Dataset>, encoder: &dyn Backbone, size: usize, n: usize) -> Arc<First> {
     let cases = DatasetCases::new(Arc::clone(dataset), preprocessing(encoder, size)).with_root(&data());
     Arc::new(First { cases, n })
-}
-
-fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
-    fs::read_dir(folder)
-        .unwrap()
-        .map(|e| {
-            let e = e.unwrap();
-            (e.file_name().into_string().unwrap(), fs::read(e.path()).unwrap())
-        })
-        .collect()
 }
 
 fn folder_with_bad_files() -> tempfile::TempDir {
@@ -207,16 +195,7 @@ fn killed_embedding_ends_with_the_same_bytes() {
     let mut interrupted = 0;
     for millis in [60, 110, 170, 240, 320] {
         let root = tempfile::tempdir().unwrap();
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "killed_embedding_ends_with_the_same_bytes"])
-            .env("DINORAD_TEST_EMBED", root.path())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        std::thread::sleep(Duration::from_millis(millis));
-        child.kill().unwrap();
-        child.wait().unwrap();
+        kill_after(millis, "killed_embedding_ends_with_the_same_bytes", "DINORAD_TEST_EMBED", root.path());
         let folder = root.path().join(&name);
         let before = fs::read_dir(&folder).map_or(0, Iterator::count);
         interrupted += usize::from(before > 0 && !folder.join("manifest.json").exists());

@@ -149,22 +149,6 @@ impl Error {
             _ => "it could not be shown",
         }
     }
-
-    /// For `map_err`: a file-system error with what was tried and where.
-    pub(crate) fn file(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
-        let path = path.into();
-        move |source| Self::File { action, path, source }
-    }
-
-    pub(crate) fn format(
-        path: impl Into<PathBuf>,
-        format: &'static str,
-        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
-    ) -> Self {
-        Self::Format { path: path.into(), format, source: source.into() }
-    }
-
-    pub(crate) fn shape(what: impl Into<String>, expected: impl Into<String>, got: &[usize]) -> Self {
-        Self::Shape { what: what.into(), expected: expected.into(), got: got.to_vec() }
-    }
 }
+
+crate::error_helpers!();

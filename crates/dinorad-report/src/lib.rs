@@ -8,6 +8,7 @@
 pub mod atomic;
 mod compare;
 mod error;
+mod error_helpers;
 mod failure;
 pub mod figures;
 pub mod folder;

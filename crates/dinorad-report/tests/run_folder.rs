@@ -12,7 +12,7 @@ use dinorad_report::{
     Predictions, RunFolder, RunWriter, Search, SearchAxis, Searched, Status,
     pages::{self, Case, DatasetCard, EncoderCard, Exhibit, Figure, Judgement, Table, Timing, Training},
     picture::{Picture, Window},
-    plot::{LinePlot, Marks, Plot, Series, XScale},
+    plot::{LinePlot, Plot, Series},
     runs_below,
 };
 use ndarray::{Array2, array};
@@ -46,13 +46,7 @@ fn gray(value: f32) -> Picture {
 }
 
 fn exhibits() -> Exhibits {
-    let axes = LinePlot {
-        x_label: "slice".into(),
-        y_label: "weight".into(),
-        y_range: None,
-        x_scale: XScale::Linear,
-        marks: Marks::None,
-    };
+    let axes = LinePlot::new("slice", "weight");
     let weights = Plot::Lines { axes, series: vec![Series::new("ward/01", vec![(0.0, 0.2), (1.0, 0.8)])] };
     Exhibits {
         method: Some("kNN".into()),

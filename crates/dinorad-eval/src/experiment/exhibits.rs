@@ -10,7 +10,7 @@ use super::{data::Data, features::Features, slices as pictures};
 use crate::{
     Result,
     picture::{Picture, Scaling, Window},
-    plot::{LinePlot, Marks, Plot, Series, XScale},
+    plot::{LinePlot, Plot, Series},
     probe::{Evaluation, Labelled, ProbeRun},
     report::{Case, Exhibit, Figure, Judgement},
 };
@@ -164,13 +164,7 @@ fn slice_weights(set: &dyn Dataset, cases: &Labelled, judged: &Evaluation, slice
         let sheet = Picture::sheet(&tiles, tiles.len(), 4, [255; 3])?;
         figures.push(Figure::picture(&sheet, format!("{}: slices {}", cases.ids[row], said.join(", ")))?);
     }
-    let axes = LinePlot {
-        x_label: "slice".into(),
-        y_label: "weight".into(),
-        y_range: None,
-        x_scale: XScale::Linear,
-        marks: Marks::None,
-    };
+    let axes = LinePlot::new("slice", "weight");
     let caption = "What each slice of a scan weighed in its features; all alike would be one over their number.";
     figures.insert(0, Figure::drawn(Plot::Lines { axes, series: lines }, caption));
     Ok(vec![Exhibit::Figures { heading: "Weights of slices".into(), figures }])

@@ -15,7 +15,6 @@
 //! ```
 
 mod data;
-mod date;
 mod description;
 mod encoder;
 mod exhibits;

@@ -3,7 +3,7 @@
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
-    time::Instant,
+    time::{Instant, SystemTime},
 };
 
 use dinorad_core::{
@@ -18,7 +18,7 @@ use dinorad_transforms::{Shift, presets::classification_train};
 use super::{
     ControlScores, Experiment, Judgements, MethodChoice, Outcome, ShiftCurve, Watch, Work,
     data::{self, Data},
-    date, encoder, exhibits,
+    encoder, exhibits,
     features::{Features, Recipe},
     gallery,
     pixels::Pixels,
@@ -26,7 +26,7 @@ use super::{
     segmenting,
 };
 use crate::{
-    AugmentedViews, Error, Result,
+    AugmentedViews, Error, Result, date,
     probe::{
         Draw, Labelled, ProbeOptions, ProbeRun, Refit, SubsetOptions, Views, probe, shuffled_labels, subset_curves,
     },
@@ -152,7 +152,7 @@ impl Runner<'_> {
         }))?;
         writer.config(&told(&done.experiment, writer.path(), self.pseudonyms.as_ref()))?;
         writer.made(&Made {
-            date: Some(date::now()),
+            date: Some(date::utc(SystemTime::now())),
             version: Some(env!("CARGO_PKG_VERSION").to_owned()),
             commit: self.commit.clone(),
             machine: Some(format!("{} {}", std::env::consts::OS, std::env::consts::ARCH)),
