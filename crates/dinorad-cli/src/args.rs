@@ -8,9 +8,12 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 pub(crate) use describe::as_typed;
 
+use crate::{build::VERSION, pseudonyms::PseudonymArgs};
+
 /// Radiology files (X-ray, CT, MRI) to DINOv2 features, and every way of judging them.
 #[derive(Debug, Parser)]
-#[command(name = "dinorad", version, propagate_version = true, max_term_width = 100)]
+#[command(name = "dinorad", version, long_version = VERSION.as_str(), propagate_version = true)]
+#[command(max_term_width = 100)]
 pub(crate) struct Args {
     /// Say more on stderr
     #[arg(short, long, global = true)]
@@ -176,10 +179,8 @@ pub(crate) struct EmbedArgs {
     /// This process's part of the work, such as 3/16 (1-based)
     #[arg(long, value_name = "I/N")]
     pub(crate) shard: Option<String>,
-    /// Salted hashes in place of ids, file and folder names in everything written; DINORAD_SALT holds the
-    /// secret
-    #[arg(long)]
-    pub(crate) pseudonyms: bool,
+    #[command(flatten)]
+    pub(crate) names: PseudonymArgs,
     /// A file that cannot be read ends the run instead of being left out and listed
     #[arg(long)]
     pub(crate) strict_data: bool,
@@ -200,10 +201,8 @@ pub(crate) struct RunArgs {
     /// Another value for a key of all experiments, such as method.k=[1,5]; may be given several times
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
-    /// Salted hashes in place of ids, file and folder names in everything written; DINORAD_SALT holds the
-    /// secret
-    #[arg(long)]
-    pub(crate) pseudonyms: bool,
+    #[command(flatten)]
+    pub(crate) names: PseudonymArgs,
     /// Only say what would run, and what it would cost
     #[arg(long)]
     pub(crate) dry_run: bool,
@@ -261,10 +260,8 @@ pub(crate) struct JudgeArgs {
     /// Folder of the run
     #[arg(long, value_name = "DIR")]
     pub(crate) out: PathBuf,
-    /// Salted hashes in place of ids, file and folder names in everything written; DINORAD_SALT holds the
-    /// secret
-    #[arg(long)]
-    pub(crate) pseudonyms: bool,
+    #[command(flatten)]
+    pub(crate) names: PseudonymArgs,
     /// Results of another experiment that lie in the folder give way
     #[arg(long)]
     pub(crate) overwrite: bool,
@@ -434,6 +431,8 @@ pub(crate) struct ReportArgs {
     /// The page to write
     #[arg(short, long, value_name = "HTML", default_value = "report.html")]
     pub(crate) out: PathBuf,
+    #[command(flatten)]
+    pub(crate) names: PseudonymArgs,
     /// Print what is on the page as JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -478,6 +477,8 @@ pub(crate) struct ExportArgs {
     /// One file for every shard of the store
     #[arg(long)]
     pub(crate) per_shard: bool,
+    #[command(flatten)]
+    pub(crate) names: PseudonymArgs,
     /// The cases of one set (default: those of all sets, each once)
     #[arg(long, value_name = "NAME")]
     pub(crate) set: Option<String>,

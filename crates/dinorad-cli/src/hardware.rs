@@ -1,10 +1,11 @@
-//! What experiments run on and under: `--device`, `--batch`, `--pseudonyms`.
+//! What experiments run on: `--device`, `--batch`.
 
 use anyhow::{Context, Result, bail};
-use dinorad::{backbone::candle::Device, datasets::Pseudonyms, eval::experiment::Runner};
+use dinorad::{backbone::candle::Device, eval::experiment::Runner};
 
 use crate::{
     args::{DeviceKind, HardwareArgs},
+    build::COMMIT,
     progress::BARS,
 };
 
@@ -27,18 +28,12 @@ impl HardwareArgs {
 
     /// What runs experiments, with bars on stderr.
     pub(crate) fn runner(&self) -> Result<Runner<'static>> {
-        Ok(Runner { device: self.device()?, batch: self.batch, watch: &BARS, ..Runner::default() })
-    }
-}
-
-/// The pseudonyms that were asked for, under the secret of `DINORAD_SALT`: no option of the command line,
-/// since those are kept in histories and shown to other users.
-pub(crate) fn pseudonyms(asked: bool) -> Result<Option<Pseudonyms>> {
-    if !asked {
-        return Ok(None);
-    }
-    match std::env::var("DINORAD_SALT") {
-        Ok(salt) if !salt.is_empty() => Ok(Some(Pseudonyms::new(salt))),
-        _ => bail!("--pseudonyms needs a secret of yours in DINORAD_SALT: without one they could be guessed"),
+        Ok(Runner {
+            device: self.device()?,
+            batch: self.batch,
+            watch: &BARS,
+            commit: COMMIT.map(str::to_owned),
+            ..Runner::default()
+        })
     }
 }

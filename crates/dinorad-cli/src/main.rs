@@ -6,11 +6,13 @@
 )]
 
 mod args;
+mod build;
 mod commands;
 mod hardware;
 mod listing;
 mod output;
 mod progress;
+mod pseudonyms;
 mod sheet;
 mod table;
 mod tell;

@@ -4,8 +4,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use dinorad::{
-    eval::experiment::{Outcome, Rows, encoders},
-    report::{Comparison, RunFolder, pages},
+    eval::experiment::{Outcome, encoders},
+    report::{
+        Comparison, RunFolder,
+        pages::{self, Table},
+    },
 };
 
 use crate::{listing, output::say, table::table};
@@ -15,10 +18,10 @@ pub(crate) const UNTRAINED: &str = "this encoder is UNTRAINED (random weights): 
 works. For real features: --backbone facebook/dinov2-small";
 
 /// A table for a terminal.
-pub(crate) fn printed(rows: &Rows) -> comfy_table::Table {
-    let head: Vec<&str> = rows.head.iter().map(String::as_str).collect();
-    let mut table = table(&head, rows.left);
-    for row in &rows.rows {
+pub(crate) fn printed(rows: &Table) -> comfy_table::Table {
+    let head: Vec<&str> = rows.columns().iter().map(String::as_str).collect();
+    let mut table = table(&head, rows.words());
+    for row in rows.rows() {
         table.add_row(row.clone());
     }
     table

@@ -49,7 +49,11 @@
 //! assert_eq!(Prior.settings().len(), 1);
 //! ```
 
-use std::{error::Error as StdError, fmt, path::Path};
+use std::{
+    error::Error as StdError,
+    fmt,
+    path::{Path, PathBuf},
+};
 
 use ndarray::{Array2, Array3, ArrayView2, Axis};
 use serde::{Deserialize, Serialize};
@@ -69,6 +73,12 @@ pub enum Error {
     NotLent {
         /// What was wanted: `patch tokens`, `pixels`.
         what: &'static str,
+    },
+    /// A folder or file without a model: it was not kept.
+    #[error("{}: no model was kept", path.display())]
+    Unkept {
+        /// Where it would be.
+        path: PathBuf,
     },
     /// Anything else.
     #[error(transparent)]
@@ -160,8 +170,19 @@ pub struct PatchShard<'a> {
     pub cases: &'a [usize],
     /// Rows and columns of patches of every slice.
     pub grids: &'a [(usize, usize)],
-    /// All tokens, slice after slice: `(sum of rows · columns, dim)`.
-    pub tokens: ArrayView2<'a, f32>,
+    /// All tokens of every block that is lent, the earliest block first and the last one at the end:
+    /// `(sum of rows · columns, dim)` each, slice after slice.
+    pub blocks: &'a [ArrayView2<'a, f32>],
+}
+
+impl<'a> PatchShard<'a> {
+    /// The tokens of the last block.
+    ///
+    /// # Errors
+    /// [`Error::NotLent`] for a shard without blocks.
+    pub fn tokens(&self) -> Result<ArrayView2<'a, f32>, Error> {
+        self.blocks.last().copied().ok_or(Error::NotLent { what: "patch tokens" })
+    }
 }
 
 /// Which view of a case is wanted: the same view of the same case shows the same pixels.
@@ -224,7 +245,8 @@ pub trait Lent: Send + Sync {
         None
     }
 
-    /// The patch tokens, some slices at a time; all of them are never in memory at once.
+    /// The patch tokens of as many last blocks as the method [wants](Method::patch_blocks), some slices at
+    /// a time; all of them are never in memory at once.
     ///
     /// # Errors
     /// [`Error::NotLent`], what `f` says, a shard that cannot be read.
@@ -277,6 +299,8 @@ pub struct InMemory {
     pub tokens: Option<TokenLayout>,
     /// Patch tokens `(rows · columns, dim)` with their rows and columns, slice after slice, by case.
     pub patches: Vec<Vec<(Array2<f32>, (usize, usize))>>,
+    /// The same slices' patch tokens of earlier blocks, the earliest first: by block, case and slice.
+    pub earlier: Vec<Vec<Vec<Array2<f32>>>>,
     /// Masks `(d, h, w)` by case.
     pub masks: Vec<Array3<u8>>,
 }
@@ -325,10 +349,16 @@ impl Lent for InMemory {
             return Err(Error::NotLent { what: "patch tokens" });
         }
         for (case, slices) in self.patches.iter().enumerate().filter(|(_, slices)| !slices.is_empty()) {
-            let views: Vec<_> = slices.iter().map(|(tokens, _)| tokens.view()).collect();
-            let tokens = ndarray::concatenate(Axis(0), &views).map_err(Error::failed)?;
+            let whole = |views: Vec<ArrayView2<'_, f32>>| ndarray::concatenate(Axis(0), &views).map_err(Error::failed);
+            let mut blocks = Vec::with_capacity(self.earlier.len() + 1);
+            for block in &self.earlier {
+                let of_case = block.get(case).ok_or(Error::NotLent { what: "patch tokens of an earlier block" })?;
+                blocks.push(whole(of_case.iter().map(|tokens| tokens.view()).collect())?);
+            }
+            blocks.push(whole(slices.iter().map(|(tokens, _)| tokens.view()).collect())?);
+            let blocks: Vec<ArrayView2<'_, f32>> = blocks.iter().map(|tokens| tokens.view()).collect();
             let grids: Vec<(usize, usize)> = slices.iter().map(|(_, grid)| *grid).collect();
-            f(PatchShard { cases: &vec![case; slices.len()], grids: &grids, tokens: tokens.view() })?;
+            f(PatchShard { cases: &vec![case; slices.len()], grids: &grids, blocks: &blocks })?;
         }
         Ok(())
     }
@@ -378,6 +408,11 @@ pub trait Method: fmt::Debug + Send + Sync + erased_serde::Serialize {
     /// The tokens it needs, where its settings choose among them; else the experiment says.
     fn tokens(&self) -> Option<TokenLayout> {
         None
+    }
+
+    /// Of how many last blocks it wants the patch tokens, where it looks at [`Input::Patches`].
+    fn patch_blocks(&self) -> usize {
+        1
     }
 
     /// Whether it looks at other views of the training images in every pass ([`Lent::views`]).
@@ -513,7 +548,25 @@ pub trait Fitted: fmt::Debug + Send + Sync {
         let _ = (which, path);
         Ok(false)
     }
+
+    /// Writes the model of the setting at `which` to `path`, the training features with it where they are
+    /// the model: as large as they are, and as private as the images they come from.
+    ///
+    /// # Errors
+    /// [`Error::Unkept`] where there is nothing to write, [`Error::Failed`].
+    fn save_whole(&self, which: usize, path: &Path) -> Result<(), Error> {
+        match self.save(which, path)? {
+            true => Ok(()),
+            false => Err(Error::Unkept { path: path.to_owned() }),
+        }
+    }
 }
+
+/// The file of a folder that a model lies in.
+pub const MODEL_FILE: &str = "model.safetensors";
+
+/// Reads what a method learned from a folder: the one setting that was kept there.
+pub type Loader = fn(&Path) -> Result<Box<dyn Fitted>, Error>;
 
 /// A method that is known by name.
 #[derive(Clone, Copy)]
@@ -527,10 +580,41 @@ pub struct Entry {
     /// Makes it from its part of a description; what is left out follows the protocol.
     pub read:
         fn(&mut dyn erased_serde::Deserializer<'_>, crate::Protocol) -> Result<Box<dyn Method>, erased_serde::Error>,
+    /// Reads what it learned, as [`Fitted::save`] and [`Fitted::save_whole`] left it in a folder under
+    /// [`MODEL_FILE`]: its answers are those of the setting that was written, under the number 0.
+    pub load: Loader,
 }
 
 impl fmt::Debug for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Entry").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::array;
+
+    use super::*;
+
+    #[test]
+    fn shards_lend_every_block_the_last_one_at_the_end() {
+        let slices = vec![vec![(array![[1f32], [2.0]], (1, 2)), (array![[3f32]], (1, 1))]];
+        let mut cases = InMemory::of_slices(slices.into_iter().map(|case| (case, Array3::zeros((2, 1, 1)))).collect());
+        cases.earlier = vec![vec![vec![array![[0.1f32], [0.2]], array![[0.3f32]]]]];
+        let mut seen = 0;
+        let look = &mut |shard: PatchShard<'_>| {
+            seen += 1;
+            assert_eq!((shard.cases, shard.grids), (&[0, 0][..], &[(1, 2), (1, 1)][..]));
+            assert_eq!(shard.blocks, [array![[0.1f32], [0.2], [0.3]].view(), array![[1f32], [2.0], [3.0]].view()]);
+            assert_eq!(shard.tokens()?, shard.blocks[1]);
+            Ok(())
+        };
+        cases.patches(look).unwrap();
+        assert_eq!(seen, 1);
+        cases.earlier[0].clear();
+        assert!(matches!(cases.patches(&mut |_| Ok(())), Err(Error::NotLent { .. })));
+        let none = PatchShard { cases: &[], grids: &[], blocks: &[] };
+        assert!(none.tokens().is_err());
     }
 }

@@ -56,8 +56,9 @@ impl DiscoverOptions {
 }
 
 impl Inputs {
-    /// What was passed over, and what inputs are not what they might be taken for: a line each.
-    pub fn notices(&self) -> Vec<String> {
+    /// What was passed over, and what inputs are not what they might be taken for: a line each, with a
+    /// name as an example where names may be told.
+    pub fn notices(&self, named: bool) -> Vec<String> {
         let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
         for (_, what) in &self.objects {
             *counts.entry(what).or_default() += 1;
@@ -65,17 +66,12 @@ impl Inputs {
         let objects: Vec<String> = counts.into_iter().map(|(what, n)| format!("{n} x {what}")).collect();
         let objects =
             (!objects.is_empty()).then(|| format!("passed over, as they are no images: {}", objects.join(", ")));
-        let uneven: Vec<&str> = self
-            .inputs
-            .iter()
-            .filter(|i| matches!(&i.kind, InputKind::Series { uneven: Some(_), .. }))
-            .map(|i| i.id.as_str())
-            .collect();
+        let is_uneven = |input: &&Input| matches!(input.kind, InputKind::Series { uneven: Some(_), .. });
+        let uneven: Vec<&Input> = self.inputs.iter().filter(is_uneven).collect();
         let uneven = uneven.first().map(|first| {
+            let such = if named { format!(" (such as {})", first.id) } else { String::new() };
             let n = uneven.len();
-            format!(
-                "{n} series without an even distance between slices: read slice by slice, no volume (such as {first})"
-            )
+            format!("{n} series without an even distance between slices: read slice by slice, no volume{such}")
         });
         self.notice().into_iter().chain(objects).chain(uneven).collect()
     }

@@ -6,9 +6,10 @@
 //! their place, in everything that it says: ids, cases, errors, warnings.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use dinorad_core::{Split, Target, Task};
@@ -48,10 +49,21 @@ impl fmt::Display for Kind {
 /// assert_eq!(case, names.of(Kind::Case, "DOE^JOHN/series-1"));
 /// assert_ne!(case, Pseudonyms::new("another").of(Kind::Case, "DOE^JOHN/series-1"));
 /// ```
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Pseudonyms {
     salt: String,
+    /// Names by pseudonym, where it is asked what was given; shared by all copies.
+    given: Option<Arc<Mutex<BTreeMap<String, String>>>>,
 }
+
+/// By the salt: what was given before decides nothing.
+impl PartialEq for Pseudonyms {
+    fn eq(&self, other: &Self) -> bool {
+        self.salt == other.salt
+    }
+}
+
+impl Eq for Pseudonyms {}
 
 /// Without the salt.
 impl fmt::Debug for Pseudonyms {
@@ -63,12 +75,48 @@ impl fmt::Debug for Pseudonyms {
 impl Pseudonyms {
     /// Pseudonyms under a salt.
     pub fn new(salt: impl Into<String>) -> Self {
-        Self { salt: salt.into() }
+        Self { salt: salt.into(), given: None }
+    }
+
+    /// The same pseudonyms, which remember from now on what they were given for: see [`given`](Self::given).
+    #[must_use]
+    pub fn remembering(self) -> Self {
+        Self { given: Some(Arc::default()), ..self }
+    }
+
+    /// Every pseudonym given so far, with its name, by pseudonym; nothing unless it is
+    /// [remembered](Self::remembering). Copies remember together. Who has it can tell who is who.
+    pub fn given(&self) -> Vec<(String, String)> {
+        let Some(given) = &self.given else { return Vec::new() };
+        let given = given.lock().unwrap_or_else(PoisonError::into_inner);
+        given.iter().map(|(pseudonym, name)| (pseudonym.clone(), name.clone())).collect()
+    }
+
+    fn give(&self, pseudonym: String, name: &str) -> String {
+        if let Some(given) = &self.given {
+            given.lock().unwrap_or_else(PoisonError::into_inner).insert(pseudonym.clone(), name.to_owned());
+        }
+        pseudonym
     }
 
     /// The pseudonym of a name.
     pub fn of(&self, kind: Kind, name: &str) -> String {
-        format!("{kind}-{}", hash(&format!("dinorad-datasets pseudonym of a {kind} v1"), &self.salt, name))
+        self.give(
+            format!("{kind}-{}", hash(&format!("dinorad-datasets pseudonym of a {kind} v1"), &self.salt, name)),
+            name,
+        )
+    }
+
+    /// The pseudonym of a name that may be one already: what was written under pseudonyms keeps them, so
+    /// that what is made of it can be put beside it.
+    pub fn once(&self, kind: Kind, name: &str) -> String {
+        let hash = [Kind::Case, Kind::File].iter().find_map(|kind| name.strip_prefix(&format!("{kind}-")));
+        let is_one = hash.is_some_and(|rest| {
+            let (hash, number) = rest.split_once('_').unwrap_or((rest, "0"));
+            let digits = |text: &str, fits: fn(&u8) -> bool| !text.is_empty() && text.bytes().all(|b| fits(&b));
+            hash.len() == 16 && digits(hash, u8::is_ascii_hexdigit) && digits(number, u8::is_ascii_digit)
+        });
+        if is_one { name.to_owned() } else { self.of(kind, name) }
     }
 
     /// The pseudonym of a path: of its text below `root`, with `/` between the components.
@@ -81,7 +129,7 @@ impl Pseudonyms {
     pub fn id(&self, id: &str, case: &str) -> String {
         let number = id.strip_prefix(case).and_then(|rest| rest.strip_prefix('_'));
         match number.filter(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit())) {
-            Some(number) => format!("{}_{number}", self.of(Kind::Case, case)),
+            Some(number) => self.give(format!("{}_{number}", self.of(Kind::Case, case)), id),
             None => self.of(Kind::Case, id),
         }
     }

@@ -40,6 +40,31 @@ pub trait Cases: Send + Sync {
     fn load(&self, i: usize) -> Result<Vec<Array3<f32>>, String>;
 }
 
+/// What can be asked of the settings of any cases.
+macro_rules! settings_of_cases {
+    ($cases:ty) => {
+        impl $cases {
+            /// Lets a preprocessing be random: every slice of every case has its own draws, the same each
+            /// time.
+            #[must_use]
+            pub fn with_view(mut self, view: View) -> Self {
+                self.settings = self.settings.with_view(view);
+                self
+            }
+
+            /// Every `step`-th slice of a case, from the middle of the first such group.
+            #[must_use]
+            pub fn with_slice_step(mut self, step: usize) -> Self {
+                self.settings = self.settings.with_slice_step(step);
+                self
+            }
+        }
+    };
+}
+
+settings_of_cases!(DatasetCases);
+settings_of_cases!(InputCases);
+
 /// The cases of a data set behind a preprocessing.
 #[derive(Clone)]
 pub struct DatasetCases {
@@ -59,21 +84,6 @@ impl DatasetCases {
     #[must_use]
     pub fn with_root(mut self, root: &Path) -> Self {
         self.root = Some(root.to_owned());
-        self
-    }
-
-    /// Lets a preprocessing be random: every slice of every case has its own draws, the same each
-    /// time.
-    #[must_use]
-    pub fn with_view(mut self, view: View) -> Self {
-        self.settings = self.settings.with_view(view);
-        self
-    }
-
-    /// Every `step`-th slice of a case, from the middle of the first such group.
-    #[must_use]
-    pub fn with_slice_step(mut self, step: usize) -> Self {
-        self.settings = self.settings.with_slice_step(step);
         self
     }
 
@@ -146,20 +156,6 @@ impl InputCases {
     #[must_use]
     pub fn with_orientation(mut self, orientation: Orientation) -> Self {
         self.settings.orientation = orientation;
-        self
-    }
-
-    /// Every `step`-th slice of a volume, from the middle of the first such group.
-    #[must_use]
-    pub fn with_slice_step(mut self, step: usize) -> Self {
-        self.settings = self.settings.with_slice_step(step);
-        self
-    }
-
-    /// Lets a preprocessing be random, see [`DatasetCases::with_view`].
-    #[must_use]
-    pub fn with_view(mut self, view: View) -> Self {
-        self.settings = self.settings.with_view(view);
         self
     }
 

@@ -8,7 +8,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use candle::{DType, Device, Tensor};
@@ -20,7 +20,7 @@ use rayon::prelude::*;
 
 use crate::{
     Cases, Error, Progress, Result,
-    store::{EncoderRecord, Failure, FeatureStore, ItemFeatures, ItemKey, Outcome, Part, Store, StoreKey},
+    store::{EncoderRecord, Failure, FeatureStore, ItemFeatures, ItemKey, Outcome, Part, Patience, Store, StoreKey},
     upload::Uploader,
 };
 
@@ -51,13 +51,15 @@ pub struct EmbedOptions {
     /// Which blocks and whether patch tokens are kept. The class token of the encoder's last block is
     /// the vector `cls`; that of an earlier one is `cls.N` with its index. Patch tokens of the last
     /// block asked for become the sequence `patches` `(slices · rows · columns, D)` beside the vector
-    /// `grid` (slices, rows, columns), and their mean the vector `avgpool`; of an earlier one
-    /// `patches.N` and so on.
+    /// `grid` (slices, rows, columns), and their mean the vector `avgpool`; those of an earlier one
+    /// `patches.N` and so on, as far as [`patch_blocks`](Self::patch_blocks) says.
     pub request: Request,
     /// Whether the class token of every slice is kept.
     pub slices: Slices,
     /// Whether all patch tokens are kept or their mean.
     pub patch_tokens: PatchTokens,
+    /// Of how many of the last blocks asked for patch tokens are kept.
+    pub patch_blocks: usize,
     /// Images the encoder sees at once.
     pub batch_size: usize,
     /// Cases in a file of the store; a killed run loses at most one file's work.
@@ -74,17 +76,20 @@ pub struct EmbedOptions {
     pub bad: Bad,
     /// Name of the set in the store's manifest; a set of the same name is replaced.
     pub set: String,
+    /// How long to wait for another process that makes the same features, before it is an error.
+    pub patience: Duration,
 }
 
 impl Default for EmbedOptions {
     /// The class token alone, batches of 16, files of 64 cases, a thread for every core, twice as
-    /// many cases ahead, on the CPU.
+    /// many cases ahead, on the CPU, without patience.
     fn default() -> Self {
         let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
         Self {
             request: Request::cls(),
             slices: Slices::Drop,
             patch_tokens: PatchTokens::All,
+            patch_blocks: 1,
             batch_size: 16,
             shard_size: 64,
             threads,
@@ -93,6 +98,7 @@ impl Default for EmbedOptions {
             device: Device::Cpu,
             bad: Bad::Skip,
             set: "all".to_owned(),
+            patience: Duration::ZERO,
         }
     }
 }
@@ -179,12 +185,18 @@ pub fn embed(
             got: "patch maps or register tokens".into(),
         });
     }
-    let blocks = Blocks::new(options.request.layers.resolve(encoder.spec().depth)?, encoder.spec().depth);
+    if options.patch_blocks == 0 {
+        return Err(Error::Parameter { what: "blocks of patch tokens", expected: "1 or more", got: "0".into() });
+    }
+    let blocks = BlockNames::new(options.request.layers.resolve(encoder.spec().depth)?, encoder.spec().depth);
     progress.message("hashing");
     let items: Vec<ItemKey> = (0..cases.len()).into_par_iter().map(|i| cases.key(i)).collect();
     let hashing = start.elapsed().as_secs_f64();
     let key = StoreKey::new(EncoderRecord::new(encoder.spec(), &options.request, &options.device), cases.settings());
-    let mut store = Store::open(root, key, items, blocks.names(options), options.shard_size, options.part)?;
+    let waiting = || progress.message("waiting for another process that makes the same features");
+    let patience = Patience::new(options.patience, &waiting);
+    let sizes = (options.shard_size, options.part);
+    let mut store = Store::open_patiently(root, key, items, blocks.names(options), sizes, patience)?;
     let unread = unread(&store, &*cases);
     // content that cannot be read belongs to the first part
     let own_unread: &[Failure] = if options.part.makes(0) { &unread } else { &[] };
@@ -283,12 +295,12 @@ fn bad_case(store: &Store, shard: &[usize], place: usize, reason: String) -> Err
 
 /// The blocks asked for, in network order, and what their features are called.
 #[derive(Debug, Clone)]
-struct Blocks {
+struct BlockNames {
     indices: Vec<usize>,
     depth: usize,
 }
 
-impl Blocks {
+impl BlockNames {
     fn new(indices: Vec<usize>, depth: usize) -> Self {
         Self { indices, depth }
     }
@@ -298,9 +310,10 @@ impl Blocks {
         if block + 1 == self.depth { String::new() } else { format!(".{block}") }
     }
 
-    /// That of the block whose patch tokens are given.
-    fn last_suffix(&self) -> String {
-        self.indices.last().map_or_else(String::new, |block| self.suffix(*block))
+    /// Those of the blocks whose patch tokens are kept, in order.
+    fn patch_suffixes(&self, options: &EmbedOptions) -> Vec<String> {
+        let skipped = self.indices.len().saturating_sub(options.patch_blocks);
+        self.indices.iter().skip(skipped).map(|block| self.suffix(*block)).collect()
     }
 
     /// Every feature that a case will have.
@@ -313,21 +326,23 @@ impl Blocks {
             names.extend(keep.then(|| format!("slices{suffix}")));
         }
         if options.request.patches != Patches::None {
-            let suffix = self.last_suffix();
-            names.insert(format!("avgpool{suffix}"));
-            names.extend(keep.then(|| format!("slices.avgpool{suffix}")));
-            if options.patch_tokens == PatchTokens::All {
-                names.extend([format!("grid{suffix}"), format!("patches{suffix}")]);
+            for suffix in self.patch_suffixes(options) {
+                names.insert(format!("avgpool{suffix}"));
+                names.extend(keep.then(|| format!("slices.avgpool{suffix}")));
+                if options.patch_tokens == PatchTokens::All {
+                    names.extend([format!("grid{suffix}"), format!("patches{suffix}")]);
+                }
             }
         }
         names
     }
 }
 
-/// The tokens of one slice: class tokens by block, patch tokens of the last.
+/// The tokens of one slice: class tokens by block, patch tokens of the last ones.
 struct SliceTokens {
     cls: Vec<Vec<f32>>,
-    patches: Option<Array2<f32>>,
+    /// None where they are not asked for.
+    patches: Vec<Array2<f32>>,
     grid: (usize, usize),
 }
 
@@ -349,7 +364,7 @@ struct InFlight {
 struct Packer<'a> {
     encoder: &'a dyn Backbone,
     options: &'a EmbedOptions,
-    blocks: Blocks,
+    blocks: BlockNames,
     /// By height and width.
     waiting: BTreeMap<(usize, usize), Vec<Waiting>>,
     uploader: Uploader,
@@ -367,7 +382,7 @@ struct Packed {
 }
 
 impl<'a> Packer<'a> {
-    fn new(encoder: &'a dyn Backbone, options: &'a EmbedOptions, blocks: Blocks, n: usize) -> Self {
+    fn new(encoder: &'a dyn Backbone, options: &'a EmbedOptions, blocks: BlockNames, n: usize) -> Self {
         Self {
             encoder,
             options,
@@ -442,19 +457,19 @@ impl<'a> Packer<'a> {
         for layer in &features.layers {
             cls.push(host(&layer.cls)?.to_vec2::<f32>()?);
         }
-        let patches = match &last.patches {
-            Some(patches) => Some(host(patches)?.to_vec3::<f32>()?),
-            None => None,
-        };
-        let mut patches = patches.map(Vec::into_iter);
+        let skipped = features.layers.len().saturating_sub(self.options.patch_blocks);
+        let mut patches = Vec::new();
+        for tokens in features.layers.iter().skip(skipped).filter_map(|layer| layer.patches.as_ref()) {
+            patches.push(host(tokens)?.to_vec3::<f32>()?.into_iter());
+        }
         self.images += places.len();
         for (b, (case, slice)) in places.into_iter().enumerate() {
-            let rows = patches.as_mut().and_then(Iterator::next);
-            let rows = rows.map(|rows| {
+            let of_slice = patches.iter_mut().filter_map(Iterator::next).map(|rows| {
                 let (n, dim) = (rows.len(), rows.first().map_or(0, Vec::len));
-                Array2::from_shape_vec((n, dim), rows.into_iter().flatten().collect())
+                let tokens = Array2::from_shape_vec((n, dim), rows.into_iter().flatten().collect());
+                tokens.map_err(|e| Error::shape("patch tokens", e.to_string(), &[]))
             });
-            let patches = rows.transpose().map_err(|e| Error::shape("patch tokens", e.to_string(), &[]))?;
+            let patches = of_slice.collect::<Result<Vec<_>>>()?;
             self.tokens[case][slice] = Some(SliceTokens {
                 cls: cls.iter_mut().map(|layer| std::mem::take(&mut layer[b])).collect(),
                 patches,
@@ -496,12 +511,12 @@ impl<'a> Packer<'a> {
             features = self.pooled(features, (format!("cls{suffix}"), format!("slices{suffix}")), rows, dim)?;
         }
         let grid = slices[0].grid;
-        let suffix = self.blocks.last_suffix();
-        let patches: Option<Vec<&Array2<f32>>> = slices.iter().map(|s| s.patches.as_ref()).collect();
-        if let Some(patches) = &patches {
+        let blocks = slices.iter().map(|slice| slice.patches.len()).min().unwrap_or(0);
+        for (at, suffix) in self.blocks.patch_suffixes(self.options).iter().enumerate().take(blocks) {
+            let patches: Vec<&Array2<f32>> = slices.iter().map(|slice| &slice.patches[at]).collect();
             let dim = patches.first().map_or(0, |p| p.ncols());
             let mut rows = Vec::with_capacity(patches.len() * dim);
-            for tokens in patches {
+            for tokens in &patches {
                 let mean = tokens.mean_axis(ndarray::Axis(0));
                 rows.extend(mean.ok_or_else(|| Error::shape("patch tokens", "at least one", tokens.shape()))?);
             }
@@ -510,10 +525,9 @@ impl<'a> Packer<'a> {
             }
             let names = (format!("avgpool{suffix}"), format!("slices.avgpool{suffix}"));
             features = self.pooled(features, names, rows, dim)?;
-        }
-        if let Some(patches) = patches
-            && self.options.patch_tokens == PatchTokens::All
-        {
+            if self.options.patch_tokens != PatchTokens::All {
+                continue;
+            }
             let views: Vec<_> = patches.iter().map(|p| p.view()).collect();
             let rows = ndarray::concatenate(ndarray::Axis(0), &views)
                 .map_err(|e| Error::shape("patch tokens", e.to_string(), &[]))?;

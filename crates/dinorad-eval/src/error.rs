@@ -236,20 +236,6 @@ pub enum Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    /// For `map_err`: a file-system error with what was tried and where.
-    pub(crate) fn file(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
-        let path = path.into();
-        move |source| Self::File { action, path, source }
-    }
-
-    pub(crate) fn format(
-        path: impl Into<PathBuf>,
-        format: &'static str,
-        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
-    ) -> Self {
-        Self::Format { path: path.into(), format, source: source.into() }
-    }
-
     pub(crate) fn description(key: impl Into<String>, why: String) -> Self {
         Self::Description { key: key.into(), why }
     }
@@ -257,8 +243,6 @@ impl Error {
     pub(crate) fn unfit(why: String) -> Self {
         Self::Unfit { why }
     }
-
-    pub(crate) fn shape(what: impl Into<String>, expected: impl Into<String>, got: &[usize]) -> Self {
-        Self::Shape { what: what.into(), expected: expected.into(), got: got.to_vec() }
-    }
 }
+
+dinorad_report::error_helpers!();

@@ -1,6 +1,7 @@
 //! Features for other programs: Parquet, npy, CSV.
 //!
-//! Ids are those of the set, labels those of a data set; whose images they are is never written. In
+//! Ids are those of the set, or pseudonyms in their place; labels are those of a data set; whose images they
+//! are is never written. In
 //! CSV an id that a spreadsheet could take for a formula has a quote before it, which
 //! [`unguarded`](dinorad_report::spreadsheet::unguarded) takes away again. Features are read piece by
 //! piece, so that a set larger than memory can be written out.
@@ -15,7 +16,7 @@ use std::{
 };
 
 use dinorad_core::{Split, Target, Task, TaskKind};
-use dinorad_datasets::Dataset;
+use dinorad_datasets::{Dataset, Kind, Pseudonyms};
 use dinorad_report::{atomic::Target as Place, spreadsheet::guarded};
 use ndarray::{Array2, ArrayView2, s};
 use parquet::{
@@ -31,7 +32,7 @@ use parquet::{
 
 use crate::{
     Error, Result,
-    store::{Block, FeatureKind, FeatureStore},
+    store::{FeatureKind, FeatureStore, Piece},
 };
 
 /// Bytes of features read at once.
@@ -145,6 +146,8 @@ pub struct ExportOptions {
     pub features: Vec<String>,
     /// A file for every shard of the store, `part-00000.parquet` and so on, in a folder.
     pub per_shard: bool,
+    /// What stands in the place of ids; labels are found by the ids themselves.
+    pub pseudonyms: Option<Pseudonyms>,
 }
 
 /// What was written.
@@ -193,16 +196,19 @@ pub fn export(
     let names: Vec<&str> = columns.names.iter().map(String::as_str).collect();
     let (mut part, mut shard) = (0, None);
     let mut sink = open(part)?;
-    let blocks = store.blocks(&names, PIECE)?;
-    for block in if options.per_shard { blocks.by_shard() } else { blocks } {
-        let block = block?;
-        if options.per_shard && shard.as_ref().is_some_and(|shard| *shard != block.shard) {
+    let pieces = store.pieces(&names, PIECE)?;
+    for piece in if options.per_shard { pieces.by_shard() } else { pieces } {
+        let piece = piece?;
+        if options.per_shard && shard.as_ref().is_some_and(|shard| *shard != piece.shard) {
             exported.files.extend(sink.finish()?);
             part += 1;
             sink = open(part)?;
         }
-        shard = Some(block.shard.clone());
-        let rows = columns.rows(store, block)?;
+        shard = Some(piece.shard.clone());
+        let mut rows = columns.rows(store, piece)?;
+        if let Some(names) = &options.pseudonyms {
+            rows.shown = Some(rows.ids.iter().map(|id| names.once(Kind::Case, id)).collect());
+        }
         if let Some(labels) = labels {
             exported.unlabelled += rows.ids.iter().filter(|id| !labels.of.contains_key(*id)).count();
         }
@@ -254,18 +260,18 @@ impl Columns {
     }
 
     /// The rows of a piece.
-    fn rows(&self, store: &FeatureStore, mut block: Block) -> Result<Rows> {
+    fn rows(&self, store: &FeatureStore, mut piece: Piece) -> Result<Rows> {
         let of = |case: usize| store.item(case).map_or_else(String::new, |item| item.id.clone());
-        let ids: Vec<String> = block.cases.clone().map(of).collect();
+        let ids: Vec<String> = piece.cases.clone().map(of).collect();
         let lost = |name: &str| Error::NoSuchTensor { name: name.to_owned(), held: self.names.join(", ") };
         let (mut features, mut offsets) = (Vec::new(), None);
         for name in &self.names {
-            let (rows, its) = block.take(name).ok_or_else(|| lost(name))?;
+            let (rows, its) = piece.take(name).ok_or_else(|| lost(name))?;
             features.push(rows);
             offsets = its;
         }
         let Some(offsets) = offsets.filter(|_| self.sequence) else {
-            return Ok(Rows { ids, places: None, features });
+            return Ok(Rows { ids, shown: None, places: None, features });
         };
         let (mut all, mut places) = (Vec::new(), Vec::new());
         for (id, ends) in ids.iter().zip(offsets.windows(2)) {
@@ -274,15 +280,24 @@ impl Columns {
                 places.push(place as i32);
             }
         }
-        Ok(Rows { ids: all, places: Some(places), features })
+        Ok(Rows { ids: all, shown: None, places: Some(places), features })
     }
 }
 
 struct Rows {
     ids: Vec<String>,
+    /// What is written in their place.
+    shown: Option<Vec<String>>,
     /// Which row of a case's sequence.
     places: Option<Vec<i32>>,
     features: Vec<Array2<f32>>,
+}
+
+impl Rows {
+    /// The ids that are written.
+    fn shown(&self) -> &[String] {
+        self.shown.as_deref().unwrap_or(&self.ids)
+    }
 }
 
 /// A file in the making.
@@ -394,7 +409,7 @@ impl Sink for ParquetSink {
             }
             (values, levels)
         };
-        let (ids, _) = texts(&mut rows.ids.iter().map(|id| Some(id.as_str())));
+        let (ids, _) = texts(&mut rows.shown().iter().map(|id| Some(id.as_str())));
         column::<ByteArrayType>(&mut group, &ids, (None, None)).map_err(failed)?;
         if let Some(labels) = labels {
             let splits: Vec<Option<String>> =
@@ -461,9 +476,9 @@ impl CsvSink {
 impl Sink for CsvSink {
     fn write(&mut self, rows: &Rows, labels: Option<&ExportLabels>) -> Result<()> {
         let mut record: Vec<String> = Vec::new();
-        for (i, id) in rows.ids.iter().enumerate() {
+        for (i, (id, shown)) in rows.ids.iter().zip(rows.shown()).enumerate() {
             record.clear();
-            record.push(guarded(id).into_owned());
+            record.push(guarded(shown).into_owned());
             if let Some(labels) = labels {
                 record.push(labels.split(id).map_or_else(String::new, |s| s.to_string()));
                 record.extend(labels.values(id).iter().map(|v| v.map_or_else(String::new, |v| v.to_string())));
@@ -541,7 +556,7 @@ impl Sink for NpySink {
         if let (Some(all), Some(places)) = (&mut self.places, &rows.places) {
             all.extend(places);
         }
-        self.ids.extend(rows.ids.iter().cloned());
+        self.ids.extend(rows.shown().iter().cloned());
         Ok(())
     }
 

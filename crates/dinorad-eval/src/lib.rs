@@ -5,8 +5,8 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::todo, clippy::unimplemented)
 )]
 
-pub mod assembly;
 mod cases;
+pub mod date;
 pub mod embed;
 mod error;
 pub mod experiment;
@@ -14,6 +14,8 @@ pub mod export;
 mod paths;
 pub mod pca;
 pub mod probe;
+pub mod pseudonyms;
+pub mod row_layout;
 pub mod segment;
 mod settings;
 pub mod store;

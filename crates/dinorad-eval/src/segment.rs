@@ -21,8 +21,8 @@ use ndarray::{Array2, Array3, Axis};
 
 use crate::{
     Error, Result,
-    plot::{LinePlot, Marks, Plot, Series, XScale},
-    report::{Block, Figure, Table},
+    plot::{LinePlot, Plot, Series},
+    report::{Exhibit, Figure, Table},
     store::FeatureStore,
 };
 
@@ -39,6 +39,8 @@ pub struct MaskedSlices {
     /// Slices with the same text belong to one volume, or one patient; not a name of either.
     volumes: Vec<String>,
     places: Vec<usize>,
+    /// What the patch tokens of every block that is lent are called in the store, the last block at the end.
+    blocks: Vec<String>,
 }
 
 impl std::fmt::Debug for MaskedSlices {
@@ -53,8 +55,28 @@ impl MaskedSlices {
     /// # Errors
     /// [`Error::Protocol`] for a feature without a case, those of the store.
     pub fn new(store: FeatureStore, set: Arc<dyn Dataset>) -> Result<Self> {
+        Self::of_blocks(store, set, 1)
+    }
+
+    /// The same with the patch tokens of so many last blocks, see
+    /// [`EmbedOptions::patch_blocks`](crate::embed::EmbedOptions::patch_blocks).
+    ///
+    /// # Errors
+    /// As [`new`](Self::new), [`Error::NoSuchTensor`] for a store of fewer blocks.
+    pub fn of_blocks(store: FeatureStore, set: Arc<dyn Dataset>, blocks: usize) -> Result<Self> {
+        let held = store.features();
+        let mut earlier: Vec<usize> =
+            held.keys().filter_map(|name| name.strip_prefix("patches.")?.parse().ok()).collect();
+        earlier.sort_unstable();
+        let wanted = blocks.saturating_sub(1);
+        if earlier.len() < wanted && !store.is_empty() {
+            let name = format!("patches of {blocks} blocks");
+            return Err(Error::NoSuchTensor { name, held: held.keys().cloned().collect::<Vec<_>>().join(", ") });
+        }
+        let earlier = earlier.iter().skip(earlier.len().saturating_sub(wanted)).map(|block| format!("patches.{block}"));
+        let blocks = earlier.chain(["patches".to_owned()]).collect();
         let known: BTreeMap<String, usize> = (0..set.len()).map(|i| (set.sample_id(i), i)).collect();
-        let mut out = Self { set, store, ids: vec![], targets: vec![], volumes: vec![], places: vec![] };
+        let mut out = Self { set, store, blocks, ids: vec![], targets: vec![], volumes: vec![], places: vec![] };
         let mut owners = Vec::new();
         let ids: Vec<String> = out.store.ids().map(str::to_owned).collect();
         for id in ids {
@@ -109,13 +131,15 @@ impl MaskedSlices {
         if self.store.is_empty() {
             return Ok(());
         }
-        for block in self.store.blocks(&["patches", "grid"], PIECE)? {
-            let block = block?;
-            let (Some(tokens), Some(grids)) = (block.rows("patches"), block.vectors("grid")) else { continue };
+        let names: Vec<&str> = self.blocks.iter().map(String::as_str).chain(["grid"]).collect();
+        for piece in self.store.pieces(&names, PIECE)? {
+            let piece = piece?;
+            let blocks: Option<Vec<_>> = self.blocks.iter().map(|name| piece.rows(name)).collect();
+            let (Some(blocks), Some(grids)) = (blocks, piece.vectors("grid")) else { continue };
             let grids = grids
                 .rows()
                 .into_iter()
-                .zip(block.cases.clone())
+                .zip(piece.cases.clone())
                 .map(|(grid, case)| match grid.iter().map(|v| *v as usize).collect::<Vec<_>>().as_slice() {
                     &[1, rows, columns] => Ok((rows, columns)),
                     grid => {
@@ -124,8 +148,8 @@ impl MaskedSlices {
                     }
                 })
                 .collect::<Result<Vec<_>>>()?;
-            let cases: Vec<usize> = block.cases.clone().collect();
-            f(PatchShard { cases: &cases, grids: &grids, tokens })?;
+            let cases: Vec<usize> = piece.cases.clone().collect();
+            f(PatchShard { cases: &cases, grids: &grids, blocks: &blocks })?;
         }
         Ok(())
     }
@@ -406,30 +430,24 @@ impl SegmentRun {
     }
 
     /// The table of classes and the losses, for a report's section.
-    pub fn blocks(&self) -> Vec<Block> {
+    pub fn blocks(&self) -> Vec<Exhibit> {
         let text = |v: &Option<f64>| v.map_or_else(|| "undefined".to_owned(), value_text);
         let mut classes = Table::new("By class, all test pixels pooled", ["class", "Dice", "Jaccard"]);
         let numbers = self.test.dice_by_class.iter().zip(&self.test.jaccard_by_class);
         for (name, (dice, jaccard)) in self.task.class_names.iter().zip(numbers).skip(1) {
             classes = classes.with_row([name.clone(), text(dice), text(jaccard)]);
         }
-        let mut blocks = vec![Block::Table(classes)];
+        let mut blocks = vec![Exhibit::Table(classes)];
         if self.losses.iter().any(|(_, losses)| !losses.is_empty()) {
             let caption = format!("Training loss by epoch; what was kept is {}.", self.best.label);
             let figures = vec![Figure::drawn(self.loss_plot(), caption)];
-            blocks.push(Block::Figures { heading: "Training".into(), figures });
+            blocks.push(Exhibit::Figures { heading: "Training".into(), figures });
         }
         blocks
     }
 
     fn loss_plot(&self) -> Plot {
-        let axes = LinePlot {
-            x_label: "epoch".into(),
-            y_label: "mean loss".into(),
-            y_range: None,
-            x_scale: XScale::Linear,
-            marks: Marks::None,
-        };
+        let axes = LinePlot::new("epoch", "mean loss");
         let series: Vec<Series> = self
             .losses
             .iter()

@@ -12,9 +12,9 @@ use ndarray::{Array2, Array3};
 
 use crate::{
     Error, Result,
-    assembly::{Aggregation, Assembly},
     cases::prepare_view,
     probe::{Place, Views},
+    row_layout::{Aggregation, RowLayout},
 };
 
 /// Training cases through a random preprocessing and an encoder.
@@ -22,7 +22,7 @@ pub struct AugmentedViews {
     encoder: Arc<dyn Backbone>,
     sets: BTreeMap<Split, Arc<dyn Dataset>>,
     preprocessing: Compose,
-    assembly: Assembly,
+    layout: RowLayout,
     seed: u64,
     device: Device,
     threads: usize,
@@ -38,19 +38,19 @@ impl AugmentedViews {
         encoder: Arc<dyn Backbone>,
         sets: impl IntoIterator<Item = Arc<dyn Dataset>>,
         preprocessing: Compose,
-        assembly: Assembly,
+        layout: RowLayout,
         seed: u64,
     ) -> Result<Self> {
-        if assembly.aggregate != Aggregation::Mean {
+        if layout.aggregate != Aggregation::Mean {
             return Err(Error::Parameter {
                 what: "aggregation of augmented views",
                 expected: "mean",
-                got: assembly.aggregate.to_string(),
+                got: layout.aggregate.to_string(),
             });
         }
         let sets = sets.into_iter().map(|set| (set.split(), set)).collect();
         let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
-        Ok(Self { encoder, sets, preprocessing, assembly, seed, device: Device::Cpu, threads, batch_size: 16 })
+        Ok(Self { encoder, sets, preprocessing, layout, seed, device: Device::Cpu, threads, batch_size: 16 })
     }
 
     /// The same with the encoder on `device`, which sees `batch_size` images at once.
@@ -73,9 +73,9 @@ impl AugmentedViews {
                 values.extend(image);
             }
             let pixels = Tensor::from_vec(values, (batch.len(), c, h, w), &Device::Cpu)?.to_device(&self.device)?;
-            let request = self.assembly.request().with_norm(self.encoder.spec().study_norm());
+            let request = self.layout.request().with_norm(self.encoder.spec().study_norm());
             let features = self.encoder.forward(&pixels, &request)?;
-            let features = self.assembly.rows(&features)?;
+            let features = self.layout.rows(&features)?;
             rows.extend(features.to_dtype(DType::F32)?.to_device(&Device::Cpu)?.to_vec2::<f32>()?);
         }
         Ok(rows)

@@ -4,10 +4,7 @@
 //! run beside this one.
 
 use std::{
-    collections::BTreeMap,
-    fs,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
     time::Duration,
 };
 
@@ -15,6 +12,7 @@ use dinorad_eval::{
     Settings,
     store::{EncoderRecord, FeatureStore, ItemFeatures, ItemKey, Outcome, Part, Store, StoreKey},
 };
+use dinorad_testkit::{files, kill_after};
 use ndarray::Array1;
 
 fn key() -> StoreKey {
@@ -49,16 +47,6 @@ fn folder(root: &Path) -> PathBuf {
     root.join(key().key)
 }
 
-fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
-    fs::read_dir(folder)
-        .unwrap()
-        .map(|e| {
-            let e = e.unwrap();
-            (e.file_name().into_string().unwrap(), fs::read(e.path()).unwrap())
-        })
-        .collect()
-}
-
 #[test]
 fn a_killed_process_ends_with_the_same_bytes() {
     // The test starts itself as the process to be killed.
@@ -68,25 +56,16 @@ fn a_killed_process_ends_with_the_same_bytes() {
     }
     let whole = tempfile::tempdir().unwrap();
     make(whole.path(), 40, Duration::ZERO);
-    let expected = contents(&folder(whole.path()));
+    let expected = files(&folder(whole.path()));
     // ten shards, the manifest, the marker
     assert_eq!(expected.len(), 12);
     // Fewer cases first, then more: the cut of the first list stays.
     let grown = tempfile::tempdir().unwrap();
     assert_eq!(make(grown.path(), 22, Duration::ZERO), 22);
     assert_eq!(make(grown.path(), 40, Duration::ZERO), 18);
-    let expected_grown = contents(&folder(grown.path()));
+    let expected_grown = files(&folder(grown.path()));
     let start = |root: &Path, millis| {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "a_killed_process_ends_with_the_same_bytes"])
-            .env("DINORAD_TEST_STORE", root)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        std::thread::sleep(Duration::from_millis(millis));
-        child.kill().unwrap();
-        child.wait().unwrap();
+        kill_after(millis, "a_killed_process_ends_with_the_same_bytes", "DINORAD_TEST_STORE", root);
     };
     let mut interrupted = 0;
     for millis in (3..60).step_by(4) {
@@ -97,7 +76,7 @@ fn a_killed_process_ends_with_the_same_bytes() {
         let folder = folder(root.path());
         interrupted += usize::from(folder.exists() && !folder.join("manifest.json").exists());
         make(root.path(), 40, Duration::ZERO);
-        assert_eq!(contents(&folder), expected, "killed after {millis} ms");
+        assert_eq!(files(&folder), expected, "killed after {millis} ms");
         assert_eq!(FeatureStore::open(&folder).unwrap().table("cls").unwrap().features.nrows(), 34);
         // killed while a store grows
         let root = tempfile::tempdir().unwrap();
@@ -105,7 +84,7 @@ fn a_killed_process_ends_with_the_same_bytes() {
         make(root.path(), 22, Duration::ZERO);
         start(root.path(), millis);
         make(root.path(), 40, Duration::ZERO);
-        assert_eq!(contents(&grown_folder), expected_grown, "killed after {millis} ms, grown");
+        assert_eq!(files(&grown_folder), expected_grown, "killed after {millis} ms, grown");
     }
     assert!(interrupted > 0, "no kill fell into the writing");
 }

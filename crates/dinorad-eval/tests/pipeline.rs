@@ -1,12 +1,9 @@
 //! From files to numbers: embedding, kNN and the linear decoder on the repository's example data.
 
 use std::{
-    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
     sync::Arc,
-    time::Duration,
 };
 
 use dinorad_backbone::{Backbone, LoadOptions, Patches, Request, load};
@@ -16,7 +13,7 @@ use dinorad_eval::{
     Cases, DatasetCases, Error, InputCases, Progress, Settings, Silent,
     embed::{EmbedOptions, Slices, embed},
     probe::{Context, Labelled, ProbeOptions, Splits, probe},
-    report::Block,
+    report::Exhibit,
     segment::{MaskedSlices, SegmentParts, segment},
     store::{ItemKey, Part},
 };
@@ -29,6 +26,7 @@ use dinorad_heads::{
 };
 use dinorad_metrics::{BootstrapOptions, value_text};
 use dinorad_report::{Exhibits, Existing, RunWriter, pages};
+use dinorad_testkit::{files, kill_after};
 use dinorad_transforms::{Compose, Filter, presets};
 use ndarray::{Array3, Axis};
 
@@ -75,16 +73,6 @@ fn xray(split: Split) -> Arc<dyn Dataset> {
 fn head(dataset: &Arc<dyn Dataset>, encoder: &dyn Backbone, size: usize, n: usize) -> Arc<First> {
     let cases = DatasetCases::new(Arc::clone(dataset), preprocessing(encoder, size)).with_root(&data());
     Arc::new(First { cases, n })
-}
-
-fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
-    fs::read_dir(folder)
-        .unwrap()
-        .map(|e| {
-            let e = e.unwrap();
-            (e.file_name().into_string().unwrap(), fs::read(e.path()).unwrap())
-        })
-        .collect()
 }
 
 fn folder_with_bad_files() -> tempfile::TempDir {
@@ -207,16 +195,7 @@ fn killed_embedding_ends_with_the_same_bytes() {
     let mut interrupted = 0;
     for millis in [60, 110, 170, 240, 320] {
         let root = tempfile::tempdir().unwrap();
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "killed_embedding_ends_with_the_same_bytes"])
-            .env("DINORAD_TEST_EMBED", root.path())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        std::thread::sleep(Duration::from_millis(millis));
-        child.kill().unwrap();
-        child.wait().unwrap();
+        kill_after(millis, "killed_embedding_ends_with_the_same_bytes", "DINORAD_TEST_EMBED", root.path());
         let folder = root.path().join(&name);
         let before = fs::read_dir(&folder).map_or(0, Iterator::count);
         interrupted += usize::from(before > 0 && !folder.join("manifest.json").exists());
@@ -331,6 +310,33 @@ fn a_linear_decoder_learns_to_segment() {
         })
         .unwrap();
     assert_eq!(slices, 150);
+    // decoders that want several blocks get them, the last one as it was
+    let dataset: Arc<dyn Dataset> =
+        open("msd", &data().join("msd-hippocampus"), Split::Test, &OpenOptions::default()).unwrap().into();
+    let options = EmbedOptions { request: Request::last(3), patch_blocks: 3, ..EmbedOptions::default() };
+    let report =
+        embed(head(&dataset, &*encoder, 112, 20), &*encoder, &root.path().join("blocks"), &options, &Silent).unwrap();
+    let several = MaskedSlices::of_blocks(report.store().unwrap(), Arc::clone(&dataset), 3).unwrap();
+    let (mut all, mut last) = (Vec::new(), Vec::new());
+    several
+        .patches(&mut |shard| {
+            assert_eq!(shard.blocks.len(), 3);
+            assert!(shard.blocks[0] != shard.blocks[1] && shard.blocks[1] != shard.blocks[2]);
+            assert_eq!(shard.tokens()?, shard.blocks[2]);
+            all.extend(shard.blocks[2].iter().copied());
+            Ok(())
+        })
+        .unwrap();
+    test.patches(&mut |shard| {
+        assert_eq!(shard.blocks.len(), 1);
+        last.extend(shard.tokens()?.iter().copied());
+        Ok(())
+    })
+    .unwrap();
+    // apart by the rounding of batches of other sizes at most
+    assert!(!all.is_empty() && all.iter().zip(&last).all(|(a, b): (&f32, &f32)| (a - b).abs() < 1e-4));
+    let four = MaskedSlices::of_blocks(report.store().unwrap(), dataset, 4);
+    assert!(matches!(four, Err(Error::NoSuchTensor { .. })));
     let method = LinearDecoderMethod {
         learning_rates: vec![0.01, 0.1],
         // Few pixels are foreground, and random features have a small scale: Dice and Adam mind neither.
@@ -368,7 +374,7 @@ fn a_linear_decoder_learns_to_segment() {
     let dice = 2.0 * both as f64 / sum as f64;
     assert!((run.test.dice_by_class[1].unwrap() - dice).abs() < 1e-12);
     let blocks = run.blocks();
-    assert!(matches!(blocks.as_slice(), [Block::Table(_), Block::Figures { .. }]), "{blocks:?}");
+    assert!(matches!(blocks.as_slice(), [Exhibit::Table(_), Exhibit::Figures { .. }]), "{blocks:?}");
     let mut writer = RunWriter::create(&root.path().join("run"), Existing::Refuse).unwrap();
     writer.config(&run.method()).unwrap();
     writer.metrics(&run.metrics()).unwrap();

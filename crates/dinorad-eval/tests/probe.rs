@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs, sync::Arc};
 
 use dinorad_core::{
     Protocol, Target, Task, TaskKind,
-    method::{Error as MethodError, Method},
+    method::{Answer, Error as MethodError, Method},
     rng,
 };
 use dinorad_datasets::PatientKey;
@@ -516,6 +516,33 @@ fn a_run_is_written_with_everything_it_knows() {
         assert_eq!(folder.predictions("predictions-val").unwrap().as_ref(), Some(&run.val().unwrap().predictions));
         let learned = ["logreg", "linear"].contains(&method.name());
         assert_eq!(folder.path().join("model.safetensors").exists(), learned);
+        // what was kept answers as the run did, to the byte
+        let entry = dinorad_eval::experiment::methods().into_iter().find(|e| e.name == method.name()).unwrap();
+        let kept = match learned {
+            true => folder.path().to_owned(),
+            false => {
+                let error = (entry.load)(folder.path()).unwrap_err();
+                assert!(error.to_string().contains("no model was kept"), "{error}");
+                let kept = root.path().join(format!("{}-kept", method.name()));
+                run.save_model(&kept).unwrap();
+                kept
+            }
+        };
+        let mut answers = Vec::new();
+        let loaded = (entry.load)(&kept).unwrap();
+        let give = &mut |which, answer| {
+            answers.push((which, answer));
+            Ok(())
+        };
+        loaded.predict(&test, give).unwrap();
+        assert_eq!(answers, [(0, Answer::Probabilities(run.test().predictions.probabilities.clone()))]);
+        // and what is no model of it is told by its name
+        let path = kept.join("model.safetensors");
+        let bytes = fs::read(&path).unwrap();
+        fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+        let error = (entry.load)(&kept).unwrap_err();
+        assert!(error.to_string().contains("model.safetensors"), "{error}");
+        fs::write(&path, bytes).unwrap();
         assert_eq!(run.trained_on(), 120);
         // the description is that of the method that was judged, with every setting
         let config: toml::Table = fs::read_to_string(folder.path().join("config.toml")).unwrap().parse().unwrap();

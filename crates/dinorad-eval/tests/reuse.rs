@@ -3,12 +3,12 @@
 use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
 
 use dinorad_backbone::{Backbone, LoadOptions, Patches, Request, load};
-use dinorad_core::{Orientation, Protocol, Split, method::View};
+use dinorad_core::{Orientation, Protocol, Split, method::TokenLayout, method::View};
 use dinorad_datasets::{Dataset, OpenOptions, Unit, discover, discover_inputs, open};
 use dinorad_eval::{
     Cases, DatasetCases, InputCases, Settings, Silent,
-    assembly::{Aggregation, Assembly},
     embed::{EmbedOptions, EmbedReport, PatchTokens, Slices, embed},
+    row_layout::{Aggregation, RowLayout},
     store::FeatureStore,
 };
 use dinorad_transforms::{Compose, Filter, Shift, presets};
@@ -165,24 +165,24 @@ fn a_store_that_holds_more_serves_who_needs_less() {
     let rich = EmbedOptions { slices: Slices::Keep, patch_tokens: PatchTokens::All, ..all };
     let report = run(inputs(data.path()), &*encoder, store.path(), &rich);
     assert_eq!(report.embedded, 10);
-    let needs = |blocks, avgpool, aggregate| Assembly { blocks, avgpool, aggregate };
-    for assembly in [
+    let needs = |blocks, avgpool, aggregate| RowLayout { tokens: TokenLayout { blocks, avgpool }, aggregate };
+    for layout in [
         needs(1, false, Aggregation::Mean),
         needs(3, true, Aggregation::Mean),
         needs(2, true, Aggregation::Max),
         needs(1, false, Aggregation::Attention),
     ] {
         let set = splits(data.path(), Protocol::Strict).remove(0);
-        let options = assembly.embed_options(EmbedOptions::default());
+        let options = layout.embed_options(EmbedOptions::default());
         let report = run(DatasetCases::new(Arc::clone(&set), pixels()), &*encoder, store.path(), &options);
-        assert_eq!((report.embedded, report.reused), (0, 6), "{assembly:?}");
-        let labelled = assembly.labelled(&report.store().unwrap(), encoder.spec(), &*set).unwrap();
+        assert_eq!((report.embedded, report.reused), (0, 6), "{layout:?}");
+        let labelled = layout.labelled(&report.store().unwrap(), encoder.spec(), &*set).unwrap();
         // and are what an encoding for this alone gives
         let own = tempfile::tempdir().unwrap();
         let fresh = run(DatasetCases::new(Arc::clone(&set), pixels()), &*encoder, own.path(), &options);
         assert_eq!(fresh.embedded, 6);
-        let fresh = assembly.labelled(&fresh.store().unwrap(), encoder.spec(), &*set).unwrap();
-        assert_eq!(labelled.features, fresh.features, "{assembly:?}");
+        let fresh = layout.labelled(&fresh.store().unwrap(), encoder.spec(), &*set).unwrap();
+        assert_eq!(labelled.features, fresh.features, "{layout:?}");
     }
     // who needs more embeds anew, once, and what others needed stays served
     let plain = tempfile::tempdir().unwrap();

@@ -15,7 +15,7 @@ use dinorad_datasets::{Dataset, PatientKey, Sample};
 use dinorad_eval::{
     Predictions, Settings,
     probe::{
-        Context, Judged, Labelled, ProbeOptions, Refit, Splits, compare, judge, quick_accuracy, quick_auroc,
+        Context, Evaluation, Labelled, ProbeOptions, Refit, Splits, compare, judge, quick_accuracy, quick_auroc,
         shuffled_labels,
     },
     segment::{MaskedSlices, overlaps},
@@ -89,13 +89,13 @@ fn table(case: &Value, probabilities: &str, folder: &Path) -> (Labelled, Array2<
     (cases, probabilities)
 }
 
-fn judged(case: &Value, probabilities: &str, folder: &Path) -> Judged {
+fn judged(case: &Value, probabilities: &str, folder: &Path) -> Evaluation {
     let (cases, p) = table(case, probabilities, folder);
     judge(&cases, p, &task(case), &options(case)).unwrap()
 }
 
 /// The numbers of a judgement and what they were taken on, as a run writes them.
-fn metrics(judged: &Judged, task: &Task) -> Metrics {
+fn metrics(judged: &Evaluation, task: &Task) -> Metrics {
     let mut metrics = Metrics::new("strict");
     metrics.task = Some(task.clone());
     judged.write_into(&mut metrics, "test");

@@ -1,5 +1,8 @@
 //! Weighted nearest-neighbour votes.
 
+use std::path::Path;
+
+use candle::{Device, Tensor};
 use ndarray::{Array2, ArrayView2, Axis};
 use rayon::prelude::*;
 
@@ -7,6 +10,7 @@ use crate::{
     Error, Fit, Neighbours, Predict, Result, Targets,
     neighbours::{Itself, nearest},
     rows::Rows,
+    store,
 };
 
 /// How similarities become the weights of a vote.
@@ -133,6 +137,68 @@ impl KnnModel {
     /// Number of training rows.
     pub fn n_rows(&self) -> usize {
         self.gallery.n
+    }
+
+    /// Writes the training rows and targets, every `k`, and which of them counts, as safetensors: a file as
+    /// large as the training features, and as private as the images they come from.
+    ///
+    /// # Errors
+    /// [`Error::File`] if it cannot be written.
+    pub fn save(&self, which: usize, path: &Path) -> Result<()> {
+        let shape = (self.gallery.n, self.gallery.dim);
+        let gallery = Tensor::from_slice(&self.gallery.data, shape, &Device::Cpu)?;
+        let (kind, width, targets) = match &self.targets {
+            Targets::Classes { labels, n_classes } => {
+                ("classes", *n_classes, Tensor::from_slice(labels, (labels.len(), 1), &Device::Cpu)?)
+            }
+            Targets::Findings(labels) => ("findings", labels.ncols(), store::tensor(labels)?),
+        };
+        let vote = match self.options.vote {
+            Vote::SharedSoftmax => "shared-softmax",
+            Vote::Renormalised => "renormalised",
+        };
+        let metadata = [
+            ("head", "knn".to_owned()),
+            ("k", store::listed(&self.options.ks)),
+            ("which", which.to_string()),
+            ("temperature", self.options.temperature.to_string()),
+            ("vote", vote.to_owned()),
+            ("targets", kind.to_owned()),
+            ("classes", width.to_string()),
+        ];
+        store::save(path, &[("gallery", &gallery), ("targets", &targets)], &metadata)
+    }
+
+    /// Reads a model written by [`KnnModel::save`], and which `k` counts.
+    ///
+    /// # Errors
+    /// [`Error::File`] and [`Error::Format`] for a file that cannot be read or holds no such model.
+    pub fn load(path: &Path) -> Result<(Self, usize)> {
+        let file = store::load(path)?;
+        file.expect("head", "knn")?;
+        let gallery = file.gallery()?;
+        let targets = match file.text("targets")? {
+            "classes" => {
+                let labels = file.matrix::<u32>("targets")?.into_raw_vec_and_offset().0;
+                Targets::classes(labels, file.number("classes")?)
+            }
+            "findings" => Targets::findings(file.matrix::<u8>("targets")?),
+            other => return Err(file.bad(format!("unknown targets `{other}`"))),
+        };
+        let targets = targets.map_err(|e| file.bad(e.to_string()))?;
+        targets.check_len(gallery.n).map_err(|e| file.bad(e.to_string()))?;
+        let vote = match file.text("vote")? {
+            "shared-softmax" => Vote::SharedSoftmax,
+            "renormalised" => Vote::Renormalised,
+            other => return Err(file.bad(format!("unknown vote `{other}`"))),
+        };
+        let options = Knn { ks: file.counts("k")?, temperature: file.real("temperature")?, vote };
+        check_ks(&options.ks, gallery.n).map_err(|e| file.bad(e.to_string()))?;
+        let which = file.number("which")?;
+        if which >= options.ks.len() || !(options.temperature.is_finite() && options.temperature > 0.0) {
+            return Err(file.bad("its settings are out of range"));
+        }
+        Ok((Self { options, gallery, targets }, which))
     }
 
     fn largest(&self) -> usize {

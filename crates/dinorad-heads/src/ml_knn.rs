@@ -1,5 +1,8 @@
 //! Multi-label k nearest neighbours.
 
+use std::path::Path;
+
+use candle::{Device, Tensor};
 use ndarray::{Array1, Array2, ArrayView2, Axis};
 
 use crate::{
@@ -7,6 +10,7 @@ use crate::{
     knn::check_ks,
     neighbours::{Itself, nearest},
     rows::Rows,
+    store,
 };
 
 /// Which neighbours count while the conditional probabilities are learned.
@@ -106,13 +110,7 @@ impl Fit for MlKnn {
         let largest = check_ks(&self.ks, available)?;
         let gallery = gallery.normalised();
         let training = drop_first(nearest(&gallery, &gallery, largest + skip, itself)?, skip);
-        let positives = y.positives();
-        let s = self.smoothing;
-        let prior = prior(labels, s);
-        let counts = count_labels(&training, labels, &self.ks);
-        let tables = self.ks.iter().zip(counts).map(|(k, counts)| Table::new(*k, s, &counts, labels)).collect();
-        let absent = positives.iter().enumerate().filter(|(_, p)| **p == 0).map(|(i, _)| i).collect();
-        Ok(MlKnnModel { options: self.clone(), gallery, labels: labels.clone(), prior, tables, absent, training })
+        Ok(MlKnnModel::counted(self.clone(), gallery, labels.clone(), training, y))
     }
 }
 
@@ -213,6 +211,79 @@ impl MlKnnModel {
     /// The training features, of unit length, row after row.
     pub fn rows(&self) -> impl Iterator<Item = f32> + '_ {
         self.gallery.data.iter().copied()
+    }
+
+    /// Writes the training rows with labels and neighbours, every `k`, and which of them counts, as
+    /// safetensors: a file as large as the training features, and as private as the images they come from.
+    ///
+    /// # Errors
+    /// [`Error::File`] if it cannot be written.
+    pub fn save(&self, which: usize, path: &Path) -> Result<()> {
+        let shape = (self.gallery.n, self.gallery.dim);
+        let gallery = Tensor::from_slice(&self.gallery.data, shape, &Device::Cpu)?;
+        let (rule, skipped) = match self.options.neighbours {
+            TrainingNeighbours::WithItself => ("with-itself", 0),
+            TrainingNeighbours::WithoutItself => ("without-itself", 0),
+            TrainingNeighbours::SkipFirst(n) => ("skip-first", n),
+        };
+        let metadata = [
+            ("head", "mlknn".to_owned()),
+            ("k", store::listed(&self.options.ks)),
+            ("which", which.to_string()),
+            ("smoothing", self.options.smoothing.to_string()),
+            ("neighbours", rule.to_owned()),
+            ("skipped", skipped.to_string()),
+        ];
+        let tensors = [
+            ("gallery", &gallery),
+            ("labels", &store::tensor(&self.labels)?),
+            ("neighbours", &store::tensor(&self.training.indices)?),
+            ("similarities", &store::tensor(&self.training.similarities)?),
+        ];
+        store::save(path, &tensors, &metadata)
+    }
+
+    /// Reads a model written by [`MlKnnModel::save`], and which `k` counts. What was counted is counted
+    /// again from the neighbours, which are not looked for again.
+    ///
+    /// # Errors
+    /// [`Error::File`] and [`Error::Format`] for a file that cannot be read or holds no such model.
+    pub fn load(path: &Path) -> Result<(Self, usize)> {
+        let file = store::load(path)?;
+        file.expect("head", "mlknn")?;
+        let gallery = file.gallery()?;
+        let labels = file.matrix::<u8>("labels")?;
+        let y = Targets::findings(labels.clone()).map_err(|e| file.bad(e.to_string()))?;
+        y.check_len(gallery.n).map_err(|e| file.bad(e.to_string()))?;
+        let neighbours = match file.text("neighbours")? {
+            "with-itself" => TrainingNeighbours::WithItself,
+            "without-itself" => TrainingNeighbours::WithoutItself,
+            "skip-first" => TrainingNeighbours::SkipFirst(file.number("skipped")?),
+            other => return Err(file.bad(format!("unknown neighbours `{other}`"))),
+        };
+        let options = MlKnn { ks: file.counts("k")?, smoothing: file.real("smoothing")?, neighbours };
+        check_smoothing(options.smoothing).map_err(|e| file.bad(e.to_string()))?;
+        let largest = check_ks(&options.ks, gallery.n.saturating_sub(options.skipped()));
+        let largest = largest.map_err(|e| file.bad(e.to_string()))?;
+        let which = file.number("which")?;
+        let training = Neighbours { indices: file.matrix("neighbours")?, similarities: file.matrix("similarities")? };
+        let fits = training.indices.dim() == (gallery.n, largest)
+            && training.similarities.dim() == training.indices.dim()
+            && training.indices.iter().all(|i| (*i as usize) < gallery.n);
+        if which >= options.ks.len() || !fits {
+            return Err(file.bad("its neighbours do not fit its rows and settings"));
+        }
+        Ok((Self::counted(options, gallery, labels, training, &y), which))
+    }
+
+    /// What neighbours show.
+    fn counted(options: MlKnn, gallery: Rows<'static>, labels: Array2<u8>, training: Neighbours, y: &Targets) -> Self {
+        let s = options.smoothing;
+        let prior = prior(&labels, s);
+        let counts = count_labels(&training, &labels, &options.ks);
+        let tables = options.ks.iter().zip(counts).map(|(k, counts)| Table::new(*k, s, &counts, &labels)).collect();
+        let absent = y.positives().iter().enumerate().filter(|(_, p)| **p == 0).map(|(i, _)| i).collect();
+        Self { options, gallery, labels, prior, tables, absent, training }
     }
 
     /// The same neighbours counted with another smoothing.

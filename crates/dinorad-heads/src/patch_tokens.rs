@@ -164,16 +164,15 @@ pub(crate) fn for_each_slice(
     f: &mut dyn FnMut(usize, (usize, usize), ArrayView2<'_, f32>) -> std::result::Result<(), method::Error>,
 ) -> std::result::Result<(), method::Error> {
     cases.patches(&mut |shard| {
-        let mut start = 0usize;
-        let bad = || Error::shape("patch tokens of a shard", "grids that add up to its rows", shard.tokens.shape());
+        let (mut start, all) = (0usize, shard.tokens()?);
+        let bad = || Error::shape("patch tokens of a shard", "grids that add up to its rows", all.shape());
         for (case, grid) in shard.cases.iter().zip(shard.grids) {
-            let n =
-                grid.0.checked_mul(grid.1).and_then(|n| start.checked_add(n)).filter(|n| *n <= shard.tokens.nrows());
+            let n = grid.0.checked_mul(grid.1).and_then(|n| start.checked_add(n)).filter(|n| *n <= all.nrows());
             let end = n.ok_or_else(bad)?;
-            f(*case, *grid, shard.tokens.slice(s![start..end, ..]))?;
+            f(*case, *grid, all.slice(s![start..end, ..]))?;
             start = end;
         }
-        if start == shard.tokens.nrows() && shard.cases.len() == shard.grids.len() { Ok(()) } else { Err(bad().into()) }
+        if start == all.nrows() && shard.cases.len() == shard.grids.len() { Ok(()) } else { Err(bad().into()) }
     })
 }
 

@@ -1,15 +1,17 @@
 //! Heads on disk: safetensors files whose metadata say what they hold.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, HashMap},
     fs,
     path::{Path, PathBuf},
 };
 
-use candle::{Device, Tensor};
+use candle::{Device, Tensor, WithDType};
+use ndarray::Array2;
 use safetensors::SafeTensors;
 
-use crate::{Error, Result};
+use crate::{Error, Result, rows::Rows};
 
 /// The one entry of a file's metadata: a JSON object of texts.
 const HEADER: &str = "dinorad";
@@ -39,6 +41,16 @@ pub(crate) fn save(path: &Path, tensors: &[(&str, &Tensor)], metadata: &[(&str, 
         let _ = fs::remove_file(&temporary);
         write(e)
     })
+}
+
+/// A matrix as a tensor.
+pub(crate) fn tensor<T: WithDType>(matrix: &Array2<T>) -> Result<Tensor> {
+    Ok(Tensor::from_iter(matrix.iter().copied(), &Device::Cpu)?.reshape(matrix.dim())?)
+}
+
+/// Counts with commas between.
+pub(crate) fn listed(counts: &[usize]) -> String {
+    counts.iter().map(usize::to_string).collect::<Vec<_>>().join(",")
 }
 
 /// A head's file.
@@ -72,6 +84,38 @@ impl Stored {
     pub(crate) fn number(&self, key: &str) -> Result<usize> {
         let text = self.text(key)?;
         text.parse().map_err(|_| self.bad(format!("`{key}` is `{text}`, not a number")))
+    }
+
+    /// A number that was written with as many digits as tell it from all others.
+    pub(crate) fn real(&self, key: &str) -> Result<f64> {
+        let text = self.text(key)?;
+        text.parse().map_err(|_| self.bad(format!("`{key}` is `{text}`, not a number")))
+    }
+
+    /// Counts with commas between.
+    pub(crate) fn counts(&self, key: &str) -> Result<Vec<usize>> {
+        let text = self.text(key)?;
+        let counts: Option<Vec<usize>> = text.split(',').map(|count| count.parse().ok()).collect();
+        counts.ok_or_else(|| self.bad(format!("`{key}` is `{text}`, not numbers")))
+    }
+
+    /// A matrix of a type.
+    pub(crate) fn matrix<T: WithDType>(&self, name: &str) -> Result<Array2<T>> {
+        let tensor = self.tensor(name)?;
+        let shape = tensor.dims2().map_err(|_| self.bad(format!("`{name}` is no matrix")))?;
+        let values =
+            tensor.flatten_all()?.to_vec1::<T>().map_err(|_| self.bad(format!("`{name}` is of another type")))?;
+        Array2::from_shape_vec(shape, values).map_err(|e| self.bad(format!("`{name}`: {e}")))
+    }
+
+    /// Training rows of unit length, as they were written: they are not made so again.
+    pub(crate) fn gallery(&self) -> Result<Rows<'static>> {
+        let rows = self.matrix::<f32>("gallery")?;
+        let (n, dim) = rows.dim();
+        if n == 0 || dim == 0 || rows.iter().any(|v| !v.is_finite()) {
+            return Err(self.bad("its `gallery` has no rows, or some that are not finite"));
+        }
+        Ok(Rows { data: Cow::Owned(rows.into_raw_vec_and_offset().0), n, dim })
     }
 
     pub(crate) fn expect(&self, key: &str, value: &str) -> Result<()> {

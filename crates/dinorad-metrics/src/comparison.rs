@@ -16,9 +16,9 @@ pub enum ComparisonMethod {
     PairedBootstrap,
 }
 
-/// The difference of two AUROCs on the same cases.
+/// The difference of two scores on the same cases.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct AurocComparison {
+pub struct ScoreComparison {
     /// First minus second.
     pub difference: f64,
     /// Its interval; `None` for a difference without a standard error.
@@ -72,28 +72,64 @@ pub fn compare_auroc(
     b: &TaskScores,
     resampling: &Resampling,
     options: &BootstrapOptions,
-) -> Result<Option<AurocComparison>> {
+) -> Result<Option<ScoreComparison>> {
+    match delong_auroc(a, b, resampling, options.level)? {
+        Some(test) => Ok(Some(test)),
+        None => bootstrap_difference(RunScore::Auroc, a, b, resampling, options),
+    }
+}
+
+fn check(a: &TaskScores, b: &TaskScores, resampling: &Resampling) -> Result<()> {
     check_cases(resampling, a.cases())?;
     if !a.same_truth(b) {
         let (expected, got) = (vec![a.cases(), a.positives().len()], vec![b.cases(), b.positives().len()]);
         return Err(Error::Shape { what: "truth of the second run", expected, got });
     }
+    Ok(())
+}
+
+/// DeLong's test of two AUROCs; `None` unless there is a single curve, of cases that are independent of
+/// each other, with cases of both classes.
+///
+/// # Errors
+/// As [`compare_auroc`].
+pub fn delong_auroc(
+    a: &TaskScores,
+    b: &TaskScores,
+    resampling: &Resampling,
+    level: f64,
+) -> Result<Option<ScoreComparison>> {
+    check(a, b, resampling)?;
     let independent = resampling.groups() == resampling.cases();
-    if let (Some((of_a, truth)), Some((of_b, _)), true) = (a.only_curve(), b.only_curve(), independent) {
-        return match delong_of(of_a, of_b, truth, options.level) {
-            Ok(test) => Ok(Some(AurocComparison {
-                difference: test.difference,
-                interval: test.p_value.map(|_| [test.low, test.high]),
-                p_value: test.p_value,
-                method: ComparisonMethod::DeLong,
-            })),
-            Err(Error::OneClass { .. }) => Ok(None),
-            Err(e) => Err(e),
-        };
-    }
-    let difference = |weights: &[u32]| {
-        Some(a.weighted_value(RunScore::Auroc, weights)? - b.weighted_value(RunScore::Auroc, weights)?)
+    let (Some((of_a, truth)), Some((of_b, _)), true) = (a.only_curve(), b.only_curve(), independent) else {
+        return Ok(None);
     };
+    match delong_of(of_a, of_b, truth, level) {
+        Ok(test) => Ok(Some(ScoreComparison {
+            difference: test.difference,
+            interval: test.p_value.map(|_| [test.low, test.high]),
+            p_value: test.p_value,
+            method: ComparisonMethod::DeLong,
+        })),
+        Err(Error::OneClass { .. }) => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// The bootstrap of the difference of a score, both runs on the same draws; `None` where it is undefined.
+/// Its p-value is that of [`compare_auroc`].
+///
+/// # Errors
+/// As [`compare_auroc`].
+pub fn bootstrap_difference(
+    score: RunScore,
+    a: &TaskScores,
+    b: &TaskScores,
+    resampling: &Resampling,
+    options: &BootstrapOptions,
+) -> Result<Option<ScoreComparison>> {
+    check(a, b, resampling)?;
+    let difference = |weights: &[u32]| Some(a.weighted_value(score, weights)? - b.weighted_value(score, weights)?);
     let found = resampling.bootstrap_with_draws(options, |weights| vec![difference(weights)])?;
     let Some((interval, draws)) = found.into_iter().next().and_then(|(i, draws)| Some((i?, draws))) else {
         return Ok(None);
@@ -103,7 +139,7 @@ pub fn compare_auroc(
     let p_value = (2.0 * share(|d| *d <= 0.0).min(share(|d| *d >= 0.0))).min(1.0);
     // draws that all differ by the same say nothing about chance
     let known = interval.estimate == 0.0 || interval.standard_error > 0.0;
-    Ok(Some(AurocComparison {
+    Ok(Some(ScoreComparison {
         difference: interval.estimate,
         interval: known.then_some([interval.low, interval.high]),
         p_value: known.then_some(p_value),

@@ -216,3 +216,16 @@ fn intervals_say_which_draws_gave_nothing() {
     assert_eq!(all.absent, [1]);
     assert!(all.labels[1].is_none() && all.mean.is_some());
 }
+
+#[test]
+fn levels_and_draws_are_judged_at_their_limits() {
+    let (s, t) = (arr1(&[0.9, 0.1, 0.2, 0.3]), arr1(&[1u8, 0, 1, 0]));
+    let resampling = Resampling::by_case(4).unwrap();
+    let with =
+        |draws, level| bootstrap_auroc(s.view(), t.view(), &resampling, &BootstrapOptions { draws, level, seed: 0 });
+    for level in [0.0, 1.0, -0.1, 1.1, f64::NAN] {
+        assert!(matches!(with(10, level), Err(Error::Parameter { .. })), "{level}");
+    }
+    assert!(matches!(with(0, 0.95), Err(Error::Parameter { .. })));
+    assert!(with(1, 0.001).is_ok() && with(10, 0.999).is_ok());
+}

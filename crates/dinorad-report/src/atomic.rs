@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsString,
-    fs::{self, File},
+    fs::{self, File, OpenOptions},
     io::Write,
     path::{Path, PathBuf},
 };
@@ -20,6 +20,26 @@ const UNFINISHED: &str = ".unfinished";
 /// # Errors
 /// [`Error::File`] when the file system refuses.
 pub fn write_atomic(path: &Path, bytes: &[u8], writer: &str) -> Result<()> {
+    write_whole(path, bytes, writer, File::options().write(true).create(true).truncate(true))
+}
+
+/// The same, for the owner's eyes alone where the system can say so (not on Windows).
+///
+/// # Errors
+/// As [`write_atomic`].
+pub fn write_private(path: &Path, bytes: &[u8], writer: &str) -> Result<()> {
+    let mut options = File::options();
+    // What a killed writer left under the temporary name may be open to others: never written into.
+    if let Target::File(path) = Target::of(path)? {
+        let _ = fs::remove_file(temporary_name(&path, writer));
+    }
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    write_whole(path, bytes, writer, &options)
+}
+
+fn write_whole(path: &Path, bytes: &[u8], writer: &str, options: &OpenOptions) -> Result<()> {
     let path = match Target::of(path)? {
         Target::File(path) => path,
         Target::Stream(mut stream) => return stream.write_all(bytes).map_err(Error::file("write", path)),
@@ -27,7 +47,7 @@ pub fn write_atomic(path: &Path, bytes: &[u8], writer: &str) -> Result<()> {
     let path = path.as_path();
     let temporary = temporary_name(path, writer);
     kill_point("before the temporary file")?;
-    let mut file = File::create(&temporary).map_err(Error::file("create", &temporary))?;
+    let mut file = options.open(&temporary).map_err(Error::file("create", &temporary))?;
     let (first, second) = bytes.split_at(bytes.len() / 2);
     file.write_all(first).map_err(Error::file("write", &temporary))?;
     kill_point("half the bytes")?;
@@ -65,7 +85,7 @@ impl Target {
                 Ok(Target::File(behind.map_err(Error::file("write", path))?))
             }
             Ok(_) => {
-                let stream = fs::OpenOptions::new().write(true).open(path);
+                let stream = OpenOptions::new().write(true).open(path);
                 Ok(Target::Stream(stream.map_err(Error::file("write", path))?))
             }
             Err(_) => Ok(Target::File(path.to_owned())),

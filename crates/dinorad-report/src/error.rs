@@ -58,6 +58,20 @@ pub enum Error {
         /// Why, as it said itself.
         why: String,
     },
+    /// Another error, told without the names of files.
+    #[error("{}: {what}", path.display())]
+    Untold {
+        /// The other name of the file or folder.
+        path: PathBuf,
+        /// The kind of error.
+        what: &'static str,
+    },
+    /// A folder that somebody else writes a run to.
+    #[error("{} is being written by another process: wait until it is done, or choose another folder", path.display())]
+    BeingWritten {
+        /// The folder.
+        path: PathBuf,
+    },
     /// A folder that a new run may not have.
     #[error("{} holds a run already: name another folder, or say that it may be overwritten", path.display())]
     Exists {
@@ -121,21 +135,20 @@ pub enum Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    /// For `map_err`: a file-system error with what was tried and where.
-    pub(crate) fn file(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
-        let path = path.into();
-        move |source| Self::File { action, path, source }
-    }
-
-    pub(crate) fn format(
-        path: impl Into<PathBuf>,
-        format: &'static str,
-        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
-    ) -> Self {
-        Self::Format { path: path.into(), format, source: source.into() }
-    }
-
-    pub(crate) fn shape(what: impl Into<String>, expected: impl Into<String>, got: &[usize]) -> Self {
-        Self::Shape { what: what.into(), expected: expected.into(), got: got.to_vec() }
+    /// What kind of error it is, in words that hold no name.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Error::File { .. } => "a file could not be read",
+            Error::Damaged { .. } => "a file is damaged",
+            Error::NoRun { .. } => "no run",
+            Error::Version { .. } => "a run of another version",
+            Error::Unfinished { .. } => "a run that is not finished",
+            Error::Failed { .. } => "a run that failed",
+            Error::BeingWritten { .. } => "a run that is being written",
+            Error::Untold { what, .. } => what,
+            _ => "it could not be shown",
+        }
     }
 }
+
+crate::error_helpers!();

@@ -291,13 +291,7 @@ fn of_curves(name: &str, metrics: &Metrics) -> Vec<NamedPlot> {
         })
         .collect();
     if series.iter().any(|s| s.points.len() > 1) {
-        let axes = LinePlot {
-            x_label: "severity of the shift (0: none)".into(),
-            y_label: "test AUROC".into(),
-            y_range: None,
-            x_scale: XScale::Linear,
-            marks: Marks::Dots,
-        };
+        let axes = LinePlot { marks: Marks::Dots, ..LinePlot::new("severity of the shift (0: none)", "test AUROC") };
         plots.push(NamedPlot {
             name: "auroc-by-shift".into(),
             plot: Plot::Lines { axes, series },

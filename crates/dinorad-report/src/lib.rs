@@ -8,15 +8,18 @@
 pub mod atomic;
 mod compare;
 mod error;
+mod error_helpers;
 mod failure;
 pub mod figures;
 pub mod folder;
 pub mod lettering;
+pub mod lock;
 pub mod pages;
 mod paired;
 pub mod picture;
 pub mod plot;
 mod predictions;
+mod renaming;
 pub mod spreadsheet;
 
 pub use atomic::write_atomic;
@@ -27,5 +30,7 @@ pub use folder::{
     CaseCounts, CaseTable, CurvePoint, Description, Difference, Exhibits, Existing, Found, Made, MetricValue, Metrics,
     NotJudged, RunFolder, RunWriter, Search, SearchAxis, Searched, Skipped, Status, Walked, is_run, runs_below,
 };
+pub use lock::RunLock;
 pub use paired::{Comparison, Pairs};
 pub use predictions::Predictions;
+pub use renaming::{Name, Renaming};

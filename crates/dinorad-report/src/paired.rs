@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use dinorad_core::{Target, Task, TaskKind};
-use dinorad_metrics::{BootstrapOptions, PermutationTest, RankedScores, Resampling, delong_paired, paired_permutation};
-use ndarray::{Array2, Axis};
-use rayon::prelude::*;
+use dinorad_metrics::{
+    BootstrapOptions, ComparisonMethod, PermutationTest, RankedScores, Resampling, RunScore, ScoreComparison,
+    TaskScores, bootstrap_difference, delong_auroc, paired_permutation,
+};
+use ndarray::{Array2, ArrayView1, Axis};
 use serde::{Deserialize, Serialize};
 
 use crate::{Predictions, Result};
@@ -161,22 +163,8 @@ impl Pairs {
     /// # Errors
     /// [`Error::Metrics`](crate::Error::Metrics).
     pub fn delong(&self, level: f64) -> Result<Option<Comparison>> {
-        let independent = self.resampling.groups() == self.resampling.cases();
-        let &[column] = self.columns.as_slice() else { return Ok(None) };
-        if !independent {
-            return Ok(None);
-        }
-        match delong_paired(self.a.column(column), self.b.column(column), self.truth.column(0), level) {
-            Ok(test) => Ok(Some(Comparison {
-                difference: test.difference,
-                ci95: test.p_value.map(|_| [test.low, test.high]),
-                p_value: test.p_value,
-                method: "DeLong".into(),
-                cases: self.cases(),
-            })),
-            Err(dinorad_metrics::Error::OneClass { .. }) => Ok(None),
-            Err(e) => Err(e.into()),
-        }
+        let [a, b] = self.task_scores()?;
+        Ok(delong_auroc(&a, &b, &self.resampling, level)?.map(|test| self.told(test)))
     }
 
     /// The bootstrap of the difference of the AUROCs over the same draws of patients (or cases).
@@ -184,8 +172,7 @@ impl Pairs {
     /// # Errors
     /// [`Error::Metrics`](crate::Error::Metrics).
     pub fn auroc_bootstrap(&self, draws: &BootstrapOptions) -> Result<Option<Comparison>> {
-        let (ranked_a, ranked_b) = (self.ranked(&self.a)?, self.ranked(&self.b)?);
-        self.bootstrap(draws, |weights| Some(mean_auroc(&ranked_a, weights)? - mean_auroc(&ranked_b, weights)?))
+        self.bootstrap(RunScore::Auroc, draws)
     }
 
     /// The bootstrap of the difference of the accuracies: shares of cases whose most probable class is
@@ -194,11 +181,7 @@ impl Pairs {
     /// # Errors
     /// [`Error::Metrics`](crate::Error::Metrics).
     pub fn accuracy_bootstrap(&self, draws: &BootstrapOptions) -> Result<Option<Comparison>> {
-        let apart = self.apart();
-        self.bootstrap(draws, |weights| {
-            let total: f64 = weights.iter().map(|w| f64::from(*w)).sum();
-            (total > 0.0).then(|| weights.iter().zip(&apart).map(|(w, d)| f64::from(*w) * d).sum::<f64>() / total)
-        })
+        self.bootstrap(RunScore::Accuracy, draws)
     }
 
     /// Are the two exchangeable? Their scores, as ranks within each model, are swapped patient by patient
@@ -248,11 +231,14 @@ impl Pairs {
     /// # Errors
     /// [`Error::Metrics`](crate::Error::Metrics).
     pub fn scores(&self) -> Result<[(Option<f64>, Option<f64>); 2]> {
-        let whole = vec![1; self.cases()];
-        let of = |p: &Array2<f32>| -> Result<(Option<f64>, Option<f64>)> {
-            let right = self.right(p);
-            let accuracy = right.iter().sum::<f64>() / right.len().max(1) as f64;
-            Ok((mean_auroc(&self.ranked(p)?, &whole), (!right.is_empty()).then_some(accuracy)))
+        Ok(self.task_scores()?.map(|of| (of.value(RunScore::Auroc), of.value(RunScore::Accuracy))))
+    }
+
+    /// The first and the second as the scores of a run are taken.
+    fn task_scores(&self) -> Result<[TaskScores; 2]> {
+        let of = |p: &Array2<f32>| match &self.classes {
+            Some(classes) => TaskScores::of_classes(p.view(), ArrayView1::from(classes)),
+            None => TaskScores::of_findings(p.view(), self.truth.view()),
         };
         Ok([of(&self.a)?, of(&self.b)?])
     }
@@ -281,37 +267,22 @@ impl Pairs {
         self.right(&self.a).iter().zip(self.right(&self.b)).map(|(a, b)| a - b).collect()
     }
 
-    fn ranked(&self, p: &Array2<f32>) -> Result<Vec<RankedScores>> {
-        let mut out = Vec::new();
-        for (at, &c) in self.columns.iter().enumerate() {
-            let ranked = RankedScores::new(p.column(c), self.truth.column(at))?;
-            if ranked.auroc().is_some() {
-                out.push(ranked);
-            }
-        }
-        Ok(out)
+    fn bootstrap(&self, score: RunScore, draws: &BootstrapOptions) -> Result<Option<Comparison>> {
+        let [a, b] = self.task_scores()?;
+        Ok(bootstrap_difference(score, &a, &b, &self.resampling, draws)?.map(|test| self.told(test)))
     }
 
-    /// The interval of a difference, and the share of draws on the other side of nothing.
-    fn bootstrap<F>(&self, draws: &BootstrapOptions, difference: F) -> Result<Option<Comparison>>
-    where
-        F: Fn(&[u32]) -> Option<f64> + Sync,
-    {
-        let Some(interval) = defined(self.resampling.bootstrap(draws, &difference))? else { return Ok(None) };
-        let signs: Vec<f64> = (0..draws.draws as u64)
-            .into_par_iter()
-            .filter_map(|d| difference(&self.resampling.weights(draws.seed, d)))
-            .collect();
-        let share = |f: fn(&f64) -> bool| (1 + signs.iter().filter(|d| f(d)).count()) as f64 / (1 + signs.len()) as f64;
-        // Draws that all differ by the same say nothing about chance.
-        let known = interval.estimate == 0.0 || interval.standard_error > 0.0;
-        Ok(Some(Comparison {
-            difference: interval.estimate,
-            ci95: known.then_some([interval.low, interval.high]),
-            p_value: known.then(|| (2.0 * share(|d| *d <= 0.0).min(share(|d| *d >= 0.0))).min(1.0)),
-            method: format!("paired bootstrap over {}", self.unit),
+    fn told(&self, test: ScoreComparison) -> Comparison {
+        Comparison {
+            difference: test.difference,
+            ci95: test.interval,
+            p_value: test.p_value,
+            method: match test.method {
+                ComparisonMethod::DeLong => "DeLong".into(),
+                ComparisonMethod::PairedBootstrap => format!("paired bootstrap over {}", self.unit),
+            },
             cases: self.cases(),
-        }))
+        }
     }
 }
 

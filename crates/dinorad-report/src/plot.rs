@@ -74,6 +74,15 @@ pub enum Plot {
 }
 
 impl Plot {
+    /// The names of its lines.
+    pub(crate) fn names(&mut self) -> impl Iterator<Item = &mut String> {
+        let series = match self {
+            Plot::Roc { curves } | Plot::PrecisionRecall { curves, .. } | Plot::Reliability { curves, .. } => curves,
+            Plot::Lines { series, .. } => series,
+        };
+        series.iter_mut().map(|line| &mut line.name)
+    }
+
     /// The text of the SVG; the same for the same plot.
     ///
     /// # Errors
@@ -131,6 +140,24 @@ pub struct LinePlot {
     pub marks: Marks,
 }
 
+impl LinePlot {
+    /// Equal steps on both axes, y as far as the points go, lines without marks.
+    pub fn new(x_label: impl Into<String>, y_label: impl Into<String>) -> Self {
+        Self {
+            x_label: x_label.into(),
+            y_label: y_label.into(),
+            y_range: None,
+            x_scale: XScale::Linear,
+            marks: Marks::None,
+        }
+    }
+
+    /// Of shares: y from 0 to 1.
+    fn of_shares(x_label: &str, y_label: &str) -> Self {
+        Self { y_range: Some((0.0, 1.0)), ..Self::new(x_label, y_label) }
+    }
+}
+
 /// Distances on the x axis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -159,13 +186,7 @@ pub enum Marks {
 /// # Errors
 /// [`Error::Draw`].
 pub fn roc(curves: &[Series]) -> Result<String> {
-    let plot = LinePlot {
-        x_label: "1 − specificity (false positive rate)".into(),
-        y_label: "sensitivity (true positive rate)".into(),
-        y_range: Some((0.0, 1.0)),
-        x_scale: XScale::Linear,
-        marks: Marks::None,
-    };
+    let plot = LinePlot::of_shares("1 − specificity (false positive rate)", "sensitivity (true positive rate)");
     let chance = Series::new("chance", vec![(0.0, 0.0), (1.0, 1.0)]);
     let more = Extras { x_range: Some((0.0, 1.0)), dashed: vec![chance], ..Extras::default() };
     draw((520, 480), &plot, curves, &more)
@@ -179,13 +200,7 @@ pub fn roc(curves: &[Series]) -> Result<String> {
 /// # Errors
 /// [`Error::Draw`].
 pub fn precision_recall(curves: &[Series], prevalence: Option<f64>) -> Result<String> {
-    let plot = LinePlot {
-        x_label: "recall (sensitivity)".into(),
-        y_label: "precision (positive predictive value)".into(),
-        y_range: Some((0.0, 1.0)),
-        x_scale: XScale::Linear,
-        marks: Marks::None,
-    };
+    let plot = LinePlot::of_shares("recall (sensitivity)", "precision (positive predictive value)");
     let chance = prevalence.map(|p| Series::new(format!("chance {p:.3}"), vec![(0.0, p), (1.0, p)]));
     let dashed = chance.into_iter().collect();
     let more = Extras { x_range: Some((0.0, 1.0)), dashed, legend: Corner::LowerLeft, ..Extras::default() };
@@ -204,13 +219,7 @@ pub fn precision_recall(curves: &[Series], prevalence: Option<f64>) -> Result<St
 /// # Source
 /// Guo et al. 2017, arXiv:1706.04599.
 pub fn reliability(curves: &[Series], bars: &[(f64, f64, f64)]) -> Result<String> {
-    let plot = LinePlot {
-        x_label: "confidence".into(),
-        y_label: "share that came true".into(),
-        y_range: Some((0.0, 1.0)),
-        x_scale: XScale::Linear,
-        marks: Marks::Dots,
-    };
+    let plot = LinePlot { marks: Marks::Dots, ..LinePlot::of_shares("confidence", "share that came true") };
     let ideal = Series::new("calibrated", vec![(0.0, 0.0), (1.0, 1.0)]);
     let more =
         Extras { x_range: Some((0.0, 1.0)), dashed: vec![ideal], bars: bars.to_vec(), legend: Corner::UpperLeft };

@@ -10,9 +10,9 @@ use dinorad_core::{Target, Task, TaskKind};
 use dinorad_report::{
     CaseTable, CurvePoint, Error, Exhibits, Existing, Failure, Found, Made, MetricValue, Metrics, NotJudged,
     Predictions, RunFolder, RunWriter, Search, SearchAxis, Searched, Status,
-    pages::{self, Block, Case, DatasetCard, EncoderCard, Figure, Judgement, Table, Timing, Training},
+    pages::{self, Case, DatasetCard, EncoderCard, Exhibit, Figure, Judgement, Table, Timing, Training},
     picture::{Picture, Window},
-    plot::{LinePlot, Marks, Plot, Series, XScale},
+    plot::{LinePlot, Plot, Series},
     runs_below,
 };
 use ndarray::{Array2, array};
@@ -46,34 +46,28 @@ fn gray(value: f32) -> Picture {
 }
 
 fn exhibits() -> Exhibits {
-    let axes = LinePlot {
-        x_label: "slice".into(),
-        y_label: "weight".into(),
-        y_range: None,
-        x_scale: XScale::Linear,
-        marks: Marks::None,
-    };
+    let axes = LinePlot::new("slice", "weight");
     let weights = Plot::Lines { axes, series: vec![Series::new("ward/01", vec![(0.0, 0.2), (1.0, 0.8)])] };
     Exhibits {
         method: Some("kNN".into()),
         dataset: Some(DatasetCard::new("The ward").with_splits(["train", "test"]).with_class("sick", [40, 6])),
         encoder: Some(EncoderCard::new("tiny", Training::Untrained).with_fact("patch size", "14 x 14")),
         shown: vec![
-            Block::Cases {
+            Exhibit::Cases {
                 heading: "The surest".into(),
                 cases: vec![
                     Case::new("ward/01.png", &gray(1.0), Judgement::Wrong).unwrap().with_line("truth", "well"),
                     Case::new("ward/02.png", &gray(2.0), Judgement::Right).unwrap(),
                 ],
             },
-            Block::Figures {
+            Exhibit::Figures {
                 heading: "Weights".into(),
                 figures: vec![
                     Figure::drawn(weights, "What each slice weighed."),
                     Figure::picture(&gray(3.0), "The heaviest slices.").unwrap().wide(),
                 ],
             },
-            Block::Table(Table::new("Views", ["view", "cases"]).with_row(["PA", "7"])),
+            Exhibit::Table(Table::new("Views", ["view", "cases"]).with_row(["PA", "7"])),
         ],
         failures: vec![Failure { id: "ward/99.png".into(), reason: "not a PNG".into() }],
         ..Exhibits::new()
@@ -273,8 +267,10 @@ fn a_folder_is_told_what_is_in_it() {
     fs::write(folder.join("notes.txt"), "mine").unwrap();
     let run = RunWriter::create(&folder, Existing::Replace).unwrap();
     let there: Vec<String> = files(&folder).into_keys().collect();
-    assert_eq!(there, ["dinorad-run.json", "log.jsonl", "notes.txt"]);
+    assert_eq!(there, [".dinorad-run.lock", "dinorad-run.json", "log.jsonl", "notes.txt"]);
+    assert!(matches!(RunWriter::create(&folder, Existing::Replace), Err(Error::BeingWritten { .. })));
     run.fail("no memory").unwrap();
+    assert!(!files(&folder).contains_key(".dinorad-run.lock"));
     assert!(matches!(RunFolder::open(&folder), Err(Error::Failed { why, .. }) if why == "no memory"));
 }
 

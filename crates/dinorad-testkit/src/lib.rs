@@ -9,6 +9,8 @@ use std::{
     fs,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::Duration,
 };
 
 use ndarray::{ArrayD, IxDyn};
@@ -44,6 +46,34 @@ fn root_from(variable: &str, default: &str) -> PathBuf {
 pub fn json(path: &Path) -> Value {
     let text = fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     serde_json::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// Every file of a folder with its bytes, by name.
+///
+/// # Panics
+/// For a folder that cannot be read.
+pub fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let entries = fs::read_dir(folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+    let file = |entry: fs::DirEntry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap());
+    entries.map(|entry| file(entry.unwrap())).collect()
+}
+
+/// Starts the test that calls this, by its name, as a process of its own that finds `value` in a variable
+/// of its environment, and kills it after so many milliseconds.
+///
+/// # Panics
+/// Where it cannot be started or killed.
+pub fn kill_after(millis: u64, test: &str, variable: &str, value: &Path) {
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test])
+        .env(variable, value)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(Duration::from_millis(millis));
+    child.kill().unwrap();
+    child.wait().unwrap();
 }
 
 /// The sub-folders of `folder` in order of their names.

@@ -1,7 +1,9 @@
 //! Which draw a sample gets, how draws are spread, and that the order of steps is kept.
 
 use dinorad_core::{Protocol, rng};
-use dinorad_transforms::{Compose, Constant, Error, Fill, Filter, Step, StreamKey, presets, random_crop_box};
+use dinorad_transforms::{
+    Compose, Constant, Error, Fill, Filter, PercentileRule, Step, StreamKey, presets, random_crop_box,
+};
 use ndarray::{Array2, Array3, arr2, arr3};
 
 fn key(seed: u64, epoch: u64, sample: u64) -> StreamKey {
@@ -325,6 +327,12 @@ fn presets_are_these_steps() {
     let first = presets::after(Step::ZScore, presets::segmentation_eval(8, filter, mean, std));
     assert_eq!(text(first), format!("z-score;{resize};{finish}"));
     assert_eq!(Step::MinMax { constant: Constant::Nan }.to_string(), "min-max(constant=nan)");
+}
+
+#[test]
+fn what_a_step_leaves_out_has_its_default() {
+    let step: Step = toml::from_str("step = 'percentile-clip'\nlow = 1.0\nhigh = 99.0").unwrap();
+    assert_eq!(step, Step::PercentileClip { low: 1.0, high: 99.0, rule: PercentileRule::Clip, copies: 1 });
 }
 
 /// The name on the screen, in the hash and in TOML is one.

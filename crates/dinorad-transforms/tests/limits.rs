@@ -126,3 +126,13 @@ fn windows_and_shifts_say_their_numbers() {
     let flat = Compose::new(vec![Step::ZScore]).apply(Array3::from_elem((1, 2, 2), 0.1)).unwrap();
     assert_eq!(flat, Array3::<f32>::zeros((1, 2, 2)));
 }
+
+#[test]
+fn images_without_pixels_are_not_coarsened() {
+    for shape in [(1, 0, 5), (1, 5, 0), (1, 0, 0)] {
+        assert!(matches!(coarsen(&Array3::zeros(shape), 2.0), Err(Error::Empty { .. })), "{shape:?}");
+    }
+    for factor in [0.99, f64::NAN, f64::INFINITY] {
+        assert!(matches!(coarsen(&Array3::zeros((1, 2, 2)), factor), Err(Error::Parameter { .. })), "{factor}");
+    }
+}

@@ -8,7 +8,7 @@ use dinorad::{
 };
 use serde_json::json;
 
-use crate::{args::DoctorArgs, output::say, progress::Bar, table::table};
+use crate::{args::DoctorArgs, build::features, output::say, progress::Bar, table::table};
 
 pub(crate) fn run(args: &DoctorArgs) -> Result<usize> {
     match (&args.dataset, &args.root) {
@@ -39,18 +39,7 @@ fn dataset(report: &DoctorReport, as_json: bool) -> Result<usize> {
 
 fn machine(as_json: bool) -> Result<usize> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let features: Vec<&str> = [
-        ("hub", cfg!(feature = "hub")),
-        ("cuda", cfg!(feature = "cuda")),
-        ("cudnn", cfg!(feature = "cudnn")),
-        ("flash-attn", cfg!(feature = "flash-attn")),
-        ("metal", cfg!(feature = "metal")),
-        ("accelerate", cfg!(feature = "accelerate")),
-        ("mkl", cfg!(feature = "mkl")),
-    ]
-    .into_iter()
-    .filter_map(|(name, on)| on.then_some(name))
-    .collect();
+    let features = features();
     let hub = HubOptions::from_env();
     let data = super::quickstart::default_data().is_some_and(|d| d.is_dir());
     if as_json {

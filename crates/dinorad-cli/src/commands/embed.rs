@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use dinorad::{
     backbone::Request,
     core::{Orientation, Protocol},
-    datasets::{Bad, OpenOptions, discover_inputs},
+    datasets::{Bad, OpenOptions, Pseudonyms, discover_inputs},
     eval::{
         InputCases,
         embed::{EmbedOptions, embed},
@@ -18,13 +18,16 @@ use serde_json::json;
 
 use crate::{
     args::EmbedArgs,
-    hardware::pseudonyms,
     listing,
     output::say,
     progress::{BARS, Bar},
 };
 
 pub(crate) fn run(args: &EmbedArgs) -> Result<usize> {
+    args.names.around(|names| embed_all(args, names))
+}
+
+fn embed_all(args: &EmbedArgs, names: Option<Pseudonyms>) -> Result<usize> {
     let orientation: Orientation = args.orientation.parse()?;
     let part: Part = args.shard.as_deref().map_or(Ok(Part::WHOLE), str::parse).context("--shard")?;
     if let Some(missing) = args.paths.iter().find(|p| !p.exists()) {
@@ -39,8 +42,7 @@ pub(crate) fn run(args: &EmbedArgs) -> Result<usize> {
         let _bar = Bar::spinner("looking through the files");
         discover_inputs(&args.paths)
     };
-    let names = pseudonyms(args.pseudonyms)?;
-    if let Some(notice) = found.notice().filter(|_| names.is_none()) {
+    for notice in found.notices(names.is_none()) {
         eprintln!("note: {notice}");
     }
     if found.inputs.is_empty() {

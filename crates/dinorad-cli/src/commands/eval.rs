@@ -3,19 +3,26 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use dinorad::eval::{
-    experiment::{Existing, Planned, comparisons},
-    write_atomic,
+use dinorad::{
+    datasets::Pseudonyms,
+    eval::{
+        experiment::{Existing, Planned, comparisons},
+        write_atomic,
+    },
 };
 
-use crate::{args::EvalCommand, hardware::pseudonyms, tell};
+use crate::{args::EvalCommand, tell};
 
 pub(crate) fn run(command: &EvalCommand) -> Result<usize> {
+    command.judge().names.around(|names| judge(command, names))
+}
+
+fn judge(command: &EvalCommand, names: Option<Pseudonyms>) -> Result<usize> {
     let args = command.judge();
     let experiments = command.experiments()?;
     let mut runner = args.encoder.hardware.runner()?;
     runner.features = args.features.clone().unwrap_or(runner.features);
-    runner.pseudonyms = pseudonyms(args.pseudonyms)?;
+    runner.pseudonyms = names;
     runner.existing = if args.overwrite { Existing::Replace } else { Existing::Refuse };
     let alone = experiments.len() == 1;
     let planned: Vec<Planned> = experiments

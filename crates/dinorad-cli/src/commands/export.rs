@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use dinorad::{
     core::Split,
-    datasets::{Dataset, DatasetSpec, OpenOptions, Unit, open},
+    datasets::{Dataset, DatasetSpec, Kind, OpenOptions, Pseudonyms, Unit, open},
     eval::{
         Error,
         export::{ExportLabels, ExportOptions, export},
@@ -16,13 +16,22 @@ use dinorad::{
 use crate::{args::ExportArgs, output::say, table::thousands};
 
 pub(crate) fn run(args: &ExportArgs) -> Result<usize> {
-    let options =
-        ExportOptions { format: args.format.parse()?, features: args.features.clone(), per_shard: args.per_shard };
+    args.names.around(|names| write_out(args, names))
+}
+
+fn write_out(args: &ExportArgs, names: Option<Pseudonyms>) -> Result<usize> {
+    let options = ExportOptions {
+        format: args.format.parse()?,
+        features: args.features.clone(),
+        per_shard: args.per_shard,
+        pseudonyms: names,
+    };
     let folder = store_folder(&args.store)?;
     let store = match &args.set {
         Some(set) => FeatureStore::open_set(&folder, set)?,
         None => match FeatureStore::open(&folder) {
             Err(Error::DuplicateId { id }) => {
+                let id = options.pseudonyms.as_ref().map_or(id.clone(), |names| names.once(Kind::Case, &id));
                 let sets = FeatureStore::manifest(&folder)?.1.sets.into_keys().collect::<Vec<_>>().join(", ");
                 bail!("{}: `{id}` is another case in another set: name one with --set ({sets})", folder.display())
             }

@@ -3,6 +3,8 @@
 use anyhow::Result;
 use dinorad::{
     core::in_full,
+    datasets::Pseudonyms,
+    eval::pseudonyms::renaming,
     report::{RunFolder, Skipped, pages, runs_below},
 };
 use serde_json::{Value, json};
@@ -10,11 +12,20 @@ use serde_json::{Value, json};
 use crate::{args::ReportArgs, output::say, table::narrow_table};
 
 pub(crate) fn run(args: &ReportArgs) -> Result<usize> {
+    args.names.around(|names| page(args, names))
+}
+
+fn page(args: &ReportArgs, names: Option<Pseudonyms>) -> Result<usize> {
     let walked = runs_below(&args.runs)?;
+    let hidden = names.is_some();
+    let walked = match &names {
+        Some(names) => walked.renamed(&renaming(names))?,
+        None => walked,
+    };
     pages::report(&walked.runs, &walked.skipped)?.write(&args.out)?;
     if args.json {
         let skipped: Vec<Value> = walked.skipped.iter().map(skipped).collect();
-        let runs: Vec<Value> = walked.runs.iter().map(shown).collect();
+        let runs: Vec<Value> = walked.runs.iter().map(|run| shown(run, hidden)).collect();
         say!("{}", serde_json::to_string_pretty(&json!({ "page": args.out, "runs": runs, "skipped": skipped }))?);
     } else {
         let mut table = narrow_table(&["run", "data", "encoder", "method", "score on test"], 5);
@@ -37,10 +48,11 @@ pub(crate) fn run(args: &ReportArgs) -> Result<usize> {
     Ok(walked.skipped.len())
 }
 
-fn shown(run: &RunFolder) -> Value {
+/// A run that has another name is told by it, not by its path.
+fn shown(run: &RunFolder, hidden: bool) -> Value {
     let described = run.description();
     json!({
-        "run": run.path(),
+        "run": if hidden { json!(run.name()) } else { json!(run.path()) },
         "data": described.data(),
         "encoder": described.encoder(),
         "method": described.method(),

@@ -3,15 +3,20 @@
 use anyhow::Result;
 use dinorad::{
     core::in_full,
+    datasets::Pseudonyms,
     eval::experiment::{Descriptions, Estimate, Existing, Outcome, Planned, Runner},
 };
 
-use crate::{args::RunArgs, hardware::pseudonyms, listing, output::say, table::table, tell};
+use crate::{args::RunArgs, listing, output::say, table::table, tell};
 
 pub(crate) fn run(args: &RunArgs) -> Result<usize> {
+    args.names.around(|names| run_all(args, names))
+}
+
+fn run_all(args: &RunArgs, names: Option<Pseudonyms>) -> Result<usize> {
     let mut runner = args.hardware.runner()?;
     runner.features = args.features.clone().unwrap_or(runner.features);
-    runner.pseudonyms = pseudonyms(args.pseudonyms)?;
+    runner.pseudonyms = names;
     runner.existing = if args.overwrite { Existing::Replace } else { Existing::Refuse };
     let planned = Descriptions::read(&args.file, &args.set)?.planned(&args.out);
     runner.check(&planned)?;

@@ -24,7 +24,7 @@ pub(crate) fn open(asked: &Opening) -> Result<Box<dyn Dataset>> {
     let mut warnings = Vec::new();
     let mut nameless = 0;
     let found = discover_inputs(&[root.to_owned()]);
-    warnings.extend(found.notices());
+    warnings.extend(found.notices(true));
     for input in found.inputs {
         let (source, first) = match &input.kind {
             InputKind::Series { folder, files, uneven, .. } => {

@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 use super::methods::MethodChoice;
 use crate::{
     Error, Result,
-    assembly::Aggregation,
     probe::{Draw, Refit, Spelling},
+    row_layout::Aggregation,
 };
 
 /// The version of descriptions that this crate reads and writes.

@@ -12,7 +12,10 @@ use dinorad_backbone::{
 use dinorad_core::{Protocol, nearest, resample::Filter};
 use dinorad_transforms::Compose;
 
-use super::{EncoderChoice, Precision, Watch, features::Pixels};
+use super::{
+    EncoderChoice, Precision, Watch,
+    pixels::{Pixels, image_size},
+};
 use crate::{
     Error, Result,
     report::{EncoderCard, Training},
@@ -155,28 +158,6 @@ fn named(given: &str, error: dinorad_backbone::Error) -> Error {
         }
         _ => error.into(),
     }
-}
-
-/// The side of the square that an encoder sees: what was asked for, else what it is usually given.
-///
-/// # Errors
-/// [`Error::Description`] for one that is no multiple of the patch size, naming the nearest ones.
-pub(super) fn image_size(encoder: &dyn Backbone, asked: Option<usize>, patches: Option<usize>) -> Result<usize> {
-    let spec = encoder.spec();
-    // An encoder without patches takes any size: its squares are as large as those of most others.
-    const USUAL_PATCH: usize = 14;
-    let size = match (asked, patches) {
-        (Some(size), _) => size,
-        (None, Some(n)) => n * if spec.patch == 1 { USUAL_PATCH } else { spec.patch },
-        (None, None) => return Ok(spec.usual_size()),
-    };
-    if size == 0 || !size.is_multiple_of(spec.patch) {
-        let below = size / spec.patch * spec.patch;
-        let near = if below == 0 { spec.patch.to_string() } else { format!("{below} or {}", below + spec.patch) };
-        let why = format!("{size} is no multiple of the patch size {} of {}: try {near}", spec.patch, spec.id);
-        return Err(Error::description("preprocessing.image_size", why));
-    }
-    Ok(size)
 }
 
 /// The card of an encoder in a report.

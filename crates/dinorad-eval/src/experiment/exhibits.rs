@@ -10,9 +10,9 @@ use super::{data::Data, features::Features, slices as pictures};
 use crate::{
     Result,
     picture::{Picture, Scaling, Window},
-    plot::{LinePlot, Marks, Plot, Series, XScale},
-    probe::{Judged, Labelled, ProbeRun},
-    report::{Block, Case, Figure, Judgement},
+    plot::{LinePlot, Plot, Series},
+    probe::{Evaluation, Labelled, ProbeRun},
+    report::{Case, Exhibit, Figure, Judgement},
 };
 
 /// Surest cases of each predicted class, right and wrong ones.
@@ -27,13 +27,13 @@ const SLICES: usize = 4;
 const SIDE: usize = 168;
 
 /// Everything there is to show of `run`.
-pub(super) fn blocks(data: &Data, features: &Features, run: &ProbeRun, slice_step: usize) -> Result<Vec<Block>> {
+pub(super) fn blocks(data: &Data, features: &Features, run: &ProbeRun, slice_step: usize) -> Result<Vec<Exhibit>> {
     let (test, judged) = (&*data.test.set, run.test());
     let surest = surest(judged, run.task());
     let mut blocks = Vec::new();
     if !surest.is_empty() {
         let cases = surest.iter().map(|i| case(test, &features.test, judged, run.task(), *i)).collect::<Result<_>>()?;
-        blocks.push(Block::Cases { heading: "Surest right and surest wrong test cases".into(), cases });
+        blocks.push(Exhibit::Cases { heading: "Surest right and surest wrong test cases".into(), cases });
     }
     blocks.extend(neighbours(data, features, run, &surest)?);
     blocks.extend(slice_weights(test, &features.test, judged, slice_step)?);
@@ -42,7 +42,7 @@ pub(super) fn blocks(data: &Data, features: &Features, run: &ProbeRun, slice_ste
 
 /// Rows of the surest right and then the surest wrong answers, of every predicted class; none for
 /// findings, which have no single answer.
-fn surest(judged: &Judged, task: &Task) -> Vec<usize> {
+fn surest(judged: &Evaluation, task: &Task) -> Vec<usize> {
     if task.kind == TaskKind::Multilabel {
         return Vec::new();
     }
@@ -64,7 +64,7 @@ fn surest(judged: &Judged, task: &Task) -> Vec<usize> {
     rows
 }
 
-fn judgement(judged: &Judged, task: &Task, row: usize) -> Judgement {
+fn judgement(judged: &Evaluation, task: &Task, row: usize) -> Judgement {
     match judged.predictions.targets.get(row) {
         Some(Target::Class(truth)) if task.kind != TaskKind::Multilabel => {
             let p = judged.predictions.probabilities.row(row);
@@ -76,7 +76,7 @@ fn judgement(judged: &Judged, task: &Task, row: usize) -> Judgement {
 }
 
 /// A test case with its truth and what was said of it.
-fn case(set: &dyn Dataset, cases: &Labelled, judged: &Judged, task: &Task, row: usize) -> Result<Case> {
+fn case(set: &dyn Dataset, cases: &Labelled, judged: &Evaluation, task: &Task, row: usize) -> Result<Case> {
     let picture = thumbnail(&set.sample(cases.places[row].index)?.pixels)?;
     let case = Case::new(cases.ids[row].clone(), &picture, judgement(judged, task, row))?
         .with_line("truth", truth(&cases.targets[row], task));
@@ -107,7 +107,7 @@ fn truth(target: &Target, task: &Task) -> String {
 }
 
 /// Some test cases, each beside the training cases whose features are most alike (cosine).
-fn neighbours(data: &Data, features: &Features, run: &ProbeRun, surest: &[usize]) -> Result<Vec<Block>> {
+fn neighbours(data: &Data, features: &Features, run: &ProbeRun, surest: &[usize]) -> Result<Vec<Exhibit>> {
     let (train, test) = (&features.train, &features.test);
     if train.is_empty() || test.is_empty() {
         return Ok(Vec::new());
@@ -136,13 +136,13 @@ fn neighbours(data: &Data, features: &Features, run: &ProbeRun, surest: &[usize]
             );
         }
         let heading = format!("Test case {} and its nearest training cases", test.ids[query]);
-        blocks.push(Block::Cases { heading, cases });
+        blocks.push(Exhibit::Cases { heading, cases });
     }
     Ok(blocks)
 }
 
 /// What the slices of some test scans weighed, where not all weighed the same.
-fn slice_weights(set: &dyn Dataset, cases: &Labelled, judged: &Judged, slice_step: usize) -> Result<Vec<Block>> {
+fn slice_weights(set: &dyn Dataset, cases: &Labelled, judged: &Evaluation, slice_step: usize) -> Result<Vec<Exhibit>> {
     let Some(weights) = judged.slice_weights.as_ref().filter(|w| !w.is_empty()) else { return Ok(Vec::new()) };
     let step = weights.len().div_ceil(SCANS).max(1);
     let in_scan = |k: usize| if slice_step > 1 { slice_step / 2 + k * slice_step } else { k };
@@ -164,16 +164,10 @@ fn slice_weights(set: &dyn Dataset, cases: &Labelled, judged: &Judged, slice_ste
         let sheet = Picture::sheet(&tiles, tiles.len(), 4, [255; 3])?;
         figures.push(Figure::picture(&sheet, format!("{}: slices {}", cases.ids[row], said.join(", ")))?);
     }
-    let axes = LinePlot {
-        x_label: "slice".into(),
-        y_label: "weight".into(),
-        y_range: None,
-        x_scale: XScale::Linear,
-        marks: Marks::None,
-    };
+    let axes = LinePlot::new("slice", "weight");
     let caption = "What each slice of a scan weighed in its features; all alike would be one over their number.";
     figures.insert(0, Figure::drawn(Plot::Lines { axes, series: lines }, caption));
-    Ok(vec![Block::Figures { heading: "Weights of slices".into(), figures }])
+    Ok(vec![Exhibit::Figures { heading: "Weights of slices".into(), figures }])
 }
 
 /// A slice of a case as the encoder got it, `(c, h, w)`.

@@ -1,73 +1,40 @@
 //! The features of an experiment's parts, from the store where they are there already.
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
-use dinorad_backbone::{Backbone, Request};
-use dinorad_core::{Protocol, method::View};
+use dinorad_backbone::Request;
+use dinorad_core::method::View;
 use dinorad_report::NotJudged;
-use dinorad_transforms::{Compose, Shift, Step, presets};
+use dinorad_transforms::{Compose, Shift, Step};
 
 use super::{
-    Loaded, Preprocessing, Watch,
+    Loaded, Watch,
     data::{Data, Part},
-    encoder::image_size,
 };
 use crate::{
     DatasetCases, Error, Result,
-    assembly::Assembly,
     embed::{EmbedOptions, EmbedReport, embed},
     probe::{Labelled, Splits},
     report::Timing,
+    row_layout::RowLayout,
     segment::MaskedSlices,
     store::Failure,
 };
 
-/// What happens to pixels, with nothing left open.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Pixels {
-    /// Side of the square that the encoder sees.
-    pub(super) crop: usize,
-    pub(super) resize: usize,
-    pub(super) filter: dinorad_core::resample::Filter,
-}
-
-impl Pixels {
-    /// A description's preprocessing for an encoder; `margin` where the study resizes to 256 for 224.
-    pub(super) fn new(of: &Preprocessing, encoder: &dyn Backbone, protocol: Protocol, margin: bool) -> Result<Self> {
-        use dinorad_core::resample::Filter;
-        let crop = image_size(encoder, of.image_size, of.patches)?;
-        let usual = if margin && protocol == Protocol::Paper { (crop * 256).div_ceil(224) } else { crop };
-        let resize = of.resize.unwrap_or(usual);
-        if resize < crop {
-            let why = format!("{resize} is smaller than the {crop} pixels that are cut out of it");
-            return Err(Error::description("preprocessing.resize", why));
-        }
-        let usual = if protocol == Protocol::Paper { Filter::Bicubic } else { Filter::BicubicAntialias };
-        Ok(Self { crop, resize, filter: of.filter.unwrap_or(usual) })
-    }
-
-    /// The steps for an encoder: the square, min-max per channel, the encoder's mean and deviation.
-    pub(super) fn steps(&self, encoder: &dyn Backbone, percentiles: Option<Protocol>) -> Compose {
-        let n = encoder.spec().normalization;
-        let (mean, std) = (n.mean.map(f64::from), n.std.map(f64::from));
-        let steps = presets::classification_eval(self.resize, self.crop, self.filter, mean, std);
-        match percentiles {
-            Some(protocol) => presets::after(presets::percentile_5_95(protocol), steps),
-            None => steps,
-        }
-    }
-}
+/// What the test part of the data set that is learned from is called, where another one's is judged.
+pub(super) const OWN_TEST: &str = "test_own_data_set";
 
 /// How features are made.
 pub(super) struct Recipe<'a> {
     pub(super) encoder: &'a Loaded,
     pub(super) batch: usize,
     pub(super) preprocessing: Compose,
-    pub(super) assembly: Assembly,
+    pub(super) layout: RowLayout,
     /// Every how many slices of a volume one is encoded.
     pub(super) slice_step: usize,
     /// Folder of the feature store.
     pub(super) folder: &'a Path,
+    pub(super) patience: Duration,
     pub(super) watch: &'a dyn Watch,
 }
 
@@ -84,6 +51,8 @@ pub struct Work {
     pub notices: Vec<String>,
     /// Cases without features, each once.
     pub failures: Vec<Failure>,
+    /// The same with the part that each belongs to.
+    pub(super) not_judged: Vec<NotJudged>,
 }
 
 impl Work {
@@ -91,9 +60,14 @@ impl Work {
         [Timing::new("waiting for files", self.waiting), Timing::new("encoding", self.encoding)]
     }
 
-    /// A case fails once, however often it was tried.
-    pub(super) fn fail(&mut self, failures: impl IntoIterator<Item = Failure>) {
+    /// A case of a part fails once, however often it was tried.
+    pub(super) fn fail(&mut self, split: &str, failures: impl IntoIterator<Item = Failure>) {
         for failure in failures {
+            let Failure { id, reason } = failure.clone();
+            let one = NotJudged { split: split.to_owned(), id, reason };
+            if !self.not_judged.contains(&one) {
+                self.not_judged.push(one);
+            }
             if !self.failures.contains(&failure) {
                 self.failures.push(failure);
             }
@@ -107,8 +81,8 @@ impl Work {
         self.waiting += other.waiting;
     }
 
-    fn record(&mut self, report: &EmbedReport) {
-        self.fail(report.failures.iter().cloned());
+    fn record(&mut self, split: &str, report: &EmbedReport) {
+        self.fail(split, report.failures.iter().cloned());
         self.notices.extend(report.notices.iter().cloned());
         self.images += report.images;
         self.encoding += report.seconds.encoding;
@@ -141,7 +115,7 @@ impl Recipe<'_> {
         let Some(across) = &data.across else {
             return Ok(Features { train, val, test, own_test: None, passed_over: Vec::new() });
         };
-        let own_test = across.own_test.as_ref().map(|part| self.of(part, made)).transpose()?;
+        let own_test = across.own_test.as_ref().map(|part| self.of_split(OWN_TEST, part, made)).transpose()?;
         let shared = &across.shared;
         let source = |cases: Option<Labelled>| cases.map(|cases| shared.of_source(&cases)).transpose();
         Ok(Features {
@@ -178,7 +152,7 @@ impl Recipe<'_> {
         let part = &data.test;
         let view = View { seed, pass: 0 };
         let cases = DatasetCases::new(Arc::clone(&part.set), preprocessing).with_root(&part.root).with_view(view);
-        let cases = self.embedded(cases, &format!(", {shift} {severity}"), part, made)?;
+        let cases = self.embedded(cases, &format!(", {shift} {severity}"), ("test", part), made)?;
         match &data.across {
             Some(across) => across.shared.of_target(&cases),
             None => Ok(cases),
@@ -186,41 +160,53 @@ impl Recipe<'_> {
     }
 
     fn of(&self, part: &Part, made: &mut Work) -> Result<Labelled> {
+        self.of_split(&part.set.split().to_string(), part, made)
+    }
+
+    /// The features of a part that is called so in `metrics.json`.
+    fn of_split(&self, split: &str, part: &Part, made: &mut Work) -> Result<Labelled> {
         let cases = DatasetCases::new(Arc::clone(&part.set), self.preprocessing.clone()).with_root(&part.root);
-        self.embedded(cases, "", part, made)
+        self.embedded(cases, "", (split, part), made)
     }
 
     /// The features of these pixels of the cases of a part.
-    fn embedded(&self, cases: DatasetCases, what: &str, part: &Part, made: &mut Work) -> Result<Labelled> {
+    fn embedded(
+        &self,
+        cases: DatasetCases,
+        what: &str,
+        (split, part): (&str, &Part),
+        made: &mut Work,
+    ) -> Result<Labelled> {
         let set = &*part.set;
         let encoder = &*self.encoder.backbone;
-        let mut options = self.assembly.embed_options(self.options(part));
+        let mut options = self.layout.embed_options(self.options(part));
         options.request.norm = encoder.spec().study_norm();
         let stage = self.watch.stage(&format!("{} {}{what}", set.id(), set.split()));
         let cases = Arc::new(cases.with_slice_step(self.slice_step));
         let report = embed(cases, encoder, self.folder, &options, &*stage)?;
         drop(stage);
-        made.record(&report);
-        made.fail(part.left_out());
-        let cases = self.assembly.labelled(&report.store()?, encoder.spec(), set)?;
+        made.record(split, &report);
+        made.fail(split, part.left_out());
+        let cases = self.layout.labelled(&report.store()?, encoder.spec(), set)?;
         if let (true, Some(first)) = (cases.is_empty(), report.failures.first()) {
-            let (split, Failure { id, reason }) = (set.split(), first);
+            let Failure { id, reason } = first;
             return Err(Error::unfit(format!("no case of the {split} split has features; the first: {id}: {reason}")));
         }
         Ok(cases)
     }
 
-    /// The patch tokens of a part's slices, in the store.
-    pub(super) fn patches(&self, part: &Part, made: &mut Work) -> Result<MaskedSlices> {
-        let set = &part.set;
+    /// The patch tokens of so many last blocks of a part's slices, in the store.
+    pub(super) fn patches(&self, part: &Part, blocks: usize, made: &mut Work) -> Result<MaskedSlices> {
+        let (set, split) = (&part.set, &*part.set.split().to_string());
         let cases = DatasetCases::new(Arc::clone(set), self.preprocessing.clone()).with_root(&part.root);
-        let options = EmbedOptions { request: Request::last(1), shard_size: 64, ..self.options(part) };
+        let options =
+            EmbedOptions { request: Request::last(blocks), patch_blocks: blocks, shard_size: 64, ..self.options(part) };
         let stage = self.watch.stage(&format!("{} {}", set.id(), set.split()));
         let report = embed(Arc::new(cases), &*self.encoder.backbone, self.folder, &options, &*stage)?;
         drop(stage);
-        made.record(&report);
-        made.fail(part.left_out());
-        MaskedSlices::new(report.store()?, Arc::clone(set))
+        made.record(split, &report);
+        made.fail(split, part.left_out());
+        MaskedSlices::of_blocks(report.store()?, Arc::clone(set), blocks)
     }
 
     fn options(&self, part: &Part) -> EmbedOptions {
@@ -230,6 +216,7 @@ impl Recipe<'_> {
             shard_size: if part.set.task().is_3d { 64 } else { 1024 },
             device: self.encoder.device.clone(),
             bad: part.bad,
+            patience: self.patience,
             set: format!("{}-{}", part.set.id(), part.set.split()),
             ..EmbedOptions::default()
         }

@@ -10,13 +10,13 @@ use ndarray::Array2;
 
 use super::{
     Judgements, Outcome, Work, encoder,
-    run::{Ready, Runner},
+    runner::{Ready, Runner},
     slices::{PcaRequest, pca_sheet, slices},
 };
 use crate::{
     Error, InputCases, Result,
     embed::{EmbedOptions, embed},
-    report::{Block, Figure, Table, Timing},
+    report::{Exhibit, Figure, Table, Timing},
 };
 
 /// Slices shown of each case, the size of pictures for the encoder as a multiple of that for features,
@@ -32,7 +32,7 @@ pub(super) fn show(runner: &Runner<'_>, ready: &Ready, folder: &RunWriter) -> Re
         return Err(Error::description("data.root", format!("{}: no such file or folder", root.display())));
     }
     let found = discover_inputs(std::slice::from_ref(root));
-    let passed_over = found.notice().filter(|_| runner.pseudonyms.is_none());
+    let passed_over = found.notices(runner.pseudonyms.is_none());
     if found.inputs.is_empty() {
         return Err(Error::unfit(format!("{}: nothing to embed", root.display())));
     }
@@ -57,7 +57,7 @@ pub(super) fn show(runner: &Runner<'_>, ready: &Ready, folder: &RunWriter) -> Re
     };
     let embedding = started.elapsed().as_secs_f64();
     let features = report.store()?.table("cls")?;
-    let (table, slices, names) = looked_at(&inputs);
+    let (table, slices, names) = looked_at(&inputs, runner.pseudonyms.is_some());
     let sheet = {
         let _stage = runner.watch.stage("principal components of patch tokens");
         let image_size = ready.pixels.crop * LARGER;
@@ -71,13 +71,13 @@ pub(super) fn show(runner: &Runner<'_>, ready: &Ready, folder: &RunWriter) -> Re
     );
     let figures = vec![Figure::picture(&sheet, caption)?.wide()];
     let shown = vec![
-        Block::Table(table),
-        Block::Figures { heading: "Patch features".into(), figures },
-        Block::Table(similarities(&features.ids, &features.features)),
+        Exhibit::Table(table),
+        Exhibit::Figures { heading: "Patch features".into(), figures },
+        Exhibit::Table(similarities(&features.ids, &features.features)),
     ];
     let mut made = Work { images: report.images, notices: report.notices.clone(), ..Work::default() };
     made.notices.extend(passed_over);
-    made.fail(report.failures.iter().cloned());
+    made.fail("", report.failures.iter().cloned());
     Ok(Outcome {
         experiment: ready.experiment.clone(),
         spec: ready.encoder.backbone.spec().clone(),
@@ -95,7 +95,9 @@ pub(super) fn show(runner: &Runner<'_>, ready: &Ready, folder: &RunWriter) -> Re
 }
 
 /// What was found about every volume, slices to show, and whose they are.
-fn looked_at(inputs: &[Input]) -> (Table, Vec<ndarray::Array3<f32>>, Vec<String>) {
+///
+/// With `hidden` names a verdict says no more than whether there is something to say.
+fn looked_at(inputs: &[Input], hidden: bool) -> (Table, Vec<ndarray::Array3<f32>>, Vec<String>) {
     let mut table = Table::new(
         "Series as they were put together",
         ["series", "modality", "slices", "matrix", "spacing in mm (slice, row, column)", "axes", "verdict"],
@@ -110,8 +112,12 @@ fn looked_at(inputs: &[Input]) -> (Table, Vec<ndarray::Array3<f32>>, Vec<String>
             let mm = volume.spacing_mm().map(|v| format!("{v:.3}")).join(" x ");
             let files = if let InputKind::Series { files, .. } = &input.kind { files.as_slice() } else { &[] };
             let verdict = dicom::read_files(&input.path, files, &ReadOptions::default()).map_or_else(
-                |e| e.to_string(),
-                |(_, r)| if r.problems.is_empty() { "one volume".into() } else { r.to_string() },
+                |e| if hidden { "it cannot be put together".into() } else { e.to_string() },
+                |(_, r)| match (r.problems.is_empty(), hidden) {
+                    (true, _) => "one volume".into(),
+                    (false, true) => "one volume, with remarks".into(),
+                    (false, false) => r.to_string(),
+                },
             );
             table = table.with_row([
                 input.id.clone(),

@@ -15,7 +15,6 @@
 //! ```
 
 mod data;
-mod date;
 mod description;
 mod encoder;
 mod exhibits;
@@ -24,8 +23,10 @@ mod file;
 mod gallery;
 mod methods;
 mod outcome;
+mod pixels;
 mod plan;
 mod run;
+mod runner;
 mod segmenting;
 mod slices;
 mod tables;
@@ -43,7 +44,7 @@ pub use file::Descriptions;
 pub use methods::{MethodChoice, methods};
 pub use outcome::{ControlScores, Judgements, Outcome, ShiftCurve, comparisons};
 pub use plan::{Estimate, Planned};
-pub use run::Runner;
+pub use runner::Runner;
 pub use slices::{PcaRequest, pca_sheet, picture, slices};
-pub use tables::{Rows, encoders};
+pub use tables::encoders;
 pub use watch::{Unwatched, Watch};

@@ -7,12 +7,12 @@ use dinorad_metrics::Interval;
 use dinorad_report::{CurvePoint, Exhibits, MetricValue, Metrics, NotJudged, RunFolder};
 use dinorad_transforms::Shift;
 
-use super::{Experiment, Work, tables};
+use super::{Experiment, Work, features::OWN_TEST, tables};
 use crate::{
     Result,
-    assembly::Aggregation,
-    probe::{Comparison, Judged, ProbeRun, SubsetCurve, Tested, compare},
-    report::{Block, DatasetCard, EncoderCard, Timing},
+    probe::{Comparison, Evaluation, ProbeRun, SubsetCurve, Tested, compare},
+    report::{DatasetCard, EncoderCard, Exhibit, Timing},
+    row_layout::Aggregation,
     segment::SegmentRun,
 };
 
@@ -36,7 +36,7 @@ pub struct Outcome {
     pub(super) encoder_card: EncoderCard,
     pub(super) dataset_card: Option<DatasetCard>,
     /// Single cases for a report.
-    pub(super) shown: Vec<Block>,
+    pub(super) shown: Vec<Exhibit>,
     /// What a reader of the numbers should know of the data.
     pub(super) data_notices: Vec<String>,
     /// Cases with features that are in no score, with the reason.
@@ -58,7 +58,7 @@ pub enum Judgements {
         /// Scores under shifts of the test images.
         shifts: Vec<ShiftCurve>,
         /// The test part of the data set that was learned from, where another one is the test.
-        own_test: Option<Judged>,
+        own_test: Option<Evaluation>,
     },
     /// A mask a case.
     Masks {
@@ -88,7 +88,7 @@ pub struct ShiftCurve {
     /// What got worse.
     pub shift: Shift,
     /// By severity.
-    pub points: Vec<Judged>,
+    pub points: Vec<Evaluation>,
 }
 
 impl Outcome {
@@ -144,6 +144,7 @@ impl Outcome {
         let of_run = self.probe().map_or(&[][..], ProbeRun::notices);
         let mut notices: Vec<String> =
             self.data_notices.iter().chain(of_run).chain(&self.made.notices).cloned().collect();
+        notices.extend(self.no_twin());
         // The number shown is the number judged; what is missing is counted, by reason.
         let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
         for one in &self.passed_over {
@@ -154,6 +155,13 @@ impl Outcome {
         };
         notices.extend(reasons.into_iter().map(told));
         notices
+    }
+
+    /// Why a control is missing that was asked for.
+    fn no_twin(&self) -> Option<String> {
+        let Judgements::Classes { controls: Some(controls), .. } = &self.judgements else { return None };
+        let why = controls.untrained.as_ref()?.as_ref().err()?;
+        Some(format!("no untrained encoder of the same shape: {why}"))
     }
 
     /// `metrics.json`.
@@ -179,14 +187,13 @@ impl Outcome {
                 file.set("test_shuffled_labels", "auroc", over(|t| t.auroc));
                 file.set("test_shuffled_labels", "accuracy", over(|t| t.accuracy));
             }
-            match &controls.untrained {
-                Some(Ok(of)) => of.test().write_into(&mut file, "test_untrained_encoder"),
-                Some(Err(why)) => file.notices.push(format!("no untrained encoder of the same shape: {why}")),
-                None => {}
+            if let Some(Ok(of)) = &controls.untrained {
+                of.test().write_into(&mut file, "test_untrained_encoder");
             }
+            file.notices.extend(self.no_twin());
         }
         if let Some(own) = own_test {
-            own.write_into(&mut file, "test_own_data_set");
+            own.write_into(&mut file, OWN_TEST);
         }
         file.not_judged = self.not_judged();
         file.notices.extend(self.data_notices.iter().cloned());
@@ -209,12 +216,7 @@ impl Outcome {
 
     /// Cases that are in no score, with the reason.
     fn not_judged(&self) -> Vec<NotJudged> {
-        let failed = self.made.failures.iter().map(|f| NotJudged {
-            split: String::new(),
-            id: f.id.clone(),
-            reason: f.reason.clone(),
-        });
-        failed.chain(self.passed_over.iter().cloned()).collect()
+        self.made.not_judged.iter().chain(&self.passed_over).cloned().collect()
     }
 
     /// How it was judged, in few words, without what was chosen.

@@ -11,7 +11,7 @@ use super::{
     Descriptions, Experiment, Outcome,
     data::Part,
     file::Origin,
-    run::{Ready, Runner, Subject},
+    runner::{Ready, Runner, Subject},
 };
 use dinorad_report::Existing;
 
@@ -108,7 +108,7 @@ impl Runner<'_> {
     /// As [`run`](Self::run) before anything is encoded; a first case that cannot be read.
     pub fn estimate(&self, experiment: &Experiment) -> Result<Estimate> {
         let ready = self.ready(experiment)?;
-        let Ready { subject, encoder, pixels, assembly, experiment } = &ready;
+        let Ready { subject, encoder, pixels, layout, experiment } = &ready;
         let spec = encoder.backbone.spec();
         let parts: Vec<&Part> = match subject {
             Subject::Judged { data, .. } => data.parts().collect(),
@@ -127,9 +127,9 @@ impl Runner<'_> {
         let batch = self.batch.min(images.max(1));
         let input = Tensor::zeros((batch, 3, pixels.crop, pixels.crop), DType::F32, &encoder.device)?;
         let started = Instant::now();
-        encoder.backbone.forward(&input, &assembly.request())?;
+        encoder.backbone.forward(&input, &layout.request())?;
         let seconds = started.elapsed().as_secs_f64() * images as f64 / batch as f64;
-        let row = assembly.layout(spec.embed_dim).width() as u64 * 4;
+        let row = layout.layout(spec.embed_dim).width() as u64 * 4;
         let tokens = if spec.patch > 1 { (pixels.crop / spec.patch).pow(2) as u64 } else { 1 };
         let with_patches =
             matches!(subject, Subject::Judged { method, .. } if method.input() == dinorad_core::method::Input::Patches);

@@ -1,89 +1,38 @@
 //! Runs an experiment: features of its parts, the method on top, what the score is worth, a folder.
 
 use std::{
-    fs,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Instant,
+    time::{Instant, SystemTime},
 };
 
-use candle::Device;
 use dinorad_core::{
     TaskKind, in_full,
     method::{Context, Input, Method},
 };
 use dinorad_datasets::{Kind, Pseudonyms, Unit};
 use dinorad_metrics::BootstrapOptions;
-use dinorad_report::{Existing, Found, Made, RunWriter, Status};
+use dinorad_report::{Existing, Found, Made, RunLock, RunWriter, Status};
 use dinorad_transforms::{Shift, presets::classification_train};
 
 use super::{
-    ControlScores, Experiment, Judgements, Loaded, MethodChoice, Outcome, ShiftCurve, Unwatched, Watch, Work,
+    ControlScores, Experiment, Judgements, MethodChoice, Outcome, ShiftCurve, Watch, Work,
     data::{self, Data},
-    date, encoder, exhibits,
-    features::{Features, Pixels, Recipe},
-    gallery, segmenting,
+    encoder, exhibits,
+    features::{Features, Recipe},
+    gallery,
+    pixels::Pixels,
+    runner::{Ready, Runner, Subject},
+    segmenting,
 };
 use crate::{
-    AugmentedViews, Error, Result,
-    assembly::{Aggregation, Assembly},
+    AugmentedViews, Error, Result, date,
     probe::{
         Draw, Labelled, ProbeOptions, ProbeRun, Refit, SubsetOptions, Views, probe, shuffled_labels, subset_curves,
     },
     report::Timing,
+    row_layout::{Aggregation, RowLayout},
 };
-
-/// What an experiment runs on. Nothing of it decides a number.
-pub struct Runner<'a> {
-    /// Where the encoder runs.
-    pub device: Device,
-    /// Images (or slices) per forward pass.
-    pub batch: usize,
-    /// Folder of the feature store, shared by runs.
-    pub features: PathBuf,
-    /// What becomes of another experiment's run in the folder; the same experiment's is made again, its
-    /// features found where they are.
-    pub existing: Existing,
-    /// Names of files and folders, and the ids of cases made of them, give way to these in everything that
-    /// is written. A description written so names no data any more: to run it again, set `data.root`.
-    pub pseudonyms: Option<Pseudonyms>,
-    /// Who watches.
-    pub watch: &'a dyn Watch,
-}
-
-impl Default for Runner<'_> {
-    /// On the CPU in batches of 16, features in `features`, unwatched.
-    fn default() -> Self {
-        Self {
-            device: Device::Cpu,
-            batch: 16,
-            features: "features".into(),
-            existing: Existing::Refuse,
-            pseudonyms: None,
-            watch: &Unwatched,
-        }
-    }
-}
-
-/// An experiment whose data are open and whose encoder is loaded: what could be wrong has been looked
-/// for, nothing has been encoded.
-pub(super) struct Ready {
-    /// With nothing left out.
-    pub(super) experiment: Experiment,
-    pub(super) subject: Subject,
-    pub(super) encoder: Loaded,
-    pub(super) pixels: Pixels,
-    pub(super) assembly: Assembly,
-}
-
-/// What is judged or shown.
-#[allow(clippy::large_enum_variant, reason = "there is one in a run")]
-pub(super) enum Subject {
-    /// Cases with truths, and the method that learns them.
-    Judged { data: Data, method: Box<dyn Method> },
-    /// Files without truths.
-    Shown,
-}
 
 impl Runner<'_> {
     /// Runs `experiment` into the folder `out`. Relative paths of the description count from the
@@ -91,8 +40,8 @@ impl Runner<'_> {
     ///
     /// # Errors
     /// [`Error::Description`] for what is wrong with the description, [`Error::Occupied`] for a folder
-    /// that holds another experiment's run; what the data, the encoder and the method say. A folder that
-    /// was made for results that never came is removed.
+    /// that holds another experiment's run, [`Error::Report`] for one that another process writes; what the
+    /// data, the encoder and the method say. A folder that was made for results that never came is removed.
     pub fn run(&self, experiment: &Experiment, out: &Path) -> Result<Outcome> {
         let ready = self.ready(experiment)?;
         self.run_ready(ready, out)
@@ -124,14 +73,14 @@ impl Runner<'_> {
             Subject::Judged { method, .. } => method.tokens().unwrap_or(experiment.tokens),
             Subject::Shown => experiment.tokens,
         };
-        let assembly = Assembly { blocks: tokens.blocks, avgpool: tokens.avgpool, aggregate: experiment.aggregate };
+        let layout = RowLayout { tokens, aggregate: experiment.aggregate };
         let encoder = experiment.encoder.load(protocol, &self.device, self.watch)?;
         if let Some(caution) = encoder.caution() {
             self.watch.note(caution);
         }
         let spec = encoder.backbone.spec();
-        if let Err(error) = spec.check(&assembly.request()) {
-            let mean_patch = if assembly.avgpool { ", and no mean patch token" } else { "" };
+        if let Err(error) = spec.check(&layout.request()) {
+            let mean_patch = if tokens.avgpool { ", and no mean patch token" } else { "" };
             let why = format!("{}: {error}; every encoder takes 1{mean_patch}", spec.id);
             return Err(Error::description("tokens.blocks", why));
         }
@@ -152,30 +101,25 @@ impl Runner<'_> {
         } else {
             experiment.attention = None;
         }
-        Ok(Ready { experiment, subject, encoder, pixels, assembly })
+        Ok(Ready { experiment, subject, encoder, pixels, layout })
     }
 
     pub(super) fn run_ready(&self, ready: Ready, out: &Path) -> Result<Outcome> {
-        let fresh = !out.exists();
+        // Before it is looked at: what is found stays as it is until this run has ended.
+        let lock = RunLock::take(out)?;
         if self.existing == Existing::Refuse
             && Found::of(out, &told(&ready.experiment, out, self.pseudonyms.as_ref()))? == Found::Other
         {
             return Err(Error::Occupied { folder: out.to_owned() });
         }
-        let mut writer = RunWriter::create(out, Existing::Replace)?;
+        let mut writer = RunWriter::begin(lock, Existing::Replace)?;
         match self.run_in(ready, &mut writer) {
             Ok(mut done) => {
                 done.folder = Some(writer.finish()?);
                 Ok(done)
             }
-            Err(error) if fresh => {
-                // A folder that was made for results that never came.
-                drop(writer);
-                let _ = fs::remove_dir_all(out);
-                Err(error)
-            }
             Err(error) => {
-                writer.fail(in_full(&error))?;
+                writer.abandon(in_full(&error))?;
                 Err(error)
             }
         }
@@ -208,8 +152,9 @@ impl Runner<'_> {
         }))?;
         writer.config(&told(&done.experiment, writer.path(), self.pseudonyms.as_ref()))?;
         writer.made(&Made {
-            date: Some(date::now()),
+            date: Some(date::utc(SystemTime::now())),
             version: Some(env!("CARGO_PKG_VERSION").to_owned()),
+            commit: self.commit.clone(),
             machine: Some(format!("{} {}", std::env::consts::OS, std::env::consts::ARCH)),
             threads: Some(rayon::current_num_threads()),
             seconds: Some(seconds(started)),
@@ -218,20 +163,6 @@ impl Runner<'_> {
             ..Made::default()
         })?;
         Ok(done)
-    }
-
-    pub(super) fn recipe<'a>(&'a self, ready: &'a Ready, encoder: &'a Loaded) -> Recipe<'a> {
-        let given = &ready.experiment.preprocessing;
-        let percentiles = given.percentiles.then_some(ready.experiment.protocol);
-        Recipe {
-            encoder,
-            batch: self.batch,
-            preprocessing: ready.pixels.steps(&*encoder.backbone, percentiles),
-            assembly: ready.assembly,
-            slice_step: given.slice_step,
-            folder: &self.features,
-            watch: self.watch,
-        }
     }
 
     /// A method that gives one answer a case.
@@ -390,7 +321,7 @@ impl Job<'_> {
         let sets = [Some(&self.data.train), self.data.val.as_ref()].into_iter().flatten();
         let sets = sets.map(|part| part.set.clone());
         let encoder = Arc::clone(&recipe.encoder.backbone);
-        let views = AugmentedViews::new(encoder, sets, random, self.ready.assembly, self.ready.experiment.seed)?;
+        let views = AugmentedViews::new(encoder, sets, random, self.ready.layout, self.ready.experiment.seed)?;
         Ok(views.on(&recipe.encoder.device, self.runner.batch))
     }
 

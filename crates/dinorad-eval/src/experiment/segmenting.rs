@@ -12,12 +12,12 @@ use super::{
     Judgements, Outcome, Work,
     data::Data,
     encoder,
-    run::{Ready, Runner},
+    runner::{Ready, Runner},
 };
 use crate::{
     Result,
     picture::{MaskStyle, Picture, Scaling, Window},
-    report::{Block, Figure, Timing},
+    report::{Exhibit, Figure, Timing},
     segment::{MaskedSlices, SegmentParts, segment as segmented},
 };
 
@@ -35,9 +35,10 @@ pub(super) fn segment(
 ) -> Result<Outcome> {
     let recipe = runner.recipe(ready, &ready.encoder);
     let mut made = Work::default();
-    let train = recipe.patches(&data.train, &mut made)?;
-    let val = data.val.as_ref().map(|part| recipe.patches(part, &mut made)).transpose()?;
-    let test = recipe.patches(&data.test, &mut made)?;
+    let blocks = method.patch_blocks();
+    let train = recipe.patches(&data.train, blocks, &mut made)?;
+    let val = data.val.as_ref().map(|part| recipe.patches(part, blocks, &mut made)).transpose()?;
+    let test = recipe.patches(&data.test, blocks, &mut made)?;
     let started = Instant::now();
     let run = {
         let stage = runner.watch.stage(method.title());
@@ -50,7 +51,7 @@ pub(super) fn segment(
     run.write(folder)?;
     let classes = data.task().class_names.iter().skip(1).zip(["blue", "orange", "green", "pink", "yellow"]);
     let legend: Vec<String> = classes.map(|(class, colour)| format!("{class} {colour}")).collect();
-    let shown = Block::Figures {
+    let shown = Exhibit::Figures {
         heading: format!("Test slices: image, truth, prediction ({})", legend.join(", ")),
         figures: overlays(&data.test.set, &test, &run.predictions)?,
     };

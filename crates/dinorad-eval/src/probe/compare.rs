@@ -7,7 +7,7 @@ use dinorad_datasets::PatientKey;
 use dinorad_metrics::BootstrapOptions;
 use dinorad_report::{Comparison, Pairs};
 
-use super::Judged;
+use super::Evaluation;
 use crate::Result;
 
 /// Compares two judgements by AUROC: DeLong's test for a single curve of independent cases, else the
@@ -16,7 +16,7 @@ use crate::Result;
 ///
 /// # Errors
 /// [`Error::Report`](crate::Error::Report).
-pub fn compare(a: &Judged, b: &Judged, task: &Task, draws: &BootstrapOptions) -> Result<Option<Comparison>> {
+pub fn compare(a: &Evaluation, b: &Evaluation, task: &Task, draws: &BootstrapOptions) -> Result<Option<Comparison>> {
     let mut numbers: BTreeMap<&PatientKey, usize> = BTreeMap::new();
     let mut patients: BTreeMap<&str, usize> = BTreeMap::new();
     for (id, patient) in a.predictions.ids.iter().zip(&a.patients) {

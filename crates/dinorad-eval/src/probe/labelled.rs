@@ -10,7 +10,7 @@ use dinorad_metrics::Resampling;
 use ndarray::{Array2, ArrayView2, Axis, concatenate, s};
 
 use super::Views;
-use crate::{Error, Result, assembly::pooled, store::FeatureTable};
+use crate::{Error, Result, row_layout::pooled, store::FeatureTable};
 
 /// Where a case stands in its data set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -29,7 +29,7 @@
 mod classes;
 mod compare;
 mod controls;
-mod judged;
+mod evaluation;
 mod labelled;
 mod lent;
 mod numbers;
@@ -50,7 +50,7 @@ pub use compare::compare;
 pub use controls::shuffled_labels;
 pub use dinorad_core::method::{Context, Fitted, Method, Setting};
 pub use dinorad_report::Comparison;
-pub use judged::{Judged, NamedScore, judge, quick_accuracy, quick_auroc};
+pub use evaluation::{Evaluation, NamedScore, judge, quick_accuracy, quick_auroc};
 pub use labelled::{Labelled, Place, SliceRows};
 pub use run::{OfSetting, ProbeRun};
 pub use subsets::{Draw, SubsetCurve, SubsetDraw, SubsetOptions, SubsetPoint, subset_curves};

@@ -4,12 +4,12 @@ use dinorad_core::Task;
 use dinorad_metrics::Interval;
 use dinorad_report::{MetricValue, Metrics};
 
-use super::Judged;
+use super::Evaluation;
 
 /// Share of draws without a value above which a reader is told.
 const FEW_UNDEFINED: f64 = 0.05;
 
-impl Judged {
+impl Evaluation {
     /// Every number under the name of a part.
     pub fn write_into(&self, file: &mut Metrics, split: &str) {
         file.set(split, "auroc", metric(self.auroc));

@@ -1,12 +1,12 @@
 //! What came out of a method on features: numbers, files, plots.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use dinorad_aggregate::GatedAttentionPool;
-use dinorad_core::{Task, TaskKind};
+use dinorad_core::{Task, TaskKind, method::MODEL_FILE};
 use dinorad_report::{CaseTable, MetricValue, Metrics, RunWriter, Search, SearchAxis, Searched};
 
-use super::{Fitted, Judged, Labelled, Method, ProbeOptions, Refit, Setting, judge, numbers::metric};
+use super::{Evaluation, Fitted, Labelled, Method, ProbeOptions, Refit, Setting, judge, numbers::metric};
 use crate::{Error, Result};
 
 /// What one setting gave.
@@ -19,7 +19,7 @@ pub struct OfSetting {
     /// Accuracy on validation, where there is one.
     pub val_accuracy: Option<f64>,
     /// On test: of every `k`, else of the chosen setting alone.
-    pub test: Option<Judged>,
+    pub test: Option<Evaluation>,
 }
 
 /// A whole run of [`probe`](super::probe).
@@ -30,8 +30,8 @@ pub struct ProbeRun {
     pub(super) options: ProbeOptions,
     pub(super) of_setting: Vec<OfSetting>,
     pub(super) best: usize,
-    pub(super) val: Option<Judged>,
-    pub(super) test: Judged,
+    pub(super) val: Option<Evaluation>,
+    pub(super) test: Evaluation,
     pub(super) trained_on: usize,
     pub(super) chosen_by: &'static str,
     pub(super) notices: Vec<String>,
@@ -69,12 +69,12 @@ impl ProbeRun {
     }
 
     /// The chosen setting on validation, where there is one.
-    pub fn val(&self) -> Option<&Judged> {
+    pub fn val(&self) -> Option<&Evaluation> {
         self.val.as_ref()
     }
 
     /// The chosen setting on test.
-    pub fn test(&self) -> &Judged {
+    pub fn test(&self) -> &Evaluation {
         &self.test
     }
 
@@ -108,7 +108,7 @@ impl ProbeRun {
     /// # Errors
     /// [`Error::EmptySplit`](crate::Error::EmptySplit), [`Error::NotFinite`](crate::Error::NotFinite),
     /// [`Error::Heads`](crate::Error::Heads) for features of another width.
-    pub fn judge(&self, cases: &Labelled) -> Result<Judged> {
+    pub fn judge(&self, cases: &Labelled) -> Result<Evaluation> {
         cases.check("other")?;
         let pooled = self.pool.as_ref().map(|pool| cases.pooled_by(pool)).transpose()?;
         let cases = pooled.as_ref().unwrap_or(cases);
@@ -190,6 +190,18 @@ impl ProbeRun {
             Searched { label: of.setting.label.clone(), values, metrics, chosen: i == self.best }
         });
         Search { score: "auroc".into(), axis, settings: settings.collect() }
+    }
+
+    /// Writes the tested model into a folder as [`MODEL_FILE`], the training features with it where they are
+    /// the model: the loader of the method's [`Entry`](dinorad_core::method::Entry) reads it back, and it
+    /// answers as this run did. A run's own folder has it where [`write`](Self::write) leaves it: without
+    /// training features.
+    ///
+    /// # Errors
+    /// [`Error::File`](crate::Error::File), [`Error::Method`](crate::Error::Method).
+    pub fn save_model(&self, folder: &Path) -> Result<()> {
+        std::fs::create_dir_all(folder).map_err(Error::file("create", folder))?;
+        Ok(self.model.save_whole(self.model_at, &folder.join(MODEL_FILE))?)
     }
 
     /// Writes the predictions (`predictions`: the chosen setting on test; `predictions-val`;

@@ -1,11 +1,13 @@
 //! Who writes a store, and that nobody does the same work twice at once.
 
 use std::{
+    fmt,
     fs::{self, File, TryLockError},
     path::{Path, PathBuf},
-    thread,
     time::Duration,
 };
+
+use dinorad_report::lock;
 
 use super::Part;
 use crate::{Error, Result};
@@ -24,20 +26,20 @@ pub(super) struct StoreLock {
 
 impl StoreLock {
     /// For the list with this hash.
-    pub(super) fn acquire(root: &Path, key: &str, list: &str, part: Part) -> Result<Self> {
+    pub(super) fn acquire(root: &Path, key: &str, list: &str, part: Part, patience: Patience<'_>) -> Result<Self> {
         let store_path = root.join(format!(".{key}.lock"));
         let store = open(&store_path)?;
-        take(|| store.try_lock_shared(), &store_path)?;
+        take(|| store.try_lock_shared(), &store_path, patience)?;
         let list_path = root.join(format!(".{key}.{list}.lock"));
         let own = open(&list_path)?;
         if part.is_whole() {
-            take(|| own.try_lock(), &list_path)?;
+            take(|| own.try_lock(), &list_path, patience)?;
             return Ok(Self { _store: store, _list: own, _part: None });
         }
-        take(|| own.try_lock_shared(), &list_path)?;
+        take(|| own.try_lock_shared(), &list_path, patience)?;
         let part_path = root.join(format!(".{key}.{list}.{}.lock", part.file_tag()));
         let one = open(&part_path)?;
-        take(|| one.try_lock(), &part_path)?;
+        take(|| one.try_lock(), &part_path, patience)?;
         Ok(Self { _store: store, _list: own, _part: Some(one) })
     }
 }
@@ -52,7 +54,7 @@ impl PruneLock {
     pub(super) fn acquire(root: &Path, key: &str) -> Result<Self> {
         let path = root.join(format!(".{key}.lock"));
         let store = open(&path)?;
-        take(|| store.try_lock(), &path)?;
+        take(|| store.try_lock(), &path, Patience::NONE)?;
         Ok(Self { _store: store })
     }
 }
@@ -88,27 +90,35 @@ pub(super) fn files_of(root: &Path, key: &str) -> Vec<PathBuf> {
 }
 
 fn open(path: &Path) -> Result<File> {
-    fs::OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(path)
-        .map_err(Error::file("open the lock", path))
+    lock::open(path).map_err(Error::file("open the lock", path))
 }
 
-/// Tries for a fifth of a second: a process that another thread is just starting holds a copy of a
-/// lock let go of for a moment.
-fn take(lock: impl Fn() -> std::result::Result<(), TryLockError>, path: &Path) -> Result<()> {
-    for attempt in 0.. {
-        match lock() {
-            Ok(()) => break,
-            Err(TryLockError::WouldBlock) if attempt < 10 => thread::sleep(Duration::from_millis(20)),
-            Err(TryLockError::WouldBlock) => return Err(Error::Locked { path: path.to_owned() }),
-            // Some network file systems have no locks; the files stay whole without one.
-            Err(TryLockError::Error(e)) if e.kind() == std::io::ErrorKind::Unsupported => break,
-            Err(TryLockError::Error(e)) => return Err(Error::file("lock", path)(e)),
-        }
+/// How long to wait for another process that makes the same features, and who is told that one waits.
+#[derive(Clone, Copy)]
+pub struct Patience<'a> {
+    most: Duration,
+    waiting: &'a dyn Fn(),
+}
+
+impl<'a> Patience<'a> {
+    /// None: what another process makes is [locked](Error::Locked).
+    pub const NONE: Patience<'static> = Patience { most: Duration::ZERO, waiting: &|| () };
+
+    /// At most so long; `waiting` is called once when it begins.
+    pub fn new(most: Duration, waiting: &'a dyn Fn()) -> Self {
+        Self { most, waiting }
     }
-    Ok(())
+}
+
+impl fmt::Debug for Patience<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Patience").field("most", &self.most).finish_non_exhaustive()
+    }
+}
+
+fn take(lock: impl Fn() -> std::result::Result<(), TryLockError>, path: &Path, patience: Patience<'_>) -> Result<()> {
+    match lock::take(lock, patience.most, patience.waiting).map_err(Error::file("lock", path))? {
+        true => Ok(()),
+        false => Err(Error::Locked { path: path.to_owned() }),
+    }
 }

@@ -41,7 +41,6 @@
 //! # Ok(()) }
 //! ```
 
-mod blocks;
 mod catalogue;
 mod encode;
 mod file;
@@ -51,18 +50,20 @@ mod key;
 mod lock;
 mod manifest;
 mod part;
+mod pieces;
 mod prune;
 mod reader;
 mod writer;
 
-pub use blocks::{Block, Blocks};
 pub use catalogue::{Listing, OlderStore, StoreSummary, list};
 pub use dinorad_report::Failure;
 pub use encode::{ItemFeatures, Outcome};
 pub use item::ItemKey;
 pub use key::{EncoderRecord, StoreKey};
+pub use lock::Patience;
 pub use manifest::{CaseRecord, FeatureKind, FeatureShape, Manifest, SetRecord};
 pub use part::Part;
+pub use pieces::{Piece, Pieces};
 pub use prune::{PruneOptions, Removal, prune};
 pub use reader::{FeatureStore, FeatureTable, SequenceTable};
 pub use writer::Store;

@@ -9,7 +9,7 @@ use std::{
 use ndarray::{Array2, ArrayView2, s};
 
 use super::{
-    Blocks, EncoderRecord, Failure, FeatureKind, FeatureShape, ItemKey, Manifest, StoreKey,
+    EncoderRecord, Failure, FeatureKind, FeatureShape, ItemKey, Manifest, Pieces, StoreKey,
     index::{Index, Place},
 };
 use crate::{Error, Result, Settings};
@@ -218,10 +218,10 @@ impl FeatureStore {
     /// ```no_run
     /// # fn main() -> Result<(), dinorad_eval::Error> {
     /// let store = dinorad_eval::store::FeatureStore::open("features/0123".as_ref())?;
-    /// for block in store.blocks(&["patches"], 64 << 20)? {
-    ///     let block = block?;
-    ///     for (i, case) in block.cases.clone().enumerate() {
-    ///         let tokens = block.sequence("patches", i);
+    /// for piece in store.pieces(&["patches"], 64 << 20)? {
+    ///     let piece = piece?;
+    ///     for (i, case) in piece.cases.clone().enumerate() {
+    ///         let tokens = piece.sequence("patches", i);
     ///         println!("{:?}: {:?}", store.item(case), tokens.map(|t| t.dim()));
     ///     }
     /// }
@@ -232,27 +232,27 @@ impl FeatureStore {
     /// [`Error::NoSuchTensor`] for a name that no case has; each piece [`Error::Damaged`] for a file
     /// that is not as it was written, [`Error::NoSuchTensor`] for a case that lacks a feature,
     /// [`Error::File`].
-    pub fn blocks(&self, names: &[&str], bytes: usize) -> Result<Blocks<'_>> {
+    pub fn pieces(&self, names: &[&str], bytes: usize) -> Result<Pieces<'_>> {
         let known = self.index.features();
         let kind = |name: &&str| {
             let shape = known.get(*name).ok_or_else(|| self.no_such(name))?;
             Ok(((*name).to_owned(), shape.kind))
         };
         let names = names.iter().map(kind).collect::<Result<Vec<_>>>()?;
-        Ok(Blocks::new(self, names, bytes))
+        Ok(Pieces::new(self, names, bytes))
     }
 
     /// The vectors called `name` of all items.
     ///
     /// # Errors
-    /// Those of [`blocks`](Self::blocks); [`Error::NoSuchTensor`] for a sequence.
+    /// Those of [`pieces`](Self::pieces); [`Error::NoSuchTensor`] for a sequence.
     pub fn table(&self, name: &str) -> Result<FeatureTable> {
         let dim = self.width(name, FeatureKind::Vector)?;
         let mut features = Array2::zeros((self.len(), dim));
-        for block in self.blocks(&[name], PIECE)? {
-            let block = block?;
-            if let Some(rows) = block.vectors(name) {
-                features.slice_mut(s![block.cases.clone(), ..]).assign(&rows);
+        for piece in self.pieces(&[name], PIECE)? {
+            let piece = piece?;
+            if let Some(rows) = piece.vectors(name) {
+                features.slice_mut(s![piece.cases.clone(), ..]).assign(&rows);
             }
         }
         let (ids, fingerprints) = self.names();
@@ -262,13 +262,13 @@ impl FeatureStore {
     /// The sequences called `name` of all items.
     ///
     /// # Errors
-    /// Those of [`blocks`](Self::blocks); [`Error::NoSuchTensor`] for a vector.
+    /// Those of [`pieces`](Self::pieces); [`Error::NoSuchTensor`] for a vector.
     pub fn sequences(&self, name: &str) -> Result<SequenceTable> {
         let dim = self.width(name, FeatureKind::Sequence)?;
         let (mut values, mut offsets) = (Vec::new(), vec![0]);
         let mut end = 0;
-        for block in self.blocks(&[name], PIECE)? {
-            let Some((rows, Some(of))) = block?.take(name) else { continue };
+        for piece in self.pieces(&[name], PIECE)? {
+            let Some((rows, Some(of))) = piece?.take(name) else { continue };
             offsets.extend(of.iter().skip(1).map(|at| end + at));
             end += rows.nrows();
             values.extend(rows);

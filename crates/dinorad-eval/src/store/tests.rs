@@ -182,7 +182,7 @@ fn a_case_is_made_once_in_whatever_list_it_stands() {
     assert_eq!((all.len(), all.table("cls").unwrap().features.nrows()), (17, 17));
     // pieces smaller than the set say the same
     let mut rows = Vec::new();
-    for block in set.blocks(&["cls"], 2 * 6 * 4).unwrap() {
+    for block in set.pieces(&["cls"], 2 * 6 * 4).unwrap() {
         let block = block.unwrap();
         assert!(block.cases.len() <= 2);
         rows.extend(block.vectors("cls").unwrap().column(0).to_vec());

@@ -15,7 +15,7 @@ use super::{
     encode::{encode, shard_name},
     file::ShardFile,
     index::{Index, Known},
-    lock::{ManifestLock, StoreLock},
+    lock::{ManifestLock, Patience, StoreLock},
 };
 use crate::{Error, Result, write_atomic};
 
@@ -63,6 +63,22 @@ impl Store {
         shard_size: usize,
         part: Part,
     ) -> Result<Self> {
+        Self::open_patiently(root, key, items, needs, (shard_size, part), Patience::NONE)
+    }
+
+    /// The same, waiting for another process that makes the same: what it makes is found then, and what it
+    /// left when it was killed is taken over.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), [`Error::Locked`] when the patience is at its end.
+    pub fn open_patiently<N: Into<String>>(
+        root: &Path,
+        key: StoreKey,
+        items: Vec<ItemKey>,
+        needs: impl IntoIterator<Item = N>,
+        (shard_size, part): (usize, Part),
+        patience: Patience<'_>,
+    ) -> Result<Self> {
         let needs: BTreeSet<String> = needs.into_iter().map(Into::into).collect();
         let none = |what| Err(Error::Parameter { what, expected: "at least one", got: "0".into() });
         if items.is_empty() {
@@ -92,7 +108,7 @@ impl Store {
 
         let folder = root.join(&key.key);
         fs::create_dir_all(&folder).map_err(Error::file("create", &folder))?;
-        let lock = StoreLock::acquire(root, &key.key, &list, part)?;
+        let lock = StoreLock::acquire(root, &key.key, &list, part, patience)?;
         let tag = format!("{list}-{}", part.file_tag());
         remove_unfinished(&folder, if part.is_whole() { &list } else { &tag }, part.is_whole())?;
         let marker = folder.join(markers::STORE);

@@ -1,6 +1,6 @@
 //! kNN as a method.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use dinorad_core::{
     Task,
@@ -8,7 +8,7 @@ use dinorad_core::{
 };
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{USUAL_NEIGHBOURS, answers, check, counts, cut, positive, setting_of_k, tidied};
+use super::{USUAL_NEIGHBOURS, answers, check, counts, cut, model_file, positive, setting_of_k, tidied};
 use crate::{Fit, Knn, KnnModel, Targets, Vote};
 
 /// `knn`: softmax-weighted vote of the nearest cases, for every `k`.
@@ -22,6 +22,10 @@ pub const ENTRY: Entry = Entry {
         method.head.temperature = said.temperature.unwrap_or(method.head.temperature);
         method.head.vote = said.vote.unwrap_or(method.head.vote);
         Ok(Box::new(method))
+    },
+    load: |folder| {
+        let (model, which) = KnnModel::load(&model_file(folder)?)?;
+        Ok(Box::new(KnnFitted { model: Arc::new(model), only: Some(which) }))
     },
 };
 
@@ -150,18 +154,24 @@ impl Method for KnnMethod {
     fn fit(&self, train: &dyn Lent, task: &Task, _context: &Context<'_>) -> Result<Box<dyn Fitted>, Error> {
         self.check(task)?;
         let y = answers(train, task)?;
-        Ok(Box::new(KnnFitted(Arc::new(self.head.fit(train.rows()?, &y)?))))
+        Ok(Box::new(KnnFitted { model: Arc::new(self.head.fit(train.rows()?, &y)?), only: None }))
     }
 }
 
 /// The gallery, which all settings share.
 #[derive(Debug, Clone)]
-struct KnnFitted(Arc<KnnModel>);
+struct KnnFitted {
+    model: Arc<KnnModel>,
+    /// The setting whose answers are given, where the others are there for its sake alone.
+    only: Option<usize>,
+}
 
 impl Fitted for KnnFitted {
     fn predict(&self, cases: &dyn Lent, give: &mut dyn FnMut(usize, Answer) -> Result<(), Error>) -> Result<(), Error> {
-        for (which, votes) in self.0.votes(cases.rows()?)?.into_iter().enumerate() {
-            give(which, Answer::Probabilities(votes))?;
+        let votes = self.model.votes(cases.rows()?)?.into_iter().enumerate();
+        let wanted = votes.filter(|(which, _)| self.only.is_none_or(|only| only == *which));
+        for (at, (_, votes)) in wanted.enumerate() {
+            give(at, Answer::Probabilities(votes))?;
         }
         Ok(())
     }
@@ -172,11 +182,15 @@ impl Fitted for KnnFitted {
     }
 
     fn learned(&self, number: &mut dyn FnMut(f64)) -> Result<(), Error> {
-        self.0.rows().for_each(|v| number(f64::from(v)));
-        match self.0.targets() {
+        self.model.rows().for_each(|v| number(f64::from(v)));
+        match self.model.targets() {
             Targets::Classes { labels, .. } => labels.iter().for_each(|l| number(f64::from(*l))),
             Targets::Findings(labels) => labels.iter().for_each(|l| number(f64::from(*l))),
         }
         Ok(())
+    }
+
+    fn save_whole(&self, which: usize, path: &Path) -> Result<(), Error> {
+        Ok(self.model.save(self.only.unwrap_or(which), path)?)
     }
 }

@@ -13,7 +13,7 @@ use dinorad_core::{
 };
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{answers, check, checked, count, counts, positives};
+use super::{answers, check, checked, count, counts, model_file, positives};
 use crate::{
     AVGPOOLS, BLOCKS, BatchOrder, CLASSIFICATION_LEARNING_RATES, EpochSampler, InfiniteSampler, InputLayout,
     LinearModel, LinearSweep, Predict, ProbePoint, ProbeTask, Reduction, Start, linear_probe::check_variety,
@@ -39,6 +39,7 @@ pub const ENTRY: Entry = Entry {
         "init",
     ],
     read: |from, protocol| Ok(Box::new(LinearMethod::read(from, protocol)?)),
+    load: |folder| Ok(Box::new(LinearFitted(vec![LinearModel::load(&model_file(folder)?)?]))),
 };
 
 /// Which of the grid's points see the mean patch token.

@@ -11,7 +11,7 @@ use dinorad_nn::{Trainable, optim::Algorithm};
 use ndarray::{Array3, Axis};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{checked, count, positives};
+use super::{checked, count, model_file, positives};
 use crate::{
     DecoderTrainer, DecoderTraining, LinearDecoder, PixelLoss,
     decoder_training::{batches, visiting_order},
@@ -38,6 +38,7 @@ pub const ENTRY: Entry = Entry {
             memory: usual.memory,
         }))
     },
+    load: |folder| Ok(Box::new(LinearDecoderFitted::of(LinearDecoder::load(&model_file(folder)?, &Device::Cpu)?))),
 };
 
 /// The part of a description that is this method's.
@@ -282,6 +283,13 @@ struct LinearDecoderFitted {
     decoders: Vec<Option<LinearDecoder>>,
     /// Mean loss of every epoch, by learning rate.
     losses: Vec<Vec<f64>>,
+}
+
+impl LinearDecoderFitted {
+    /// A decoder that was trained before.
+    fn of(decoder: LinearDecoder) -> Self {
+        Self { decoders: vec![Some(decoder)], losses: Vec::new() }
+    }
 }
 
 impl Fitted for LinearDecoderFitted {

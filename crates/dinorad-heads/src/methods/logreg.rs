@@ -8,7 +8,7 @@ use dinorad_core::{
 };
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{answers, check, count, positive, positives};
+use super::{answers, check, count, model_file, positive, positives};
 use crate::{LogisticModel, LogisticRegression, study_strengths};
 
 /// `logreg`: logistic regression, for every strength.
@@ -25,6 +25,7 @@ pub const ENTRY: Entry = Entry {
             max_iterations: said.max_iterations.unwrap_or(usual.max_iterations),
         }))
     },
+    load: |folder| Ok(Box::new(LogregFitted(vec![LogisticModel::load(&model_file(folder)?)?]))),
 };
 
 /// The part of a description that is this method's.

@@ -1,6 +1,6 @@
 //! ML-kNN as a method.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use dinorad_core::{
     Protocol, Task, TaskKind,
@@ -8,7 +8,7 @@ use dinorad_core::{
 };
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{USUAL_NEIGHBOURS, answers, check, cut, knn::k, positives, tidied};
+use super::{USUAL_NEIGHBOURS, answers, check, cut, knn::k, model_file, positives, tidied};
 use crate::{Fit, MlKnn, MlKnnModel, TrainingNeighbours};
 
 /// `mlknn`: multi-label nearest neighbours, for every `k` and smoothing.
@@ -25,6 +25,10 @@ pub const ENTRY: Entry = Entry {
         method.smoothings = said.smoothing.unwrap_or(method.smoothings);
         method.neighbours = said.neighbours.unwrap_or(method.neighbours);
         Ok(Box::new(method))
+    },
+    load: |folder| {
+        let (model, which) = MlKnnModel::load(&model_file(folder)?)?;
+        Ok(Box::new(MlKnnFitted { models: [model].into(), only: Some(which) }))
     },
 };
 
@@ -177,20 +181,26 @@ impl Method for MlKnnMethod {
                 None => MlKnn { ks: self.ks.clone(), smoothing, neighbours: self.neighbours }.fit(train.rows()?, &y)?,
             });
         }
-        Ok(Box::new(MlKnnFitted(models.into())))
+        Ok(Box::new(MlKnnFitted { models: models.into(), only: None }))
     }
 }
 
 /// A model for each smoothing, which share their neighbours.
 #[derive(Debug, Clone)]
-struct MlKnnFitted(Arc<[MlKnnModel]>);
+struct MlKnnFitted {
+    models: Arc<[MlKnnModel]>,
+    /// The setting whose answers are given, where the others are there for its sake alone.
+    only: Option<usize>,
+}
 
 impl Fitted for MlKnnFitted {
     fn predict(&self, cases: &dyn Lent, give: &mut dyn FnMut(usize, Answer) -> Result<(), Error>) -> Result<(), Error> {
-        let Some(first) = self.0.first() else { return Ok(()) };
+        let Some(first) = self.models.first() else { return Ok(()) };
         let near = first.neighbours(cases.rows()?)?;
-        for (which, p) in self.0.iter().flat_map(|model| model.probabilities_of(&near)).enumerate() {
-            give(which, Answer::Probabilities(p.mapv(|v| v as f32)))?;
+        let all = self.models.iter().flat_map(|model| model.probabilities_of(&near)).enumerate();
+        let wanted = all.filter(|(which, _)| self.only.is_none_or(|only| only == *which));
+        for (at, (_, p)) in wanted.enumerate() {
+            give(at, Answer::Probabilities(p.mapv(|v| v as f32)))?;
         }
         Ok(())
     }
@@ -201,7 +211,7 @@ impl Fitted for MlKnnFitted {
     }
 
     fn learned(&self, number: &mut dyn FnMut(f64)) -> Result<(), Error> {
-        for model in self.0.iter() {
+        for model in self.models.iter() {
             model.rows().for_each(|v| number(f64::from(v)));
             model.prior().iter().for_each(|v| number(*v));
             for at in 0..model.options().ks.len() {
@@ -214,6 +224,15 @@ impl Fitted for MlKnnFitted {
     }
 
     fn absent(&self) -> &[usize] {
-        self.0.first().map_or(&[], |model| model.absent())
+        self.models.first().map_or(&[], |model| model.absent())
+    }
+
+    fn save_whole(&self, which: usize, path: &Path) -> Result<(), Error> {
+        let which = self.only.unwrap_or(which);
+        let n = self.models.first().map_or(1, |model| model.options().ks.len().max(1));
+        match self.models.get(which / n) {
+            Some(model) => Ok(model.save(which % n, path)?),
+            None => Err(Error::Unkept { path: path.to_owned() }),
+        }
     }
 }

@@ -31,7 +31,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-use std::fmt;
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
 
 use dinorad_core::{
     Task, TaskKind,
@@ -63,6 +66,12 @@ impl From<Error> for method::Error {
             _ => method::Error::failed(error),
         }
     }
+}
+
+/// The file of a model that was kept in a folder.
+fn model_file(folder: &Path) -> Result<PathBuf, method::Error> {
+    let path = folder.join(method::MODEL_FILE);
+    if path.is_file() { Ok(path) } else { Err(method::Error::Unkept { path: folder.to_owned() }) }
 }
 
 /// The truths of lent cases as heads take them.

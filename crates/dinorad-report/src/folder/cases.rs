@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::Path};
 
 use crate::{
-    Error, Result,
+    Error, Renaming, Result,
     spreadsheet::{guarded, unguarded},
 };
 
@@ -90,6 +90,12 @@ impl CaseTable {
         let patients: Option<BTreeMap<&str, usize>> =
             of_part.map(|row| Some((row.id.as_str(), row.patient?))).collect();
         patients.filter(|patients| !patients.is_empty())
+    }
+
+    /// The same cases under other names.
+    pub(super) fn renamed(mut self, names: &Renaming) -> Self {
+        self.rows.iter_mut().for_each(|row| row.id = names.case(&row.id));
+        self
     }
 
     /// The file's bytes.

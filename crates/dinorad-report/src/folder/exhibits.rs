@@ -5,7 +5,9 @@ use serde::{Deserialize, Serialize};
 use super::{PICTURES, SCHEMA};
 use crate::{
     Failure,
-    pages::{Block, DatasetCard, EncoderCard, Shown},
+    failure::rename_failed,
+    pages::{Case, DatasetCard, EncoderCard, Exhibit, Shown},
+    renaming::Told,
 };
 
 /// Cards, pictures of cases, tables: everything of a page that does not follow from the numbers.
@@ -38,7 +40,7 @@ pub struct Exhibits {
     /// Single cases, neighbours, weights of slices, overlays, tables: what stands between the curves and
     /// the controls.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub shown: Vec<Block>,
+    pub shown: Vec<Exhibit>,
     /// Files that could not be used.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failures: Vec<Failure>,
@@ -52,7 +54,25 @@ impl Exhibits {
 
     /// Every picture, in the order of the page.
     pub(super) fn pictures(&mut self) -> impl Iterator<Item = &mut Shown> {
-        self.shown.iter_mut().flat_map(Block::pictures)
+        self.shown.iter_mut().flat_map(Exhibit::pictures)
+    }
+
+    /// Ids of the cases that are shown by themselves, and of those that failed.
+    pub(super) fn ids(&self) -> impl Iterator<Item = &str> {
+        let shown = self.shown.iter().flat_map(Exhibit::cases).map(Case::id);
+        shown.chain(self.failures.iter().map(|failure| failure.id.as_str()))
+    }
+
+    /// Other names for cases, files and folders.
+    pub(super) fn rename(&mut self, told: &Told<'_>) {
+        let texts = [&mut self.title, &mut self.intro, &mut self.method];
+        texts.into_iter().flatten().for_each(|text| *text = told.text(text));
+        self.dataset.iter_mut().for_each(|card| card.rename(told));
+        self.encoder.iter_mut().for_each(|card| card.rename(told));
+        self.shown.iter_mut().for_each(|exhibit| exhibit.rename(told));
+        for failure in &mut self.failures {
+            rename_failed(&mut failure.id, &mut failure.reason, told);
+        }
     }
 
     /// Gives every picture the name of its file.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::SCHEMA;
-use crate::{Comparison, Predictions};
+use crate::{Comparison, Predictions, failure::rename_failed, renaming::Told};
 
 /// `metrics.json`: what was chosen, numbers by split and name, and what they were taken on.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -76,6 +76,18 @@ impl Metrics {
     /// One number; `None` when it was not taken.
     pub fn get(&self, split: &str, name: &str) -> Option<&MetricValue> {
         self.metrics.get(split)?.get(name)
+    }
+
+    /// Other names for cases, also where they stand in sentences.
+    pub(super) fn rename(&mut self, told: &Told<'_>) {
+        for one in &mut self.not_judged {
+            rename_failed(&mut one.id, &mut one.reason, told);
+        }
+        self.convention = told.text(&self.convention);
+        self.notices.iter_mut().for_each(|notice| *notice = told.text(notice));
+        for point in self.curves.values_mut().flatten() {
+            point.notices.iter_mut().for_each(|notice| *notice = told.text(notice));
+        }
     }
 
     /// Counts the cases behind a split's scores, and notes what a reader should know of them

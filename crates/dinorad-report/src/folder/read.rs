@@ -6,11 +6,17 @@ use std::{
     sync::Arc,
 };
 
+use toml::Value;
+
 use super::{
     CASES, CONFIG, CaseTable, Description, EXHIBITS, Exhibits, LARGEST_TEXT, METRICS, Made, Metrics, PICTURES,
     PREDICTIONS, SCHEMA, Status, made, marker::Marker,
 };
-use crate::{Error, Predictions, Result, pages::score_title};
+use crate::{
+    Error, Predictions, Renaming, Result,
+    pages::score_title,
+    renaming::{Told, paths_of},
+};
 
 /// Largest picture of a page that is read, in bytes.
 const LARGEST_PICTURE: u64 = 64 << 20;
@@ -23,6 +29,8 @@ pub struct RunFolder {
     config: toml::Table,
     metrics: Option<Metrics>,
     exhibits: Exhibits,
+    /// Where names are other than those in the files.
+    names: Option<Renaming>,
 }
 
 impl RunFolder {
@@ -51,6 +59,7 @@ impl RunFolder {
             metrics: None,
             exhibits: Exhibits::new(),
             marker,
+            names: None,
         };
         // The one file that people may have edited: its length is not looked at.
         let path = run.folder.join(CONFIG);
@@ -66,13 +75,55 @@ impl RunFolder {
         Ok(run)
     }
 
+    /// The same run under other names: of its cases, its files and folders and its own, in everything that
+    /// it tells but [`path`](Self::path). The files stay as they are.
+    ///
+    /// Names within sentences are found where the run's tables know them; reasons of failures and remarks on
+    /// the data set, which may hold any name, are not told at all.
+    ///
+    /// # Errors
+    /// As [`predictions`](Self::predictions) and [`cases`](Self::cases).
+    pub fn renamed(mut self, names: &Renaming) -> Result<Self> {
+        let described = self.description();
+        let data = ["data.name", "data.test.name", "encoder.source", "method.name", "protocol"];
+        let data = data.into_iter().filter_map(|key| described.text(key)).map(str::to_owned);
+        let classes = self.metrics.iter().filter_map(|m| m.task.as_ref()).flat_map(|task| task.class_names.clone());
+        let card = self.exhibits.encoder.iter().map(|card| card.name().to_owned());
+        let paths = paths_of(&self.config);
+        let free = data.chain(card).filter(|name| !paths.contains(name));
+        let mut told = Told::new(names, free.chain(classes).collect::<Vec<_>>());
+        paths.iter().for_each(|path| told.learn_path(path));
+        let files: Vec<String> = self.predictions_names().into_iter().map(str::to_owned).collect();
+        for file in files {
+            self.predictions(&file)?.iter().flat_map(|p| &p.ids).for_each(|id| told.learn_case(id));
+        }
+        self.cases()?.iter().flat_map(CaseTable::rows).for_each(|row| told.learn_case(&row.id));
+        self.metrics.iter().flat_map(|m| &m.not_judged).for_each(|one| told.learn_case(&one.id));
+        self.exhibits.ids().for_each(|id| told.learn_case(id));
+        if let Some(Value::Table(made)) = self.config.get_mut(made::TABLE)
+            && let Some(Value::String(command)) = made.get_mut("command")
+        {
+            *command = told.command(command);
+        }
+        told.table(&mut self.config);
+        self.metrics.iter_mut().for_each(|metrics| metrics.rename(&told));
+        self.exhibits.rename(&told);
+        self.names = Some(names.clone());
+        Ok(self)
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.folder
     }
 
-    /// The folder's name.
+    /// The folder's name, or the other one that it was given.
     pub fn name(&self) -> String {
+        let own = self.own_name();
+        self.names.as_ref().map_or_else(|| own.clone(), |names| names.file(&own))
+    }
+
+    fn own_name(&self) -> String {
         let whole = || fs::canonicalize(&self.folder).ok()?.file_name().map(|n| n.to_string_lossy().into_owned());
         let name = self.folder.file_name().map(|n| n.to_string_lossy().into_owned());
         name.or_else(whole).unwrap_or_else(|| self.folder.display().to_string())
@@ -130,7 +181,11 @@ impl RunFolder {
     pub fn predictions(&self, name: &str) -> Result<Option<Predictions>> {
         let file = format!("{name}.csv");
         let path = self.folder.join(&file);
-        self.text(&file)?.map(|text| Predictions::from_csv(&path, text.as_bytes())).transpose()
+        let mut read = self.text(&file)?.map(|text| Predictions::from_csv(&path, text.as_bytes())).transpose()?;
+        if let (Some(predictions), Some(names)) = (&mut read, &self.names) {
+            predictions.ids.iter_mut().for_each(|id| *id = names.case(id));
+        }
+        Ok(read)
     }
 
     /// Part and patient of every case; `None` where the run does not say.
@@ -138,7 +193,11 @@ impl RunFolder {
     /// # Errors
     /// [`Error::File`], [`Error::Damaged`].
     pub fn cases(&self) -> Result<Option<CaseTable>> {
-        self.text(CASES)?.map(|text| CaseTable::from_csv(&self.folder.join(CASES), &text)).transpose()
+        let read = self.text(CASES)?.map(|text| CaseTable::from_csv(&self.folder.join(CASES), &text)).transpose()?;
+        Ok(match &self.names {
+            Some(names) => read.map(|cases| cases.renamed(names)),
+            None => read,
+        })
     }
 
     /// A file of the run's own, if it has it.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{RunFolder, is_run};
-use crate::{Error, Result};
+use crate::{Error, Renaming, Result};
 
 /// Most folders on the way down.
 const DEEPEST: usize = 32;
@@ -27,6 +27,21 @@ pub struct Skipped {
     pub path: PathBuf,
     /// Why.
     pub error: Error,
+}
+
+impl Walked {
+    /// The same runs under other names; of those that cannot be shown only what kind of fault it was is told.
+    ///
+    /// # Errors
+    /// As [`RunFolder::renamed`].
+    pub fn renamed(self, names: &Renaming) -> Result<Self> {
+        let runs = self.runs.into_iter().map(|run| run.renamed(names)).collect::<Result<_>>()?;
+        let hidden = |one: Skipped| {
+            let path = PathBuf::from(names.file(&one.path.display().to_string()));
+            Skipped { error: Error::Untold { path: path.clone(), what: one.error.kind() }, path }
+        };
+        Ok(Self { runs, skipped: self.skipped.into_iter().map(hidden).collect() })
+    }
 }
 
 /// Reads every run in and below the given folders. A folder that is a run is not looked into; symbolic

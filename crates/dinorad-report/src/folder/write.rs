@@ -12,7 +12,7 @@ use super::{
     CASES, CONFIG, CaseTable, EXHIBITS, Exhibits, LOG, METRICS, MODEL, Made, Metrics, PICTURES, PLOTS, PREDICTIONS,
     RunFolder, SCHEMA, Status, description, marker::Marker,
 };
-use crate::{Error, Predictions, Result, atomic::remove_unfinished, figures, write_atomic};
+use crate::{Error, Predictions, Result, RunLock, atomic::remove_unfinished, figures, write_atomic};
 
 /// The writer's name in temporary files: a run folder has one writer.
 const WRITER: &str = "run";
@@ -37,9 +37,10 @@ pub enum Found {
     Other,
 }
 
-/// A run's folder being made.
+/// A run's folder being made; nobody else can write to it meanwhile.
 #[derive(Debug)]
 pub struct RunWriter {
+    lock: RunLock,
     folder: PathBuf,
     config: Option<String>,
     made: Option<String>,
@@ -80,8 +81,17 @@ impl RunWriter {
     ///
     /// # Errors
     /// [`Error::Exists`] for a folder with a run in it (of any version) under [`Existing::Refuse`],
-    /// [`Error::File`].
+    /// [`Error::BeingWritten`] for one that another process writes, [`Error::File`].
     pub fn create(folder: &Path, existing: Existing) -> Result<Self> {
+        Self::begin(RunLock::take(folder)?, existing)
+    }
+
+    /// The same in a folder that nobody else can write to any more: what is in it can be looked at first.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create).
+    pub fn begin(lock: RunLock, existing: Existing) -> Result<Self> {
+        let folder = lock.folder();
         let there = match Marker::read(folder) {
             Ok(_) | Err(Error::Version { .. } | Error::Damaged { .. }) => true,
             Err(Error::NoRun { .. }) => false,
@@ -90,10 +100,9 @@ impl RunWriter {
         if there && existing == Existing::Refuse {
             return Err(Error::Exists { path: folder.to_owned() });
         }
-        fs::create_dir_all(folder).map_err(Error::file("create", folder))?;
         remove_unfinished(folder, Some(WRITER))?;
         Marker::new(Status::Unfinished).write(folder, WRITER)?;
-        let writer = Self { folder: folder.to_owned(), config: None, made: None };
+        let writer = Self { folder: folder.to_owned(), lock, config: None, made: None };
         for path in writer.files()? {
             fs::remove_file(&path).map_err(Error::file("remove", &path))?;
         }
@@ -239,6 +248,18 @@ impl RunWriter {
         self.list(&mut marker)?;
         marker.write(&self.folder, WRITER)?;
         RunFolder::open(&self.folder)
+    }
+
+    /// Leaves nothing of a run that ended without results where there was no folder before; elsewhere marks
+    /// it as [`fail`](Self::fail) does.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub fn abandon(self, why: impl Into<String>) -> Result<()> {
+        match self.lock.made_folder() {
+            true => self.lock.remove_all().map_err(Error::file("remove", &self.folder)),
+            false => self.fail(why),
+        }
     }
 
     /// Marks the run as one that ended without results.

@@ -5,18 +5,15 @@ use std::collections::BTreeMap;
 use dinorad_metrics::BootstrapOptions;
 
 use super::{
-    Block, Section, Table,
-    cards::number,
-    runs::{encoder_name, method},
+    Exhibit, Section,
+    labels::{encoder_name, method},
+    tables::{self, Line},
 };
 use crate::{
-    Comparison, MetricValue, Predictions, Result, RunFolder,
+    Comparison, Predictions, Result, RunFolder,
     compare::{pairs, same_task},
     folder::PREDICTIONS,
 };
-
-/// Scores that a table of runs may have.
-const SCORES: [&str; 5] = ["auroc", "accuracy", "average_precision", "dice_by_volume", "dice"];
 
 /// A section for every group of at least two runs that judge the same test cases.
 pub(super) fn sections(runs: &[RunFolder]) -> Result<Vec<Section>> {
@@ -59,47 +56,20 @@ fn section(group: &[&RunFolder], alone: bool) -> Result<Section> {
     for run in group.iter().skip(1) {
         compared.push(compared_with(group.first().copied(), first.as_ref(), run)?);
     }
-    let test = |run: &RunFolder, name: &str| -> Option<MetricValue> { run.metrics()?.get("test", name).cloned() };
-    let scores: Vec<&str> =
-        SCORES.into_iter().filter(|name| group.iter().any(|run| test(run, name).is_some())).collect();
-    let has = |split: &str| group.iter().any(|run| run.metrics().is_some_and(|m| m.metrics.contains_key(split)));
-    let (shuffled, untrained) = (has("test_shuffled_labels"), has("test_untrained_encoder"));
-    let differences = compared.iter().any(Option::is_some);
-
-    let mut head = vec![if folders { "run" } else { "encoder" }.to_owned(), "method and setting".to_owned()];
-    head.extend(scores.iter().map(|name| format!("{} (95 % CI)", super::score_title(name))));
-    if differences {
-        head.extend(["AUROC minus the first's".to_owned(), "p".to_owned()]);
-    }
-    head.extend(shuffled.then(|| "shuffled labels".to_owned()));
-    head.extend(untrained.then(|| "untrained".to_owned()));
-    let how = compared.iter().flatten().next().map(|c| format!(" ({})", c.method));
     let what = if differ(&methods) || folders { "Runs" } else { "Encoders" };
-    let mut table = Table::new(format!("{what} on the same test cases{}", how.unwrap_or_default()), head);
-    let none = None;
-    for (run, comparison) in group.iter().zip(std::iter::once(&none).chain(&compared)) {
-        let mut row = vec![if folders { run.name() } else { names(run) }, method(run)];
-        row.extend(scores.iter().map(|name| test(run, name).map_or_else(String::new, |v| v.text())));
-        if differences {
-            row.extend(match comparison {
-                Some(c) => [signed(c), p_value(c.p_value)],
-                None => [String::new(), String::new()],
-            });
-        }
-        let control = |split: &str| {
-            let value = run.metrics().and_then(|m| m.get(split, "auroc")).and_then(|v| v.mean);
-            value.map_or_else(|| "–".to_owned(), number)
-        };
-        row.extend(shuffled.then(|| control("test_shuffled_labels")));
-        row.extend(untrained.then(|| control("test_untrained_encoder")));
-        table = table.with_row(row);
+    let mut lines = Vec::new();
+    for (run, compared) in group.iter().zip(std::iter::once(None).chain(compared)) {
+        let Some(metrics) = run.metrics() else { continue };
+        let name = if folders { run.name() } else { names(run) };
+        lines.push(Line { name, method: method(run), metrics, compared });
     }
+    let table = tables::beside(what, if folders { "run" } else { "encoder" }, &lines);
     let data = group.first().and_then(|run| run.description().data());
     let title = match (alone, data) {
         (true, _) | (_, None) => format!("All {}", what.to_lowercase()),
         (false, Some(data)) => format!("All {} on {data}", what.to_lowercase()),
     };
-    Ok(Section::new(title).with(Block::Table(table)))
+    Ok(Section::new(title).with(Exhibit::Table(table)))
 }
 
 fn tested(run: &RunFolder) -> Result<Option<Predictions>> {
@@ -122,21 +92,4 @@ fn compared_with(
     // patients as the first run knows them; the difference is this run's minus the first's
     let Some(pairs) = pairs(first, of_first, &of_run, task)? else { return Ok(None) };
     Ok(pairs.auroc(&BootstrapOptions::default())?.map(Comparison::turned))
-}
-
-fn signed(c: &Comparison) -> String {
-    let text = |v: f64| {
-        let text = format!("{v:+.3}");
-        if text == "-0.000" { "+0.000".into() } else { text }
-    };
-    let ends = c.ci95.map_or_else(String::new, |[low, high]| format!(" ({} to {})", text(low), text(high)));
-    format!("{}{ends}", text(c.difference))
-}
-
-fn p_value(p: Option<f64>) -> String {
-    match p {
-        None => "undefined".into(),
-        Some(p) if p < 0.001 => "< 0.001".into(),
-        Some(p) => format!("{p:.3}"),
-    }
 }

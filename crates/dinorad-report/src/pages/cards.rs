@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::renaming::Told;
+
 /// Whether the encoder has learned anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -38,6 +40,11 @@ impl EncoderCard {
     /// Its name.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    pub(crate) fn rename(&mut self, told: &Told<'_>) {
+        self.name = told.text(&self.name);
+        self.facts.iter_mut().for_each(|(_, value)| *value = told.text(value));
     }
 
     pub(super) fn untrained(&self) -> bool {
@@ -104,6 +111,9 @@ impl Score {
     }
 }
 
+/// How a note ends that stands for remarks.
+const REMARKS: &str = "not told under pseudonyms";
+
 /// What a data set is, how it is split and how its classes are balanced.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DatasetCard {
@@ -167,6 +177,15 @@ impl DatasetCard {
     pub fn with_note(mut self, text: impl Into<String>) -> Self {
         self.note = Some(text.into());
         self
+    }
+
+    /// Other names in facts; a remark may hold any name in words of its own and is not told.
+    pub(crate) fn rename(&mut self, told: &Told<'_>) {
+        self.name = told.text(&self.name);
+        self.facts.iter_mut().for_each(|(_, value)| *value = told.text(value));
+        self.note.iter_mut().filter(|note| !note.ends_with(REMARKS)).for_each(|note| {
+            *note = format!("remarks on the data set are {REMARKS}");
+        });
     }
 
     /// The class's count in a split with its share of the split, 0–100.

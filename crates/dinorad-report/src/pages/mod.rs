@@ -2,7 +2,7 @@
 //! paper, in a light and in a dark room.
 //!
 //! ```
-//! use dinorad_report::pages::{Block, EncoderCard, Report, Score, Section, Training};
+//! use dinorad_report::pages::{Exhibit, EncoderCard, Report, Score, Section, Training};
 //!
 //! # fn main() -> Result<(), dinorad_report::Error> {
 //! # let folder = tempfile::tempdir().unwrap();
@@ -10,7 +10,7 @@
 //!     .with_section(
 //!         Section::new("Pneumonia on chest X-rays")
 //!             .with_headline(Score::new("AUROC", 0.91).with_ci95(0.88, 0.94))
-//!             .with(Block::Note("Gallery: train split; queries: test split.".into())),
+//!             .with(Exhibit::Note("Gallery: train split; queries: test split.".into())),
 //!     );
 //! report.write(&folder.path().join("report.html"))?;
 //! # Ok(()) }
@@ -20,19 +20,21 @@
 //! put one into [`Report::with_fact`], so that the same report is the same file.
 
 mod beside;
-mod blocks;
 mod cards;
+mod exhibit;
+mod labels;
 mod runs;
 mod scores;
+pub mod tables;
 
 use std::path::Path;
 
 use askama::Template;
 
-pub(crate) use blocks::Shown;
-pub use blocks::{Block, Case, Confusion, Figure, Judgement, Table, Timing};
 pub(crate) use cards::number;
 pub use cards::{ClassCount, DatasetCard, EncoderCard, Score, Training};
+pub(crate) use exhibit::Shown;
+pub use exhibit::{Case, Confusion, Exhibit, Figure, Judgement, Table, Timing};
 pub use runs::report;
 pub(crate) use scores::score_title;
 
@@ -135,7 +137,7 @@ pub struct Section {
     method: Option<String>,
     dataset: Option<DatasetCard>,
     headlines: Vec<Score>,
-    blocks: Vec<Block>,
+    exhibits: Vec<Exhibit>,
 }
 
 impl Section {
@@ -168,9 +170,9 @@ impl Section {
         self
     }
 
-    /// Adds a block at the end.
-    pub fn with(mut self, block: Block) -> Self {
-        self.blocks.push(block);
+    /// Adds an exhibit at the end.
+    pub fn with(mut self, exhibit: Exhibit) -> Self {
+        self.exhibits.push(exhibit);
         self
     }
 }

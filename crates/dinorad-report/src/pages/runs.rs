@@ -1,24 +1,20 @@
 //! The page of one or many runs, from their folders alone.
 
-use std::collections::BTreeMap;
-
 use dinorad_core::{Target, TaskKind, in_full};
 
 use super::{
-    Block, Confusion, EncoderCard, Figure, Report, Section, Table, Training, beside,
+    Confusion, EncoderCard, Exhibit, Figure, Report, Section, Table, Training, beside,
     cards::{count, number},
+    labels::{encoder_name, method, title},
     scores::Tested,
+    tables,
 };
 use crate::{
-    Error, Failure, Made, MetricValue, Metrics, Result, RunFolder, Search, Skipped,
+    Error, Failure, Made, Metrics, Result, RunFolder, Skipped,
     figures::{self, NamedPlot},
     folder::{Constant, PREDICTIONS},
 };
 
-/// Rows of a table of settings; more are in `metrics.json`.
-const SETTINGS: usize = 16;
-/// Rows that are shown where there are more: the best on validation.
-const BEST: usize = 8;
 /// Cases that are not judged, by id; more are counted.
 const NOT_JUDGED: usize = 50;
 
@@ -60,37 +56,9 @@ pub fn report(runs: &[RunFolder], skipped: &[Skipped]) -> Result<Report> {
         let table = Table::new("Not shown", ["run", "why"]);
         let row = |table: Table, one: &Skipped| table.with_row([one.path.display().to_string(), in_full(&one.error)]);
         let table = skipped.iter().fold(table, row);
-        report = report.with_section(Section::new("Runs without results").with(Block::Table(table)));
+        report = report.with_section(Section::new("Runs without results").with(Exhibit::Table(table)));
     }
     Ok(report.with_failures(failures(runs)))
-}
-
-/// What a run is called.
-pub(super) fn title(run: &RunFolder) -> String {
-    let described = run.description();
-    let named = run.exhibits().title.clone().or_else(|| described.title().map(str::to_owned));
-    let card = run.exhibits().dataset.as_ref().map(|card| card.name().to_owned());
-    named.unwrap_or_else(|| match (card.or_else(|| described.data()), encoder_name(run)) {
-        (Some(data), Some(encoder)) => format!("{data}: {encoder}"),
-        (Some(data), None) => data,
-        (None, _) => run.name(),
-    })
-}
-
-/// The encoder of a run, as its card names it, else as it was asked for.
-pub(super) fn encoder_name(run: &RunFolder) -> Option<String> {
-    let asked = || run.description().encoder().map(str::to_owned);
-    run.exhibits().encoder.as_ref().map(|card| card.name().to_owned()).or_else(asked)
-}
-
-/// How a run was judged, with the setting that was chosen.
-pub(super) fn method(run: &RunFolder) -> String {
-    let method = run.exhibits().method.as_deref().or_else(|| run.description().method()).unwrap_or_default();
-    match run.metrics().and_then(|m| m.setting_label.as_deref()) {
-        Some(setting) if !method.is_empty() => format!("{method}, {setting}"),
-        Some(setting) => setting.to_owned(),
-        None => method.to_owned(),
-    }
 }
 
 /// One card for the encoder, or for all of several.
@@ -153,7 +121,7 @@ fn facts(first: &RunFolder, runs: &[RunFolder], made: &[Made]) -> Vec<(&'static 
         ("machine", one_of(made.iter().map(|m| m.machine.clone()).collect())),
         ("threads", one_of(made.iter().map(threads).collect())),
         ("images encoded", made.iter().any(|m| m.images.is_some()).then(|| count(image))),
-        ("time", (seconds > 0.0).then(|| super::blocks::duration(seconds))),
+        ("time", (seconds > 0.0).then(|| super::exhibit::duration(seconds))),
         ("peak memory", (memory > 0.0).then(|| format!("{} MB", count(memory.round() as usize)))),
     ];
     facts.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
@@ -192,7 +160,7 @@ fn section(run: &RunFolder, made: &Made) -> Result<Section> {
             section = section.with(block);
         }
         if let (Some(convention), true) = (convention, intro.is_some()) {
-            section = section.with(Block::Note(convention.to_owned()));
+            section = section.with(Exhibit::Note(convention.to_owned()));
         }
     }
     for block in &exhibits.shown {
@@ -204,7 +172,7 @@ fn section(run: &RunFolder, made: &Made) -> Result<Section> {
         }
     }
     if !made.steps.is_empty() {
-        section = section.with(Block::Timings(made.steps.clone()));
+        section = section.with(Exhibit::Timings(made.steps.clone()));
     }
     Ok(section)
 }
@@ -215,7 +183,7 @@ fn drawn(plots: &[NamedPlot], varied: bool) -> Vec<Figure> {
 }
 
 /// Scores, what they were taken on, curves, the confusion matrix.
-fn judged(run: &RunFolder, metrics: &Metrics, plots: &[NamedPlot]) -> Result<Vec<Block>> {
+fn judged(run: &RunFolder, metrics: &Metrics, plots: &[NamedPlot]) -> Result<Vec<Exhibit>> {
     let mut blocks = Vec::new();
     if let Some(tested) = Tested::of(metrics) {
         // `auroc_k5` is told by the table of settings
@@ -225,13 +193,13 @@ fn judged(run: &RunFolder, metrics: &Metrics, plots: &[NamedPlot]) -> Result<Vec
                 rest.starts_with(|c: char| c.is_ascii_lowercase()) && rest.contains(|c: char| c.is_ascii_digit())
             })
         };
-        blocks.push(Block::Scores(tested.whole(&of_setting)));
+        blocks.push(Exhibit::Scores(tested.whole(&of_setting)));
         blocks.extend(tested.by_class());
     }
     blocks.extend(cases(metrics));
     let figures = drawn(plots, false);
     if !figures.is_empty() {
-        blocks.push(Block::Figures { heading: "Curves".into(), figures });
+        blocks.push(Exhibit::Figures { heading: "Curves".into(), figures });
     }
     if let (Some(predictions), Some(task)) = (run.predictions(PREDICTIONS)?, &metrics.task)
         && matches!(task.kind, TaskKind::Binary | TaskKind::Multiclass)
@@ -240,15 +208,15 @@ fn judged(run: &RunFolder, metrics: &Metrics, plots: &[NamedPlot]) -> Result<Vec
         let all = predictions.classes();
         let known = predictions.targets.iter().zip(all).filter_map(|(t, p)| Some((class(t)?, p)));
         let (truth, predicted): (Vec<usize>, Vec<usize>) = known.unzip();
-        blocks.push(Block::Confusion(Confusion::from_classes(task.class_names.clone(), &truth, &predicted)?));
+        blocks.push(Exhibit::Confusion(Confusion::from_classes(task.class_names.clone(), &truth, &predicted)?));
     }
-    blocks.extend(metrics.notices.iter().map(|notice| Block::Note(notice.clone())));
+    blocks.extend(metrics.notices.iter().map(|notice| Exhibit::Note(notice.clone())));
     blocks.extend(not_judged(metrics));
     Ok(blocks)
 }
 
 /// What the scores were taken on: cases by class, and what the commonest answer would score.
-fn cases(metrics: &Metrics) -> Option<Block> {
+fn cases(metrics: &Metrics) -> Option<Exhibit> {
     if metrics.cases.is_empty() {
         return None;
     }
@@ -272,11 +240,11 @@ fn cases(metrics: &Metrics) -> Option<Block> {
         let row = [split.clone(), count(counts.n)].into_iter().chain(positives);
         table = table.with_row(row.chain([text(counts.majority_accuracy), text(accuracy), constant.to_owned()]));
     }
-    Some(Block::Table(table))
+    Some(Exhibit::Table(table))
 }
 
 /// Cases that are in no score.
-fn not_judged(metrics: &Metrics) -> Option<Block> {
+fn not_judged(metrics: &Metrics) -> Option<Exhibit> {
     let all = &metrics.not_judged;
     if all.is_empty() {
         return None;
@@ -290,121 +258,23 @@ fn not_judged(metrics: &Metrics) -> Option<Block> {
         let more = format!("… {} more in metrics.json", count(all.len() - NOT_JUDGED));
         table = table.with_row([String::new(), more, String::new()]);
     }
-    Some(Block::Table(table))
+    Some(Exhibit::Table(table))
 }
 
 /// The search, controls, smaller training sets and shifts.
-fn varied(metrics: &Metrics, plots: &[NamedPlot]) -> Vec<Block> {
+fn varied(metrics: &Metrics, plots: &[NamedPlot]) -> Vec<Exhibit> {
     let mut blocks = Vec::new();
-    blocks.extend(metrics.search.as_ref().and_then(settings));
-    blocks.extend(controls(metrics));
+    // one setting alone is no search
+    let searched = metrics.search.as_ref().is_some_and(|search| search.settings.len() > 1);
+    blocks.extend(tables::settings(metrics).filter(|_| searched).map(Exhibit::Table));
+    blocks.extend(tables::controls(metrics).map(Exhibit::Table));
     let figures = drawn(plots, true);
     if !figures.is_empty() {
-        blocks.push(Block::Figures { heading: "Fewer cases, worse images".into(), figures });
+        blocks.push(Exhibit::Figures { heading: "Fewer cases, worse images".into(), figures });
     }
-    for (name, first) in [("shots", "shots per class"), ("fraction", "fraction")] {
-        let Some(points) = metrics.curves.get(name) else { continue };
-        let heading = "Small training sets: mean ± standard deviation (smallest–largest) over draws";
-        let mut table = Table::new(heading, [first, "cases", "draws", "test AUROC", "test accuracy", ""]);
-        for point in points {
-            let score =
-                |name: &str| point.metrics.get(name).map_or_else(|| "–".to_owned(), MetricValue::text_over_draws);
-            let draws = point.metrics.values().map(|v| v.values.len()).max().unwrap_or(0);
-            table = table.with_row([
-                point.x.to_string(),
-                point.cases.map_or_else(String::new, |n| format!("{n:.0}")),
-                draws.to_string(),
-                score("auroc"),
-                score("accuracy"),
-                point.notices.join("; "),
-            ]);
-        }
-        blocks.push(Block::Table(table));
+    for (name, x) in [("shots", "shots"), ("fraction", "fraction")] {
+        blocks.extend(metrics.curves.get(name).map(|points| Exhibit::Table(tables::small_sets(points, x))));
     }
-    let mut shifts = Table::new(
-        "Shifts of the test images",
-        ["shift", "severity", "test AUROC (95 % CI)", "test accuracy (95 % CI)"],
-    );
-    let mut any = false;
-    for (shift, points) in metrics.curves.iter().filter_map(|(n, p)| Some((n.strip_prefix("shift_")?, p))) {
-        for point in points {
-            any = true;
-            let score = |name: &str| point.metrics.get(name).map_or_else(|| "–".to_owned(), MetricValue::text);
-            let severity = if point.x == 0.0 { "none".to_owned() } else { point.x.to_string() };
-            shifts = shifts.with_row([shift.to_owned(), severity, score("auroc"), score("accuracy")]);
-        }
-    }
-    if any {
-        blocks.push(Block::Table(shifts));
-    }
+    blocks.extend(tables::shifts(metrics).map(Exhibit::Table));
     blocks
-}
-
-/// A row a setting; of many the best on validation.
-fn settings(search: &Search) -> Option<Block> {
-    if search.settings.len() < 2 {
-        return None;
-    }
-    let name = super::score_title(&search.score);
-    let accuracy = search.settings.iter().any(|s| s.get("test", "accuracy").is_some());
-    let mut head = vec!["setting".to_owned(), format!("val {name}"), format!("test {name} (95 % CI)")];
-    head.extend(accuracy.then(|| "test accuracy (95 % CI)".to_owned()));
-    head.push(String::new());
-    let columns = head.len();
-    let mut order: Vec<usize> = (0..search.settings.len()).collect();
-    let score = |i: &usize| {
-        let of = search.settings.get(*i).and_then(|s| s.get("val", &search.score));
-        of.and_then(|v| v.mean).unwrap_or(f64::NEG_INFINITY)
-    };
-    let many = order.len() > SETTINGS;
-    if many {
-        order.sort_by(|a, b| score(b).total_cmp(&score(a)));
-        order.truncate(BEST);
-        order.sort_unstable();
-    }
-    let mut table = Table::new("Settings that were tried", head);
-    for of in order.into_iter().filter_map(|i| search.settings.get(i)) {
-        let number = of.get("val", &search.score).map_or_else(|| "–".to_owned(), MetricValue::text);
-        let test = |name: &str| of.get("test", name).map_or_else(String::new, MetricValue::text);
-        let mut row = vec![of.label.clone(), number, test(&search.score)];
-        row.extend(accuracy.then(|| test("accuracy")));
-        row.push(if of.chosen { "chosen".to_owned() } else { String::new() });
-        table = table.with_row(row);
-    }
-    if many {
-        let more = format!("… {} more in metrics.json", count(search.settings.len() - BEST));
-        table = table.with_row(std::iter::once(more).chain(vec![String::new(); columns - 1]));
-    }
-    Some(Block::Table(table))
-}
-
-/// The splits of `metrics.json` that are controls, with what they are; see [`controls`].
-const CONTROLS: [(&str, &str); 3] = [
-    ("test_shuffled_labels", "shuffled labels"),
-    ("test_untrained_encoder", "untrained encoder"),
-    ("test_own_data_set", "test split of the training data set"),
-];
-
-/// What the score is worth: the same where there is nothing to learn, or on the data it was learned from.
-fn controls(metrics: &Metrics) -> Option<Block> {
-    let score = |scores: &BTreeMap<String, MetricValue>, name: &str| -> String {
-        let text = |v: &MetricValue| if v.values.len() > 1 { v.text_over_draws() } else { v.text() };
-        scores.get(name).map_or_else(|| "–".to_owned(), text)
-    };
-    let names: Vec<&str> =
-        ["auroc", "accuracy", "dice"].into_iter().filter(|name| metrics.get("test", name).is_some()).collect();
-    let there: Vec<_> = CONTROLS.iter().filter_map(|(s, what)| Some((*what, metrics.metrics.get(*s)?))).collect();
-    if there.is_empty() {
-        return None;
-    }
-    let head = std::iter::once("control".to_owned());
-    let head = head.chain(names.iter().map(|name| format!("test {} (95 % CI)", super::score_title(name))));
-    let mut table = Table::new("What the score is worth", head);
-    let test = metrics.metrics.get("test").map(|scores| ("this run", scores));
-    for (what, scores) in test.into_iter().chain(there) {
-        let seeds = scores.values().map(|v| v.values.len()).max().unwrap_or(1);
-        let what = if seeds > 1 { format!("{what}, {seeds} seeds") } else { what.to_owned() };
-        table = table.with_row(std::iter::once(what).chain(names.iter().map(|name| score(scores, name))));
-    }
-    Some(Block::Table(table))
 }

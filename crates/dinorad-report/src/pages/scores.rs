@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use dinorad_core::{Task, TaskKind};
 use dinorad_metrics::{IntervalMethod, RUN_SCORES, RunScore, ScoreRule, run_scores};
 
-use super::{Block, Score, Table, cards::number};
+use super::{Exhibit, Score, Table, cards::number};
 use crate::{MetricValue, Metrics, folder::CaseCounts};
 
 /// The scores that stand in a table of results, unless a run names its own: the first group that it has.
@@ -107,7 +107,7 @@ impl<'a> Tested<'a> {
     }
 
     /// A row a class with every score that single classes have; `None` where they have none.
-    pub(super) fn by_class(&self) -> Option<Block> {
+    pub(super) fn by_class(&self) -> Option<Exhibit> {
         let task = self.task?;
         let split = |name: &str| {
             let (score, class) = name.split_once(OF_CLASS)?;
@@ -144,6 +144,6 @@ impl<'a> Tested<'a> {
             let row = std::iter::once(name).chain(columns.iter().map(cell));
             table = table.with_row(row.chain(edge.then(|| notes(class))));
         }
-        Some(Block::Table(table))
+        Some(Exhibit::Table(table))
     }
 }

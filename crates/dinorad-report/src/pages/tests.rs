@@ -73,12 +73,12 @@ fn sample() -> Result<Report> {
                     .with_class("normal", [1214, 135, 234])
                     .with_class("pneumonia", [3494, 389, 390]),
             )
-            .with(Block::Scores(vec![
+            .with(Exhibit::Scores(vec![
                 Score::new("AUROC", 0.9123).with_ci95(0.881, 0.938).with_n(624).with_note("ties count one half"),
                 Score::new("accuracy", 0.8317).with_ci95(0.80, 0.86).with_n(624).with_note("most probable class"),
                 Score::new("average precision", f64::NAN),
             ]))
-            .with(Block::Figures {
+            .with(Exhibit::Figures {
                 heading: "Curves".into(),
                 figures: vec![
                     Figure::drawn(
@@ -102,18 +102,18 @@ fn sample() -> Result<Report> {
                     ),
                 ],
             })
-            .with(Block::Confusion(Confusion::from_classes(
+            .with(Exhibit::Confusion(Confusion::from_classes(
                 vec!["normal".into(), "pneumonia".into()],
                 &[vec![0; 234], vec![1; 390]].concat(),
                 &[vec![0; 150], vec![1; 84], vec![0; 21], vec![1; 369]].concat(),
             )?))
-            .with(Block::Cases { heading: "Cases".into(), cases }),
+            .with(Exhibit::Cases { heading: "Cases".into(), cases }),
     )
     .with_section(
         Section::new("Hippocampus on brain MRI")
             .with_method("linear decoder on patch features")
             .with_headline(Score::new("Dice, foreground mean", 0.712).with_n(8))
-            .with(Block::Figures {
+            .with(Exhibit::Figures {
                 heading: "Overlays".into(),
                 figures: vec![
                     Figure::picture(&image, "image")?,
@@ -121,7 +121,7 @@ fn sample() -> Result<Report> {
                     Figure::picture(&predicted, "prediction: Dice 0.81")?,
                 ],
             })
-            .with(Block::Figures {
+            .with(Exhibit::Figures {
                 heading: "Slices".into(),
                 figures: vec![
                     Figure::picture(
@@ -131,10 +131,10 @@ fn sample() -> Result<Report> {
                     .wide(),
                 ],
             })
-            .with(Block::Table(
+            .with(Exhibit::Table(
                 Table::new("Per class", ["class", "Dice", "Jaccard"]).with_row(["anterior", "0.73", "0.58"]),
             ))
-            .with(Block::Timings(vec![
+            .with(Exhibit::Timings(vec![
                 Timing::new("embedding", 41.2),
                 Timing::new("decoder", 12.0),
                 Timing::new("judging", 0.04),

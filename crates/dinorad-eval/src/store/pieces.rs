@@ -12,7 +12,7 @@ const OPEN: usize = 8;
 
 /// Features of some cases of a set, one after the other.
 #[derive(Debug, Clone)]
-pub struct Block {
+pub struct Piece {
     /// Which rows of the set: positions in [`FeatureStore::ids`].
     pub cases: Range<usize>,
     /// The shard that the first feature was read from.
@@ -20,7 +20,7 @@ pub struct Block {
     features: BTreeMap<String, (Array2<f32>, Option<Vec<usize>>)>,
 }
 
-impl Block {
+impl Piece {
     /// The vectors called `name`, a row for each case `(n, D)`; `None` for what was not asked for.
     pub fn vectors(&self, name: &str) -> Option<ArrayView2<'_, f32>> {
         let (rows, offsets) = self.features.get(name)?;
@@ -32,7 +32,7 @@ impl Block {
         self.features.get(name).map(|(rows, _)| rows.view())
     }
 
-    /// The rows of the sequence called `name` of the `i`-th case of the block `(count, D)`.
+    /// The rows of the sequence called `name` of the `i`-th case of the piece `(count, D)`.
     pub fn sequence(&self, name: &str, i: usize) -> Option<ArrayView2<'_, f32>> {
         let (rows, offsets) = self.features.get(name)?;
         let offsets = offsets.as_ref()?;
@@ -46,9 +46,9 @@ impl Block {
     }
 }
 
-/// Goes through a set in order; made by [`FeatureStore::blocks`].
+/// Goes through a set in order; made by [`FeatureStore::pieces`].
 #[derive(Debug)]
-pub struct Blocks<'a> {
+pub struct Pieces<'a> {
     store: &'a FeatureStore,
     names: Vec<(String, FeatureKind)>,
     budget: usize,
@@ -58,7 +58,7 @@ pub struct Blocks<'a> {
     failed: bool,
 }
 
-impl<'a> Blocks<'a> {
+impl<'a> Pieces<'a> {
     pub(super) fn new(store: &'a FeatureStore, names: Vec<(String, FeatureKind)>, budget: usize) -> Self {
         Self { store, names, budget, next: 0, files: BTreeMap::new(), by_shard: false, failed: false }
     }
@@ -92,7 +92,7 @@ impl<'a> Blocks<'a> {
     }
 
     /// As many cases as fit, and with [`by_shard`](Self::by_shard) lie in one file.
-    fn block(&mut self) -> Result<Option<Block>> {
+    fn piece(&mut self) -> Result<Option<Piece>> {
         let first = self.next;
         let mut places = vec![Vec::new(); self.names.len()];
         let mut bytes = 0usize;
@@ -121,7 +121,7 @@ impl<'a> Blocks<'a> {
         for ((name, kind), all) in self.names.clone().iter().zip(places) {
             features.insert(name.clone(), self.gather(name, *kind, &all)?);
         }
-        Ok(Some(Block { cases: first..self.next, shard, features }))
+        Ok(Some(Piece { cases: first..self.next, shard, features }))
     }
 
     /// A feature of cases at these places; what lies one after the other is read at once.
@@ -168,15 +168,15 @@ impl<'a> Blocks<'a> {
     }
 }
 
-impl Iterator for Blocks<'_> {
-    type Item = Result<Block>;
+impl Iterator for Pieces<'_> {
+    type Item = Result<Piece>;
 
-    fn next(&mut self) -> Option<Result<Block>> {
+    fn next(&mut self) -> Option<Result<Piece>> {
         if self.failed {
             return None;
         }
-        let block = self.block().transpose();
-        self.failed = matches!(block, Some(Err(_)));
-        block
+        let piece = self.piece().transpose();
+        self.failed = matches!(piece, Some(Err(_)));
+        piece
     }
 }

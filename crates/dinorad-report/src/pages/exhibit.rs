@@ -7,13 +7,13 @@ use ndarray::ArrayView2;
 use serde::{Deserialize, Serialize};
 
 use super::{Score, cards::count};
-use crate::{Error, Result, picture::Picture, plot::Plot};
+use crate::{Error, Result, picture::Picture, plot::Plot, renaming::Told};
 
 /// One part of a section.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
-pub enum Block {
+pub enum Exhibit {
     /// A line of plain text.
     Note(String),
     /// Numbers in a table.
@@ -210,6 +210,11 @@ impl Case {
         Ok(Self { picture: Shown::new(picture, &id)?, id, judgement, lines: Vec::new() })
     }
 
+    /// Its id.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
     /// A line below the picture, such as `predicted` and `pneumonia (0.93)`.
     pub fn with_line(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.lines.push((name.into(), value.into()));
@@ -223,12 +228,47 @@ pub struct Table {
     pub(super) heading: String,
     pub(super) columns: Vec<String>,
     pub(super) rows: Vec<Vec<String>>,
+    /// How many columns from the left hold words; on a terminal the others stand as numbers do.
+    #[serde(skip)]
+    words: usize,
 }
 
 impl Table {
     /// A table without rows.
     pub fn new<S: Into<String>>(heading: impl Into<String>, columns: impl IntoIterator<Item = S>) -> Self {
-        Self { heading: heading.into(), columns: columns.into_iter().map(Into::into).collect(), rows: Vec::new() }
+        Self {
+            heading: heading.into(),
+            columns: columns.into_iter().map(Into::into).collect(),
+            rows: Vec::new(),
+            words: 0,
+        }
+    }
+
+    /// Says that so many columns from the left hold words.
+    #[must_use]
+    pub fn with_words(mut self, columns: usize) -> Self {
+        self.words = columns;
+        self
+    }
+
+    /// What stands above it.
+    pub fn heading(&self) -> &str {
+        &self.heading
+    }
+
+    /// Heads of the columns.
+    pub fn columns(&self) -> &[String] {
+        &self.columns
+    }
+
+    /// Cells by row.
+    pub fn rows(&self) -> &[Vec<String>] {
+        &self.rows
+    }
+
+    /// How many columns from the left hold words.
+    pub fn words(&self) -> usize {
+        self.words
     }
 
     /// Adds a row.
@@ -274,15 +314,52 @@ pub(super) fn shares(timings: &[Timing]) -> Vec<(&Timing, u32)> {
     timings.iter().map(|t| (t, (t.seconds * 100.0 / longest).round() as u32)).collect()
 }
 
-impl Block {
+impl Exhibit {
+    /// The single cases in it.
+    pub(crate) fn cases(&self) -> &[Case] {
+        if let Exhibit::Cases { cases, .. } = self { cases } else { &[] }
+    }
+
+    /// Other names for cases, files and folders.
+    pub(crate) fn rename(&mut self, told: &Told<'_>) {
+        let tell = |text: &mut String| *text = told.text(text);
+        match self {
+            Exhibit::Note(text) => tell(text),
+            Exhibit::Figures { heading, figures } => {
+                tell(heading);
+                for figure in figures {
+                    tell(&mut figure.caption);
+                    match &mut figure.content {
+                        Content::Drawn(plot) => plot.names().for_each(tell),
+                        Content::Picture(shown) => tell(&mut shown.alt),
+                    }
+                }
+            }
+            Exhibit::Cases { heading, cases } => {
+                tell(heading);
+                for case in cases {
+                    case.id = told.case(&case.id);
+                    case.picture.alt.clone_from(&case.id);
+                    case.lines.iter_mut().for_each(|(_, line)| tell(line));
+                }
+            }
+            Exhibit::Table(table) => {
+                tell(&mut table.heading);
+                table.columns.iter_mut().chain(table.rows.iter_mut().flatten()).for_each(tell);
+            }
+            // titles of scores, names of classes, steps
+            Exhibit::Scores(_) | Exhibit::Confusion(_) | Exhibit::Timings(_) => {}
+        }
+    }
+
     /// Every picture in it, to be written to files or read from them.
     pub(crate) fn pictures(&mut self) -> Vec<&mut Shown> {
         match self {
-            Block::Figures { figures, .. } => figures
+            Exhibit::Figures { figures, .. } => figures
                 .iter_mut()
                 .filter_map(|f| if let Content::Picture(shown) = &mut f.content { Some(shown) } else { None })
                 .collect(),
-            Block::Cases { cases, .. } => cases.iter_mut().map(|case| &mut case.picture).collect(),
+            Exhibit::Cases { cases, .. } => cases.iter_mut().map(|case| &mut case.picture).collect(),
             _ => Vec::new(),
         }
     }

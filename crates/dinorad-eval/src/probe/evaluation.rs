@@ -24,7 +24,7 @@ pub struct NamedScore {
 
 /// Predictions and their numbers.
 #[derive(Debug, Clone)]
-pub struct Judged {
+pub struct Evaluation {
     /// Probabilities beside the truth.
     pub predictions: Predictions,
     /// Area under the ROC curve: of class 1, or the mean over classes or findings; `None` where
@@ -90,7 +90,12 @@ pub fn quick_accuracy(cases: &Labelled, p: ArrayView2<'_, f32>, task: &Task) -> 
 ///
 /// # Errors
 /// [`Error::Metrics`] for probabilities that are none, [`Error::Shape`].
-pub fn judge(cases: &Labelled, probabilities: Array2<f32>, task: &Task, draws: &BootstrapOptions) -> Result<Judged> {
+pub fn judge(
+    cases: &Labelled,
+    probabilities: Array2<f32>,
+    task: &Task,
+    draws: &BootstrapOptions,
+) -> Result<Evaluation> {
     if probabilities.ncols() != task.n_classes() {
         let expected = format!("(n, {})", task.n_classes());
         return Err(Error::shape("probabilities", expected, probabilities.shape()));
@@ -113,7 +118,7 @@ pub fn judge(cases: &Labelled, probabilities: Array2<f32>, task: &Task, draws: &
             }),
         }
     }
-    Ok(Judged {
+    Ok(Evaluation {
         auroc,
         auroc_by_class,
         accuracy,

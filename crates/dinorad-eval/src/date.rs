@@ -1,11 +1,10 @@
-//! The date of a run, as ISO 8601 writes it.
+//! Dates as ISO 8601 writes them.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Now in UTC: `2026-03-01T14:05:00Z`.
-pub(super) fn now() -> String {
-    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_secs());
-    of_unix(seconds)
+/// A moment in UTC: `2026-03-01T14:05:00Z`; one before 1970 is told as 1970.
+pub fn utc(time: SystemTime) -> String {
+    of_unix(time.duration_since(UNIX_EPOCH).map_or(0, |t| t.as_secs()))
 }
 
 /// The civil calendar of days since 1970, by Howard Hinnant's `civil_from_days`.

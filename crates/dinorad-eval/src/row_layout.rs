@@ -6,6 +6,7 @@ use std::{fmt, str::FromStr, sync::Arc};
 use candle::Tensor;
 use dinorad_aggregate::{Aggregate, MaxPool, TopKMean};
 use dinorad_backbone::{BackboneSpec, Features, Patches, Request};
+use dinorad_core::method::TokenLayout;
 use dinorad_datasets::Dataset;
 use dinorad_heads::InputLayout;
 use ndarray::{Array2, Axis, concatenate};
@@ -72,31 +73,26 @@ impl FromStr for Aggregation {
     }
 }
 
-/// What of an encoder's tokens a head sees.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Assembly {
-    /// Class tokens of so many last blocks, oldest first.
-    pub blocks: usize,
-    /// Whether the mean patch token of the last block follows them.
-    pub avgpool: bool,
+/// What a case's row of features is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct RowLayout {
+    /// Which of an encoder's tokens.
+    pub tokens: TokenLayout,
     /// How slices become one vector.
     pub aggregate: Aggregation,
 }
 
-impl Default for Assembly {
-    /// The class token of the last block, the mean over slices.
-    fn default() -> Self {
-        Self { blocks: 1, avgpool: false, aggregate: Aggregation::Mean }
-    }
-}
-
-impl Assembly {
+impl RowLayout {
     /// What an encoder is asked for.
     pub fn request(&self) -> Request {
-        Request::last(self.blocks).with_patches(if self.avgpool { Patches::Tokens } else { Patches::None })
+        Request::last(self.tokens.blocks).with_patches(if self.tokens.avgpool {
+            Patches::Tokens
+        } else {
+            Patches::None
+        })
     }
 
-    /// Embedding options that keep what the assembly needs.
+    /// Embedding options that keep what the rows need.
     #[must_use]
     pub fn embed_options(&self, options: EmbedOptions) -> EmbedOptions {
         EmbedOptions {
@@ -109,7 +105,7 @@ impl Assembly {
 
     /// Which columns of a row hold which tokens.
     pub fn layout(&self, dim: usize) -> InputLayout {
-        InputLayout { dim, blocks: self.blocks, avgpool: self.avgpool }
+        InputLayout { dim, blocks: self.tokens.blocks, avgpool: self.tokens.avgpool }
     }
 
     /// Names of the parts in a store, in the order of the columns, for vectors or for sequences.
@@ -122,7 +118,7 @@ impl Assembly {
             .enumerate()
             .map(|(i, block)| if i == last { base.to_owned() } else { format!("{base}.{block}") })
             .collect();
-        if self.avgpool {
+        if self.tokens.avgpool {
             names.push(if vectors { "avgpool" } else { "slices.avgpool" }.to_owned());
         }
         Ok(names)
@@ -185,7 +181,7 @@ impl Assembly {
     /// # Errors
     /// [`Error::Encoder`] for features without what is needed.
     pub fn rows(&self, features: &Features) -> Result<Tensor> {
-        Ok(features.linear_input(self.blocks, self.avgpool)?)
+        Ok(features.linear_input(self.tokens.blocks, self.tokens.avgpool)?)
     }
 
     /// The pooling, unless it is the mean of the encoder's run or has to be learned.
