@@ -542,8 +542,8 @@ impl Dataset for Listed {
 }
 
 /// A file or a DICOM folder as pixels, in the unit of the file, axes as stored. Arrays of two axes
-/// become gray images, of three axes volumes of 1 mm voxels, of three axes with three channels at
-/// the end colour images.
+/// become gray images, those with one or three channels behind them gray and colour images, all others of
+/// three axes volumes `(slice, row, column)` of 1 mm voxels.
 pub(crate) fn load(path: &Path, options: &ReadOptions) -> Result<Pixels> {
     Ok(match dinorad_io::sniff(path)? {
         Format::Png | Format::Jpeg | Format::Tiff => Pixels::Image(image::read_with(path, options)?),
@@ -581,15 +581,26 @@ pub(crate) fn holds_volume(path: &Path) -> bool {
     matches!(dinorad_io::sniff(path), Ok(Format::Nifti | Format::DicomSeries))
 }
 
+/// Columns below which an array that is much longer and higher is no stack of slices.
+const NARROW: usize = 8;
+
 fn array_pixels(path: &Path, array: ndarray::ArrayD<f32>) -> Result<Pixels> {
     let wrong = |shape: &[usize]| Error::layout(path, format!("array of shape {shape:?} is no image and no volume"));
     let shape = array.shape().to_vec();
     match shape.as_slice() {
         [_, _] => Ok(Pixels::Image(Image::new(two_d(path, array)?.insert_axis(Axis(0)), 32)?)),
-        [_, _, 3] => {
+        // a last axis of one is a channel: as slices it would be lines of single pixels
+        [_, _, 3] | [_, _, 1] => {
             let data = array.into_dimensionality::<ndarray::Ix3>().map_err(|_| wrong(&shape))?;
             Ok(Pixels::Image(Image::new(data.permuted_axes([2, 0, 1]).as_standard_layout().into_owned(), 32)?))
         }
+        // nobody's slices are this narrow: the axes are in another order, or there are channels
+        [d, h, w] if *w < NARROW && *d > 4 * w && *h > 4 * w => Err(Error::layout(
+            path,
+            format!(
+                "array of shape {shape:?}: slices are expected along the first axis, (slice, row, column); transpose it"
+            ),
+        )),
         [_, _, _] => {
             let data = array.into_dimensionality::<ndarray::Ix3>().map_err(|_| wrong(&shape))?;
             Ok(Pixels::Volume(Volume::new(data, dinorad_core::Affine::identity())))

@@ -12,7 +12,7 @@ use dinorad_io::ReadOptions;
 use dinorad_transforms::{Compose, StreamKey};
 use ndarray::{Array3, Axis};
 
-use crate::{settings::Settings, store::ItemKey};
+use crate::{paths::replaced, settings::Settings, store::ItemKey};
 
 /// Cases that an encoder can look at, by index; used from several threads at once.
 pub trait Cases: Send + Sync {
@@ -112,11 +112,8 @@ impl Cases for DatasetCases {
     fn load(&self, i: usize) -> Result<Vec<Array3<f32>>, String> {
         let in_words = |e: &dyn StdError| {
             let text = in_full(e);
-            match self.root.as_ref().map(|root| root.display().to_string()) {
-                Some(root) => {
-                    let text = text.replace(&format!("{root}{}", std::path::MAIN_SEPARATOR), "").replace(&root, "");
-                    without_name(&text, &self.dataset.sample_id(i))
-                }
+            match &self.root {
+                Some(root) => without_name(&replaced(&text, root, ""), &self.dataset.sample_id(i)),
                 None => text,
             }
         };
@@ -215,9 +212,7 @@ impl Cases for InputCases {
             return Err(self.names.as_ref().map_or_else(|| reason.to_owned(), |_| hidden()));
         }
         // The id is the path below what the user named: all that the reason may hold of it.
-        let in_words = |e: &dyn StdError| {
-            without_name(&in_full(e).replace(&input.path.display().to_string(), &input.id), &input.id)
-        };
+        let in_words = |e: &dyn StdError| without_name(&replaced(&in_full(e), &input.path, &input.id), &input.id);
         let pixels = input.load(&self.options).map_err(|e| match &self.names {
             Some(names) => without_name(&in_full(&names.error(&input.id, &e)), &input.id),
             None => in_words(&e),

@@ -1,4 +1,5 @@
-//! Folders named after classes: `root/<class>/…`, or `root/{train,val,test}/<class>/…`.
+//! Folders named after classes: `root/<class>/…`, or `root/{train,val,test}/<class>/…`. A folder beside
+//! those of the splits is passed over, and said.
 
 use std::path::PathBuf;
 
@@ -17,9 +18,23 @@ use crate::{
 pub(crate) fn open(asked: &Opening) -> Result<Box<dyn Dataset>> {
     let Opening { info, root, split, options, .. } = *asked;
     let top = sub_folders(root)?;
-    let with_splits = !top.is_empty() && top.iter().all(|f| file_name(f).parse::<Split>().is_ok());
+    let (splits, strangers): (Vec<PathBuf>, Vec<PathBuf>) =
+        top.into_iter().partition(|f| file_name(f).parse::<Split>().is_ok());
+    // one folder of such a name among others may be a class; with classes in it, it is a split
+    let holds_classes = |f: &PathBuf| sub_folders(f).is_ok_and(|within| !within.is_empty());
+    let with_splits = match (splits.as_slice(), strangers.is_empty()) {
+        ([], _) => false,
+        ([one], false) => holds_classes(one) && !strangers.iter().any(holds_classes),
+        _ => true,
+    };
+    let mut warnings = Vec::new();
+    if with_splits && !strangers.is_empty() {
+        let names: Vec<String> = strangers.iter().map(|f| file_name(f)).collect();
+        let what = if names.len() == 1 { "a folder that is no split" } else { "folders that are no splits" };
+        warnings.push(format!("passed over, as {what}: {}", names.join(", ")));
+    }
     let parts: Vec<(Option<Split>, PathBuf)> = if with_splits {
-        top.iter().map(|f| (file_name(f).parse().ok(), f.clone())).collect()
+        splits.iter().map(|f| (file_name(f).parse().ok(), f.clone())).collect()
     } else {
         vec![(None, root.to_owned())]
     };
@@ -77,7 +92,7 @@ pub(crate) fn open(asked: &Opening) -> Result<Box<dyn Dataset>> {
         colour: Colour::AsStored,
         prepare: info.prepare,
         options: options.clone(),
-        warnings: Vec::new(),
+        warnings,
         left_out,
         layout: if with_splits { "folders of splits and classes" } else { "folders of classes" },
     };

@@ -115,17 +115,22 @@ impl MsdFolder {
                     .ok_or_else(|| Error::layout(path, format!("training[{i}] has no `{key}` path")))?;
                 below(&self.root, path, given)
             };
-            let case = || -> Result<MsdCase> {
-                let (image, label) = (get("image")?, get("label")?);
+            let mut separate = false;
+            let mut case = || -> Result<MsdCase> {
+                let (listed, label) = (get("image")?, get("label")?);
+                let (image, first) = first_channel(listed.clone());
+                separate = first;
                 pair(&image, &label)?;
-                Ok(MsdCase { name: stem(&image), image, label })
+                Ok(MsdCase { name: stem(&listed), image, label })
             };
-            self.training.extend(faults.keep(case())?);
+            let case = faults.keep(case())?;
+            self.separate |= separate;
+            self.training.extend(case);
         }
         for (i, entry) in test.and_then(Value::as_array).into_iter().flatten().enumerate() {
             let given = entry.as_str().or_else(|| entry["image"].as_str());
             let given = given.ok_or_else(|| Error::layout(path, format!("test[{i}] is no path")))?;
-            self.test.push(below(&self.root, path, given)?);
+            self.test.push(first_channel(below(&self.root, path, given)?).0);
         }
         Ok(entries.len())
     }
@@ -189,6 +194,15 @@ impl MsdFolder {
         };
         Ok((cases, parts))
     }
+}
+
+/// A listed image, or the file of its first channel where that is what is there: the lists of nnU-Net 1 name
+/// cases (`case_000.nii.gz`), its files channels (`case_000_0000.nii.gz`).
+fn first_channel(listed: PathBuf) -> (PathBuf, bool) {
+    let name = file_name(&listed);
+    let stem = stem(&listed);
+    let channel = listed.with_file_name(format!("{stem}_0000{}", name.strip_prefix(&stem).unwrap_or_default()));
+    if !listed.is_file() && channel.is_file() { (channel, true) } else { (listed, false) }
 }
 
 /// Both files must be there; the one that is names the one that is not.

@@ -6,7 +6,7 @@ use dinorad_core::{Orientation, Protocol, Split, Target, Task, TaskKind, in_full
 use dinorad_datasets::{Bad, Dataset, Error as DatasetError, OpenOptions, Pseudonymous, Pseudonyms, Unit, open};
 
 use super::DataChoice;
-use crate::{Error, Result, probe::SharedClasses, report::DatasetCard, store::Failure};
+use crate::{Error, Result, paths::replaced, probe::SharedClasses, report::DatasetCard, store::Failure};
 
 /// One part of a data set on disk.
 #[derive(Clone)]
@@ -22,9 +22,8 @@ pub struct Part {
 impl Part {
     /// Cases that could not even be listed: they have no id, their reason names the file.
     pub(super) fn left_out(&self) -> Vec<Failure> {
-        let root = format!("{}{}", self.root.display(), std::path::MAIN_SEPARATOR);
-        let failure =
-            |e: &DatasetError| Failure { id: self.set.id().to_owned(), reason: in_full(e).replace(&root, "") };
+        let reason = |e: &DatasetError| replaced(&in_full(e), &self.root, "");
+        let failure = |e: &DatasetError| Failure { id: self.set.id().to_owned(), reason: reason(e) };
         self.set.left_out().into_iter().map(failure).collect()
     }
 }
