@@ -166,6 +166,9 @@ pub(crate) struct EmbedArgs {
     /// Cut volumes along the third stored axis instead of the axial plane of the patient
     #[arg(long, value_name = "canonical|as-stored", default_value = "canonical")]
     pub(crate) orientation: String,
+    /// What becomes of X-rays whose low values are bright (MONOCHROME1): turned over, as viewers do, or left
+    #[arg(long, value_name = "inverted|as-stored", default_value = "inverted")]
+    pub(crate) monochrome1: String,
     /// Also keep the patch tokens of the final block (large)
     #[arg(long)]
     pub(crate) patches: bool,
@@ -244,6 +247,10 @@ pub(crate) struct JudgeArgs {
     /// size; under the paper's protocol 256/224 of it for kNN and ML-kNN)
     #[arg(long, value_name = "N")]
     pub(crate) resize: Option<usize>,
+    /// What becomes of X-rays whose low values are bright (MONOCHROME1): turned over, as viewers do, or left
+    /// (default: inverted under strict, as-stored under paper)
+    #[arg(long, value_name = "inverted|as-stored")]
+    pub(crate) monochrome1: Option<String>,
     /// How the slices of a scan become one vector: mean, max, top-k (or top-8 and so on), attention
     #[arg(long, value_name = "HOW", default_value = "mean")]
     pub(crate) aggregate: String,

@@ -41,7 +41,7 @@ pub use listed::slice_of;
 pub use loader::{Bad, LoadOptions, Loader, Ordered, ordered};
 pub use natural::natural_order;
 pub use patient::{Group, PatientKey};
-pub use preparation::{Colour, Preparation, Prepare};
+pub use preparation::{Colour, Monochrome1, Preparation, Prepare};
 pub use pseudonyms::{Kind, Pseudonymous, Pseudonyms};
 pub use registry::{find, infos, open};
 pub use spec::DatasetSpec;

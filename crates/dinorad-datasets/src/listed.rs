@@ -8,7 +8,7 @@ use dinorad_transforms::{clamp, percentile_clip};
 use ndarray::{Array2, Array3, Axis, Ix2};
 
 use crate::{
-    Bad, Colour, Dataset, Error, OpenOptions, PatientKey, Pixels, Preparation, Prepare, Result, Sample,
+    Bad, Colour, Dataset, Error, Monochrome1, OpenOptions, PatientKey, Pixels, Preparation, Prepare, Result, Sample,
     cache::Recent,
     files::{content_files, hash_files},
 };
@@ -517,11 +517,11 @@ impl Dataset for Listed {
     }
 
     fn preparation(&self) -> Preparation {
-        let intensity = match self.common.options.protocol {
-            Protocol::Paper => self.common.prepare,
-            Protocol::Strict => Prepare::Nothing,
+        let (intensity, monochrome1) = match self.common.options.protocol {
+            Protocol::Paper => (self.common.prepare, Monochrome1::AsStored),
+            Protocol::Strict => (Prepare::Nothing, Monochrome1::Inverted),
         };
-        Preparation { orientation: Some(self.orientation()), colour: self.common.colour, intensity }
+        Preparation { orientation: Some(self.orientation()), colour: self.common.colour, intensity, monochrome1 }
     }
 
     fn source(&self, i: usize) -> Option<PathBuf> {

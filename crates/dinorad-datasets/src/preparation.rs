@@ -4,7 +4,8 @@ use dinorad_core::Orientation;
 use dinorad_transforms::PercentileRule;
 use serde::{Deserialize, Serialize};
 
-/// How a data set's pixels come out of its files. The default does nothing to them.
+/// How a data set's pixels come out of its files, and what is then done to them. The default leaves them as
+/// they are but for negatives, which are turned over.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Preparation {
     /// Axes that volumes were turned to; `None` where files say nothing about axes.
@@ -13,6 +14,9 @@ pub struct Preparation {
     pub colour: Colour,
     /// The intensity step.
     pub intensity: Prepare,
+    /// What becomes of negatives on the way to an encoder.
+    #[serde(default)]
+    pub monochrome1: Monochrome1,
 }
 
 /// What colours become.
@@ -26,6 +30,33 @@ pub enum Colour {
     Gray,
     /// Three channels; gray is repeated.
     Rgb,
+}
+
+/// What becomes of pictures whose low values are bright (MONOCHROME1 in DICOM): readers return them as they
+/// are stored, an encoder is shown what a viewer shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Monochrome1 {
+    /// Their values are turned over, as the DICOM grayscale pipeline does.
+    #[default]
+    Inverted,
+    /// They stay, as the study left them.
+    AsStored,
+}
+
+impl std::str::FromStr for Monochrome1 {
+    type Err = crate::Error;
+
+    fn from_str(text: &str) -> crate::Result<Self> {
+        match text {
+            "inverted" => Ok(Self::Inverted),
+            "as-stored" => Ok(Self::AsStored),
+            _ => Err(crate::Error::Parameter {
+                what: "monochrome1",
+                why: format!("`{text}` is neither inverted nor as-stored"),
+            }),
+        }
+    }
 }
 
 /// The study's intensity step of a data set; only done under `paper`.

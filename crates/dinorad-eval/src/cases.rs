@@ -7,8 +7,8 @@ use std::{
 };
 
 use dinorad_core::{Orientation, in_full, method::View};
-use dinorad_datasets::{Dataset, Input, InputKind, Inputs, Kind, Pixels, Pseudonyms, slice_of};
-use dinorad_io::ReadOptions;
+use dinorad_datasets::{Dataset, Input, InputKind, Inputs, Kind, Monochrome1, Pixels, Pseudonyms, slice_of};
+use dinorad_io::{Photometric, ReadOptions};
 use dinorad_transforms::{Compose, StreamKey};
 use ndarray::{Array3, Axis};
 
@@ -49,6 +49,13 @@ macro_rules! settings_of_cases {
             #[must_use]
             pub fn with_view(mut self, view: View) -> Self {
                 self.settings = self.settings.with_view(view);
+                self
+            }
+
+            /// Negatives (MONOCHROME1) turned over before the preprocessing, or left as they are stored.
+            #[must_use]
+            pub fn with_monochrome1(mut self, monochrome1: Monochrome1) -> Self {
+                self.settings = self.settings.with_monochrome1(monochrome1);
                 self
             }
 
@@ -245,18 +252,38 @@ fn prepared(
     let step = settings.slice_step.max(1);
     // at least one slice of a volume thinner than that
     let wanted = |n: usize| (0..n).skip((step / 2).min(n.saturating_sub(1))).step_by(step);
+    let seen = |slice: Array3<f32>| positive(pixels, settings.monochrome1, slice);
     match settings.view {
-        None => some_slices(pixels, orientation, wanted, |_, slice| settings.preprocessing.apply(slice)),
+        None => some_slices(pixels, orientation, wanted, |_, slice| settings.preprocessing.apply(seen(slice))),
         Some(View { seed, pass }) => {
             let mut first = [0; 8];
             first.copy_from_slice(&content()[..8]);
             let sample = u64::from_le_bytes(first);
-            some_slices(pixels, orientation, wanted, |slice, pixels| {
+            some_slices(pixels, orientation, wanted, |slice, values| {
                 let epoch = pass.wrapping_shl(32) | slice as u64;
-                settings.preprocessing.augment(pixels, StreamKey { seed, epoch, sample })
+                settings.preprocessing.augment(seen(values), StreamKey { seed, epoch, sample })
             })
         }
     }
+}
+
+/// A slice of a case as a viewer shows it: of a negative, every value is its distance from the brightest.
+pub(crate) fn positive(pixels: &Pixels, monochrome1: Monochrome1, mut slice: Array3<f32>) -> Array3<f32> {
+    if monochrome1 == Monochrome1::Inverted && is_negative(pixels) {
+        let brightest = slice.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        slice.mapv_inplace(|v| brightest - v);
+    }
+    slice
+}
+
+/// Whether low values are bright.
+pub(crate) fn is_negative(pixels: &Pixels) -> bool {
+    let photometric = match pixels {
+        Pixels::Image(image) => Some(image.photometric),
+        Pixels::Slices(images) => images.first().map(|image| image.photometric),
+        Pixels::Volume(volume) => Some(volume.photometric),
+    };
+    photometric == Some(Photometric::Monochrome1)
 }
 
 /// Every slice of a case through the preprocessing.
@@ -336,4 +363,33 @@ fn some_slices<W: Iterator<Item = usize>>(
 fn without_name(reason: &str, id: &str) -> String {
     let rest = reason.strip_prefix(id).unwrap_or(reason);
     rest.strip_prefix(": ").unwrap_or(reason).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use dinorad_io::Image;
+    use dinorad_transforms::{Constant, Step};
+    use ndarray::Array3;
+
+    use super::*;
+
+    fn x_ray(photometric: Photometric, values: impl Fn(usize) -> f32) -> Pixels {
+        let mut image = Image::new(Array3::from_shape_fn((1, 4, 5), |(_, y, x)| values(y * 5 + x)), 12).unwrap();
+        image.photometric = photometric;
+        Pixels::Image(image)
+    }
+
+    #[test]
+    fn a_negative_is_shown_as_its_positive() {
+        let positive = x_ray(Photometric::Monochrome2, |n| (n * 37 % 4096) as f32);
+        let negative = x_ray(Photometric::Monochrome1, |n| 4095.0 - (n * 37 % 4096) as f32);
+        let settings = Settings::new(Compose::new(vec![Step::MinMax { constant: Constant::Zeros }]));
+        let seen = |pixels: &Pixels, settings: &Settings| prepared(pixels, None, settings, &|| [0; 32]).unwrap();
+        assert_eq!(seen(&negative, &settings), seen(&positive, &settings));
+        let left = settings.clone().with_monochrome1(Monochrome1::AsStored);
+        assert_ne!(seen(&negative, &left), seen(&positive, &left));
+        assert_eq!(seen(&positive, &left), seen(&positive, &settings));
+        // another key: features of the one are never taken for those of the other
+        assert_ne!(serde_json::to_string(&left).unwrap(), serde_json::to_string(&settings).unwrap());
+    }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use dinorad_core::{Orientation, method::View};
-use dinorad_datasets::{Colour, Preparation, Prepare};
+use dinorad_datasets::{Colour, Monochrome1, Preparation, Prepare};
 use dinorad_transforms::Compose;
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +28,8 @@ pub struct Settings {
     /// The data set's own intensity step, before the preprocessing.
     #[serde(default, skip_serializing_if = "is_default")]
     pub intensity: Prepare,
+    /// What becomes of negatives before the preprocessing.
+    pub monochrome1: Monochrome1,
     /// Every how many slices of a volume one is looked at, from the middle of the first such group;
     /// 1 for all.
     pub slice_step: usize,
@@ -50,6 +52,7 @@ impl Settings {
             orientation: Orientation::Canonical,
             colour: Colour::default(),
             intensity: Prepare::default(),
+            monochrome1: Monochrome1::default(),
             slice_step: 1,
             view: None,
             preprocessing,
@@ -62,6 +65,7 @@ impl Settings {
         self.orientation = preparation.orientation.unwrap_or(Orientation::Canonical);
         self.colour = preparation.colour;
         self.intensity = preparation.intensity;
+        self.monochrome1 = preparation.monochrome1;
         self
     }
 
@@ -69,6 +73,13 @@ impl Settings {
     #[must_use]
     pub fn with_slice_step(mut self, step: usize) -> Self {
         self.slice_step = step.max(1);
+        self
+    }
+
+    /// The same with negatives turned over or not.
+    #[must_use]
+    pub fn with_monochrome1(mut self, monochrome1: Monochrome1) -> Self {
+        self.monochrome1 = monochrome1;
         self
     }
 
@@ -96,6 +107,9 @@ impl fmt::Display for Settings {
                 write!(f, ", values clamped to {} and {}", limit(low), limit(high))?;
             }
             Prepare::Percentiles(_) => f.write_str(", values clipped to their 5th and 95th percentiles")?,
+        }
+        if self.monochrome1 == Monochrome1::AsStored {
+            f.write_str(", MONOCHROME1 as stored")?;
         }
         if self.slice_step > 1 {
             write!(f, ", one slice in {}", self.slice_step)?;

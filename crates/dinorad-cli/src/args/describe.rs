@@ -113,7 +113,8 @@ impl JudgeArgs {
         let attention = self.attention_epochs.map(|n| whole(n).map(|n| Given::default().with("epochs", n)));
         let preprocessing = Given::default()
             .maybe("image_size", self.image_size.map(whole).transpose()?)
-            .maybe("resize", self.resize.map(whole).transpose()?);
+            .maybe("resize", self.resize.map(whole).transpose()?)
+            .maybe("monochrome1", self.monochrome1.clone());
         let mut description = Given::default()
             .with("schema", i64::from(dinorad::eval::experiment::SCHEMA))
             .with("protocol", self.protocol.clone())
@@ -238,7 +239,7 @@ impl EvalLinearArgs {
 }
 
 /// The option that sets a key of a description.
-const OPTIONS: [(&str, &str); 26] = [
+const OPTIONS: [(&str, &str); 27] = [
     ("aggregate", "--aggregate"),
     ("attention.epochs", "--attention-epochs"),
     ("data.splits", "--splits"),
@@ -256,6 +257,7 @@ const OPTIONS: [(&str, &str); 26] = [
     ("method.momentum", "--momentum"),
     ("method.reduction", "--multilabel-loss"),
     ("preprocessing.image_size", "--image-size"),
+    ("preprocessing.monochrome1", "--monochrome1"),
     ("preprocessing.resize", "--resize"),
     ("protocol", "--protocol"),
     ("refit", "--refit"),

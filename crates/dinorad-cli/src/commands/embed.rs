@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use dinorad::{
     backbone::Request,
     core::{Orientation, Protocol},
-    datasets::{Bad, OpenOptions, Pseudonyms, discover_inputs},
+    datasets::{Bad, Monochrome1, OpenOptions, Pseudonyms, discover_inputs},
     eval::{
         InputCases,
         embed::{EmbedOptions, embed},
@@ -29,6 +29,7 @@ pub(crate) fn run(args: &EmbedArgs) -> Result<usize> {
 
 fn embed_all(args: &EmbedArgs, names: Option<Pseudonyms>) -> Result<usize> {
     let orientation: Orientation = args.orientation.parse()?;
+    let monochrome1: Monochrome1 = args.monochrome1.parse()?;
     let part: Part = args.shard.as_deref().map_or(Ok(Part::WHOLE), str::parse).context("--shard")?;
     if let Some(missing) = args.paths.iter().find(|p| !p.exists()) {
         bail!("{}: no such file or folder", missing.display());
@@ -53,7 +54,9 @@ fn embed_all(args: &EmbedArgs, names: Option<Pseudonyms>) -> Result<usize> {
         None if names.is_some() => "files".to_owned(),
         None => name_of(found.root.as_deref()),
     };
-    let cases = InputCases::of(found, encoder.preprocessing(image_size)).with_orientation(orientation);
+    let cases = InputCases::of(found, encoder.preprocessing(image_size))
+        .with_orientation(orientation)
+        .with_monochrome1(monochrome1);
     // No option of the command line: those are kept in histories and shown to other users.
     let salt = std::env::var("DINORAD_SALT").ok().filter(|salt| !salt.is_empty());
     let cases = match names {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use dinorad_core::{Orientation, Protocol, TaskKind, method::TokenLayout, resample::Filter};
-use dinorad_datasets::{Bad, Uncertain};
+use dinorad_datasets::{Bad, Monochrome1, Uncertain};
 use dinorad_heads::AttentionTraining;
 use dinorad_transforms::Shift;
 use serde::{Deserialize, Serialize};
@@ -242,6 +242,10 @@ pub struct Preprocessing {
     /// Axes of volumes before they are cut into slices; by default as the protocol says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub orientation: Option<Orientation>,
+    /// What becomes of negatives (MONOCHROME1): turned over, or left as stored; by default as the protocol
+    /// says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub monochrome1: Option<Monochrome1>,
     /// Whether every slice is limited to its 5th and 95th percentile first, as the study does for MSD.
     pub percentiles: bool,
 }
@@ -256,6 +260,7 @@ impl Default for Preprocessing {
             filter: None,
             slice_step: 1,
             orientation: None,
+            monochrome1: None,
             percentiles: false,
         }
     }

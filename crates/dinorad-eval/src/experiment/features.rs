@@ -4,6 +4,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use dinorad_backbone::Request;
 use dinorad_core::method::View;
+use dinorad_datasets::Monochrome1;
 use dinorad_report::NotJudged;
 use dinorad_transforms::{Compose, Shift, Step};
 
@@ -29,6 +30,8 @@ pub(super) struct Recipe<'a> {
     pub(super) encoder: &'a Loaded,
     pub(super) batch: usize,
     pub(super) preprocessing: Compose,
+    /// What becomes of negatives, where the description says it.
+    pub(super) monochrome1: Option<Monochrome1>,
     pub(super) layout: RowLayout,
     /// Every how many slices of a volume one is encoded.
     pub(super) slice_step: usize,
@@ -151,7 +154,7 @@ impl Recipe<'_> {
         let preprocessing = shift.applied(severity, &self.preprocessing)?;
         let part = &data.test;
         let view = View { seed, pass: 0 };
-        let cases = DatasetCases::new(Arc::clone(&part.set), preprocessing).with_root(&part.root).with_view(view);
+        let cases = self.cases(part, preprocessing).with_view(view);
         let cases = self.embedded(cases, &format!(", {shift} {severity}"), ("test", part), made)?;
         match &data.across {
             Some(across) => across.shared.of_target(&cases),
@@ -165,8 +168,17 @@ impl Recipe<'_> {
 
     /// The features of a part that is called so in `metrics.json`.
     fn of_split(&self, split: &str, part: &Part, made: &mut Work) -> Result<Labelled> {
-        let cases = DatasetCases::new(Arc::clone(&part.set), self.preprocessing.clone()).with_root(&part.root);
+        let cases = self.cases(part, self.preprocessing.clone());
         self.embedded(cases, "", (split, part), made)
+    }
+
+    /// The cases of a part behind a preprocessing.
+    fn cases(&self, part: &Part, preprocessing: Compose) -> DatasetCases {
+        let cases = DatasetCases::new(Arc::clone(&part.set), preprocessing).with_root(&part.root);
+        match self.monochrome1 {
+            Some(monochrome1) => cases.with_monochrome1(monochrome1),
+            None => cases,
+        }
     }
 
     /// The features of these pixels of the cases of a part.
@@ -198,7 +210,7 @@ impl Recipe<'_> {
     /// The patch tokens of so many last blocks of a part's slices, in the store.
     pub(super) fn patches(&self, part: &Part, blocks: usize, made: &mut Work) -> Result<MaskedSlices> {
         let (set, split) = (&part.set, &*part.set.split().to_string());
-        let cases = DatasetCases::new(Arc::clone(set), self.preprocessing.clone()).with_root(&part.root);
+        let cases = self.cases(part, self.preprocessing.clone());
         let options =
             EmbedOptions { request: Request::last(blocks), patch_blocks: blocks, shard_size: 64, ..self.options(part) };
         let stage = self.watch.stage(&format!("{} {}", set.id(), set.split()));

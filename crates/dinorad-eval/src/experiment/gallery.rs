@@ -39,6 +39,9 @@ pub(super) fn show(runner: &Runner<'_>, ready: &Ready, folder: &RunWriter) -> Re
     let recipe = runner.recipe(ready, &ready.encoder);
     let orientation = ready.experiment.preprocessing.orientation.unwrap_or(Orientation::Canonical);
     let mut cases = InputCases::of(found, recipe.preprocessing.clone()).with_orientation(orientation);
+    if let Some(monochrome1) = recipe.monochrome1 {
+        cases = cases.with_monochrome1(monochrome1);
+    }
     if let Some(names) = &runner.pseudonyms {
         cases = cases.with_pseudonyms(names.clone());
     }

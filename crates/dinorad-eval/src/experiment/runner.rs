@@ -76,6 +76,7 @@ impl Runner<'_> {
             encoder,
             batch: self.batch,
             preprocessing: ready.pixels.steps(&*encoder.backbone, percentiles),
+            monochrome1: given.monochrome1,
             layout: ready.layout,
             slice_step: given.slice_step,
             folder: &self.features,

@@ -2,20 +2,21 @@
 
 use candle::{DType, Tensor};
 use dinorad_backbone::Request;
-use dinorad_datasets::Pixels;
+use dinorad_datasets::{Monochrome1, Pixels};
 use ndarray::{Array2, Array3, Axis, s};
 
 use super::Loaded;
 use crate::{
     Error, Result,
+    cases::positive,
     pca::{PatchMap, PcaOptions, pca_maps},
     picture::{Picture, Scaling, Window},
 };
 
 /// Evenly spaced slices of a case, `(c, h, w)` each, turned as radiologists look at them: volumes
-/// with the patient's front up and right side on the left.
+/// with the patient's front up and right side on the left, negatives turned over.
 pub fn slices(pixels: &Pixels, count: usize) -> Vec<Array3<f32>> {
-    match pixels {
+    let slices: Vec<Array3<f32>> = match pixels {
         Pixels::Image(image) => vec![image.data.clone()],
         Pixels::Slices(images) => spaced(images.len(), count).map(|i| images[i].data.clone()).collect(),
         Pixels::Volume(volume) => {
@@ -26,7 +27,8 @@ pub fn slices(pixels: &Pixels, count: usize) -> Vec<Array3<f32>> {
                 .map(|k| volume.data.slice(s![k, ..;-1, ..;-1]).insert_axis(Axis(0)).to_owned())
                 .collect()
         }
-    }
+    };
+    slices.into_iter().map(|slice| positive(pixels, Monochrome1::Inverted, slice)).collect()
 }
 
 /// `count` indices of `0..len`, in the middles of equal stretches.
