@@ -29,6 +29,8 @@ pub struct Inputs {
     /// DICOM objects that are no images of a patient, and what they are: directories of discs, structured
     /// reports, presentation states, secondary captures beside other images.
     pub objects: Vec<(PathBuf, String)>,
+    /// Byte-identical copies of DICOM files, which count once.
+    pub copies: Vec<PathBuf>,
 }
 
 /// How inputs are looked for.
@@ -73,7 +75,15 @@ impl Inputs {
             let n = uneven.len();
             format!("{n} series without an even distance between slices: read slice by slice, no volume{such}")
         });
-        self.notice().into_iter().chain(objects).chain(uneven).collect()
+        let copies = self.copies.first().map(|first| {
+            let told = self
+                .root
+                .as_ref()
+                .map_or_else(|| first.display().to_string(), |root| relative(&whole_path(first), root));
+            let such = if named { format!(" (such as {told})") } else { String::new() };
+            format!("{} byte-identical copies of DICOM files count once{such}", self.copies.len())
+        });
+        self.notice().into_iter().chain(objects).chain(copies).chain(uneven).collect()
     }
 
     /// One line about our own results that were passed over; `None` if there were none.
@@ -140,7 +150,8 @@ pub fn discover_with(paths: &[PathBuf], options: &DiscoverOptions) -> Inputs {
                     };
                     found.inputs.push(bad(name.clone(), path, nothing));
                 }
-                let (mut inputs, objects) = folder(path, &walked, options);
+                let series::Found { mut inputs, objects, copies } = folder(path, &walked, options);
+                found.copies.extend(copies);
                 if inputs.is_empty()
                     && let Some((_, what)) = objects.first()
                 {
@@ -202,8 +213,8 @@ fn bad(id: String, path: &Path, reason: &str) -> Input {
     Input::new(id, path.to_owned(), InputKind::Bad { reason: reason.to_owned() })
 }
 
-/// The inputs that the files below `root` make, and the DICOM objects that are none.
-fn folder(root: &Path, found: &Walked, options: &DiscoverOptions) -> (Vec<Input>, Vec<(PathBuf, String)>) {
+/// What the files below `root` make.
+fn folder(root: &Path, found: &Walked, options: &DiscoverOptions) -> series::Found {
     let files = found.files.as_slice();
     let link = |(path, why): &(PathBuf, Unfollowed)| bad(relative(path, root), path, &why.to_string());
     let mut out: Vec<Input> = found.passed_over.iter().map(link).collect();
@@ -221,10 +232,10 @@ fn folder(root: &Path, found: &Walked, options: &DiscoverOptions) -> (Vec<Input>
         }
     }
     let files: Vec<PathBuf> = slices.into_iter().collect();
-    let series::Found { inputs, objects } = series::inputs(root, &called(root), &files, options.divide_series);
+    let series::Found { inputs, objects, copies } = series::inputs(root, &called(root), &files, options.divide_series);
     out.extend(inputs);
     out.sort_by(|a, b| path_order(Path::new(&a.id), Path::new(&b.id)));
-    (out, objects)
+    series::Found { inputs: out, objects, copies }
 }
 
 /// The inputs of a file that is looked at by itself; `others` are the files beside it.

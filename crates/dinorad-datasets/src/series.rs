@@ -18,6 +18,8 @@ pub(crate) struct Found {
     pub(crate) inputs: Vec<Input>,
     /// Objects that are no images, with what they are.
     pub(crate) objects: Vec<(PathBuf, String)>,
+    /// Copies of files that count once.
+    pub(crate) copies: Vec<PathBuf>,
 }
 
 /// The inputs that DICOM files below `root` make, from one look at their headers. `called` is the
@@ -43,7 +45,11 @@ pub(crate) fn inputs(root: &Path, called: &str, files: &[PathBuf], divide: bool)
         let id = relative(&file, root);
         Input::new(id, file, InputKind::Bad { reason })
     }));
-    Found { inputs, objects: survey.objects.into_iter().map(|s| (s.file, s.reason)).collect() }
+    Found {
+        inputs,
+        objects: survey.objects.into_iter().map(|s| (s.file, s.reason)).collect(),
+        copies: survey.copies.into_iter().map(|s| s.file).collect(),
+    }
 }
 
 /// The deepest folder that holds all files of a series.

@@ -74,7 +74,7 @@ mod tests {
     fn texts_of_the_study() {
         let spec: DatasetSpec = r"BTCV:split=VAL:root=C:\data\btcv".parse().unwrap();
         assert_eq!((spec.split, spec.root.unwrap()), (Some(Split::Val), PathBuf::from(r"C:\data\btcv")));
-        assert!("BTCV:split=DEV".parse::<DatasetSpec>().is_err());
+        assert!("BTCV:split=FOLD0".parse::<DatasetSpec>().is_err());
         assert!("BTCV:colour=red".parse::<DatasetSpec>().is_err());
         assert!(":split=VAL".parse::<DatasetSpec>().is_err());
         assert!("MC".parse::<DatasetSpec>().unwrap().open(&OpenOptions::default()).is_err());

@@ -576,7 +576,7 @@ fn general_layouts() {
             fs::remove_file(&files(&root.join("study 1/t1"), "")[8]).unwrap();
             "study 1/t1".to_owned()
         }),
-        fault("a series copied", &["duplicate"], |root| {
+        fault("a series copied", &["layout"], |root| {
             copy(&root.join("study 1/t1"), &root.join("study 2/t1"));
             "study 2/t1".to_owned()
         }),

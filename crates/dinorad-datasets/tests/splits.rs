@@ -227,7 +227,7 @@ fn wrong_tables_are_named() {
     assert_eq!(try_with("case,split\npictures/0.png,train\n"), "");
     for (text, needle) in [
         ("case,split\npictures/0.png,train\npictures/0.png,val\n", "line 3"),
-        ("case,split\npictures/0.png,dev\n", "dev"),
+        ("case,split\npictures/0.png,fold0\n", "fold0"),
         ("case,part\npictures/0.png,train\n", "split"),
         ("case,split\npictures/99.png,train\n", "pictures/99.png"),
         ("case,split\npictures/0.png,val\n", "no train split"),

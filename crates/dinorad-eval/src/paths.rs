@@ -35,7 +35,9 @@ pub(crate) fn replaced(text: &str, path: &Path, by: &str) -> String {
         let ends = behind.chars().next();
         let within = ends == Some(std::path::MAIN_SEPARATOR);
         // a dot or a colon behind it ends a sentence or begins a reason, and is part of no name
-        let ends = ends.is_none_or(|c| within || c.is_whitespace() || "`'\")]}>:;,#".contains(c));
+        // a plain word before a blank is a word
+        let long = path.contains(std::path::MAIN_SEPARATOR);
+        let ends = ends.is_none_or(|c| within || long && c.is_whitespace() || "`'\")]}>:;,#".contains(c));
         rest = behind;
         match (starts && ends, within) {
             (true, true) if by.is_empty() => rest = &behind[std::path::MAIN_SEPARATOR.len_utf8()..],

@@ -249,7 +249,10 @@ fn an_attribute_of_its_own_for_every_slice_divides_nothing() {
 fn a_copy_counts_once() {
     let mut images = even(4);
     images.push(images[1].clone());
-    assert_eq!(Folder::of(&images).stacks(), named(&[("", 4)]));
+    let folder = Folder::of(&images);
+    assert_eq!(folder.stacks(), named(&[("", 4)]));
+    let copies: Vec<PathBuf> = folder.survey().copies.into_iter().map(|c| c.file).collect();
+    assert_eq!(copies, [folder.0.path().join("004.dcm")]);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use super::{
     file::DicomFile,
     geometry::{Plane, along_normal, grid, plane},
     header::Header,
-    report::{Problem, Skipped},
+    report::{Problem, SeriesReport, Skipped},
     scan::{Broken, Image as Scanned, scan},
     series::{drop_copies, slices_of},
 };
@@ -27,6 +27,8 @@ pub struct Survey {
     /// Objects that are no images of patients, by what they are called: directories of discs, reports,
     /// presentation states, secondary captures beside other images.
     pub objects: Vec<Skipped>,
+    /// Byte-identical copies of other files, which count once.
+    pub copies: Vec<Skipped>,
     /// Files that cannot be read and tell no series.
     pub broken: Vec<Skipped>,
 }
@@ -113,6 +115,7 @@ pub fn survey(files: &[PathBuf], divide: bool, options: &ReadOptions) -> Survey 
             false => out.broken.push(Skipped { file, reason }),
         }
     }
+    let mut copies = Vec::new();
     out.series = series
         .into_iter()
         .map(|(key, images)| {
@@ -120,11 +123,12 @@ pub fn survey(files: &[PathBuf], divide: bool, options: &ReadOptions) -> Survey 
             SurveyedSeries {
                 uid: key.0,
                 modality: images.first().and_then(|i| i.1.modality.clone()),
-                stacks: stacks(images, divide && broken.is_empty()),
+                stacks: stacks(images, divide && broken.is_empty(), &mut copies),
                 broken,
             }
         })
         .collect();
+    out.copies = copies;
     out
 }
 
@@ -184,11 +188,12 @@ const KEYS: [Key; 10] = [
     key("part", |(file, ..)| file.parent().map(|p| p.to_string_lossy().into_owned()), false),
 ];
 
-fn stacks(mut images: Vec<Scanned>, divide: bool) -> Vec<Stack> {
-    // copies are told again, and named, when the stack is read
-    if drop_copies(&mut images, &mut Default::default()).is_err() {
+fn stacks(mut images: Vec<Scanned>, divide: bool, copies: &mut Vec<Skipped>) -> Vec<Stack> {
+    let mut report = SeriesReport::default();
+    if drop_copies(&mut images, &mut report).is_err() {
         return vec![Stack { files: images.into_iter().map(|i| i.0).collect(), ..Stack::default() }];
     }
+    copies.extend(report.skipped);
     let all: Vec<&Scanned> = images.iter().collect();
     if !divide || images.len() < 2 || kind(&all) != Kind::Loose {
         return vec![stack(String::new(), &all)];
