@@ -118,7 +118,8 @@ pub fn discover(paths: &[PathBuf]) -> Vec<Input> {
 /// numbers. Links that are not followed (see [`dinorad_io::Tree`]) are in the list, too.
 ///
 /// Ids are paths below the one folder named, or below the folder that all of several paths have in
-/// common, so that they tell the files apart. A path named twice counts once.
+/// common, so that they tell the files apart; files named one by one, without a folder among them, are called
+/// by their names where these do. A path named twice counts once.
 pub fn discover_inputs(paths: &[PathBuf]) -> Inputs {
     discover_with(paths, &DiscoverOptions::default())
 }
@@ -128,10 +129,12 @@ pub fn discover_with(paths: &[PathBuf], options: &DiscoverOptions) -> Inputs {
     // As the system sees them, so that `a` and `./a` are the same; the paths read stay as named.
     let there: BTreeSet<PathBuf> = paths.iter().filter(|p| p.exists()).map(|p| whole_path(p)).collect();
     let mut found = Inputs { root: common_root(&there), ..Inputs::default() };
+    let names: BTreeSet<String> = there.iter().map(|p| called(p)).collect();
+    let by_name = names.len() == there.len() && there.iter().all(|p| !p.is_dir());
     let mut seen: BTreeSet<PathBuf> = BTreeSet::new();
     for path in paths.iter().filter(|path| seen.insert(whole_path(path))) {
         let before = match &found.root {
-            Some(root) if there.len() > 1 && path.exists() => relative(&whole_path(path), root),
+            Some(root) if there.len() > 1 && path.exists() && !by_name => relative(&whole_path(path), root),
             _ => String::new(),
         };
         let name = if before.is_empty() { called(path) } else { before.clone() };

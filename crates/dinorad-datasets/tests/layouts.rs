@@ -262,7 +262,9 @@ fn ids_of_several_paths_count_from_the_folder_they_share() {
     // the series fills the folders named
     assert_eq!(ids(&["scans/P3/S1", "scans/P4/S1"]), ["P3/S1", "P4/S1"]);
     assert_eq!(ids(&["scans/P3/S1"]), ["S1"]);
-    assert_eq!(ids(&["b.png", "scans/P1/a.png"]), ["b.png", "scans/P1/a.png"]);
+    assert_eq!(ids(&["b.png", "scans/P1/a.png"]), ["a.png", "b.png"]);
+    assert_eq!(ids(&["scans/P2/a.png", "scans/P1/a.png"]), ["P1/a.png", "P2/a.png"]);
+    assert_eq!(ids(&["b.png", "scans/P1"]), ["b.png", "scans/P1/a.png"]);
     // named twice, or one within the other: once
     assert_eq!(ids(&["scans/P2", "./scans/P2"]), ["a.png", "deep/a.png"]);
     assert_eq!(ids(&["scans/P2", "scans/P2/deep"]), ["P2/a.png", "P2/deep/a.png"]);

@@ -31,8 +31,8 @@ fn logistic_regression_needs_few_iterations() {
     }
 }
 
-/// About a quarter more than it takes.
-const MOST: [usize; 3] = [0, 0, 0];
+/// It takes 13, 17 and 31.
+const MOST: [usize; 3] = [16, 21, 36];
 
 /// Slices are centred and scaled before the pooling learns: other units change nothing.
 #[test]
