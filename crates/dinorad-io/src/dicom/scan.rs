@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{Error, Personal, ReadOptions, Result, Tree, Unfollowed, Walked};
 
-/// A file of images, kept in memory where it holds several frames.
+/// A file of images, and its content where that is kept.
 pub(super) type Image = (PathBuf, Header, Option<DicomFile>);
 
 /// A DICOM file that cannot be read.
@@ -60,7 +60,7 @@ fn object(set: &DataSet<'_>) -> &'static str {
     }
 }
 
-fn classify(path: &Path, options: &ReadOptions) -> Entry {
+fn classify(path: &Path, options: &ReadOptions, keep: Keep) -> Entry {
     let bytes = match options.limits.file(path) {
         Ok(b) if b.is_empty() => return Entry::Other("empty file".into()),
         Ok(b) => b,
@@ -100,8 +100,8 @@ fn classify(path: &Path, options: &ReadOptions) -> Entry {
         Ok(file) => {
             let header = file.header().clone();
             // single slices are read again when their turn comes: no second copy of the volume
-            let keep = (header.frames > 1).then_some(file);
-            Entry::Image(Box::new((header, keep)))
+            let kept = (keep == Keep::Frames && header.frames > 1).then_some(file);
+            Entry::Image(Box::new((header, kept)))
         }
         Err(e) => Entry::Broken(reason(&e), series),
     }
@@ -118,9 +118,18 @@ pub(super) fn reason(e: &Error) -> String {
     }
 }
 
+/// What stays in memory of the files looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keep {
+    /// Their headers alone: there may be any number of them.
+    Headers,
+    /// Files of several frames too, which are about to be decoded.
+    Frames,
+}
+
 /// Looks at files; what became of each stands in the order of the files.
-pub(super) fn scan(files: &[PathBuf], options: &ReadOptions) -> Scan {
-    let entries: Vec<Entry> = files.par_iter().map(|file| classify(file, options)).collect();
+pub(super) fn scan(files: &[PathBuf], options: &ReadOptions, keep: Keep) -> Scan {
+    let entries: Vec<Entry> = files.par_iter().map(|file| classify(file, options, keep)).collect();
     let mut out = Scan::default();
     for (file, entry) in files.iter().cloned().zip(entries) {
         match entry {
@@ -134,11 +143,11 @@ pub(super) fn scan(files: &[PathBuf], options: &ReadOptions) -> Scan {
 }
 
 /// The files below a folder.
-pub(super) fn scan_folder(folder: &Path, options: &ReadOptions) -> Result<Scan> {
+pub(super) fn scan_folder(folder: &Path, options: &ReadOptions, keep: Keep) -> Result<Scan> {
     let tree = Tree::new(options.tree.as_deref().unwrap_or(folder))?;
     let Walked { mut files, passed_over } = tree.files(folder, |_| true)?;
     files.sort();
-    let mut out = scan(&files, options);
+    let mut out = scan(&files, options, keep);
     let link = |(file, why): (PathBuf, Unfollowed)| Skipped { file, reason: why.to_string() };
     out.skipped.splice(0..0, passed_over.into_iter().map(link));
     Ok(out)

@@ -14,7 +14,7 @@ use super::{
     geometry::{Grid, Slice, frequent, grid},
     header::Header,
     report::{Problem, SeriesReport, Skipped},
-    scan::{Broken, Image, Scan, reason, scan, scan_folder},
+    scan::{Broken, Image, Keep, Scan, reason, scan, scan_folder},
 };
 use crate::{Error, Limits, Personal, Photometric, Placement, ReadOptions, Result, Volume};
 
@@ -51,7 +51,7 @@ pub struct SeriesInfo {
 /// ```
 pub fn find_series(folder: &Path, options: &ReadOptions) -> Result<Vec<SeriesInfo>> {
     let mut found: BTreeMap<Personal, SeriesInfo> = BTreeMap::new();
-    for (file, header, _) in scan_folder(folder, options)?.images {
+    for (file, header, _) in scan_folder(folder, options, Keep::Headers)?.images {
         let uid = header.series.clone().unwrap_or_default();
         let info = found.entry(uid.clone()).or_insert_with(|| SeriesInfo {
             uid,
@@ -85,7 +85,7 @@ pub fn find_series(folder: &Path, options: &ReadOptions) -> Result<Vec<SeriesInf
 /// # Ok(()) }
 /// ```
 pub fn read_series(folder: &Path, options: &ReadOptions) -> Result<(Volume, SeriesReport)> {
-    read_scanned(folder, scan_folder(folder, options)?, options)
+    read_scanned(folder, scan_folder(folder, options, Keep::Frames)?, options)
 }
 
 /// The same of the files named, wherever they lie; `name` stands for them in messages. They are read
@@ -104,7 +104,7 @@ pub fn read_series(folder: &Path, options: &ReadOptions) -> Result<(Volume, Seri
 /// # Ok(()) }
 /// ```
 pub fn read_files(name: &Path, files: &[PathBuf], options: &ReadOptions) -> Result<(Volume, SeriesReport)> {
-    read_scanned(name, scan(files, options), options)
+    read_scanned(name, scan(files, options, Keep::Frames), options)
 }
 
 fn read_scanned(folder: &Path, scan: Scan, options: &ReadOptions) -> Result<(Volume, SeriesReport)> {

@@ -13,7 +13,7 @@ use super::{
     geometry::{Plane, along_normal, grid, plane},
     header::Header,
     report::{Problem, SeriesReport, Skipped},
-    scan::{Broken, Image as Scanned, scan},
+    scan::{Broken, Image as Scanned, Keep, scan},
     series::{drop_copies, slices_of},
 };
 use crate::{Error, Format, Image, Personal, ReadOptions, Result};
@@ -77,7 +77,7 @@ pub struct Stack {
 /// }
 /// ```
 pub fn survey(files: &[PathBuf], divide: bool, options: &ReadOptions) -> Survey {
-    let mut scanned = scan(files, options);
+    let mut scanned = scan(files, options, Keep::Headers);
     let mut out = Survey { objects: std::mem::take(&mut scanned.objects), ..Survey::default() };
     // a picture taken of a screen, beside the images themselves
     let folders: BTreeSet<&Path> = {
