@@ -286,7 +286,7 @@ mod tests {
             ("of MRN12-05.dcm, DOE^JOHN's", "of file-8.dcm, file-8's"),
             ("xMRN12-05.png", "xMRN12-05.png"),
             ("3: cosine 0.3, 13", "case-1: cosine 0.3, 13"),
-            ("see /home/doe/a.png: gone", "see file-15: gone"),
+            ("see /ward/doe/a.png: gone", "see file-15: gone"),
             ("table.csv of C:\\Users\\doe", "file-9 of file-12"),
             ("facebook/dinov2-small and/or 1/2", "facebook/dinov2-small and/or 1/2"),
             ("", ""),
