@@ -37,7 +37,7 @@ fn cases(path: &Path, encoder: &dyn Backbone) -> Arc<dyn Cases> {
 }
 
 fn prepared(cases: &dyn Cases) -> Vec<Array3<f32>> {
-    let load = |i| cases.load(i).expect("a readable file");
+    let load = |i| cases.load(i).expect("a readable file").slices;
     (0..cases.len()).into_par_iter().flat_map_iter(load).collect()
 }
 

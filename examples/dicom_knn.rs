@@ -4,7 +4,7 @@ use std::error::Error;
 use dinorad::{
     backbone::{Request, candle::Device, candle::Tensor},
     core::Protocol,
-    datasets::discover,
+    datasets::{Intensity, discover},
     eval::experiment::{EncoderChoice, Unwatched, slices},
     heads::{Fit, Knn, Predict, Targets},
     io::ReadOptions,
@@ -18,8 +18,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let pixels = encoder.preprocessing(encoder.image_size(None)?);
     let (mut rows, mut is_ct) = (Array2::<f32>::zeros((0, encoder.backbone.spec().embed_dim)), Vec::new());
     for input in discover(&["examples/data/dicom".into()]) {
-        for slice in slices(&input.load(&ReadOptions::default())?, 16) {
-            let square = pixels.apply(slice)?;
+        for slice in slices(&input.load(&ReadOptions::default())?, 16, Intensity::Auto) {
+            let square = slice.prepared(&pixels)?;
             let (c, h, w) = square.dim();
             let image = Tensor::from_vec(square.into_raw_vec_and_offset().0, (1, c, h, w), &Device::Cpu)?;
             let features = encoder.backbone.forward(&image, &Request::cls())?;

@@ -166,9 +166,29 @@ pub(crate) struct EmbedArgs {
     /// Cut volumes along the third stored axis instead of the axial plane of the patient
     #[arg(long, value_name = "canonical|as-stored", default_value = "canonical")]
     pub(crate) orientation: String,
+    /// Scale of the values: auto (CT in HU from -1024 to 600, other scans by robust limits, 8 bits as they
+    /// are), none, robust, file (the file's window), a CT window such as lung, or CENTER/WIDTH
+    #[arg(long, value_name = "SCALE", default_value = "auto")]
+    pub(crate) intensity: String,
     /// What becomes of X-rays whose low values are bright (MONOCHROME1): turned over, as viewers do, or left
     #[arg(long, value_name = "inverted|as-stored", default_value = "inverted")]
     pub(crate) monochrome1: String,
+    /// What becomes of DICOM series that are no one stack (several views, echoes, b-values, phases, time
+    /// points): divided into named cases, or left whole and refused
+    #[arg(long, value_name = "auto|none", default_value = "auto", value_parser = ["auto", "none"])]
+    pub(crate) series_split: String,
+    /// Of series with several echoes the one to embed (EchoNumbers)
+    #[arg(long, value_name = "N")]
+    pub(crate) echo: Option<i64>,
+    /// Which volume of files that hold several, such as a NIfTI series over time; counted from 0
+    #[arg(long, value_name = "N")]
+    pub(crate) volume: Option<usize>,
+    /// Try again what failed before, which is otherwise remembered
+    #[arg(long)]
+    pub(crate) retry_failed: bool,
+    /// GiB that the decoded voxels of one image or volume may take
+    #[arg(long, value_name = "N", default_value_t = crate::commands::embed::DEFAULT_GIB)]
+    pub(crate) max_gib: u32,
     /// Also keep the patch tokens of the final block (large)
     #[arg(long)]
     pub(crate) patches: bool,
@@ -247,6 +267,11 @@ pub(crate) struct JudgeArgs {
     /// size; under the paper's protocol 256/224 of it for kNN and ML-kNN)
     #[arg(long, value_name = "N")]
     pub(crate) resize: Option<usize>,
+    /// Scale of the values: auto (CT in HU from -1024 to 600, other scans by robust limits, 8 bits as they
+    /// are), none, robust, file (the file's window), a CT window such as lung, or CENTER/WIDTH (default:
+    /// auto under strict, none under paper)
+    #[arg(long, value_name = "SCALE")]
+    pub(crate) intensity: Option<String>,
     /// What becomes of X-rays whose low values are bright (MONOCHROME1): turned over, as viewers do, or left
     /// (default: inverted under strict, as-stored under paper)
     #[arg(long, value_name = "inverted|as-stored")]
@@ -540,6 +565,9 @@ pub(crate) struct PcaArgs {
     /// Side in pixels that images are resized to; a multiple of the patch size
     #[arg(long, value_name = "N", default_value_t = 448)]
     pub(crate) image_size: usize,
+    /// Scale of the values: auto, none, robust, file, a CT window such as lung, or CENTER/WIDTH
+    #[arg(long, value_name = "SCALE", default_value = "auto")]
+    pub(crate) intensity: String,
     /// Slices shown of each volume, evenly spaced
     #[arg(long, value_name = "N", default_value_t = 4)]
     pub(crate) slices: usize,

@@ -14,6 +14,19 @@ pub(crate) fn failures(failures: &[Failure]) {
     }
 }
 
+/// The options that help with some kinds of failure, each said once.
+pub(crate) fn ways_on(failures: &[Failure]) {
+    let ways: [(&str, &str); 2] = [
+        ("volumes, choose one", "--volume N embeds one of the volumes of a file, counted from 0"),
+        ("bytes, the limit is", "--max-gib N allows larger images and volumes"),
+    ];
+    for (word, way) in ways {
+        if failures.iter().any(|failure| failure.reason.contains(word)) {
+            eprintln!("hint: {way}");
+        }
+    }
+}
+
 pub(crate) fn notices(notices: &[String]) {
     for notice in notices {
         eprintln!("note: {notice}");

@@ -6,6 +6,7 @@ use anyhow::{Result, bail};
 use dinorad::{
     core::{Split, Target, TaskKind},
     datasets::{Dataset, OpenOptions, Pixels, Sample, Unit, open},
+    eval::experiment::ShownSlice,
     report::{
         lettering::{ADVANCE, LINE, clipped, ink},
         picture::{MaskStyle, Picture, Scaling},
@@ -77,7 +78,7 @@ fn samples_of(set: &dyn Dataset, class: usize, kind: TaskKind) -> Vec<Sample> {
 
 fn cell(sample: &Sample, class: usize, split: Split, classes: &[String]) -> Result<Picture> {
     let (slice, mask) = slice_of(sample, class);
-    let mut picture = dinorad::eval::experiment::picture(&slice)?;
+    let mut picture = ShownSlice { values: slice, is_fixed: false }.picture()?;
     if let Some(mask) = mask {
         picture = picture.with_mask(mask.view(), MaskStyle::default())?;
     }

@@ -38,6 +38,15 @@ impl Pixels {
         }
     }
 
+    /// What a reader of the values should know, as [`Volume::warnings`] and [`Image::warnings`].
+    pub fn warnings(&self) -> Vec<String> {
+        match self {
+            Pixels::Image(image) => image.warnings(),
+            Pixels::Volume(volume) => volume.warnings(),
+            Pixels::Slices(images) => Image::warnings_of(images),
+        }
+    }
+
     /// Whether no value is NaN or infinite.
     pub fn is_finite(&self) -> bool {
         let finite = |a: &ndarray::Array3<f32>| match a.as_slice_memory_order() {

@@ -31,6 +31,8 @@ pub struct Inputs {
     pub objects: Vec<(PathBuf, String)>,
     /// Byte-identical copies of DICOM files, which count once.
     pub copies: Vec<PathBuf>,
+    /// Stacks of other echoes than the one that is wanted.
+    pub other_echoes: usize,
 }
 
 /// How inputs are looked for.
@@ -40,11 +42,13 @@ pub struct DiscoverOptions {
     /// Whether a DICOM series that is no one stack (several views, echoes, b-values, time points) is
     /// divided into cases; otherwise it is one case, which cannot be read.
     pub divide_series: bool,
+    /// Of series that hold several echoes, the one that is wanted (EchoNumbers).
+    pub echo: Option<i64>,
 }
 
 impl Default for DiscoverOptions {
     fn default() -> Self {
-        Self { divide_series: true }
+        Self { divide_series: true, echo: None }
     }
 }
 
@@ -54,6 +58,20 @@ impl DiscoverOptions {
     pub fn with_divide_series(mut self, divide: bool) -> Self {
         self.divide_series = divide;
         self
+    }
+
+    /// With [`DiscoverOptions::echo`].
+    #[must_use]
+    pub fn with_echo(mut self, echo: i64) -> Self {
+        self.echo = Some(echo);
+        self
+    }
+
+    /// Whether a stack of a series is wanted.
+    fn wants(&self, input: &Input) -> bool {
+        let InputKind::Series { part, .. } = &input.kind else { return true };
+        let echo = part.split('-').skip_while(|word| *word != "echo").nth(1);
+        self.echo.is_none_or(|wanted| echo.is_none_or(|echo| echo == wanted.to_string()))
     }
 }
 
@@ -83,7 +101,28 @@ impl Inputs {
             let such = if named { format!(" (such as {told})") } else { String::new() };
             format!("{} byte-identical copies of DICOM files count once{such}", self.copies.len())
         });
-        self.notice().into_iter().chain(objects).chain(copies).chain(uneven).collect()
+        let echoes = (self.other_echoes > 0).then(|| match self.other_echoes {
+            1 => "1 stack of another echo was passed over".to_owned(),
+            n => format!("{n} stacks of other echoes were passed over"),
+        });
+        let parts = self.parts_notice(named);
+        self.notice().into_iter().chain(objects).chain(copies).chain(parts).chain(echoes).chain(uneven).collect()
+    }
+
+    /// One line about series that were divided.
+    fn parts_notice(&self, named: bool) -> Option<String> {
+        let part = |input: &&Input| matches!(&input.kind, InputKind::Series { part, .. } if !part.is_empty());
+        let parts: Vec<&Input> = self.inputs.iter().filter(part).collect();
+        let series: BTreeSet<(&Path, &str)> = parts
+            .iter()
+            .filter_map(|input| match &input.kind {
+                InputKind::Series { folder, uid, .. } => Some((folder.as_path(), uid.reveal())),
+                _ => None,
+            })
+            .collect();
+        let first = parts.first()?;
+        let such = if named { format!(" (such as {})", first.id) } else { String::new() };
+        Some(format!("{} series hold several stacks, {} in all: each is a case{such}", series.len(), parts.len()))
     }
 
     /// One line about our own results that were passed over; `None` if there were none.
@@ -153,7 +192,8 @@ pub fn discover_with(paths: &[PathBuf], options: &DiscoverOptions) -> Inputs {
                     };
                     found.inputs.push(bad(name.clone(), path, nothing));
                 }
-                let series::Found { mut inputs, objects, copies } = folder(path, &walked, options);
+                let series::Found { mut inputs, objects, copies, others } = folder(path, &walked, options);
+                found.other_echoes += others;
                 found.copies.extend(copies);
                 if inputs.is_empty()
                     && let Some((_, what)) = objects.first()
@@ -235,10 +275,12 @@ fn folder(root: &Path, found: &Walked, options: &DiscoverOptions) -> series::Fou
         }
     }
     let files: Vec<PathBuf> = slices.into_iter().collect();
-    let series::Found { inputs, objects, copies } = series::inputs(root, &called(root), &files, options.divide_series);
+    let series::Found { inputs, objects, copies, .. } =
+        series::inputs(root, &called(root), &files, options.divide_series);
+    let (inputs, others): (Vec<Input>, Vec<Input>) = inputs.into_iter().partition(|input| options.wants(input));
     out.extend(inputs);
     out.sort_by(|a, b| path_order(Path::new(&a.id), Path::new(&b.id)));
-    series::Found { inputs: out, objects, copies }
+    series::Found { inputs: out, objects, copies, others: others.len() }
 }
 
 /// The inputs of a file that is looked at by itself; `others` are the files beside it.

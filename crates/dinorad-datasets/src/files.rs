@@ -167,6 +167,15 @@ pub(crate) fn hash_files<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Resul
     Ok(hasher)
 }
 
+/// The same of a stack: of several in one file, each has a hash of its own.
+pub(crate) fn of_stack(files: &[PathBuf], frames: Option<&[usize]>) -> Result<blake3::Hasher> {
+    let mut hasher = hash_files(files.iter().map(PathBuf::as_path))?;
+    for frame in frames.unwrap_or_default() {
+        hasher.update(&(*frame as u64).to_le_bytes());
+    }
+    Ok(hasher)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,7 +6,7 @@ use dinorad_io::{Format, Personal, ReadOptions, dicom};
 
 use crate::{
     Dataset, Error, PatientKey, Pixels, Result,
-    files::{content_files, hash_files},
+    files::{content_files, hash_files, of_stack},
     listed::{load, load_stack},
 };
 
@@ -24,6 +24,10 @@ pub enum InputKind {
         uid: Personal,
         /// The files.
         files: Vec<PathBuf>,
+        /// What tells it from the other stacks of its series, such as `echo-2`; empty for the only one.
+        part: String,
+        /// The frames of its one file (counted from 0), where that holds several stacks.
+        frames: Option<Vec<usize>>,
         /// Why the slices are no volume but pictures in their order: distances that are not even.
         uneven: Option<String>,
     },
@@ -80,8 +84,10 @@ impl Input {
     pub fn load(&self, options: &ReadOptions) -> Result<Pixels> {
         let pixels = match (&self.kind, &self.dataset) {
             (InputKind::File(_), _) => load(&self.path, options)?,
-            (InputKind::Series { folder, files, uneven, .. }, _) => {
-                load_stack(folder, files, uneven.is_some(), options)?
+            (InputKind::Series { folder, files, uneven, frames, .. }, _) => {
+                let mut options = options.clone();
+                options.frames.clone_from(frames);
+                load_stack(folder, files, uneven.is_some(), &options)?
             }
             (InputKind::MedMnist { index, .. }, Some(dataset)) => dataset.sample(*index)?.pixels,
             (InputKind::Bad { reason }, _) => return Err(Error::layout(&self.path, reason)),
@@ -110,7 +116,7 @@ impl Input {
     /// As [`Input::load`], as far as reading goes.
     pub fn fingerprint(&self) -> Result<[u8; 32]> {
         let hasher = match (&self.kind, &self.dataset) {
-            (InputKind::Series { files, .. }, _) => hash_files(files.iter().map(PathBuf::as_path))?,
+            (InputKind::Series { files, frames, .. }, _) => of_stack(files, frames.as_deref())?,
             (InputKind::MedMnist { index, .. }, Some(dataset)) => return dataset.fingerprint(*index),
             (InputKind::Bad { reason }, _) => return Err(Error::layout(&self.path, reason)),
             _ => hash_files(content_files(&self.path)?.iter().map(PathBuf::as_path))?,

@@ -15,6 +15,7 @@ mod faults;
 mod files;
 mod info;
 mod input;
+mod intensity;
 mod layouts;
 mod listed;
 mod loader;
@@ -36,6 +37,7 @@ pub use doctor::{DoctorReport, Duplicate, Finding, Range, Severity, SplitReport,
 pub use error::{Error, Result};
 pub use info::Info;
 pub use input::{Input, InputKind};
+pub use intensity::{Intensity, Scale};
 pub use layouts::msd::{MsdCase, MsdFolder, open_unlabelled};
 pub use listed::slice_of;
 pub use loader::{Bad, LoadOptions, Loader, Ordered, ordered};

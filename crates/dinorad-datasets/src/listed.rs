@@ -3,14 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use dinorad_core::{Orientation, Protocol, Split, Target, Task};
-use dinorad_io::{Format, Image, ReadOptions, Tree, Volume, dicom, image, mat, nifti, npy};
+use dinorad_io::{AnyArray, Format, Image, ReadOptions, Tree, Volume, dicom, image, mat, nifti, npy};
 use dinorad_transforms::{clamp, percentile_clip};
 use ndarray::{Array2, Array3, Axis, Ix2};
 
 use crate::{
-    Bad, Colour, Dataset, Error, Monochrome1, OpenOptions, PatientKey, Pixels, Preparation, Prepare, Result, Sample,
+    Bad, Colour, Dataset, Error, Intensity, Monochrome1, OpenOptions, PatientKey, Pixels, Preparation, Prepare, Result,
+    Sample,
     cache::Recent,
-    files::{content_files, hash_files},
+    files::{content_files, hash_files, of_stack},
 };
 
 /// Where the pixels of a case are.
@@ -29,7 +30,7 @@ pub(crate) enum Source {
     /// Separate pictures of one scan.
     Pictures(Vec<PathBuf>),
     /// A DICOM series: its files, as found in one folder.
-    Series { folder: PathBuf, files: Vec<PathBuf>, uneven: bool },
+    Series { folder: PathBuf, files: Vec<PathBuf>, frames: Option<Vec<usize>>, uneven: bool },
 }
 
 impl Source {
@@ -309,8 +310,10 @@ impl Listed {
                 let read = |p: &PathBuf| self.picture(p);
                 Pixels::Slices(files.iter().map(read).collect::<Result<_>>()?)
             }
-            Source::Series { folder, files, uneven } => {
-                match load_stack(folder, files, *uneven, &self.read_options())? {
+            Source::Series { folder, files, frames, uneven } => {
+                let mut options = self.read_options();
+                options.frames.clone_from(frames);
+                match load_stack(folder, files, *uneven, &options)? {
                     Pixels::Volume(volume) => Pixels::Volume(self.turned(volume)),
                     slices => slices,
                 }
@@ -501,6 +504,7 @@ impl Dataset for Listed {
             Source::BrainTumor(path) => read_as("brain-tumor", *of_file(path)?),
             Source::Pictures(files) => read_as("pictures", several(files)?),
             // one file alone may be a picture or hold many frames when it is read by itself
+            Source::Series { files, frames: Some(frames), .. } => of_stack(files, Some(frames))?.finalize(),
             Source::Series { files, .. } if files.len() == 1 => read_as("series", several(files)?),
             Source::Series { files, .. } => several(files)?,
             Source::Volume { path, channel: None } => *of_file(path)?,
@@ -517,11 +521,17 @@ impl Dataset for Listed {
     }
 
     fn preparation(&self) -> Preparation {
-        let (intensity, monochrome1) = match self.common.options.protocol {
-            Protocol::Paper => (self.common.prepare, Monochrome1::AsStored),
-            Protocol::Strict => (Prepare::Nothing, Monochrome1::Inverted),
+        let (prepare, intensity, monochrome1) = match self.common.options.protocol {
+            Protocol::Paper => (self.common.prepare, Intensity::None, Monochrome1::AsStored),
+            Protocol::Strict => (Prepare::Nothing, Intensity::Auto, Monochrome1::Inverted),
         };
-        Preparation { orientation: Some(self.orientation()), colour: self.common.colour, intensity, monochrome1 }
+        Preparation {
+            orientation: Some(self.orientation()),
+            colour: self.common.colour,
+            prepare,
+            intensity,
+            monochrome1,
+        }
     }
 
     fn source(&self, i: usize) -> Option<PathBuf> {
@@ -548,7 +558,7 @@ pub(crate) fn load(path: &Path, options: &ReadOptions) -> Result<Pixels> {
     Ok(match dinorad_io::sniff(path)? {
         Format::Png | Format::Jpeg | Format::Tiff => Pixels::Image(image::read_with(path, options)?),
         Format::Nifti => Pixels::Volume(nifti::read(path, options)?),
-        Format::Npy => array_pixels(path, npy::read(path, options)?.to_f32())?,
+        Format::Npy => array_pixels(path, &npy::read(path, options)?)?,
         _ => match dinorad_io::read_with(path, options)? {
             dinorad_io::Loaded::Image(image) => Pixels::Image(image),
             dinorad_io::Loaded::Volume(volume) => Pixels::Volume(volume),
@@ -558,11 +568,13 @@ pub(crate) fn load(path: &Path, options: &ReadOptions) -> Result<Pixels> {
                     image.photometric = frames.photometric;
                     image.modality = frames.modality.clone();
                     image.spacing_mm = frames.spacing_mm;
+                    image.windows.clone_from(&frames.windows);
+                    image.padding = frames.padding;
                     Ok(image)
                 };
                 Pixels::Slices(frames.data.outer_iter().map(frame).collect::<Result<_>>()?)
             }
-            dinorad_io::Loaded::Array(array) => array_pixels(path, array.to_f32())?,
+            dinorad_io::Loaded::Array(array) => array_pixels(path, &array)?,
             _ => return Err(Error::layout(path, "the file holds neither one image nor one volume")),
         },
     })
@@ -584,15 +596,21 @@ pub(crate) fn holds_volume(path: &Path) -> bool {
 /// Columns below which an array that is much longer and higher is no stack of slices.
 const NARROW: usize = 8;
 
-fn array_pixels(path: &Path, array: ndarray::ArrayD<f32>) -> Result<Pixels> {
+fn array_pixels(path: &Path, array: &AnyArray) -> Result<Pixels> {
+    let bits = match array {
+        AnyArray::Bool(_) | AnyArray::U8(_) | AnyArray::I8(_) => 8,
+        AnyArray::U16(_) | AnyArray::I16(_) => 16,
+        _ => 32,
+    };
+    let array = array.to_f32();
     let wrong = |shape: &[usize]| Error::layout(path, format!("array of shape {shape:?} is no image and no volume"));
     let shape = array.shape().to_vec();
     match shape.as_slice() {
-        [_, _] => Ok(Pixels::Image(Image::new(two_d(path, array)?.insert_axis(Axis(0)), 32)?)),
+        [_, _] => Ok(Pixels::Image(Image::new(two_d(path, array)?.insert_axis(Axis(0)), bits)?)),
         // a last axis of one is a channel: as slices it would be lines of single pixels
         [_, _, 3] | [_, _, 1] => {
             let data = array.into_dimensionality::<ndarray::Ix3>().map_err(|_| wrong(&shape))?;
-            Ok(Pixels::Image(Image::new(data.permuted_axes([2, 0, 1]).as_standard_layout().into_owned(), 32)?))
+            Ok(Pixels::Image(Image::new(data.permuted_axes([2, 0, 1]).as_standard_layout().into_owned(), bits)?))
         }
         // nobody's slices are this narrow: the axes are in another order, or there are channels
         [d, h, w] if *w < NARROW && *d > 4 * w && *h > 4 * w => Err(Error::layout(
@@ -603,7 +621,9 @@ fn array_pixels(path: &Path, array: ndarray::ArrayD<f32>) -> Result<Pixels> {
         )),
         [_, _, _] => {
             let data = array.into_dimensionality::<ndarray::Ix3>().map_err(|_| wrong(&shape))?;
-            Ok(Pixels::Volume(Volume::new(data, dinorad_core::Affine::identity())))
+            let mut volume = Volume::new(data, dinorad_core::Affine::identity());
+            volume.bit_depth = Some(bits);
+            Ok(Pixels::Volume(volume))
         }
         _ => Err(wrong(&shape)),
     }
@@ -622,6 +642,8 @@ fn coloured(mut image: Image, colour: Colour) -> Result<Image> {
             let mut gray = Image::new(image.to_gray().insert_axis(Axis(0)), image.bit_depth)?;
             gray.spacing_mm = image.spacing_mm;
             gray.modality = image.modality;
+            gray.windows = image.windows;
+            gray.padding = image.padding;
             Ok(gray)
         }
         Colour::Rgb if n == 1 => {

@@ -4,16 +4,20 @@ use dinorad_core::Orientation;
 use dinorad_transforms::PercentileRule;
 use serde::{Deserialize, Serialize};
 
-/// How a data set's pixels come out of its files, and what is then done to them. The default leaves them as
-/// they are but for negatives, which are turned over.
+use crate::Intensity;
+
+/// How a data set's pixels come out of its files, and what is then done to them on the way to an encoder.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Preparation {
     /// Axes that volumes were turned to; `None` where files say nothing about axes.
     pub orientation: Option<Orientation>,
     /// What colours became.
     pub colour: Colour,
-    /// The intensity step.
-    pub intensity: Prepare,
+    /// The study's intensity step.
+    pub prepare: Prepare,
+    /// On which scale values are shown to an encoder.
+    #[serde(default)]
+    pub intensity: Intensity,
     /// What becomes of negatives on the way to an encoder.
     #[serde(default)]
     pub monochrome1: Monochrome1,

@@ -20,6 +20,8 @@ pub(crate) struct Found {
     pub(crate) objects: Vec<(PathBuf, String)>,
     /// Copies of files that count once.
     pub(crate) copies: Vec<PathBuf>,
+    /// Stacks that are not wanted.
+    pub(crate) others: usize,
 }
 
 /// The inputs that DICOM files below `root` make, from one look at their headers. `called` is the
@@ -49,6 +51,7 @@ pub(crate) fn inputs(root: &Path, called: &str, files: &[PathBuf], divide: bool)
         inputs,
         objects: survey.objects.into_iter().map(|s| (s.file, s.reason)).collect(),
         copies: survey.copies.into_iter().map(|s| s.file).collect(),
+        others: 0,
     }
 }
 
@@ -74,13 +77,20 @@ fn of_series(root: &Path, folder: &Path, id: &str, series: SurveyedSeries) -> Ve
     }
     let alone = series.stacks.len() == 1;
     let uid = series.uid;
-    let input = |Stack { name, files, uneven, .. }: Stack| match files.as_slice() {
+    let input = |Stack { name, files, frames, uneven, .. }: Stack| match files.as_slice() {
         // a single file is read by itself: it may be an X-ray or hold many frames
-        [one] => Input::new(relative(one, root), one.clone(), InputKind::File(Format::Dicom)),
+        [one] if frames.is_none() => Input::new(relative(one, root), one.clone(), InputKind::File(Format::Dicom)),
         _ => {
-            let id = if alone { id.to_owned() } else { format!("{id}/{name}") };
-            let kind = InputKind::Series { folder: folder.to_owned(), uid: uid.clone(), files, uneven };
-            Input::new(id, folder.to_owned(), kind)
+            // the stacks of one file are called after the file
+            let of = match (files.as_slice(), &frames) {
+                ([one], Some(_)) => relative(one, root),
+                _ => id.to_owned(),
+            };
+            let id = if alone { of } else { format!("{of}/{name}") };
+            let folder = folder.to_owned();
+            let kind =
+                InputKind::Series { folder: folder.clone(), uid: uid.clone(), files, part: name, frames, uneven };
+            Input::new(id, folder, kind)
         }
     };
     series.stacks.into_iter().map(input).collect()

@@ -7,12 +7,12 @@ use std::{
 };
 
 use dinorad_core::{Orientation, in_full, method::View};
-use dinorad_datasets::{Dataset, Input, InputKind, Inputs, Kind, Monochrome1, Pixels, Pseudonyms, slice_of};
-use dinorad_io::{Photometric, ReadOptions};
+use dinorad_datasets::{Dataset, Input, InputKind, Inputs, Intensity, Kind, Monochrome1, Pixels, Pseudonyms, slice_of};
+use dinorad_io::ReadOptions;
 use dinorad_transforms::{Compose, StreamKey};
 use ndarray::{Array3, Axis};
 
-use crate::{paths::replaced, settings::Settings, store::ItemKey};
+use crate::{doubts::CaseNotes, paths::replaced, settings::Settings, shown::Shown, store::ItemKey};
 
 /// Cases that an encoder can look at, by index; used from several threads at once.
 pub trait Cases: Send + Sync {
@@ -32,12 +32,21 @@ pub trait Cases: Send + Sync {
     /// hash of zeros; its [`load`](Self::load) says why.
     fn key(&self, i: usize) -> ItemKey;
 
-    /// The slices of case `i` ready for the encoder, each `(3, h, w)`; one for an image.
+    /// The slices of case `i` ready for the encoder, and what is to be said of it.
     ///
     /// # Errors
     /// The reason in words, without a place in the file system and without a patient's data: it is
     /// kept in the feature store.
-    fn load(&self, i: usize) -> Result<Vec<Array3<f32>>, String>;
+    fn load(&self, i: usize) -> Result<Prepared, String>;
+}
+
+/// A case ready for an encoder.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Prepared {
+    /// Each `(3, h, w)`; one for an image.
+    pub slices: Vec<Array3<f32>>,
+    /// What is kept beside its features.
+    pub notes: CaseNotes,
 }
 
 /// What can be asked of the settings of any cases.
@@ -49,6 +58,13 @@ macro_rules! settings_of_cases {
             #[must_use]
             pub fn with_view(mut self, view: View) -> Self {
                 self.settings = self.settings.with_view(view);
+                self
+            }
+
+            /// Values on another scale than the usual one.
+            #[must_use]
+            pub fn with_intensity(mut self, intensity: Intensity) -> Self {
+                self.settings = self.settings.with_intensity(intensity);
                 self
             }
 
@@ -116,7 +132,7 @@ impl Cases for DatasetCases {
         key
     }
 
-    fn load(&self, i: usize) -> Result<Vec<Array3<f32>>, String> {
+    fn load(&self, i: usize) -> Result<Prepared, String> {
         let in_words = |e: &dyn StdError| {
             let text = in_full(e);
             match &self.root {
@@ -181,9 +197,10 @@ impl InputCases {
         self
     }
 
-    /// Reads with other limits.
+    /// Reads with other limits, or one volume of files that hold several.
     #[must_use]
     pub fn with_read_options(mut self, options: ReadOptions) -> Self {
+        self.settings.volume = options.volume;
         self.options = options;
         self
     }
@@ -212,7 +229,7 @@ impl Cases for InputCases {
         key
     }
 
-    fn load(&self, i: usize) -> Result<Vec<Array3<f32>>, String> {
+    fn load(&self, i: usize) -> Result<Prepared, String> {
         let input = self.inputs.get(i).ok_or("there is no such input")?;
         if let Some(reason) = input.bad() {
             let hidden = || "it could not be listed".to_owned();
@@ -248,81 +265,41 @@ fn prepared(
     orientation: Option<Orientation>,
     settings: &Settings,
     content: &dyn Fn() -> [u8; 32],
-) -> Result<Vec<Array3<f32>>, Box<dyn StdError + Send + Sync>> {
+) -> Result<Prepared, Box<dyn StdError + Send + Sync>> {
     let step = settings.slice_step.max(1);
     // at least one slice of a volume thinner than that
     let wanted = |n: usize| (0..n).skip((step / 2).min(n.saturating_sub(1))).step_by(step);
-    let seen = |slice: Array3<f32>| positive(pixels, settings.monochrome1, slice);
-    match settings.view {
-        None => some_slices(pixels, orientation, wanted, |_, slice| settings.preprocessing.apply(seen(slice))),
+    let shown = Shown::before(pixels, (settings.intensity, settings.monochrome1), &settings.preprocessing);
+    let preprocessing = shown.then(&settings.preprocessing);
+    let slices = match settings.view {
+        None => some_slices(pixels, orientation, wanted, |_, slice| preprocessing.apply(shown.slice(slice))),
         Some(View { seed, pass }) => {
             let mut first = [0; 8];
             first.copy_from_slice(&content()[..8]);
             let sample = u64::from_le_bytes(first);
             some_slices(pixels, orientation, wanted, |slice, values| {
                 let epoch = pass.wrapping_shl(32) | slice as u64;
-                settings.preprocessing.augment(seen(values), StreamKey { seed, epoch, sample })
+                preprocessing.augment(shown.slice(values), StreamKey { seed, epoch, sample })
             })
         }
-    }
-}
-
-/// A slice of a case as a viewer shows it: of a negative, every value is its distance from the brightest.
-pub(crate) fn positive(pixels: &Pixels, monochrome1: Monochrome1, mut slice: Array3<f32>) -> Array3<f32> {
-    if monochrome1 == Monochrome1::Inverted && is_negative(pixels) {
-        let brightest = slice.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        slice.mapv_inplace(|v| brightest - v);
-    }
-    slice
-}
-
-/// Whether low values are bright.
-pub(crate) fn is_negative(pixels: &Pixels) -> bool {
-    let photometric = match pixels {
-        Pixels::Image(image) => Some(image.photometric),
-        Pixels::Slices(images) => images.first().map(|image| image.photometric),
-        Pixels::Volume(volume) => Some(volume.photometric),
     };
-    photometric == Some(Photometric::Monochrome1)
-}
-
-/// Every slice of a case through the preprocessing.
-///
-/// Volumes are turned as `orientation` says and cut along their first axis; under
-/// [`Orientation::AsStored`] the rows of a slice run along the file's first axis, as the study did.
-/// `None` cuts them as they lie in memory.
-///
-/// # Errors
-/// What the preprocessing says; a case without slices.
-pub fn prepare(
-    pixels: &Pixels,
-    orientation: Option<Orientation>,
-    preprocessing: &Compose,
-) -> Result<Vec<Array3<f32>>, Box<dyn StdError + Send + Sync>> {
-    each_slice(pixels, orientation, |_, slice| preprocessing.apply(slice))
+    Ok(Prepared { slices: slices?, notes: shown.notes() })
 }
 
 /// Every slice of a case through a random preprocessing, drawn from the stream
 /// `(seed, epoch, sample)`: the slices of a scan are moved alike.
 ///
 /// # Errors
-/// As [`prepare`].
-pub fn prepare_view(
+/// What the preprocessing says; a case without slices.
+pub(crate) fn prepare_view(
     pixels: &Pixels,
-    preprocessing: &Compose,
+    settings: &Settings,
     (seed, epoch, sample): (u64, u64, u64),
 ) -> Result<Vec<Array3<f32>>, Box<dyn StdError + Send + Sync>> {
     let key = StreamKey { seed, epoch, sample };
-    each_slice(pixels, None, |_, slice| preprocessing.augment(slice, key))
-}
-
-/// Every slice of a case, with its number, through `f`.
-fn each_slice(
-    pixels: &Pixels,
-    orientation: Option<Orientation>,
-    f: impl Fn(usize, Array3<f32>) -> dinorad_transforms::Result<Array3<f32>>,
-) -> Result<Vec<Array3<f32>>, Box<dyn StdError + Send + Sync>> {
-    some_slices(pixels, orientation, |n| 0..n, f)
+    let shown = Shown::before(pixels, (settings.intensity, settings.monochrome1), &settings.preprocessing);
+    let preprocessing = shown.then(&settings.preprocessing);
+    some_slices(pixels, None, |n| 0..n, |_, slice| preprocessing.augment(shown.slice(slice), key))
 }
 
 /// The wanted ones of the slices of a case, with their numbers, through `f`.
@@ -367,7 +344,7 @@ fn without_name(reason: &str, id: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use dinorad_io::Image;
+    use dinorad_io::{Image, Photometric};
     use dinorad_transforms::{Constant, Step};
     use ndarray::Array3;
 
@@ -385,11 +362,36 @@ mod tests {
         let negative = x_ray(Photometric::Monochrome1, |n| 4095.0 - (n * 37 % 4096) as f32);
         let settings = Settings::new(Compose::new(vec![Step::MinMax { constant: Constant::Zeros }]));
         let seen = |pixels: &Pixels, settings: &Settings| prepared(pixels, None, settings, &|| [0; 32]).unwrap();
-        assert_eq!(seen(&negative, &settings), seen(&positive, &settings));
-        let left = settings.clone().with_monochrome1(Monochrome1::AsStored);
-        assert_ne!(seen(&negative, &left), seen(&positive, &left));
-        assert_eq!(seen(&positive, &left), seen(&positive, &settings));
-        // another key: features of the one are never taken for those of the other
-        assert_ne!(serde_json::to_string(&left).unwrap(), serde_json::to_string(&settings).unwrap());
+        let apart = |a: &Prepared, b: &Prepared| {
+            let pairs = a.slices[0].iter().zip(&b.slices[0]);
+            pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+        };
+        for intensity in ["auto", "none", "robust"] {
+            let settings = settings.clone().with_intensity(intensity.parse().unwrap());
+            let (of_negative, of_positive) = (seen(&negative, &settings), seen(&positive, &settings));
+            assert!(apart(&of_negative, &of_positive) < 1e-6, "{intensity}");
+            assert!(of_negative.notes.shown.is_some_and(|shown| shown.ends_with("MONOCHROME1 turned over")));
+            let left = settings.clone().with_monochrome1(Monochrome1::AsStored);
+            assert!(apart(&seen(&negative, &left), &of_positive) > 0.5, "{intensity}");
+            assert_eq!(seen(&positive, &left), of_positive);
+            // another key: features of the one are never taken for those of the other
+            assert_ne!(serde_json::to_string(&left).unwrap(), serde_json::to_string(&settings).unwrap());
+        }
+        // the window comes first: what lies above it is white, and black after the negative is turned over
+        let window = settings.with_intensity("1000/200".parse().unwrap());
+        let of_negative = seen(&negative, &window).slices.remove(0);
+        assert!(of_negative.iter().all(|v| *v == 0.0), "{of_negative}");
+    }
+
+    #[test]
+    fn a_preprocessing_that_does_not_stretch_is_given_the_values_as_they_are() {
+        let scan = x_ray(Photometric::Monochrome2, |n| n as f32 * 100.0 - 1000.0);
+        let seen = |steps| prepared(&scan, None, &Settings::new(Compose::new(steps)), &|| [0; 32]).unwrap();
+        assert_eq!(seen(Vec::new()).slices[0][[0, 0, 1]], -900.0);
+        assert_eq!(seen(Vec::new()).notes.shown, None);
+        // HU on one scale, whatever the slice holds: (-900 + 1024) / 1624
+        let stretched = seen(vec![Step::MinMax { constant: Constant::Zeros }]);
+        assert!((stretched.slices[0][[0, 0, 1]] - 124.0 / 1624.0).abs() < 1e-6);
+        assert_eq!(stretched.notes.doubts, ["no modality is told, values below -500 were taken for HU"]);
     }
 }

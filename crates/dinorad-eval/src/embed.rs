@@ -19,7 +19,7 @@ use ndarray::{Array1, Array2, Array3};
 use rayon::prelude::*;
 
 use crate::{
-    Cases, Error, Progress, Result,
+    CaseNotes, Cases, Doubts, Error, Prepared, Progress, Result,
     store::{EncoderRecord, Failure, FeatureStore, ItemFeatures, ItemKey, Outcome, Part, Patience, Store, StoreKey},
     upload::Uploader,
 };
@@ -74,6 +74,8 @@ pub struct EmbedOptions {
     pub device: Device,
     /// What a case without features does: it is recorded and left out, or it ends the run.
     pub bad: Bad,
+    /// Whether cases that failed before are tried again.
+    pub retry_failed: bool,
     /// Name of the set in the store's manifest; a set of the same name is replaced.
     pub set: String,
     /// How long to wait for another process that makes the same features, before it is an error.
@@ -97,6 +99,7 @@ impl Default for EmbedOptions {
             part: Part::WHOLE,
             device: Device::Cpu,
             bad: Bad::Skip,
+            retry_failed: false,
             set: "all".to_owned(),
             patience: Duration::ZERO,
         }
@@ -119,6 +122,8 @@ pub struct EmbedReport {
     pub failures: Vec<Failure>,
     /// What the user should hear of, such as damaged files that were made again.
     pub notices: Vec<String>,
+    /// What may be wrong with the values of the set's cases, once it is complete.
+    pub doubts: Doubts,
     /// Images that went through the encoder now: slices counted singly.
     pub images: usize,
     /// Seconds spent on hashing, on waiting for prepared cases, in the encoder, and in all.
@@ -205,7 +210,7 @@ pub fn embed(
     {
         return Err(Error::BadCase { id, reason });
     }
-    let missing = store.missing();
+    let missing = if options.retry_failed { store.missing_or_failed() } else { store.missing() };
     let order: Vec<usize> = missing.iter().flatten().copied().collect();
     let twins = if options.part.makes(0) { store.items().len() - unread.len() - store.n_contents() } else { 0 };
     let total = store.own().count() + twins + own_unread.len();
@@ -228,7 +233,7 @@ pub fn embed(
             match loaded {
                 Some((_, Ok(Err(reason)))) if strict => return Err(bad_case(&store, shard, place, reason)),
                 Some((_, Err(panic))) if strict => return Err(bad_case(&store, shard, place, panic.to_string())),
-                Some((_, Ok(Ok(slices)))) => packer.push(place, slices)?,
+                Some((_, Ok(Ok(case)))) => packer.push(place, case)?,
                 Some((_, Ok(Err(reason)))) => packer.fail(place, reason),
                 Some((_, Err(panic))) => packer.fail(place, format!("could not be read: {panic}")),
                 None => packer.fail(place, "could not be read".into()),
@@ -266,6 +271,7 @@ pub fn embed(
         reused,
         failures,
         notices: store.notices().to_vec(),
+        doubts: features.as_ref().map(FeatureStore::doubts).unwrap_or_default(),
         images,
         seconds,
         features,
@@ -370,6 +376,7 @@ struct Packer<'a> {
     uploader: Uploader,
     in_flight: Option<InFlight>,
     tokens: Vec<Vec<Option<SliceTokens>>>,
+    notes: Vec<CaseNotes>,
     failed: Vec<Option<String>>,
     images: usize,
     seconds: f64,
@@ -391,6 +398,7 @@ impl<'a> Packer<'a> {
             uploader: Uploader::new(&options.device),
             in_flight: None,
             tokens: (0..n).map(|_| Vec::new()).collect(),
+            notes: vec![CaseNotes::default(); n],
             failed: vec![None; n],
             images: 0,
             seconds: 0.0,
@@ -401,7 +409,8 @@ impl<'a> Packer<'a> {
         self.failed[case] = Some(reason);
     }
 
-    fn push(&mut self, case: usize, slices: Vec<Array3<f32>>) -> Result<()> {
+    fn push(&mut self, case: usize, Prepared { slices, notes }: Prepared) -> Result<()> {
+        self.notes[case] = notes;
         if slices.is_empty() {
             self.fail(case, "the case has no slices".into());
             return Ok(());
@@ -486,12 +495,14 @@ impl<'a> Packer<'a> {
         let start = Instant::now();
         self.in_flight.take().map_or(Ok(()), |last| self.collect(last))?;
         self.seconds += start.elapsed().as_secs_f64();
+        let mut notes = std::mem::take(&mut self.notes).into_iter();
         let mut outcomes = Vec::with_capacity(self.tokens.len());
         for (case, slices) in std::mem::take(&mut self.tokens).into_iter().enumerate() {
+            let notes = notes.next().unwrap_or_default();
             let slices: Option<Vec<SliceTokens>> = slices.into_iter().collect();
             outcomes.push(match (self.failed[case].take(), slices) {
                 (Some(reason), _) => Outcome::Failed(reason),
-                (None, Some(slices)) if !slices.is_empty() => self.case(slices)?,
+                (None, Some(slices)) if !slices.is_empty() => self.case(slices, notes)?,
                 _ => Outcome::Failed("the case has no slices".into()),
             });
         }
@@ -499,8 +510,8 @@ impl<'a> Packer<'a> {
     }
 
     /// The features of one case from those of its slices.
-    fn case(&self, slices: Vec<SliceTokens>) -> Result<Outcome> {
-        let mut features = ItemFeatures::default();
+    fn case(&self, slices: Vec<SliceTokens>, notes: CaseNotes) -> Result<Outcome> {
+        let mut features = ItemFeatures::default().with_notes(notes);
         for (at, block) in self.blocks.indices.iter().enumerate() {
             let dim = slices[0].cls[at].len();
             let rows: Vec<f32> = slices.iter().flat_map(|s| s.cls[at].iter().copied()).collect();

@@ -7,6 +7,7 @@
 
 mod cases;
 pub mod date;
+mod doubts;
 pub mod embed;
 mod error;
 pub mod experiment;
@@ -18,14 +19,16 @@ pub mod pseudonyms;
 pub mod row_layout;
 pub mod segment;
 mod settings;
+mod shown;
 pub mod store;
 mod upload;
 mod views;
 mod words;
 
-pub use cases::{Cases, DatasetCases, InputCases, prepare, prepare_view};
+pub use cases::{Cases, DatasetCases, InputCases, Prepared};
 pub use dinorad_core::{Progress, Silent};
 pub use dinorad_report::{Predictions, pages as report, picture, plot, write_atomic};
+pub use doubts::{CaseNotes, Doubts};
 pub use error::{Error, Result};
 pub use settings::Settings;
 pub use views::AugmentedViews;

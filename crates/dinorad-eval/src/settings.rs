@@ -3,7 +3,7 @@
 use std::fmt;
 
 use dinorad_core::{Orientation, method::View};
-use dinorad_datasets::{Colour, Monochrome1, Preparation, Prepare};
+use dinorad_datasets::{Colour, Intensity, Monochrome1, Preparation, Prepare};
 use dinorad_transforms::Compose;
 use serde::{Deserialize, Serialize};
 
@@ -25,11 +25,17 @@ pub struct Settings {
     /// What colours become before the preprocessing.
     #[serde(default, skip_serializing_if = "is_default")]
     pub colour: Colour,
-    /// The data set's own intensity step, before the preprocessing.
+    /// The study's intensity step of the data set, before everything else.
     #[serde(default, skip_serializing_if = "is_default")]
-    pub intensity: Prepare,
+    pub prepare: Prepare,
+    /// On which scale the preprocessing is given the values; one that does not stretch them to 0..1 by
+    /// itself takes them as they are.
+    pub intensity: Intensity,
     /// What becomes of negatives before the preprocessing.
     pub monochrome1: Monochrome1,
+    /// Which volume of files that hold several, counted from 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume: Option<usize>,
     /// Every how many slices of a volume one is looked at, from the middle of the first such group;
     /// 1 for all.
     pub slice_step: usize,
@@ -51,8 +57,10 @@ impl Settings {
         Self {
             orientation: Orientation::Canonical,
             colour: Colour::default(),
-            intensity: Prepare::default(),
+            prepare: Prepare::default(),
+            intensity: Intensity::default(),
             monochrome1: Monochrome1::default(),
+            volume: None,
             slice_step: 1,
             view: None,
             preprocessing,
@@ -64,6 +72,7 @@ impl Settings {
     pub fn after(mut self, preparation: &Preparation) -> Self {
         self.orientation = preparation.orientation.unwrap_or(Orientation::Canonical);
         self.colour = preparation.colour;
+        self.prepare = preparation.prepare;
         self.intensity = preparation.intensity;
         self.monochrome1 = preparation.monochrome1;
         self
@@ -73,6 +82,13 @@ impl Settings {
     #[must_use]
     pub fn with_slice_step(mut self, step: usize) -> Self {
         self.slice_step = step.max(1);
+        self
+    }
+
+    /// The same with values on another scale.
+    #[must_use]
+    pub fn with_intensity(mut self, intensity: Intensity) -> Self {
+        self.intensity = intensity;
         self
     }
 
@@ -100,7 +116,7 @@ impl fmt::Display for Settings {
             Colour::Gray => f.write_str(", in gray")?,
             Colour::Rgb => f.write_str(", in RGB")?,
         }
-        match self.intensity {
+        match self.prepare {
             Prepare::Nothing => {}
             Prepare::Clamp(low, high) => {
                 let limit = |v: Option<f32>| v.map_or_else(|| "none".to_owned(), |v| v.to_string());
@@ -108,8 +124,12 @@ impl fmt::Display for Settings {
             }
             Prepare::Percentiles(_) => f.write_str(", values clipped to their 5th and 95th percentiles")?,
         }
+        write!(f, ", intensity {}", self.intensity)?;
         if self.monochrome1 == Monochrome1::AsStored {
             f.write_str(", MONOCHROME1 as stored")?;
+        }
+        if let Some(volume) = self.volume {
+            write!(f, ", volume {volume}")?;
         }
         if self.slice_step > 1 {
             write!(f, ", one slice in {}", self.slice_step)?;

@@ -7,11 +7,10 @@ use dinorad_aggregate::{Aggregate, MeanPool};
 use dinorad_backbone::Backbone;
 use dinorad_core::{Split, in_full};
 use dinorad_datasets::{Dataset, ordered};
-use dinorad_transforms::Compose;
 use ndarray::{Array2, Array3};
 
 use crate::{
-    Error, Result,
+    Error, Result, Settings,
     cases::prepare_view,
     probe::{Place, Views},
     row_layout::{Aggregation, RowLayout},
@@ -21,7 +20,7 @@ use crate::{
 pub struct AugmentedViews {
     encoder: Arc<dyn Backbone>,
     sets: BTreeMap<Split, Arc<dyn Dataset>>,
-    preprocessing: Compose,
+    settings: Settings,
     layout: RowLayout,
     seed: u64,
     device: Device,
@@ -30,14 +29,15 @@ pub struct AugmentedViews {
 }
 
 impl AugmentedViews {
-    /// Views of the cases of `sets` (train, and validation where it is trained on).
+    /// Views of the cases of `sets` (train, and validation where it is trained on), as `settings` say: their
+    /// preprocessing is random.
     ///
     /// # Errors
     /// [`Error::Parameter`] for poolings other than the mean.
     pub fn new(
         encoder: Arc<dyn Backbone>,
         sets: impl IntoIterator<Item = Arc<dyn Dataset>>,
-        preprocessing: Compose,
+        settings: Settings,
         layout: RowLayout,
         seed: u64,
     ) -> Result<Self> {
@@ -50,7 +50,7 @@ impl AugmentedViews {
         }
         let sets = sets.into_iter().map(|set| (set.split(), set)).collect();
         let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
-        Ok(Self { encoder, sets, preprocessing, layout, seed, device: Device::Cpu, threads, batch_size: 16 })
+        Ok(Self { encoder, sets, settings, layout, seed, device: Device::Cpu, threads, batch_size: 16 })
     }
 
     /// The same with the encoder on `device`, which sees `batch_size` images at once.
@@ -86,7 +86,7 @@ impl Views for AugmentedViews {
     fn for_each(&self, batches: Vec<Vec<(Place, u64)>>, f: &mut dyn FnMut(Array2<f32>) -> Result<()>) -> Result<()> {
         let order: Vec<(Place, u64)> = batches.iter().flatten().copied().collect();
         let sizes: Vec<usize> = batches.iter().map(Vec::len).collect();
-        let (sets, preprocessing, seed) = (self.sets.clone(), self.preprocessing.clone(), self.seed);
+        let (sets, settings, seed) = (self.sets.clone(), self.settings.clone(), self.seed);
         let n = order.len();
         let mut prepared = ordered(n, self.threads, 2 * self.threads + self.batch_size, move |at| {
             let (place, epoch) = order[at];
@@ -97,7 +97,7 @@ impl Views for AugmentedViews {
             let loaded = set.sample(place.index).map_err(|e| in_full(&e)).and_then(|sample| {
                 // the splits' streams must not coincide
                 let stream = (place.split as u64) << 40 | place.index as u64;
-                prepare_view(&sample.pixels, &preprocessing, (seed, epoch, stream)).map_err(|e| in_full(&*e))
+                prepare_view(&sample.pixels, &settings, (seed, epoch, stream)).map_err(|e| in_full(&*e))
             });
             Ok(loaded.map_err(|why| format!("{}: {why}", set.sample_id(place.index))))
         });

@@ -10,7 +10,7 @@ use dinorad_backbone::{Backbone, LoadOptions, Patches, Request, load};
 use dinorad_core::{Protocol, Split, Target, method::Lent};
 use dinorad_datasets::{Dataset, OpenOptions, discover, open};
 use dinorad_eval::{
-    Cases, DatasetCases, Error, InputCases, Progress, Settings, Silent,
+    Cases, DatasetCases, Error, InputCases, Prepared, Progress, Settings, Silent,
     embed::{EmbedOptions, Slices, embed},
     probe::{Context, Labelled, ProbeOptions, Splits, probe},
     report::Exhibit,
@@ -28,7 +28,7 @@ use dinorad_metrics::{BootstrapOptions, value_text};
 use dinorad_report::{Exhibits, Existing, RunWriter, pages};
 use dinorad_testkit::{files, kill_after};
 use dinorad_transforms::{Compose, Filter, presets};
-use ndarray::{Array3, Axis};
+use ndarray::Axis;
 
 fn data() -> PathBuf {
     std::env::var_os("DINORAD_DATA")
@@ -61,7 +61,7 @@ impl Cases for First {
     fn key(&self, i: usize) -> ItemKey {
         self.cases.key(i)
     }
-    fn load(&self, i: usize) -> Result<Vec<Array3<f32>>, String> {
+    fn load(&self, i: usize) -> Result<Prepared, String> {
         self.cases.load(i)
     }
 }

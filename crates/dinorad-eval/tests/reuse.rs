@@ -154,7 +154,7 @@ fn a_view_goes_by_the_content_not_by_the_place() {
     assert_ne!(at(&after, id), place);
     assert_eq!(after.load(at(&after, id)).unwrap(), seen);
     let other = after.load(at(&after, "train/a/000.png")).unwrap();
-    assert_eq!(other[0].dim(), seen[0].dim());
+    assert_eq!(other.slices[0].dim(), seen.slices[0].dim());
 }
 
 #[test]

@@ -91,6 +91,9 @@ pub struct ReadOptions {
     pub limits: Limits,
     /// Which volume of a 4D file (counted from 0). Without it, a 4D file is an error.
     pub volume: Option<usize>,
+    /// Which frames of a DICOM file make its volume (counted from 0), where not all: a stack of an enhanced
+    /// object, see [`dicom::Stack`](crate::dicom::Stack).
+    pub frames: Option<Vec<usize>>,
     /// Which DICOM series of a folder, by SeriesInstanceUID. Without it, two series are an error.
     pub series: Option<Personal>,
     /// The folder within which symbolic links of a DICOM folder are followed, see
@@ -110,6 +113,13 @@ impl ReadOptions {
     #[must_use]
     pub fn with_volume(mut self, index: usize) -> Self {
         self.volume = Some(index);
+        self
+    }
+
+    /// The same, picking frames of a DICOM file.
+    #[must_use]
+    pub fn with_frames(mut self, frames: Vec<usize>) -> Self {
+        self.frames = Some(frames);
         self
     }
 

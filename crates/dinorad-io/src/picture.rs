@@ -21,6 +21,8 @@ pub struct Image {
     pub modality: Option<String>,
     /// Windows that the file proposes for display, in its order; never applied here.
     pub windows: Vec<Voi>,
+    /// Values from the first to the second are padding outside the picture, where the file says.
+    pub padding: Option<(f32, f32)>,
 }
 
 impl Image {
@@ -37,7 +39,16 @@ impl Image {
                 return Err(Error::Argument { what: "channels of an image", expected, got });
             }
         };
-        Ok(Self { data, alpha: None, bit_depth, photometric, spacing_mm: None, modality: None, windows: Vec::new() })
+        Ok(Self {
+            data,
+            alpha: None,
+            bit_depth,
+            photometric,
+            spacing_mm: None,
+            modality: None,
+            windows: Vec::new(),
+            padding: None,
+        })
     }
 
     /// Largest value of the bit depth.
@@ -68,7 +79,13 @@ impl Image {
 
     /// As [`Volume::warnings`](crate::Volume::warnings).
     pub fn warnings(&self) -> Vec<String> {
-        let modality = self.modality.as_deref().filter(|_| self.photometric != Photometric::Rgb);
-        remarks(self.data.iter(), modality)
+        Self::warnings_of(std::slice::from_ref(self))
+    }
+
+    /// The same of pictures that belong together, such as the slices of a scan.
+    pub fn warnings_of(images: &[Self]) -> Vec<String> {
+        let colour = images.iter().any(|image| image.photometric == Photometric::Rgb);
+        let modality = images.first().and_then(|image| image.modality.as_deref()).filter(|_| !colour);
+        remarks(images.iter().flat_map(|image| &image.data), modality)
     }
 }

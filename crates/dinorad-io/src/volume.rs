@@ -3,7 +3,7 @@
 use dinorad_core::Affine;
 use ndarray::{Array2, Array3, ArrayView3, Axis};
 
-use crate::{Personal, Photometric, Placement, nifti::Header, warnings::remarks};
+use crate::{Personal, Photometric, Placement, dicom::Voi, nifti::Header, warnings::remarks};
 
 /// A stack of slices, in the file's own unit, with its place in the patient.
 ///
@@ -30,6 +30,15 @@ pub struct Volume {
     pub placement: Placement,
     /// Gray, or gray to be inverted for display (DICOM's MONOCHROME1; the values never are).
     pub photometric: Photometric,
+    /// Windows that the file proposes for display, never applied here: those of the middle slice of a DICOM
+    /// series, the display range (`cal_min`, `cal_max`) of a NIfTI file.
+    pub windows: Vec<Voi>,
+    /// Values from the first to the second are padding outside the picture, where the file says.
+    pub padding: Option<(f32, f32)>,
+    /// Bits of a stored value, where the reader knows it and no unit is attached to the values.
+    pub bit_depth: Option<u8>,
+    /// What was found on the way of putting it together, such as a tilted gantry.
+    pub(crate) found: Vec<String>,
     /// Header of the NIfTI file this was read from, for writing results that overlay.
     pub(crate) header: Option<Box<Header>>,
     /// Axes to go back to the file's own order after [`Volume::to_canonical`].
@@ -46,6 +55,10 @@ impl Volume {
             frame_of_reference: None,
             placement: Placement::Given,
             photometric: Photometric::Monochrome2,
+            windows: Vec::new(),
+            padding: None,
+            bit_depth: None,
+            found: Vec::new(),
             header: None,
             stored: None,
         }
@@ -127,6 +140,10 @@ impl Volume {
             frame_of_reference: self.frame_of_reference.clone(),
             placement: self.placement,
             photometric: self.photometric,
+            windows: self.windows.clone(),
+            padding: self.padding,
+            bit_depth: self.bit_depth,
+            found: self.found.clone(),
             header: self.header.clone(),
             stored: self.stored,
         }
@@ -147,7 +164,8 @@ impl Volume {
     }
 
     /// What a reader of the values should know: a range that does not fit the modality (CT given
-    /// as 8-bit gray, say), values that are not finite or all the same, lengths that are not in mm.
+    /// as 8-bit gray, say), values that are not finite or all the same, lengths that are not in mm, slices
+    /// that were there twice, a tilted gantry.
     ///
     /// # Examples
     /// ```
@@ -159,7 +177,8 @@ impl Volume {
     /// assert_eq!(volume.warnings(), ["CT values from 0 to 50: 8-bit gray rather than HU"]);
     /// ```
     pub fn warnings(&self) -> Vec<String> {
-        let mut out = remarks(self.data.iter(), self.modality.as_deref());
+        let mut out = self.found.clone();
+        out.extend(remarks(self.data.iter(), self.modality.as_deref()));
         if let Some((unit, _)) = self.header.as_ref().and_then(|h| h.foreign_unit()) {
             out.push(format!("the header gives lengths in {unit}s; the affine holds its numbers, unconverted"));
         }

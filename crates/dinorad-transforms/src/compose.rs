@@ -70,6 +70,17 @@ impl Compose {
         self.steps.iter().any(Step::is_random)
     }
 
+    /// The same for values that are on a scale from 0 to 1 already: in place of stretching them, what
+    /// resampling overshot is cut off.
+    #[must_use]
+    pub fn on_a_fixed_scale(&self) -> Compose {
+        let fixed = |step: &Step| match step {
+            Step::MinMax { .. } => Step::Clamp { min: Some(0.0), max: Some(1.0) },
+            other => other.clone(),
+        };
+        Compose { steps: self.steps.iter().map(fixed).collect() }
+    }
+
     /// A short text that is the same for the same steps and settings, on every machine and in
     /// every version: 32 hexadecimal digits of the blake3 hash of the [`Display`](fmt::Display) text.
     pub fn hash(&self) -> String {

@@ -114,6 +114,7 @@ impl JudgeArgs {
         let preprocessing = Given::default()
             .maybe("image_size", self.image_size.map(whole).transpose()?)
             .maybe("resize", self.resize.map(whole).transpose()?)
+            .maybe("intensity", self.intensity.clone())
             .maybe("monochrome1", self.monochrome1.clone());
         let mut description = Given::default()
             .with("schema", i64::from(dinorad::eval::experiment::SCHEMA))
@@ -239,7 +240,7 @@ impl EvalLinearArgs {
 }
 
 /// The option that sets a key of a description.
-const OPTIONS: [(&str, &str); 27] = [
+const OPTIONS: [(&str, &str); 28] = [
     ("aggregate", "--aggregate"),
     ("attention.epochs", "--attention-epochs"),
     ("data.splits", "--splits"),
@@ -257,6 +258,7 @@ const OPTIONS: [(&str, &str); 27] = [
     ("method.momentum", "--momentum"),
     ("method.reduction", "--multilabel-loss"),
     ("preprocessing.image_size", "--image-size"),
+    ("preprocessing.intensity", "--intensity"),
     ("preprocessing.monochrome1", "--monochrome1"),
     ("preprocessing.resize", "--resize"),
     ("protocol", "--protocol"),

@@ -6,13 +6,14 @@ use anyhow::{Context, Result, bail};
 use dinorad::{
     backbone::Request,
     core::{Orientation, Protocol},
-    datasets::{Bad, Monochrome1, OpenOptions, Pseudonyms, discover_inputs},
+    datasets::{Bad, DiscoverOptions, Intensity, Monochrome1, OpenOptions, Pseudonyms, discover_with},
     eval::{
         InputCases,
         embed::{EmbedOptions, embed},
         experiment::Watch,
         store::Part,
     },
+    io::{Limits, ReadOptions},
 };
 use serde_json::json;
 
@@ -23,12 +24,16 @@ use crate::{
     progress::{BARS, Bar},
 };
 
+/// What `--max-gib` is unless told otherwise.
+pub(crate) const DEFAULT_GIB: u32 = 4;
+
 pub(crate) fn run(args: &EmbedArgs) -> Result<usize> {
     args.names.around(|names| embed_all(args, names))
 }
 
 fn embed_all(args: &EmbedArgs, names: Option<Pseudonyms>) -> Result<usize> {
     let orientation: Orientation = args.orientation.parse()?;
+    let intensity: Intensity = args.intensity.parse()?;
     let monochrome1: Monochrome1 = args.monochrome1.parse()?;
     let part: Part = args.shard.as_deref().map_or(Ok(Part::WHOLE), str::parse).context("--shard")?;
     if let Some(missing) = args.paths.iter().find(|p| !p.exists()) {
@@ -41,7 +46,9 @@ fn embed_all(args: &EmbedArgs, names: Option<Pseudonyms>) -> Result<usize> {
     encoder.caution().into_iter().for_each(|caution| BARS.note(caution));
     let found = {
         let _bar = Bar::spinner("looking through the files");
-        discover_inputs(&args.paths)
+        let mut options = DiscoverOptions::default().with_divide_series(args.series_split == "auto");
+        options.echo = args.echo;
+        discover_with(&args.paths, &options)
     };
     for notice in found.notices(names.is_none()) {
         eprintln!("note: {notice}");
@@ -54,8 +61,13 @@ fn embed_all(args: &EmbedArgs, names: Option<Pseudonyms>) -> Result<usize> {
         None if names.is_some() => "files".to_owned(),
         None => name_of(found.root.as_deref()),
     };
+    let mut reading =
+        ReadOptions::default().with_limits(Limits::default().with_voxel_bytes(u64::from(args.max_gib) << 30));
+    reading.volume = args.volume;
     let cases = InputCases::of(found, encoder.preprocessing(image_size))
         .with_orientation(orientation)
+        .with_read_options(reading)
+        .with_intensity(intensity)
         .with_monochrome1(monochrome1);
     // No option of the command line: those are kept in histories and shown to other users.
     let salt = std::env::var("DINORAD_SALT").ok().filter(|salt| !salt.is_empty());
@@ -71,6 +83,8 @@ fn embed_all(args: &EmbedArgs, names: Option<Pseudonyms>) -> Result<usize> {
         part,
         device: encoder.device.clone(),
         bad: if args.strict_data { Bad::Stop } else { Bad::Skip },
+        // what was too large before may fit now
+        retry_failed: args.retry_failed || args.max_gib != DEFAULT_GIB,
         set,
         ..EmbedOptions::default()
     };
@@ -81,7 +95,8 @@ fn embed_all(args: &EmbedArgs, names: Option<Pseudonyms>) -> Result<usize> {
     if args.json {
         let summary = json!({
             "folder": report.folder, "set": report.set, "embedded": report.embedded, "reused": report.reused,
-            "images": report.images, "failures": report.failures, "complete": report.is_complete(),
+            "images": report.images, "failures": report.failures,
+            "warnings": report.doubts.notices(), "complete": report.is_complete(),
             "seconds": { "encoding": report.seconds.encoding, "waiting": report.seconds.waiting,
                          "hashing": report.seconds.hashing, "total": report.seconds.total },
         });
@@ -104,7 +119,9 @@ fn embed_all(args: &EmbedArgs, names: Option<Pseudonyms>) -> Result<usize> {
         );
     }
     listing::notices(&report.notices);
+    listing::notices(&report.doubts.notices());
     listing::failures(&report.failures);
+    listing::ways_on(&report.failures);
     Ok(report.failures.len())
 }
 

@@ -3,7 +3,7 @@
 mod compare;
 mod datasets;
 mod doctor;
-mod embed;
+pub(crate) mod embed;
 mod eval;
 mod export;
 mod inspect;

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, bail};
 use dinorad::{
     backbone::Request,
     core::Protocol,
-    datasets::discover,
+    datasets::{Intensity, discover},
     eval::{
         experiment::{PcaRequest, Watch, pca_sheet, slices},
         write_atomic,
@@ -22,6 +22,7 @@ pub(crate) fn run(args: &PcaArgs) -> Result<usize> {
     if args.slices == 0 {
         bail!("--slices must be at least 1");
     }
+    let intensity: Intensity = args.intensity.parse()?;
     if let Some(missing) = args.paths.iter().find(|p| !p.exists()) {
         bail!("{}: no such file or folder", missing.display());
     }
@@ -32,7 +33,7 @@ pub(crate) fn run(args: &PcaArgs) -> Result<usize> {
     let (mut shown, mut failed) = (Vec::new(), 0);
     for input in discover(&args.paths) {
         match input.load(&ReadOptions::default()).map_err(anyhow::Error::from) {
-            Ok(pixels) => shown.extend(slices(&pixels, args.slices)),
+            Ok(pixels) => shown.extend(slices(&pixels, args.slices, intensity)),
             Err(error) => {
                 eprintln!("failed: {}: {error:#}", input.id);
                 failed += 1;

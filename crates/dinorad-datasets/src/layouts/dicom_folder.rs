@@ -27,9 +27,10 @@ pub(crate) fn open(asked: &Opening) -> Result<Box<dyn Dataset>> {
     warnings.extend(found.notices(true));
     for input in found.inputs {
         let (source, first) = match &input.kind {
-            InputKind::Series { folder, files, uneven, .. } => {
+            InputKind::Series { folder, files, frames, uneven, .. } => {
                 let uneven = uneven.is_some();
-                let source = Source::Series { folder: folder.clone(), files: files.clone(), uneven };
+                let frames = frames.clone();
+                let source = Source::Series { folder: folder.clone(), files: files.clone(), frames, uneven };
                 (source, files.first().cloned())
             }
             InputKind::File(Format::Dicom) => (Source::File(input.path.clone()), Some(input.path.clone())),

@@ -272,7 +272,9 @@ impl MedMnist {
             }
             Kind::Volume => {
                 let data = values.into_dimensionality::<Ix3>().map_err(shape_changed)?;
-                Pixels::Volume(Volume::new(data, Affine::identity()))
+                let mut volume = Volume::new(data, Affine::identity());
+                volume.bit_depth = Some(depth);
+                Pixels::Volume(volume)
             }
         })
     }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use dinorad_core::{Orientation, Protocol, TaskKind, method::TokenLayout, resample::Filter};
-use dinorad_datasets::{Bad, Monochrome1, Uncertain};
+use dinorad_datasets::{Bad, Intensity, Monochrome1, Uncertain};
 use dinorad_heads::AttentionTraining;
 use dinorad_transforms::Shift;
 use serde::{Deserialize, Serialize};
@@ -242,6 +242,10 @@ pub struct Preprocessing {
     /// Axes of volumes before they are cut into slices; by default as the protocol says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub orientation: Option<Orientation>,
+    /// On which scale values are shown to the encoder: `auto`, `none`, `robust`, `file`, a CT window by name or
+    /// as `CENTER/WIDTH`; by default as the protocol says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub intensity: Option<Intensity>,
     /// What becomes of negatives (MONOCHROME1): turned over, or left as stored; by default as the protocol
     /// says.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -260,6 +264,7 @@ impl Default for Preprocessing {
             filter: None,
             slice_step: 1,
             orientation: None,
+            intensity: None,
             monochrome1: None,
             percentiles: false,
         }

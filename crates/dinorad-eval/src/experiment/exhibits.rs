@@ -2,11 +2,15 @@
 //! of a scan weighed.
 
 use dinorad_core::{Target, Task, TaskKind};
-use dinorad_datasets::{Dataset, Pixels};
+use dinorad_datasets::{Dataset, Intensity, Pixels};
 use dinorad_io::Placement;
-use ndarray::{Array3, Axis, s};
+use ndarray::{Axis, s};
 
-use super::{data::Data, features::Features, slices as pictures};
+use super::{
+    data::Data,
+    features::Features,
+    slices::{self as pictures, ShownSlice},
+};
 use crate::{
     Result,
     picture::{Picture, Scaling, Window},
@@ -154,8 +158,8 @@ fn slice_weights(set: &dyn Dataset, cases: &Labelled, judged: &Evaluation, slice
         order.sort_by(|a, b| of[*b].total_cmp(&of[*a]).then(a.cmp(b)));
         order.truncate(SLICES);
         let pixels = set.sample(cases.places[row].index)?.pixels;
-        let slices: Vec<Array3<f32>> = order.iter().filter_map(|k| slice(&pixels, in_scan(*k))).collect();
-        let tiles = slices.iter().map(|s| Ok(pictures::picture(s)?.fitted(SIDE, Scaling::Bicubic)?));
+        let slices: Vec<ShownSlice> = order.iter().filter_map(|k| slice(&pixels, in_scan(*k))).collect();
+        let tiles = slices.iter().map(|s| Ok(s.picture()?.fitted(SIDE, Scaling::Bicubic)?));
         let tiles = tiles.collect::<Result<Vec<_>>>()?;
         if tiles.is_empty() {
             continue;
@@ -170,16 +174,17 @@ fn slice_weights(set: &dyn Dataset, cases: &Labelled, judged: &Evaluation, slice
     Ok(vec![Exhibit::Figures { heading: "Weights of slices".into(), figures }])
 }
 
-/// A slice of a case as the encoder got it, `(c, h, w)`.
-fn slice(pixels: &Pixels, k: usize) -> Option<Array3<f32>> {
-    match pixels {
+/// A slice of a case in the encoder's order.
+fn slice(pixels: &Pixels, k: usize) -> Option<ShownSlice> {
+    let values = match pixels {
         Pixels::Image(image) => (k == 0).then(|| image.data.clone()),
         Pixels::Slices(images) => images.get(k).map(|image| image.data.clone()),
         Pixels::Volume(v) if k < v.data.len_of(Axis(0)) => {
             Some(v.data.slice(s![k, .., ..]).insert_axis(Axis(0)).to_owned())
         }
         Pixels::Volume(_) => None,
-    }
+    };
+    Some(ShownSlice { values: values?, is_fixed: false })
 }
 
 /// One picture of a case; four slices of a volume.
@@ -190,20 +195,22 @@ fn thumbnail(pixels: &Pixels) -> Result<Picture> {
             let depth = v.data.len_of(Axis(0));
             (0..4).filter_map(|i| slice(pixels, (2 * i + 3) * depth / 12)).collect()
         }
-        other => pictures::slices(other, 4),
+        other => pictures::slices(other, 4, Intensity::Auto),
     };
     if let [one] = slices.as_slice() {
-        return Ok(pictures::picture(one)?.fitted(SIDE, Scaling::Nearest)?);
+        return Ok(one.picture()?.fitted(SIDE, Scaling::Nearest)?);
     }
     // the same gray for the same value in all slices
     let extremes = slices
         .iter()
-        .flatten()
+        .flat_map(|slice| &slice.values)
         .filter(|v| v.is_finite())
         .fold((f32::MAX, f32::MIN), |(low, high), v| (low.min(*v), high.max(*v)));
-    let window = Window::Range(extremes.0, extremes.1);
-    let tile =
-        |slice: &Array3<f32>| Ok(Picture::channels(slice.view(), window)?.fitted(SIDE / 2 - 1, Scaling::Nearest)?);
+    let fixed = slices.iter().all(|slice| slice.is_fixed);
+    let window = if fixed { Window::Range(0.0, 1.0) } else { Window::Range(extremes.0, extremes.1) };
+    let tile = |slice: &ShownSlice| {
+        Ok(Picture::channels(slice.values.view(), window)?.fitted(SIDE / 2 - 1, Scaling::Nearest)?)
+    };
     let tiles = slices.iter().map(tile).collect::<Result<Vec<_>>>()?;
     Ok(Picture::sheet(&tiles, 2, 2, [120; 3])?)
 }

@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use dinorad_backbone::Request;
 use dinorad_core::method::View;
-use dinorad_datasets::Monochrome1;
+use dinorad_datasets::{Intensity, Monochrome1};
 use dinorad_report::NotJudged;
 use dinorad_transforms::{Compose, Shift, Step};
 
@@ -13,7 +13,7 @@ use super::{
     data::{Data, Part},
 };
 use crate::{
-    DatasetCases, Error, Result,
+    DatasetCases, Doubts, Error, Result,
     embed::{EmbedOptions, EmbedReport, embed},
     probe::{Labelled, Splits},
     report::Timing,
@@ -30,6 +30,8 @@ pub(super) struct Recipe<'a> {
     pub(super) encoder: &'a Loaded,
     pub(super) batch: usize,
     pub(super) preprocessing: Compose,
+    /// On which scale values are shown.
+    pub(super) intensity: Intensity,
     /// What becomes of negatives, where the description says it.
     pub(super) monochrome1: Option<Monochrome1>,
     pub(super) layout: RowLayout,
@@ -52,6 +54,8 @@ pub struct Work {
     pub waiting: f64,
     /// What the user should hear of.
     pub notices: Vec<String>,
+    /// What may be wrong with the values of cases.
+    pub doubts: Doubts,
     /// Cases without features, each once.
     pub failures: Vec<Failure>,
     /// The same with the part that each belongs to.
@@ -87,6 +91,7 @@ impl Work {
     fn record(&mut self, split: &str, report: &EmbedReport) {
         self.fail(split, report.failures.iter().cloned());
         self.notices.extend(report.notices.iter().cloned());
+        self.doubts.merge(&report.doubts);
         self.images += report.images;
         self.encoding += report.seconds.encoding;
         self.waiting += report.seconds.waiting + report.seconds.hashing;
@@ -173,8 +178,9 @@ impl Recipe<'_> {
     }
 
     /// The cases of a part behind a preprocessing.
-    fn cases(&self, part: &Part, preprocessing: Compose) -> DatasetCases {
+    pub(super) fn cases(&self, part: &Part, preprocessing: Compose) -> DatasetCases {
         let cases = DatasetCases::new(Arc::clone(&part.set), preprocessing).with_root(&part.root);
+        let cases = cases.with_intensity(self.intensity);
         match self.monochrome1 {
             Some(monochrome1) => cases.with_monochrome1(monochrome1),
             None => cases,

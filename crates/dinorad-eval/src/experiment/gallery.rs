@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use dinorad_core::Orientation;
-use dinorad_datasets::{Input, InputKind, Pixels, discover_inputs};
+use dinorad_datasets::{Input, InputKind, Intensity, Pixels, discover_inputs};
 use dinorad_io::{ReadOptions, dicom};
 use dinorad_report::RunWriter;
 use ndarray::Array2;
@@ -11,7 +11,7 @@ use ndarray::Array2;
 use super::{
     Judgements, Outcome, Work, encoder,
     runner::{Ready, Runner},
-    slices::{PcaRequest, pca_sheet, slices},
+    slices::{PcaRequest, ShownSlice, pca_sheet, slices},
 };
 use crate::{
     Error, InputCases, Result,
@@ -38,7 +38,9 @@ pub(super) fn show(runner: &Runner<'_>, ready: &Ready, folder: &RunWriter) -> Re
     }
     let recipe = runner.recipe(ready, &ready.encoder);
     let orientation = ready.experiment.preprocessing.orientation.unwrap_or(Orientation::Canonical);
-    let mut cases = InputCases::of(found, recipe.preprocessing.clone()).with_orientation(orientation);
+    let mut cases = InputCases::of(found, recipe.preprocessing.clone())
+        .with_orientation(orientation)
+        .with_intensity(recipe.intensity);
     if let Some(monochrome1) = recipe.monochrome1 {
         cases = cases.with_monochrome1(monochrome1);
     }
@@ -60,7 +62,7 @@ pub(super) fn show(runner: &Runner<'_>, ready: &Ready, folder: &RunWriter) -> Re
     };
     let embedding = started.elapsed().as_secs_f64();
     let features = report.store()?.table("cls")?;
-    let (table, slices, names) = looked_at(&inputs, runner.pseudonyms.is_some());
+    let (table, slices, names) = looked_at(&inputs, recipe.intensity, runner.pseudonyms.is_some());
     let sheet = {
         let _stage = runner.watch.stage("principal components of patch tokens");
         let image_size = ready.pixels.crop * LARGER;
@@ -79,6 +81,7 @@ pub(super) fn show(runner: &Runner<'_>, ready: &Ready, folder: &RunWriter) -> Re
         Exhibit::Table(similarities(&features.ids, &features.features)),
     ];
     let mut made = Work { images: report.images, notices: report.notices.clone(), ..Work::default() };
+    made.doubts.merge(&report.doubts);
     made.notices.extend(passed_over);
     made.fail("", report.failures.iter().cloned());
     Ok(Outcome {
@@ -100,7 +103,7 @@ pub(super) fn show(runner: &Runner<'_>, ready: &Ready, folder: &RunWriter) -> Re
 /// What was found about every volume, slices to show, and whose they are.
 ///
 /// With `hidden` names a verdict says no more than whether there is something to say.
-fn looked_at(inputs: &[Input], hidden: bool) -> (Table, Vec<ndarray::Array3<f32>>, Vec<String>) {
+fn looked_at(inputs: &[Input], intensity: Intensity, hidden: bool) -> (Table, Vec<ShownSlice>, Vec<String>) {
     let mut table = Table::new(
         "Series as they were put together",
         ["series", "modality", "slices", "matrix", "spacing in mm (slice, row, column)", "axes", "verdict"],
@@ -113,8 +116,15 @@ fn looked_at(inputs: &[Input], hidden: bool) -> (Table, Vec<ndarray::Array3<f32>
         if let Pixels::Volume(volume) = &pixels {
             let (d, h, w) = volume.data.dim();
             let mm = volume.spacing_mm().map(|v| format!("{v:.3}")).join(" x ");
-            let files = if let InputKind::Series { files, .. } = &input.kind { files.as_slice() } else { &[] };
-            let verdict = dicom::read_files(&input.path, files, &ReadOptions::default()).map_or_else(
+            let mut options = ReadOptions::default();
+            let files = match &input.kind {
+                InputKind::Series { files, frames, .. } => {
+                    options.frames.clone_from(frames);
+                    files.as_slice()
+                }
+                _ => &[],
+            };
+            let verdict = dicom::read_files(&input.path, files, &options).map_or_else(
                 |e| if hidden { "it cannot be put together".into() } else { e.to_string() },
                 |(_, r)| match (r.problems.is_empty(), hidden) {
                     (true, _) => "one volume".into(),
@@ -133,7 +143,7 @@ fn looked_at(inputs: &[Input], hidden: bool) -> (Table, Vec<ndarray::Array3<f32>
             ]);
         }
         names.push(input.id.clone());
-        shown.extend(slices(&pixels, SLICES));
+        shown.extend(slices(&pixels, SLICES, intensity));
     }
     (table, shown, names)
 }

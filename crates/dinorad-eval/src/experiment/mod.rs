@@ -45,6 +45,6 @@ pub use methods::{MethodChoice, methods};
 pub use outcome::{ControlScores, Judgements, Outcome, ShiftCurve, comparisons};
 pub use plan::{Estimate, Planned};
 pub use runner::Runner;
-pub use slices::{PcaRequest, pca_sheet, picture, slices};
+pub use slices::{PcaRequest, ShownSlice, pca_sheet, slices};
 pub use tables::encoders;
 pub use watch::{Unwatched, Watch};

@@ -144,6 +144,7 @@ impl Outcome {
         let of_run = self.probe().map_or(&[][..], ProbeRun::notices);
         let mut notices: Vec<String> =
             self.data_notices.iter().chain(of_run).chain(&self.made.notices).cloned().collect();
+        notices.extend(self.made.doubts.notices());
         notices.extend(self.no_twin());
         // The number shown is the number judged; what is missing is counted, by reason.
         let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
@@ -173,6 +174,7 @@ impl Outcome {
             Judgements::Masks { run } => {
                 let mut all = run.metrics();
                 all.not_judged = self.not_judged();
+                all.notices.extend(self.made.doubts.notices());
                 return all;
             }
             Judgements::Shown { .. } => return Metrics::new("nothing was judged"),
@@ -197,6 +199,7 @@ impl Outcome {
         }
         file.not_judged = self.not_judged();
         file.notices.extend(self.data_notices.iter().cloned());
+        file.notices.extend(self.made.doubts.notices());
         file.notices.extend(self.curve_notes());
         for curve in subsets {
             let points = curve.points.iter().map(|p| p.to_curve_point()).collect();

@@ -7,10 +7,10 @@ use std::{
 };
 
 use dinorad_core::{
-    TaskKind, in_full,
+    Protocol, TaskKind, in_full,
     method::{Context, Input, Method},
 };
-use dinorad_datasets::{Kind, Pseudonyms, Unit};
+use dinorad_datasets::{Intensity, Kind, Pseudonyms, Unit};
 use dinorad_metrics::BootstrapOptions;
 use dinorad_report::{Existing, Found, Made, RunLock, RunWriter, Status};
 use dinorad_transforms::{Shift, presets::classification_train};
@@ -26,7 +26,7 @@ use super::{
     segmenting,
 };
 use crate::{
-    AugmentedViews, Error, Result, date,
+    AugmentedViews, Cases, Error, Result, date,
     probe::{
         Draw, Labelled, ProbeOptions, ProbeRun, Refit, SubsetOptions, Views, probe, shuffled_labels, subset_curves,
     },
@@ -90,6 +90,9 @@ impl Runner<'_> {
         let given = &mut experiment.preprocessing;
         (given.image_size, given.patches) = (Some(pixels.crop), None);
         (given.resize, given.filter) = (Some(pixels.resize), Some(pixels.filter));
+        // limits of every slice are a scale of their own
+        let plain = given.percentiles || protocol == Protocol::Paper;
+        given.intensity.get_or_insert(if plain { Intensity::None } else { Intensity::Auto });
         experiment.tokens = tokens;
         experiment.refit.get_or_insert(Refit::of(protocol));
         experiment.encoder.digest = Some(spec.digest.clone());
@@ -320,8 +323,9 @@ impl Job<'_> {
         let random = classification_train(crop, filter, mean, std);
         let sets = [Some(&self.data.train), self.data.val.as_ref()].into_iter().flatten();
         let sets = sets.map(|part| part.set.clone());
+        let settings = recipe.cases(&self.data.train, random).settings();
         let encoder = Arc::clone(&recipe.encoder.backbone);
-        let views = AugmentedViews::new(encoder, sets, random, self.ready.layout, self.ready.experiment.seed)?;
+        let views = AugmentedViews::new(encoder, sets, settings, self.ready.layout, self.ready.experiment.seed)?;
         Ok(views.on(&recipe.encoder.device, self.runner.batch))
     }
 

@@ -76,6 +76,7 @@ impl Runner<'_> {
             encoder,
             batch: self.batch,
             preprocessing: ready.pixels.steps(&*encoder.backbone, percentiles),
+            intensity: given.intensity.unwrap_or_default(),
             monochrome1: given.monochrome1,
             layout: ready.layout,
             slice_step: given.slice_step,

@@ -2,20 +2,52 @@
 
 use candle::{DType, Tensor};
 use dinorad_backbone::Request;
-use dinorad_datasets::{Monochrome1, Pixels};
+use dinorad_datasets::{Intensity, Monochrome1, Pixels};
+use dinorad_transforms::Compose;
 use ndarray::{Array2, Array3, Axis, s};
 
 use super::Loaded;
 use crate::{
     Error, Result,
-    cases::positive,
     pca::{PatchMap, PcaOptions, pca_maps},
     picture::{Picture, Scaling, Window},
+    shown::Shown,
 };
 
-/// Evenly spaced slices of a case, `(c, h, w)` each, turned as radiologists look at them: volumes
-/// with the patient's front up and right side on the left, negatives turned over.
-pub fn slices(pixels: &Pixels, count: usize) -> Vec<Array3<f32>> {
+/// A slice as it is looked at.
+#[derive(Debug, Clone)]
+pub struct ShownSlice {
+    /// `(c, h, w)`.
+    pub values: Array3<f32>,
+    /// Whether the values are on a scale from 0 to 1 that all slices of the case share.
+    pub is_fixed: bool,
+}
+
+impl ShownSlice {
+    /// A gray or colour picture; where there is no scale, the brightest and darkest hundredth are cut.
+    ///
+    /// # Errors
+    /// [`Error::Report`] for other numbers of channels.
+    pub fn picture(&self) -> Result<Picture> {
+        let window = if self.is_fixed { Window::Range(0.0, 1.0) } else { Window::Percentiles(0.5, 99.5) };
+        Ok(Picture::channels(self.values.view(), window)?)
+    }
+
+    /// The slice through a preprocessing, which stretches its values only where they are on no scale.
+    ///
+    /// # Errors
+    /// What the preprocessing says.
+    pub fn prepared(&self, preprocessing: &Compose) -> Result<Array3<f32>> {
+        Ok(match self.is_fixed {
+            true => preprocessing.on_a_fixed_scale().apply(self.values.clone())?,
+            false => preprocessing.apply(self.values.clone())?,
+        })
+    }
+}
+
+/// Evenly spaced slices of a case on a scale, turned as radiologists look at them: volumes with the
+/// patient's front up and right side on the left, negatives turned over.
+pub fn slices(pixels: &Pixels, count: usize, intensity: Intensity) -> Vec<ShownSlice> {
     let slices: Vec<Array3<f32>> = match pixels {
         Pixels::Image(image) => vec![image.data.clone()],
         Pixels::Slices(images) => spaced(images.len(), count).map(|i| images[i].data.clone()).collect(),
@@ -28,18 +60,14 @@ pub fn slices(pixels: &Pixels, count: usize) -> Vec<Array3<f32>> {
                 .collect()
         }
     };
-    slices.into_iter().map(|slice| positive(pixels, Monochrome1::Inverted, slice)).collect()
+    let shown = Shown::new(pixels, intensity, Monochrome1::Inverted);
+    slices.into_iter().map(|slice| ShownSlice { values: shown.slice(slice), is_fixed: shown.is_fixed() }).collect()
 }
 
 /// `count` indices of `0..len`, in the middles of equal stretches.
 fn spaced(len: usize, count: usize) -> impl Iterator<Item = usize> {
     let count = count.min(len);
     (0..count).map(move |i| (2 * i + 1) * len / (2 * count))
-}
-
-/// A gray or colour picture whose brightest and darkest hundredth are cut.
-pub fn picture(image: &Array3<f32>) -> Result<Picture> {
-    Ok(Picture::channels(image.view(), Window::Percentiles(0.5, 99.5))?)
 }
 
 /// How PCA pictures are made.
@@ -59,14 +87,14 @@ pub struct PcaRequest {
 /// # Errors
 /// [`Error::Encoder`] for a size that the encoder cannot take, [`Error::Decomposition`],
 /// [`Error::Report`].
-pub fn pca_sheet(slices: &[Array3<f32>], encoder: &Loaded, request: &PcaRequest) -> Result<Picture> {
+pub fn pca_sheet(slices: &[ShownSlice], encoder: &Loaded, request: &PcaRequest) -> Result<Picture> {
     let backbone = &*encoder.backbone;
     let preprocessing = encoder.preprocessing(request.image_size);
     let mut maps = Vec::with_capacity(slices.len());
     for batch in slices.chunks(request.batch.max(1)) {
         let mut tensors = Vec::with_capacity(batch.len());
         for slice in batch {
-            let pixels = preprocessing.apply(slice.clone())?;
+            let pixels = slice.prepared(&preprocessing)?;
             let shape = pixels.dim();
             tensors.push(Tensor::from_vec(pixels.into_iter().collect::<Vec<f32>>(), shape, &encoder.device)?);
         }
@@ -86,7 +114,7 @@ pub fn pca_sheet(slices: &[Array3<f32>], encoder: &Loaded, request: &PcaRequest)
     let mut top = Vec::new();
     let mut bottom = Vec::new();
     for (slice, map) in slices.iter().zip(&colours) {
-        let image = picture(slice)?.fitted(request.side, Scaling::Bicubic)?;
+        let image = slice.picture()?.fitted(request.side, Scaling::Bicubic)?;
         bottom.push(map.picture((image.height(), image.width()), Scaling::Bicubic)?);
         top.push(image);
     }

@@ -7,7 +7,7 @@ use safetensors::{Dtype, tensor::TensorView};
 use serde::{Deserialize, Serialize};
 
 use super::{FORMAT, ItemKey, item::hex};
-use crate::{Error, Result};
+use crate::{Error, Result, doubts::CaseNotes};
 
 /// The one metadata entry; more than one would be written in no fixed order.
 pub(super) const HEADER: &str = "dinorad";
@@ -32,6 +32,8 @@ pub struct ItemFeatures {
     pub vectors: BTreeMap<String, Array1<f32>>,
     /// Any number of rows per case, such as the `slices` `(S, D)` of a volume or `patches` `(N, D)`.
     pub sequences: BTreeMap<String, Array2<f32>>,
+    /// What is noted of it.
+    pub notes: CaseNotes,
 }
 
 impl ItemFeatures {
@@ -46,6 +48,13 @@ impl ItemFeatures {
     #[must_use]
     pub fn with_sequence(mut self, name: impl Into<String>, rows: Array2<f32>) -> Self {
         self.sequences.insert(name.into(), rows);
+        self
+    }
+
+    /// The same with notes.
+    #[must_use]
+    pub fn with_notes(mut self, notes: CaseNotes) -> Self {
+        self.notes = notes;
         self
     }
 
@@ -65,6 +74,9 @@ pub(super) struct Header {
     pub(super) holds: BTreeSet<String>,
     /// Position among the keys, reason.
     pub(super) failures: Vec<(usize, String)>,
+    /// By position among the keys, as far as there is something to note.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) notes: BTreeMap<usize, CaseNotes>,
     /// BLAKE3 of every tensor's bytes.
     pub(super) blake3: BTreeMap<String, String>,
     /// BLAKE3 of everything else here, and of the tensors' types and shapes.
@@ -87,6 +99,11 @@ impl Header {
         for (position, reason) in &self.failures {
             field(&(*position as u64).to_le_bytes());
             field(reason.as_bytes());
+        }
+        for (position, notes) in &self.notes {
+            field(&(*position as u64).to_le_bytes());
+            notes.shown.iter().chain(&notes.doubts).for_each(|text| field(text.as_bytes()));
+            field(&[u8::from(notes.shown.is_some())]);
         }
         for (name, hash) in &self.blake3 {
             field(name.as_bytes());
@@ -188,11 +205,16 @@ pub(super) fn encode(
         Outcome::Failed(reason) => Some((i, reason.clone())),
         Outcome::Embedded(_) => None,
     });
+    let notes = outcomes.iter().enumerate().filter_map(|(i, outcome)| match outcome {
+        Outcome::Embedded(features) if !features.notes.is_empty() => Some((i, features.notes.clone())),
+        _ => None,
+    });
     let mut header = Header {
         format: FORMAT,
         store: store.to_owned(),
         holds: holds.clone(),
         failures: failures.collect(),
+        notes: notes.collect(),
         blake3: tensors
             .iter()
             .map(|(name, (_, _, bytes))| (name.clone(), hex(blake3::hash(bytes).as_bytes())))

@@ -17,7 +17,7 @@ use super::{
     encode::{COUNTS, HEADER, Header, KEYS, shard_name},
     item::hex,
 };
-use crate::{Error, Result};
+use crate::{CaseNotes, Error, Result};
 
 /// What safetensors itself allows for a header.
 const LARGEST_HEADER: u64 = 100_000_000;
@@ -37,6 +37,8 @@ pub(super) struct ShardFile {
     pub(super) rows: Vec<Option<usize>>,
     /// Why a key has no row.
     pub(super) failures: BTreeMap<usize, String>,
+    /// What is noted of cases, by position.
+    pub(super) notes: BTreeMap<usize, CaseNotes>,
     /// Names of the features that every row holds.
     pub(super) holds: BTreeSet<String>,
     /// Their widths; empty where no case has features.
@@ -119,6 +121,9 @@ impl ShardFile {
         if failures.last_key_value().is_some_and(|(last, _)| *last >= keys.len()) {
             return Err(damaged("a failure of no case".into()));
         }
+        if header.notes.last_key_value().is_some_and(|(last, _)| *last >= keys.len()) {
+            return Err(damaged("notes on no case".into()));
+        }
         let mut n = 0;
         let row = |i: usize| {
             (!failures.contains_key(&i)).then(|| {
@@ -135,6 +140,7 @@ impl ShardFile {
             keys,
             rows,
             failures,
+            notes: header.notes,
             holds: header.holds,
             features,
             tensors,

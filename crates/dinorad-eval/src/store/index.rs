@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{FeatureShape, encode::is_shard_name, file::ShardFile};
-use crate::{Error, Result};
+use crate::{Error, Result, doubts::CaseNotes};
 
 /// The shards of a store and the places of every case in them.
 #[derive(Debug, Clone, Default)]
@@ -31,6 +31,10 @@ impl Place {
     /// Its row in the shard's tensors; `None` for a failed case.
     pub(super) fn row(&self) -> Option<usize> {
         self.shard.rows.get(self.position).copied().flatten()
+    }
+
+    pub(super) fn notes(&self) -> Option<&CaseNotes> {
+        self.shard.notes.get(&self.position)
     }
 
     fn failure(&self) -> Option<&str> {
@@ -128,6 +132,11 @@ impl Index {
     /// The richest entry of a case that holds a feature.
     pub(super) fn entry(&self, key: &[u8; 32], name: &str) -> Option<&Place> {
         self.places.get(key)?.iter().find(|place| place.row().is_some() && place.shard.holds.contains(name))
+    }
+
+    /// What is noted of a case.
+    pub(super) fn notes(&self, key: &[u8; 32]) -> Option<&CaseNotes> {
+        self.places.get(key)?.iter().find_map(Place::notes)
     }
 
     /// Names of everything that is held of a case.

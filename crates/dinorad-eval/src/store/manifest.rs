@@ -9,7 +9,7 @@ use super::{
     EncoderRecord, FORMAT, ItemKey, MANIFEST, StoreKey,
     item::{hex, unhex},
 };
-use crate::{Error, Result, Settings};
+use crate::{CaseNotes, Error, Result, Settings};
 
 /// What `manifest.json` says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -60,6 +60,13 @@ pub struct CaseRecord {
     /// A salted hash of its patient's number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub patient: Option<String>,
+    /// How its values came to the encoder's scale, where that is not each slice from its smallest to its
+    /// largest value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shown: Option<String>,
+    /// What may be wrong with its values.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub doubts: Vec<String>,
 }
 
 /// How wide a feature is and whether an item has one row of it or many.
@@ -82,12 +89,21 @@ pub enum FeatureKind {
 }
 
 impl SetRecord {
-    pub(super) fn new(items: &[ItemKey], failures: &[Failure]) -> Self {
-        let case = |item: &ItemKey| CaseRecord {
-            id: item.id.clone(),
-            content: item.has_content().then(|| hex(&item.fingerprint)),
-            source: item.source.clone(),
-            patient: item.patient.clone(),
+    pub(super) fn new<'a>(
+        items: &[ItemKey],
+        failures: &[Failure],
+        notes: impl Fn(&ItemKey) -> Option<&'a CaseNotes>,
+    ) -> Self {
+        let case = |item: &ItemKey| {
+            let CaseNotes { shown, doubts } = notes(item).cloned().unwrap_or_default();
+            CaseRecord {
+                id: item.id.clone(),
+                content: item.has_content().then(|| hex(&item.fingerprint)),
+                source: item.source.clone(),
+                patient: item.patient.clone(),
+                shown,
+                doubts,
+            }
         };
         Self { cases: items.iter().map(case).collect(), failures: failures.to_vec() }
     }

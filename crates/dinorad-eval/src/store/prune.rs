@@ -170,7 +170,7 @@ fn keep(folder: &Path, key: &StoreKey, index: &Index, shard: &ShardFile, kept: &
             outcomes.push(Outcome::Failed(shard.failures.get(position).cloned().unwrap_or_default()));
             continue;
         };
-        let mut features = ItemFeatures::default();
+        let mut features = ItemFeatures::default().with_notes(shard.notes.get(position).cloned().unwrap_or_default());
         for (name, shape) in &shard.features {
             match shape.kind {
                 FeatureKind::Vector => {

@@ -12,7 +12,7 @@ use super::{
     EncoderRecord, Failure, FeatureKind, FeatureShape, ItemKey, Manifest, Pieces, StoreKey,
     index::{Index, Place},
 };
-use crate::{Error, Result, Settings};
+use crate::{CaseNotes, Doubts, Error, Result, Settings};
 
 /// Bytes of a piece unless the caller says otherwise.
 const PIECE: usize = 64 << 20;
@@ -179,6 +179,22 @@ impl FeatureStore {
     /// The case of row `i`.
     pub fn item(&self, i: usize) -> Option<&ItemKey> {
         self.items.get(*self.embedded.get(i)?)
+    }
+
+    /// What is noted of the case of row `i`, if anything is.
+    pub fn notes(&self, i: usize) -> Option<&CaseNotes> {
+        self.index.notes(&self.item(i)?.fingerprint)
+    }
+
+    /// What may be wrong with the values of the cases, by kind.
+    pub fn doubts(&self) -> Doubts {
+        let mut out = Doubts::default();
+        for i in 0..self.len() {
+            if let (Some(item), Some(notes)) = (self.item(i), self.notes(i)) {
+                notes.doubts.iter().for_each(|text| out.add(&item.id, text));
+            }
+        }
+        out
     }
 
     /// Ids of the cases with features, by row.

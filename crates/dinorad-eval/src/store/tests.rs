@@ -440,7 +440,7 @@ fn torn_files_of_others_are_left_to_prune() {
 #[test]
 fn the_key_feels_everything() {
     use dinorad_core::{Orientation, method::View};
-    use dinorad_datasets::{Colour, Prepare};
+    use dinorad_datasets::{Colour, Intensity, Prepare};
     use dinorad_transforms::Step;
     let base = || (EncoderRecord::named("e", "digest"), Settings::new(Compose::default()));
     let with = |change: &dyn Fn(&mut EncoderRecord, &mut Settings)| {
@@ -457,7 +457,8 @@ fn the_key_feels_everything() {
         with(&|e, _| (e.digest, e.precision) = ("digestf".into(), "32".into())),
         with(&|_, s| s.orientation = Orientation::AsStored),
         with(&|_, s| s.colour = Colour::Gray),
-        with(&|_, s| s.intensity = Prepare::Clamp(Some(-1.0), None)),
+        with(&|_, s| s.prepare = Prepare::Clamp(Some(-1.0), None)),
+        with(&|_, s| s.intensity = Intensity::Robust),
         with(&|_, s| s.slice_step = 2),
         with(&|_, s| s.view = Some(View { seed: 0, pass: 0 })),
         with(&|_, s| s.view = Some(View { seed: 1, pass: 0 })),

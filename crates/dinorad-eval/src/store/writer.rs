@@ -163,7 +163,16 @@ impl Store {
 
     /// The shards still to be made, each the places in the list of its cases.
     pub fn missing(&self) -> Vec<Vec<usize>> {
-        let missing: Vec<usize> = self.own().filter(|i| self.known(*i).is_none()).collect();
+        self.shards_of(|known| known.is_none())
+    }
+
+    /// The same, and what failed before.
+    pub fn missing_or_failed(&self) -> Vec<Vec<usize>> {
+        self.shards_of(|known| !matches!(known, Some(Known::Embedded(_))))
+    }
+
+    fn shards_of(&self, to_make: impl Fn(Option<Known<'_>>) -> bool) -> Vec<Vec<usize>> {
+        let missing: Vec<usize> = self.own().filter(|i| to_make(self.known(*i))).collect();
         missing.chunks(self.shard_size).map(<[usize]>::to_vec).collect()
     }
 
@@ -244,7 +253,7 @@ impl Store {
             }
             Err(e) => return Err(e),
         };
-        let set = SetRecord::new(&self.items, failures);
+        let set = SetRecord::new(&self.items, failures, |item| self.index.notes(&item.fingerprint));
         let contents: HashSet<&String> = set.cases.iter().filter_map(|case| case.content.as_ref()).collect();
         let shares =
             |old: &SetRecord| old.cases.iter().filter_map(|c| c.content.as_ref()).any(|c| contents.contains(c));

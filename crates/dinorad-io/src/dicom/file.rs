@@ -152,7 +152,7 @@ impl DicomFile {
 
     /// Bits of a value after conversion.
     pub fn bit_depth(&self) -> u8 {
-        self.header.palette.as_ref().map_or(self.header.bits_stored, |p| p.bits()).min(255) as u8
+        self.header.bit_depth()
     }
 
     fn damaged(&self, what: impl Into<String>) -> Error {
@@ -342,6 +342,7 @@ impl DicomFile {
             photometric: self.header.photometric.converted(),
             spacing_mm: frame.pixel_spacing,
             modality: self.header.modality.clone(),
+            padding: self.header.padding_of(&frame),
             windows: frame.windows,
         })
     }

@@ -2,7 +2,7 @@
 
 use ndarray::Array4;
 
-use crate::{Photometric, warnings::remarks};
+use crate::{Photometric, dicom::Voi, warnings::remarks};
 
 /// Frames without a place in the patient, such as an ultrasound loop.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,6 +18,10 @@ pub struct Frames {
     pub modality: Option<String>,
     /// Distance between pixel centres in mm, `[row, column]`, where the file says.
     pub spacing_mm: Option<[f64; 2]>,
+    /// Windows that the file proposes for display; never applied here.
+    pub windows: Vec<Voi>,
+    /// Values from the first to the second are padding outside the picture, where the file says.
+    pub padding: Option<(f32, f32)>,
 }
 
 impl Frames {

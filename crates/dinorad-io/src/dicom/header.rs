@@ -92,6 +92,8 @@ pub struct FrameHeader {
     pub rescale: Option<(f64, f64)>,
     /// VOI windows and tables, in the order of the file.
     pub windows: Vec<Voi>,
+    /// DimensionIndexValues: where the frame is along each of [`Header::dimensions`], counted from 1.
+    pub dimension_index: Vec<i64>,
 }
 
 /// The technical attributes of a DICOM image. No personal attribute is kept. UIDs of instances,
@@ -149,6 +151,11 @@ pub struct Header {
     pub per_frame: Vec<FrameHeader>,
     /// Modality LUT, in place of a rescale.
     pub modality_lut: Option<Lut>,
+    /// What the frames of an enhanced object are numbered along, in order: `stack`, `slice`, `time`, `echo`,
+    /// `b`; `dimension` for anything else.
+    pub dimensions: Vec<&'static str>,
+    /// PixelPaddingValue and PixelPaddingRangeLimit, the smaller one first, as stored.
+    pub padding: Option<[i64; 2]>,
     #[serde(skip)]
     pub(crate) palette: Option<Palette>,
     #[serde(skip)]
@@ -194,8 +201,9 @@ impl PartOfSeries {
     }
 }
 
-/// The functional groups that tell where and in what unit a frame is.
-const GROUPS: [Tag; 5] = [
+/// The functional groups that tell which frame it is, where and in what unit.
+const GROUPS: [Tag; 6] = [
+    tags::FRAME_CONTENT_SEQUENCE,
     tags::PLANE_POSITION_SEQUENCE,
     tags::PLANE_ORIENTATION_SEQUENCE,
     tags::PIXEL_MEASURES_SEQUENCE,
@@ -236,6 +244,10 @@ impl FrameHeader {
             spacing_between_slices: one(set, tags::SPACING_BETWEEN_SLICES, "SpacingBetweenSlices").ok().flatten(),
             rescale,
             windows: Voi::read(set, signed || rescale.is_some_and(|(m, c)| m < 0.0 || c < 0.0)),
+            dimension_index: set
+                .numbers(tags::DIMENSION_INDEX_VALUES)
+                .map(|values| values.iter().map(|v| *v as i64).collect())
+                .unwrap_or_default(),
         })
     }
 
@@ -260,8 +272,41 @@ impl FrameHeader {
             spacing_between_slices: self.spacing_between_slices.or(other.spacing_between_slices),
             rescale: self.rescale.or(other.rescale),
             windows: if self.windows.is_empty() { other.windows } else { self.windows },
+            dimension_index: match self.dimension_index.is_empty() {
+                true => other.dimension_index,
+                false => self.dimension_index,
+            },
         }
     }
+}
+
+/// What DimensionIndexValues count.
+fn dimensions(set: &DataSet) -> Vec<&'static str> {
+    let pointer = |item: &DataSet| match item.words(tags::DIMENSION_INDEX_POINTER).as_slice() {
+        [group, element] => match Tag(*group, *element) {
+            tags::STACK_ID => "stack",
+            tags::IN_STACK_POSITION_NUMBER | tags::IMAGE_POSITION_PATIENT => "slice",
+            tags::TEMPORAL_POSITION_INDEX => "time",
+            tags::EFFECTIVE_ECHO_TIME => "echo",
+            tags::DIFFUSION_B_VALUE => "b",
+            _ => "dimension",
+        },
+        _ => "dimension",
+    };
+    set.items(tags::DIMENSION_INDEX_SEQUENCE).unwrap_or_default().iter().map(pointer).collect()
+}
+
+/// PixelPaddingValue, and where there is one PixelPaddingRangeLimit, in order.
+fn padding(set: &DataSet, signed: bool) -> Option<[i64; 2]> {
+    let stored = |tag| {
+        let value = *set.numbers(tag).ok()?.first()?;
+        let value = (value.is_finite() && value.fract() == 0.0 && value.abs() < 1e9).then_some(value as i64)?;
+        // many files write a signed value as an unsigned one
+        Some(if signed && (0x8000..=0xffff).contains(&value) { value - 0x1_0000 } else { value })
+    };
+    let value = stored(tags::PIXEL_PADDING_VALUE)?;
+    let limit = stored(tags::PIXEL_PADDING_RANGE_LIMIT).unwrap_or(value);
+    Some([value.min(limit), value.max(limit)])
 }
 
 /// A PhotometricInterpretation that is not read here, by name if it is one.
@@ -373,6 +418,8 @@ impl Header {
             common,
             per_frame,
             modality_lut: Lut::modality(set, signed)?,
+            dimensions: dimensions(set),
+            padding: padding(set, signed),
             palette,
             part: PartOfSeries::read(set),
         })
@@ -381,6 +428,25 @@ impl Header {
     /// Pixels of one frame.
     pub fn pixels(&self) -> usize {
         usize::from(self.rows) * usize::from(self.columns)
+    }
+
+    /// The values of a frame in the modality's unit that are padding, the smallest and the largest.
+    ///
+    /// # Source
+    /// DICOM PS3.3 C.7.5.1.1.2.
+    pub fn padding_of(&self, frame: &FrameHeader) -> Option<(f32, f32)> {
+        let ends = self.padding.filter(|_| self.photometric.converted() != crate::Photometric::Rgb)?;
+        let [a, b] = ends.map(|stored| match (&self.modality_lut, frame.rescale) {
+            (Some(lut), _) => f32::from(lut.get(stored as f64)),
+            (None, Some((slope, intercept))) => (stored as f64 * slope + intercept) as f32,
+            (None, None) => stored as f32,
+        });
+        Some((a.min(b), a.max(b)))
+    }
+
+    /// Bits of a value as it is shown: those of a palette's colours where there is one.
+    pub(crate) fn bit_depth(&self) -> u8 {
+        self.palette.as_ref().map_or(self.bits_stored, Palette::bits).min(255) as u8
     }
 
     /// The attributes of one frame: its own, or those that all frames share.

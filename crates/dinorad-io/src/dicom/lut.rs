@@ -139,6 +139,12 @@ impl Voi {
         out
     }
 
+    /// A window from one value to another.
+    pub(crate) fn between([low, high]: [f64; 2]) -> Self {
+        let (center, width) = ((low + high) / 2.0, high - low);
+        Voi::Window { center, width, function: VoiFunction::LinearExact, name: None }
+    }
+
     /// The file's name for it, such as `LUNG`: free text.
     pub fn name(&self) -> Option<&Personal> {
         match self {

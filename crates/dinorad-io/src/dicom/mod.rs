@@ -104,6 +104,8 @@ fn load(file: DicomFile, path: &Path, options: &ReadOptions) -> Result<Loaded> {
     }
     Ok(Loaded::Frames(Frames {
         data: file.all_frames()?,
+        windows: header.frame(0).windows,
+        padding: header.padding_of(&header.frame(0)),
         bit_depth: file.bit_depth(),
         photometric: header.photometric.converted(),
         modality: header.modality,

@@ -187,11 +187,14 @@ pub(super) fn drop_copies(images: &mut Vec<Image>, report: &mut SeriesReport) ->
     Ok(())
 }
 
-/// The slices that files hold.
-pub(super) fn slices_of<'a>(images: impl Iterator<Item = (&'a PathBuf, &'a Header)>) -> Vec<Slice> {
+/// The slices that files hold, or those of the frames that are wanted.
+pub(super) fn slices_of<'a>(
+    images: impl Iterator<Item = (&'a PathBuf, &'a Header)>,
+    frames: Option<&[usize]>,
+) -> Vec<Slice> {
     let mut slices = Vec::new();
     for (n, (file, header)) in images.enumerate() {
-        for f in 0..header.frames as usize {
+        for f in (0..header.frames as usize).filter(|f| frames.is_none_or(|wanted| wanted.contains(f))) {
             let mut name = file.clone();
             if header.frames > 1 {
                 name.as_mut_os_string().push(format!("#{f}"));
@@ -249,7 +252,7 @@ pub(crate) fn assemble(
         report.problems.push(Problem::Geometry { attribute: "ImagePositionPatient of the frames", files });
         return Err(fail(report));
     }
-    let grid = match grid(slices_of(images.iter().map(|(file, header, _)| (file, header)))) {
+    let grid = match grid(slices_of(images.iter().map(|(file, header, _)| (file, header)), options.frames.as_deref())) {
         Ok(grid) if report.problems.is_empty() => grid,
         Ok(_) => return Err(fail(report)),
         Err(problems) => {
@@ -286,8 +289,14 @@ pub(crate) fn assemble(
     volume.frame_of_reference = header.frame_of_reference.clone();
     volume.placement = Placement::Dicom;
     volume.photometric = header.photometric.converted();
-    report.warnings.extend(volume.warnings());
-    report.warnings = crate::warnings::unique(report.warnings);
+    volume.bit_depth = slices.iter().map(|s| images[s.source.0].1.bit_depth()).max();
+    // one scale for the whole scan: what the middle slice proposes
+    let (n, frame) = slices[slices.len() / 2].source;
+    let middle = images[n].1.frame(frame);
+    volume.padding = images[n].1.padding_of(&middle);
+    volume.windows = middle.windows;
+    volume.found = crate::warnings::unique(std::mem::take(&mut report.warnings));
+    report.warnings = crate::warnings::unique(volume.warnings());
     Ok((volume, report))
 }
 

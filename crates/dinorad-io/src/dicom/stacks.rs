@@ -10,8 +10,8 @@ use rayon::prelude::*;
 
 use super::{
     file::DicomFile,
-    geometry::{Plane, along_normal, grid, plane},
-    header::Header,
+    geometry::{Plane, Slice, along_normal, grid, plane},
+    header::{FrameHeader, Header},
     report::{Problem, SeriesReport, Skipped},
     scan::{Broken, Image as Scanned, Keep, scan},
     series::{drop_copies, slices_of},
@@ -55,6 +55,9 @@ pub struct Stack {
     pub name: String,
     /// Its files; byte-identical copies are left out.
     pub files: Vec<PathBuf>,
+    /// The frames of its one file (counted from 0), where that holds several stacks: for
+    /// [`ReadOptions::frames`].
+    pub frames: Option<Vec<usize>>,
     /// Why it is no volume, though its slices are in order: distances that are not even, slices that are
     /// missing. `None` for a volume, a single picture, and what is no stack at all.
     pub uneven: Option<String>,
@@ -147,7 +150,7 @@ fn is_capture(header: &Header) -> bool {
 pub fn read_slices(name: &Path, files: &[PathBuf], options: &ReadOptions) -> Result<Vec<Image>> {
     let open = |file: &PathBuf| DicomFile::open(file, options);
     let opened = files.par_iter().map(open).collect::<Result<Vec<_>>>()?;
-    let slices = slices_of(files.iter().zip(opened.iter().map(DicomFile::header)));
+    let slices = slices_of(files.iter().zip(opened.iter().map(DicomFile::header)), options.frames.as_deref());
     let Some(slices) = along_normal(slices) else {
         return Err(Error::damaged(name, Format::DicomSeries, "slices without a place of their own"));
     };
@@ -195,6 +198,14 @@ fn stacks(mut images: Vec<Scanned>, divide: bool, copies: &mut Vec<Skipped>) -> 
     }
     copies.extend(report.skipped);
     let all: Vec<&Scanned> = images.iter().collect();
+    if let [(file, header, _)] = all.as_slice()
+        && divide
+        && header.frames > 1
+        && kind(&all) == Kind::Loose
+        && let Some(parts) = stacks_of_frames(file, header)
+    {
+        return parts;
+    }
     if !divide || images.len() < 2 || kind(&all) != Kind::Loose {
         return vec![stack(String::new(), &all)];
     }
@@ -255,7 +266,52 @@ fn parts<'a>(images: &[&'a Scanned], keys: &[Key], sound: bool) -> Option<Vec<(S
 
 fn stack(name: String, images: &[&Scanned]) -> Stack {
     let uneven = if let Kind::Uneven(why) = kind(images) { Some(why) } else { None };
-    Stack { name, files: images.iter().map(|i| i.0.clone()).collect(), uneven }
+    Stack { name, files: images.iter().map(|i| i.0.clone()).collect(), frames: None, uneven }
+}
+
+/// The stacks that the frames of an enhanced object make: by plane, by one of the dimensions that they are
+/// numbered along, or by two of these.
+fn stacks_of_frames(file: &PathBuf, header: &Header) -> Option<Vec<Stack>> {
+    let n = header.frames as usize;
+    let frames: Vec<FrameHeader> = (0..n).map(|f| header.frame(f)).collect();
+    let planes: Vec<Option<i64>> = {
+        let of = frames.iter().map(|frame| frame.orientation.and_then(plane));
+        let of: Vec<Option<Plane>> = of.collect();
+        let mut seen: Vec<Option<Plane>> = Vec::new();
+        let mut number = |plane: &Option<Plane>| match seen.iter().position(|known| known == plane) {
+            Some(at) => Some(at as i64 + 1),
+            None => {
+                seen.push(*plane);
+                Some(seen.len() as i64)
+            }
+        };
+        of.iter().map(&mut number).collect()
+    };
+    let mut keys: Vec<(&'static str, Vec<Option<i64>>)> = vec![(PLANE.name, planes)];
+    for (at, name) in header.dimensions.iter().enumerate().filter(|(_, name)| **name != "slice") {
+        keys.push((name, frames.iter().map(|frame| frame.dimension_index.get(at).copied()).collect()));
+    }
+    let pairs = (0..keys.len()).flat_map(|a| (a + 1..keys.len()).map(move |b| vec![a, b]));
+    let tried = (0..keys.len()).map(|a| vec![a]).chain(pairs);
+    tried.into_iter().find_map(|chosen| {
+        let mut groups: BTreeMap<Vec<Option<i64>>, Vec<usize>> = BTreeMap::new();
+        for frame in 0..n {
+            groups.entry(chosen.iter().map(|key| keys[*key].1[frame]).collect()).or_default().push(frame);
+        }
+        let stack = |(values, frames): (Vec<Option<i64>>, Vec<usize>)| {
+            let slices = slices_of(std::iter::once((file, header)), Some(&frames));
+            let uneven = match kind_of(slices, true) {
+                Kind::Loose => return None,
+                Kind::Sound => None,
+                Kind::Uneven(why) => Some(why),
+            };
+            let named =
+                chosen.iter().zip(&values).map(|(key, value)| format!("{}-{}", keys[*key].0, value.unwrap_or(0)));
+            let name = named.collect::<Vec<_>>().join("-");
+            Some(Stack { name, files: vec![file.clone()], frames: Some(frames), uneven })
+        };
+        (groups.len() > 1).then(|| groups.into_iter().map(stack).collect::<Option<Vec<_>>>()).flatten()
+    })
 }
 
 /// What images are together.
@@ -277,7 +333,12 @@ fn kind(images: &[&Scanned]) -> Kind {
     }
     let colour = |h: &Header| h.photometric.converted();
     let same = images.windows(2).all(|w| colour(&w[0].1) == colour(&w[1].1));
-    match grid(slices_of(images.iter().map(|(file, header, _)| (file, header)))) {
+    kind_of(slices_of(images.iter().map(|(file, header, _)| (file, header)), None), same)
+}
+
+/// What slices are together; `same` if they are alike in colour.
+fn kind_of(slices: Vec<Slice>, same: bool) -> Kind {
+    match grid(slices) {
         Ok(_) if same => Kind::Sound,
         Err(problems) if same && !problems.is_empty() && problems.iter().all(Problem::leaves_slices) => {
             Kind::Uneven(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))

@@ -117,6 +117,8 @@ pub struct Header {
     pub srow: [[f64; 4]; 3],
     /// Units of space and time.
     pub xyzt_units: u8,
+    /// `cal_min` and `cal_max`: the range that the file proposes for display; nothing if it is empty.
+    pub display: Option<[f64; 2]>,
 }
 
 /// Reads numbers of either byte order at fixed places.
@@ -236,6 +238,7 @@ impl Header {
             return Err(damaged(format!("scl_slope is {slope} but scl_inter is {inter}")));
         };
         let v1 = version == 1;
+        let display = if v1 { [f.f32(128), f.f32(124)] } else { [f.f64(200), f.f64(192)] };
         // codes beyond i16 mean nothing: -1 means nothing either
         let code = |c: i32| i16::try_from(c).unwrap_or(-1);
         let three = |at1: usize, at2: usize| -> [f64; 3] {
@@ -258,6 +261,7 @@ impl Header {
                 std::array::from_fn(|c| if v1 { f.f32(280 + 16 * r + 4 * c) } else { f.f64(400 + 32 * r + 8 * c) })
             }),
             xyzt_units: if v1 { bytes[123] } else { f.i32(500) as u8 },
+            display: Some(display).filter(|[low, high]| low.is_finite() && high.is_finite() && low < high),
         })
     }
 

@@ -11,7 +11,7 @@ use flate2::read::MultiGzDecoder;
 use ndarray::{Array2, Array3};
 
 use super::{DataType, Header};
-use crate::{Error, Format, ReadOptions, Result, Volume, volume::reorient};
+use crate::{Error, Format, ReadOptions, Result, Volume, dicom::Voi, volume::reorient};
 
 /// No deflate stream grows by more than this factor.
 const MAX_INFLATION: u64 = 1032;
@@ -315,6 +315,7 @@ impl<R: Read> Source<R> {
         let data = Array3::from_shape_vec(shape, values).map_err(|e| self.damaged(e.to_string()))?;
         let mut volume = Volume::new(data, affine);
         volume.placement = placement;
+        volume.windows = self.header.display.map(Voi::between).into_iter().collect();
         volume.header = Some(Box::new(self.header.clone()));
         Ok(volume)
     }
