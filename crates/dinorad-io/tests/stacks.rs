@@ -313,3 +313,109 @@ fn objects_that_are_no_images_are_counted_by_what_they_are() {
     let capture = Made::slice("9", 1, 0.0).with(0x0008_0016, b"UI", CAPTURE);
     assert_eq!(Folder::of(&[capture]).survey().series.len(), 1);
 }
+
+fn item(elements: &[Vec<u8>]) -> Vec<u8> {
+    let inner = elements.concat();
+    [&[0xFE, 0xFF, 0x00, 0xE0][..], &(inner.len() as u32).to_le_bytes(), &inner].concat()
+}
+
+/// An enhanced object: each frame with its place, its orientation and where it is along the dimensions.
+fn enhanced(dimensions: &[(u16, u16)], frames: &[(f64, &str, &[u32])]) -> Made {
+    let place = |(height, orientation, index): &(f64, &str, &[u32])| {
+        let plane = |tag, text: &str| element(tag, b"DS", text.as_bytes());
+        item(&[
+            element(0x0020_9111, b"SQ", &item(&[element(0x0020_9157, b"UL", &ints(index))])),
+            element(0x0020_9113, b"SQ", &item(&[plane(0x0020_0032, &format!("0\\0\\{height}"))])),
+            element(0x0020_9116, b"SQ", &item(&[plane(0x0020_0037, orientation)])),
+        ])
+    };
+    fn ints(index: &[u32]) -> Vec<u8> {
+        index.iter().flat_map(|v| v.to_le_bytes()).collect()
+    }
+    let pointer = |(group, element_number): &(u16, u16)| {
+        let at = [group.to_le_bytes(), element_number.to_le_bytes()].concat();
+        item(&[element(0x0020_9165, b"AT", &at)])
+    };
+    let mut made = Made::slice("1", 1, 0.0).without(&[0x0020_0032, 0x0020_0037, 0x7FE0_0010]);
+    let pixels = (0..frames.len() as u16).flat_map(|f| (0..SIDE * SIDE).flat_map(move |n| (n + 100 * f).to_le_bytes()));
+    made.0.extend([
+        (0x0020_9222, *b"SQ", dimensions.iter().flat_map(pointer).collect()),
+        (0x0028_0008, *b"IS", frames.len().to_string().into_bytes()),
+        (0x5200_9230, *b"SQ", frames.iter().flat_map(place).collect()),
+        (0x7FE0_0010, *b"OW", pixels.collect()),
+    ]);
+    made
+}
+
+const AXIAL: &str = "1\\0\\0\\0\\1\\0";
+const STACK: (u16, u16) = (0x0020, 0x9056);
+const IN_STACK: (u16, u16) = (0x0020, 0x9057);
+const TIME: (u16, u16) = (0x0020, 0x9128);
+
+#[test]
+fn the_stacks_of_one_enhanced_file() {
+    // three slices at two times, frame after frame
+    let frames: Vec<(f64, &str, [u32; 3])> =
+        (0..6).map(|n| (3.0 * f64::from(n / 2), AXIAL, [1, n / 2 + 1, n % 2 + 1])).collect();
+    let frames: Vec<(f64, &str, &[u32])> = frames.iter().map(|(h, o, i)| (*h, *o, i.as_slice())).collect();
+    let folder = Folder::of(&[enhanced(&[STACK, IN_STACK, TIME], &frames)]);
+    let survey = folder.survey();
+    let stacks = &survey.series[0].stacks;
+    let names: Vec<&str> = stacks.iter().map(|s| s.name.as_str()).collect();
+    assert_eq!(names, ["time-1", "time-2"]);
+    for (n, stack) in stacks.iter().enumerate() {
+        assert_eq!(stack.frames, Some(vec![n, n + 2, n + 4]));
+        let options = ReadOptions::default().with_frames(stack.frames.clone().unwrap());
+        let (volume, _) = dicom::read_files(folder.0.path(), &stack.files, &options).unwrap();
+        assert_eq!(volume.data.dim(), (3, 4, 4));
+        assert!((volume.spacing_mm()[0] - 3.0).abs() < 1e-9);
+        let firsts: Vec<f32> = volume.data.outer_iter().map(|s| s[[0, 0]]).collect();
+        assert_eq!(firsts, [n, n + 2, n + 4].map(|f| 100.0 * f as f32));
+    }
+    // undivided it is one case, which says what is wrong with it
+    let whole = dicom::survey(&folder.files(), false, &ReadOptions::default());
+    assert_eq!((whole.series[0].stacks.len(), whole.series[0].stacks[0].frames.clone()), (1, None));
+    let refused = dicom::read_files(folder.0.path(), &folder.files(), &ReadOptions::default());
+    assert!(matches!(refused, Err(Error::Series { .. })));
+}
+
+#[test]
+fn planes_of_one_enhanced_file() {
+    // what no dimension tells apart but the plane does; the second stack at uneven distances
+    let sagittal = "0\\1\\0\\0\\0\\-1";
+    let frames: [(f64, &str, &[u32]); 3] = [(0.0, AXIAL, &[]), (2.0, AXIAL, &[]), (4.0, AXIAL, &[])];
+    let mut made = enhanced(&[], &frames);
+    assert_eq!(Folder::of(&[made.clone()]).survey().series[0].stacks[0].frames, None);
+    let mixed: [(f64, &str, &[u32]); 5] =
+        [(0.0, AXIAL, &[]), (0.0, sagittal, &[]), (2.0, AXIAL, &[]), (4.0, AXIAL, &[]), (0.0, sagittal, &[])];
+    made = enhanced(&[], &mixed);
+    // two sagittal frames at one place are no stack: the file stays whole
+    assert_eq!(Folder::of(&[made]).survey().series[0].stacks.len(), 1);
+    let apart = enhanced(&[], &mixed[..4]);
+    let survey = Folder::of(&[apart]).survey();
+    let parts: Vec<(&str, Vec<usize>)> = survey.series[0]
+        .stacks
+        .iter()
+        .map(|s| (s.name.as_str(), s.frames.clone().unwrap()))
+        .collect();
+    assert_eq!(parts, [("plane-1", vec![0, 2, 3]), ("plane-2", vec![1])]);
+}
+
+#[test]
+fn padding_and_windows_come_with_the_voxels() {
+    let signed = |made: Made| made.with(0x0028_1052, b"DS", "-1024").with(0x0028_1053, b"DS", "2");
+    let mut images: Vec<Made> = even(3).into_iter().map(signed).collect();
+    for (n, made) in images.iter_mut().enumerate() {
+        *made = made.clone().with(0x0028_1050, b"DS", &format!("{}", 40 + n)).with(0x0028_1051, b"DS", "400");
+        made.0.push((0x0028_0120, *b"US", 7u16.to_le_bytes().to_vec()));
+        made.0.push((0x0028_0121, *b"US", 3u16.to_le_bytes().to_vec()));
+    }
+    let folder = Folder::of(&images);
+    let (volume, _) = dicom::read_files(folder.0.path(), &folder.files(), &ReadOptions::default()).unwrap();
+    // 3 and 7 as stored, times 2 less 1024; the window of the middle slice
+    assert_eq!(volume.padding, Some((-1018.0, -1010.0)));
+    assert!(matches!(volume.windows.as_slice(), [dicom::Voi::Window { center: 41.0, width: 400.0, .. }]));
+    assert_eq!(volume.bit_depth, Some(16));
+    let turned = volume.to_canonical();
+    assert_eq!((turned.padding, turned.windows.len(), turned.bit_depth), (volume.padding, 1, Some(16)));
+}
