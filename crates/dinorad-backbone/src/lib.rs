@@ -40,4 +40,4 @@ pub use registry::{Encoder, Family, Output, find, registry};
 pub use sam::{Sam, SamConfig, load_sam};
 pub use source::Source;
 pub use vit::{Positions, Vit, VitConfig, load_vit};
-pub use weights::{Layout, LoadReport, ShapeMismatch, Unmatched, WeightFile, inspect, load_path};
+pub use weights::{Layout, LoadReport, ShapeMismatch, Unmatched, WeightCopy, WeightFile, inspect, load_path};

@@ -57,7 +57,7 @@ pub fn load_with(
         (Located::Untrained { encoder, seed }, options) => {
             Ok((untrained(encoder, seed, &options)?, LoadReport::default()))
         }
-        (Located::Files(path), options) => load_checkpoint(Checkpoint::open(&path)?, &options),
+        (Located::Files(path), options) => load_checkpoint(Checkpoint::open(&path, options.copy)?, &options),
     }
 }
 

@@ -3,7 +3,7 @@
 use candle::{DType, Device};
 use dinorad_core::Protocol;
 
-use crate::{Family, PositionResampling};
+use crate::{Family, PositionResampling, WeightCopy};
 
 /// Mean and standard deviation of each colour channel on the 0..1 scale: pixels become
 /// `(v - mean) / std` before they enter the encoder.
@@ -64,6 +64,8 @@ pub struct LoadOptions {
     /// | DINOv2, DINOv3 | the model's own final norm on all tokens | the same |
     /// | SAM, ResNet, DenseNet, VGG | as they leave the last block | the same |
     pub protocol: Protocol,
+    /// Which copy is taken of a checkpoint that holds the encoder twice, trained and averaged.
+    pub copy: WeightCopy,
     /// The identifier in the [`BackboneSpec`](crate::BackboneSpec); by default the file's or folder's name.
     pub id: Option<String>,
 }
@@ -77,6 +79,7 @@ impl Default for LoadOptions {
             positions: None,
             normalization: None,
             protocol: Protocol::Strict,
+            copy: WeightCopy::Average,
             id: None,
         }
     }
@@ -122,6 +125,13 @@ impl LoadOptions {
     #[must_use]
     pub fn with_protocol(mut self, protocol: Protocol) -> Self {
         self.protocol = protocol;
+        self
+    }
+
+    /// The same, taking the other copy of checkpoints that hold the encoder twice.
+    #[must_use]
+    pub fn with_copy(mut self, copy: WeightCopy) -> Self {
+        self.copy = copy;
         self
     }
 

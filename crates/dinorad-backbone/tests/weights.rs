@@ -8,6 +8,7 @@ use std::{
 
 use dinorad_backbone::{
     Backbone, Dinov2, Dinov2Config, Error, FeedForward, Layout, LoadOptions, Origin, PositionResampling, Request,
+    WeightCopy,
     candle::{self, DType, Device, Tensor},
     inspect, load_path,
 };
@@ -65,6 +66,42 @@ fn hf_folder(config: &Dinov2Config, json: &Value) -> TempDir {
 
 fn heads() -> LoadOptions {
     LoadOptions::default().with_heads(4)
+}
+
+#[test]
+fn a_checkpoint_with_raw_and_averaged_weights_says_which_was_taken() {
+    let raw = encoder(&config()).to_layout(Layout::Timm).unwrap();
+    let averaged: BTreeMap<String, Tensor> = raw.iter().map(|(n, t)| (n.clone(), (t * 0.5).unwrap())).collect();
+    let alone = |tensors: &BTreeMap<String, Tensor>| {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.safetensors");
+        save(tensors, &path);
+        let (encoder, report) = load_path(&path, &heads()).unwrap();
+        assert_eq!(report.copy, None);
+        cls(&encoder, 70, 70)
+    };
+    let wanted = [(WeightCopy::Average, alone(&averaged)), (WeightCopy::Raw, alone(&raw))];
+    assert!(!close(&wanted[0].1, &wanted[1].1));
+    for (of_raw, of_averaged) in [("state_dict", "state_dict_ema"), ("model", "model_ema"), ("student", "teacher")] {
+        let named = |prefix: &str, of: &BTreeMap<String, Tensor>| -> BTreeMap<String, Tensor> {
+            of.iter().map(|(n, t)| (format!("{prefix}.{n}"), t.clone())).collect()
+        };
+        let mut both = named(of_raw, &raw);
+        both.extend(named(of_averaged, &averaged));
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("checkpoint.safetensors");
+        save(&both, &path);
+        let digests = wanted.iter().map(|(copy, want)| {
+            let (encoder, report) = load_path(&path, &heads().with_copy(*copy)).unwrap();
+            assert!(close(&cls(&encoder, 70, 70), want), "{of_raw} {copy:?}");
+            assert_eq!((report.copy, report.ignored.len()), (Some(*copy), raw.len()));
+            let word = if *copy == WeightCopy::Raw { "the raw ones" } else { "the averaged ones" };
+            assert!(report.to_string().contains(word), "{report}");
+            encoder.spec().digest.clone()
+        });
+        let digests: Vec<String> = digests.collect();
+        assert_ne!(digests[0], digests[1], "features of the one would be taken for those of the other");
+    }
 }
 
 #[test]

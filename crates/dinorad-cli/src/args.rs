@@ -121,6 +121,9 @@ pub(crate) struct EncoderArgs {
     /// Number format of the encoder
     #[arg(long, value_enum, default_value = "f32")]
     pub(crate) precision: Precision,
+    /// Which copy of a checkpoint that holds the encoder twice, trained and averaged (EMA, teacher)
+    #[arg(long, value_name = "average|raw", default_value = "average", value_parser = ["average", "raw"])]
+    pub(crate) weights: String,
     #[command(flatten)]
     pub(crate) hardware: HardwareArgs,
     /// Mean of red, green, blue on the 0..1 scale, in place of the encoder's own (see `dinorad models`)

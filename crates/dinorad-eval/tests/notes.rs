@@ -53,10 +53,8 @@ fn padding_moves_no_feature_and_is_told() {
     let notices = report.doubts.notices();
     assert_eq!(
         notices,
-        [
-            "no modality is told, values below -500 were taken for HU \
-             (3 cases: padded-more.nii.gz, padded.nii.gz, plain.nii.gz)"
-        ]
+        ["no modality is told, values below -500 were taken for HU \
+             (3 cases: padded-more.nii.gz, padded.nii.gz, plain.nii.gz)"]
     );
     // each slice from its smallest to its largest value: padding moves everything
     let raw = embedded(folder.path(), root.path(), |cases| cases.with_intensity(Intensity::None), false);

@@ -393,11 +393,8 @@ fn planes_of_one_enhanced_file() {
     assert_eq!(Folder::of(&[made]).survey().series[0].stacks.len(), 1);
     let apart = enhanced(&[], &mixed[..4]);
     let survey = Folder::of(&[apart]).survey();
-    let parts: Vec<(&str, Vec<usize>)> = survey.series[0]
-        .stacks
-        .iter()
-        .map(|s| (s.name.as_str(), s.frames.clone().unwrap()))
-        .collect();
+    let parts: Vec<(&str, Vec<usize>)> =
+        survey.series[0].stacks.iter().map(|s| (s.name.as_str(), s.frames.clone().unwrap())).collect();
     assert_eq!(parts, [("plane-1", vec![0, 2, 3]), ("plane-2", vec![1])]);
 }
 

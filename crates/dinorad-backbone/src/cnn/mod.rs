@@ -278,7 +278,7 @@ impl Backbone for Cnn {
 /// # Ok(()) }
 /// ```
 pub fn load_cnn(path: &Path, options: &LoadOptions, kernels: CnnKernels) -> Result<(Cnn, LoadReport)> {
-    let checkpoint = Checkpoint::open(path)?;
+    let checkpoint = Checkpoint::open(path, options.copy)?;
     load_as(checkpoint.family()?, &checkpoint, options, kernels)
 }
 

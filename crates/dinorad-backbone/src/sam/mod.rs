@@ -248,7 +248,7 @@ impl Neck {
 /// # Ok(()) }
 /// ```
 pub fn load_sam(path: &Path, options: &LoadOptions) -> Result<(Sam, LoadReport)> {
-    load(&Checkpoint::open(path)?, options)
+    load(&Checkpoint::open(path, options.copy)?, options)
 }
 
 /// The encoder of a checkpoint that is known to hold one.

@@ -88,7 +88,7 @@ parameters!(Vit {
 /// # Errors
 /// One that names the file and the tensor or field; see [`Error`].
 pub fn load_vit(path: &Path, options: &LoadOptions) -> Result<(Vit, LoadReport)> {
-    let checkpoint = Checkpoint::open(path)?;
+    let checkpoint = Checkpoint::open(path, options.copy)?;
     match checkpoint.family()? {
         family @ (Family::Vit | Family::Clip | Family::Dinov3) => load(family, &checkpoint, options),
         family => Err(Error::UnsupportedModel {

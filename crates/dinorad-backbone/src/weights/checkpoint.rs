@@ -12,7 +12,9 @@ use super::{
     json::Json,
     layout::HF_ANCHOR,
 };
-use crate::{BackboneSpec, Error, Family, LoadOptions, Normalization, Origin, Result, options::protocol_fingerprint};
+use crate::{
+    BackboneSpec, Error, Family, LoadOptions, Normalization, Origin, Result, WeightCopy, options::protocol_fingerprint,
+};
 
 /// The weight files of an encoder and the configurations beside them, of any family.
 #[derive(Debug)]
@@ -47,13 +49,13 @@ const SIGNS: &[(Family, &[&str])] = &[
 
 impl Checkpoint {
     /// Opens a weight file, or a folder that holds one.
-    pub(crate) fn open(path: &Path) -> Result<Self> {
+    pub(crate) fn open(path: &Path, copy: WeightCopy) -> Result<Self> {
         let read = |name: &str| beside(path, name).map(|file| Json::read(&file)).transpose();
         Ok(Checkpoint {
             path: path.to_owned(),
             config: read("config.json")?,
             open_clip: read("open_clip_config.json")?,
-            file: WeightFile::open(path, &folder::weight_files(path)?)?,
+            file: WeightFile::open(path, &folder::weight_files(path)?)?.with_copy(copy),
         })
     }
 
@@ -131,6 +133,9 @@ impl Checkpoint {
         let mut hasher = blake3::Hasher::new();
         hasher.update(b"dinorad weights 1\0");
         hasher.update(self.file.hash().as_bytes());
+        if let Some(WeightCopy::Raw) = self.file.copy() {
+            hasher.update(b"raw");
+        }
         hasher.update(fingerprint.as_bytes());
         hasher.update(format!("{:?}", options.dtype).as_bytes());
         hasher.update(protocol_fingerprint(options.protocol, family).as_bytes());

@@ -10,8 +10,8 @@ use candle::{DType, Device, Tensor};
 use memmap2::Mmap;
 use safetensors::SafeTensors;
 
-use super::{entry::Entry, in_memory, torch};
-use crate::{Error, Result};
+use super::{copies, entry::Entry, in_memory, torch};
+use crate::{Error, Result, WeightCopy};
 
 /// One or several weight files as one set of named tensors.
 ///
@@ -22,6 +22,10 @@ pub struct WeightFile {
     path: PathBuf,
     files: Vec<(PathBuf, Mmap)>,
     entries: BTreeMap<String, (usize, Entry)>,
+    /// Names of a second copy of the encoder, which is not looked at.
+    set_aside: Vec<String>,
+    /// Which copy the names are of, where the files hold two.
+    copy: Option<WeightCopy>,
 }
 
 impl WeightFile {
@@ -32,7 +36,13 @@ impl WeightFile {
     /// # Errors
     /// [`Error::Read`] or [`Error::Format`] if a file cannot be read or is damaged.
     pub fn open(path: &Path, files: &[PathBuf]) -> Result<Self> {
-        let mut out = WeightFile { path: path.to_owned(), files: Vec::new(), entries: BTreeMap::new() };
+        let mut out = WeightFile {
+            path: path.to_owned(),
+            files: Vec::new(),
+            entries: BTreeMap::new(),
+            set_aside: Vec::new(),
+            copy: None,
+        };
         for (index, file) in files.iter().enumerate() {
             let map = map(file)?;
             for (name, entry) in entries(file, &map)? {
@@ -45,6 +55,28 @@ impl WeightFile {
             out.files.push((file.clone(), map));
         }
         Ok(out)
+    }
+
+    /// Leaves out the copy of the encoder that is not wanted, where the files hold two.
+    #[must_use]
+    pub fn with_copy(mut self, wanted: WeightCopy) -> Self {
+        let others = copies::set_aside(&self.names().collect::<Vec<_>>(), wanted);
+        if !others.is_empty() {
+            self.entries.retain(|name, _| !others.contains(name));
+            self.copy = Some(wanted);
+            self.set_aside = others.into_iter().collect();
+        }
+        self
+    }
+
+    /// Which copy the names are of, where the files hold two.
+    pub fn copy(&self) -> Option<WeightCopy> {
+        self.copy
+    }
+
+    /// Names of the copy that was left out.
+    pub fn set_aside(&self) -> &[String] {
+        &self.set_aside
     }
 
     /// The file or folder that was named.

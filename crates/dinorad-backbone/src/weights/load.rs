@@ -33,7 +33,7 @@ use crate::{Dinov2, Dinov2Config, Error, Family, LoadOptions, Normalization, Res
 /// # Ok(()) }
 /// ```
 pub fn load_path(path: &Path, options: &LoadOptions) -> Result<(Dinov2, LoadReport)> {
-    load_dinov2_checkpoint(Checkpoint::open(path)?, options)
+    load_dinov2_checkpoint(Checkpoint::open(path, options.copy)?, options)
 }
 
 /// [`load_path`] for files that are open.
@@ -55,7 +55,7 @@ pub(crate) fn load_dinov2_checkpoint(checkpoint: Checkpoint, options: &LoadOptio
 /// # Errors
 /// If the files cannot be read or hold no DINOv2 at all.
 pub fn inspect(path: &Path, options: &LoadOptions) -> Result<(Dinov2Config, LoadReport)> {
-    let plan = Plan::new(Checkpoint::open(path)?, options)?;
+    let plan = Plan::new(Checkpoint::open(path, options.copy)?, options)?;
     Ok((plan.config, plan.matching.report))
 }
 

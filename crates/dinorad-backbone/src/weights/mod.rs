@@ -1,6 +1,7 @@
 //! Weights from files.
 
 pub(crate) mod checkpoint;
+mod copies;
 mod entry;
 mod export;
 mod file;
@@ -17,6 +18,7 @@ mod torch;
 
 pub(crate) use self::load::load_dinov2_checkpoint;
 pub use self::{
+    copies::WeightCopy,
     file::WeightFile,
     layout::Layout,
     load::{inspect, load_path},

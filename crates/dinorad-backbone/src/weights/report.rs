@@ -42,6 +42,8 @@ pub struct LoadReport {
     pub layout: Option<crate::Layout>,
     /// What all names of the encoder in the file begin with, such as `teacher.backbone.`.
     pub prefix: String,
+    /// Which copy was taken of a file that holds the encoder twice, trained and averaged.
+    pub copy: Option<crate::WeightCopy>,
     /// Tensors that became part of the encoder.
     pub loaded: Vec<String>,
     /// Tensors that the encoder needs and the file does not have.
@@ -61,6 +63,16 @@ impl LoadReport {
     }
 }
 
+impl LoadReport {
+    /// What to say of a file that holds the encoder twice.
+    pub fn copy_in_words(&self) -> Option<&'static str> {
+        self.copy.map(|copy| match copy {
+            crate::WeightCopy::Average => "of raw and averaged weights (EMA, teacher) the averaged ones were taken",
+            crate::WeightCopy::Raw => "of raw and averaged weights (EMA, teacher) the raw ones were taken",
+        })
+    }
+}
+
 impl fmt::Display for LoadReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let layout = self.layout.map_or("unknown", |l| l.name());
@@ -72,7 +84,8 @@ impl fmt::Display for LoadReport {
             self.unused.len(),
             self.wrong_shape.len(),
             self.ignored.len()
-        )
+        )?;
+        self.copy_in_words().map_or(Ok(()), |words| write!(f, "; {words}"))
     }
 }
 

@@ -46,7 +46,8 @@ impl Matching {
         let mut report = LoadReport {
             layout: Some(found.layout),
             prefix: found.prefix.clone(),
-            ignored: found.ignored.clone(),
+            copy: file.copy(),
+            ignored: found.ignored.iter().chain(file.set_aside()).cloned().collect(),
             ..Default::default()
         };
         let (mut names, mut used) = (BTreeSet::new(), BTreeSet::new());

@@ -185,6 +185,7 @@ impl EncoderArgs {
         Given::default()
             .with("source", source)
             .with("precision", precision)
+            .maybe("weights", (self.weights != "average").then(|| self.weights.clone()))
             .maybe("mean", colours(&self.mean))
             .maybe("std", colours(&self.std))
     }

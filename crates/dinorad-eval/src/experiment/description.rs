@@ -5,6 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use dinorad_backbone::WeightCopy;
 use dinorad_core::{Orientation, Protocol, TaskKind, method::TokenLayout, resample::Filter};
 use dinorad_datasets::{Bad, Intensity, Monochrome1, Uncertain};
 use dinorad_heads::AttentionTraining;
@@ -214,10 +215,17 @@ pub struct EncoderChoice {
     /// Standard deviation of red, green, blue, in place of the encoder's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub std: Option<[f32; 3]>,
+    /// Which copy is taken of a checkpoint that holds the encoder twice: `average` (EMA, teacher) or `raw`.
+    #[serde(default, skip_serializing_if = "is_averaged")]
+    pub weights: WeightCopy,
     /// The digest of its weights, architecture and precision: a description that was resolved refuses
     /// an encoder that has changed since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
+}
+
+fn is_averaged(copy: &WeightCopy) -> bool {
+    *copy == WeightCopy::Average
 }
 
 /// What pixels become.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use candle::{DType, Device};
 use dinorad_backbone::{
-    Backbone, Dinov2, Encoder, Family, LoadOptions, LoadReport, Normalization, Source,
+    Backbone, Dinov2, Encoder, Family, LoadOptions, LoadReport, Normalization, Source, WeightCopy,
     engine::{CpuEngine, EngineOptions},
     hub::HubOptions,
     load_dinov2, load_with, registry,
@@ -60,7 +60,14 @@ impl Loaded {
 impl EncoderChoice {
     /// An encoder by its source alone.
     pub fn new(source: impl Into<String>) -> Self {
-        Self { source: source.into(), precision: Precision::F32, mean: None, std: None, digest: None }
+        Self {
+            source: source.into(),
+            precision: Precision::F32,
+            mean: None,
+            std: None,
+            weights: WeightCopy::default(),
+            digest: None,
+        }
     }
 
     /// The encoder, as its authors meant it or as the study wrapped it.
@@ -87,9 +94,13 @@ impl EncoderChoice {
         if let (Some(mean), Some(std)) = (self.mean, self.std) {
             options.normalization = Some(Normalization { mean, std });
         }
+        options.copy = self.weights;
         let _stage = watch.stage(&format!("loading {parsed}"));
         let (backbone, report) = load_with(&parsed, &options, &HubOptions::from_env(), &mut *watch.download())
             .map_err(|error| Error::Loading { encoder: source.to_owned(), source: Box::new(error) })?;
+        if let Some(words) = report.copy_in_words() {
+            watch.note(&format!("{source}: {words}"));
+        }
         Ok(Loaded { backbone: Arc::from(backbone), device: device.clone(), report })
     }
 
