@@ -27,7 +27,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// The content is none of the formats this crate reads.
-    #[error("{}: content is not DICOM, NIfTI, PNG, JPEG, TIFF, npy, npz or MATLAB v7.3", path.display())]
+    #[error("{}: content is not DICOM, NIfTI, NRRD, MetaImage, MGH, PNG, JPEG, TIFF, npy, npz or MATLAB v7.3", path.display())]
     Unrecognised {
         /// The file.
         path: PathBuf,

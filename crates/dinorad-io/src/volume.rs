@@ -32,6 +32,8 @@ pub struct Volume {
     pub photometric: Photometric,
     /// Header of the NIfTI file this was read from, for writing results that overlay.
     pub(crate) header: Option<Box<Header>>,
+    /// What the reader of the format has to say.
+    pub(crate) remarks: Vec<String>,
     /// Axes to go back to the file's own order after [`Volume::to_canonical`].
     pub(crate) stored: Option<[(usize, bool); 3]>,
 }
@@ -47,6 +49,7 @@ impl Volume {
             placement: Placement::Given,
             photometric: Photometric::Monochrome2,
             header: None,
+            remarks: Vec::new(),
             stored: None,
         }
     }
@@ -128,6 +131,7 @@ impl Volume {
             placement: self.placement,
             photometric: self.photometric,
             header: self.header.clone(),
+            remarks: self.remarks.clone(),
             stored: self.stored,
         }
     }
@@ -160,6 +164,7 @@ impl Volume {
     /// ```
     pub fn warnings(&self) -> Vec<String> {
         let mut out = remarks(self.data.iter(), self.modality.as_deref());
+        out.extend(self.remarks.iter().cloned());
         if let Some((unit, _)) = self.header.as_ref().and_then(|h| h.foreign_unit()) {
             out.push(format!("the header gives lengths in {unit}s; the affine holds its numbers, unconverted"));
         }
