@@ -80,7 +80,7 @@ pub enum Error {
         what: String,
     },
     /// More memory than the caller allows.
-    #[error("{}: {what} needs {needed} bytes, the limit is {limit}", path.display())]
+    #[error("{}: {what} needs {needed} bytes, the limit is {limit} ({} raises it)", path.display(), raised_by(what))]
     Limit {
         /// The file.
         path: PathBuf,
@@ -102,6 +102,16 @@ pub enum Error {
         got: String,
         /// What there is.
         has: String,
+    },
+    /// A zip that holds files, and no array among them: it has to be unpacked first.
+    #[error("{}: {}", path.display(), packed(*files, *dicom))]
+    Packed {
+        /// The zip.
+        path: PathBuf,
+        /// How many files are in it.
+        files: usize,
+        /// Whether DICOM files were seen among them.
+        dicom: bool,
     },
     /// A time series where one volume is wanted: name one with `ReadOptions::volume`.
     #[error("{}: holds {volumes} volumes, choose one of them", path.display())]
@@ -171,6 +181,20 @@ pub(crate) fn feature_hint(feature: &Option<&'static str>) -> String {
     }
 }
 
+fn packed(files: usize, dicom: bool) -> String {
+    let what = if dicom { "files, DICOM among them" } else { "files and no arrays" };
+    format!("a zip of {files} {what}: unpack it first")
+}
+
+/// The limit that `what` is under.
+fn raised_by(what: &str) -> &'static str {
+    match what {
+        "voxel data" => "`Limits::voxel_bytes`",
+        "the picture" => "`Limits::picture_bytes`",
+        _ => "`Limits::file_bytes`",
+    }
+}
+
 impl Error {
     /// The error by its kind alone: no name of a file or folder, no text from inside of a file.
     ///
@@ -191,6 +215,7 @@ impl Error {
             Error::Elsewhere { .. } => "a part of it lies in another file, which is not followed".to_owned(),
             Error::Limit { what, needed, limit, .. } => format!("{what} needs {needed} bytes, the limit is {limit}"),
             Error::Missing { what, .. } => format!("no such {what}"),
+            Error::Packed { files, dicom, .. } => packed(*files, *dicom),
             Error::SeveralVolumes { volumes, .. } => format!("holds {volumes} volumes, choose one of them"),
             Error::NoImages { skipped, .. } => format!("no images in the folder ({skipped} other files)"),
             Error::SeveralSeries { series, .. } => format!("{} series, choose one of them", series.len()),

@@ -64,7 +64,7 @@ pub fn read_with(path: &Path, options: &ReadOptions) -> Result<Loaded> {
 
 /// For content that is nothing, the reader that the suffix promises says more exactly what is
 /// wrong. The suffix decides about words only: the file stays refused.
-fn explain(error: Error, path: &Path, options: &ReadOptions) -> Error {
+pub(crate) fn explain(error: Error, path: &Path, options: &ReadOptions) -> Error {
     if !matches!(error, Error::Unrecognised { .. }) {
         return error;
     }
@@ -78,7 +78,7 @@ fn explain(error: Error, path: &Path, options: &ReadOptions) -> Error {
         metaimage::read(path, options).err()
     } else if ends(&[".mgh", ".mgz"]) {
         mgh::read(path, options).err()
-    } else if ends(&[".dcm"]) {
+    } else if ends(&[".dcm", ".dcm.gz"]) {
         dicom::DicomFile::open(path, options).err()
     } else if ends(&[".npy"]) {
         npy::read(path, options).err()

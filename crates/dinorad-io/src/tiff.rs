@@ -39,7 +39,8 @@ fn decode(bytes: &[u8], path: &Path, options: &ReadOptions) -> Result<Image> {
     };
     let (bytes, indexed) = plain(bytes);
     let mut limits = Limits::default();
-    limits.decoding_buffer_size = usize::try_from(options.limits.voxel_bytes).unwrap_or(usize::MAX);
+    limits.decoding_buffer_size =
+        usize::try_from(options.limits.voxel_bytes.min(options.limits.picture_bytes)).unwrap_or(usize::MAX);
     limits.intermediate_buffer_size = limits.decoding_buffer_size;
     limits.ifd_value_size = bytes.len().max(1 << 10);
     let mut decoder = Decoder::new(Cursor::new(&*bytes)).map_err(wrong)?.with_limits(limits);
@@ -67,7 +68,7 @@ fn decode(bytes: &[u8], path: &Path, options: &ReadOptions) -> Result<Image> {
     }
     let samples = layout.colours + usize::from(layout.alpha);
     let channels = if indexed { 3 } else { samples };
-    options.limits.elements(path, &[channels as u64, u64::from(h), u64::from(w)], 4)?;
+    options.limits.picture(path, [channels as u64, u64::from(h), u64::from(w)])?;
     let fax = matches!(decoder.find_tag_unsigned::<u16>(Tag::Compression).map_err(wrong)?, Some(2..=4));
     let stored = (u64::from(w) * u64::from(h)).saturating_mul(samples as u64 * u64::from(layout.bits)) / 8;
     if !fax && stored > (bytes.len() as u64).saturating_mul(MAX_INFLATION) {

@@ -14,7 +14,10 @@ pub(crate) use self::{
     place::{Frame, to_affine},
     source::{Detached, Grid, Source, Start, checked_sizes},
 };
-use crate::{Error, Format, Labels, ReadOptions, Result, Volume, metaimage, mgh, nifti, nifti::DataType, nrrd, sniff};
+use crate::{
+    Error, Format, Labels, ReadOptions, Result, Volume, load::explain, metaimage, mgh, nifti, nifti::DataType, nrrd,
+    sniff,
+};
 
 /// How the voxels of a file are packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,7 +57,7 @@ pub struct GridHeader {
 /// [`ReadOptions::volume`].
 ///
 /// # Errors
-/// [`Error::Unrecognised`] for content that is none of these; else as [`nifti::read`], [`nrrd::read`],
+/// [`Error::Unsupported`] for content of another format, [`Error::Unrecognised`] for that of none; else as [`nifti::read`], [`nrrd::read`],
 /// [`metaimage::read`] and [`mgh::read`].
 ///
 /// # Examples
@@ -66,13 +69,22 @@ pub struct GridHeader {
 /// # Ok(()) }
 /// ```
 pub fn read_volume(path: &Path, options: &ReadOptions) -> Result<Volume> {
-    match sniff(&nifti::header_path(path))? {
+    match format(path, options)? {
         Format::Nifti => nifti::read(path, options),
         Format::Nrrd => nrrd::read(path, options),
         Format::MetaImage => metaimage::read(path, options),
         Format::Mgh => mgh::read(path, options),
-        _ => Err(Error::Unrecognised { path: path.to_owned() }),
+        other => Err(no_grid(path, other)),
     }
+}
+
+fn format(path: &Path, options: &ReadOptions) -> Result<Format> {
+    let path = &nifti::header_path(path);
+    sniff(path).map_err(|e| explain(e, path, options))
+}
+
+fn no_grid(path: &Path, format: Format) -> Error {
+    Error::unsupported(path, format, "a volume is wanted: NIfTI, NRRD, MetaImage or MGH")
 }
 
 /// Reads a segmentation mask, from any of the formats of [`read_volume`].
@@ -106,19 +118,19 @@ pub fn read_labels(path: &Path, options: &ReadOptions) -> Result<Labels> {
 /// # Ok(()) }
 /// ```
 pub fn read_slice(path: &Path, k: usize, options: &ReadOptions) -> Result<Array2<f32>> {
-    match sniff(&nifti::header_path(path))? {
+    match format(path, options)? {
         Format::Nifti => nifti::read_slice(path, k, options),
         Format::Nrrd => nrrd::open(path)?.slice(k, options),
         Format::MetaImage => metaimage::open(path)?.slice(k, options),
         Format::Mgh => mgh::open(path)?.slice(k, options),
-        _ => Err(Error::Unrecognised { path: path.to_owned() }),
+        other => Err(no_grid(path, other)),
     }
 }
 
 /// The technical fields of an NRRD, MetaImage or MGH header.
 ///
 /// # Errors
-/// As [`read_volume`]; [`Error::Unrecognised`] for NIfTI too, whose header is [`nifti::read_header`].
+/// As [`read_volume`]; [`Error::Unsupported`] for NIfTI too, whose header is [`nifti::read_header`].
 ///
 /// # Examples
 /// ```no_run
@@ -151,7 +163,7 @@ pub(crate) fn open(path: &Path) -> Result<Source<'static>> {
         Format::Nrrd => nrrd::open(path),
         Format::MetaImage => metaimage::open(path),
         Format::Mgh => mgh::open(path),
-        _ => Err(Error::Unrecognised { path: path.to_owned() }),
+        other => Err(no_grid(path, other)),
     }
 }
 
