@@ -224,10 +224,10 @@ fn folder(root: &Path, found: &Walked, options: &DiscoverOptions) -> series::Fou
     let mut slices: BTreeSet<PathBuf> = BTreeSet::new();
     let unfollowed: BTreeMap<&PathBuf, &Unfollowed> = found.passed_over.iter().map(|(path, why)| (path, why)).collect();
     let formats: Vec<Option<Format>> = files.iter().map(|file| dinorad_io::sniff(file).ok()).collect();
-    // voxels that a header names are read with it
+    // voxels that a header names are read with it, unless they are a file that stands for itself
     let headers = files.iter().zip(&formats).filter(|(_, f)| matches!(f, Some(Format::Nrrd | Format::MetaImage)));
     let apart: BTreeSet<PathBuf> = headers.filter_map(|(file, _)| dinorad_io::detached_voxels(file)).collect();
-    for (file, format) in files.iter().zip(&formats).filter(|(file, _)| !apart.contains(*file)) {
+    for (file, format) in files.iter().zip(&formats).filter(|(file, f)| f.is_some() || !apart.contains(*file)) {
         if *format == Some(Format::Dicom) {
             slices.insert(file.clone());
             continue;

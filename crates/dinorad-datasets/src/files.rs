@@ -194,12 +194,13 @@ mod tests {
         put("a.mhd", "NDims = 3\nDimSize = 2 2 2\nElementType = MET_UCHAR\nElementDataFile = voxels.raw\n");
         put("b.nhdr", "NRRD0004\ntype: uchar\ndimension: 3\nsizes: 2 2 2\nencoding: raw\ndata file: voxels.raw\n");
         put("c.nhdr", "NRRD0004\ntype: uchar\ndimension: 3\nsizes: 2 2 2\nencoding: raw\ndata file: ../x.raw\n");
+        put("d.mhd", "NDims = 3\nDimSize = 2 2 2\nElementType = MET_UCHAR\nElementDataFile = a.mhd\n");
         put("voxels.raw", "01234567");
         for (name, files) in [("a.mhd", 2), ("b.nhdr", 2), ("c.nhdr", 1), ("voxels.raw", 1)] {
             assert_eq!(content_files(&folder.path().join(name)).unwrap().len(), files, "{name}");
         }
         let found = crate::discover(&[folder.path().to_owned()]);
         let seen: Vec<_> = found.iter().map(|i| (i.id.as_str(), i.bad().is_some())).collect();
-        assert_eq!(seen, [("a.mhd", false), ("b.nhdr", false), ("c.nhdr", false)]);
+        assert_eq!(seen, [("a.mhd", false), ("b.nhdr", false), ("c.nhdr", false), ("d.mhd", false)]);
     }
 }

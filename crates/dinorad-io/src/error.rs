@@ -71,7 +71,8 @@ pub enum Error {
         feature: Option<&'static str>,
     },
     /// The file takes a part of its content from another file (HDF5's external links, external raw
-    /// data, virtual data sets). That is never followed, whatever the other file is.
+    /// data, virtual data sets; voxels of an NRRD or MetaImage header that lie outside its folder). That is
+    /// never followed, whatever the other file is.
     #[error("{}: {what} lies in another file, which is not followed", path.display())]
     Elsewhere {
         /// The file.

@@ -41,7 +41,7 @@ impl Detached {
         let name = Path::new(&self.name);
         let inside = |c: Component<'_>| matches!(c, Component::Normal(_) | Component::CurDir);
         if self.name.is_empty() || !name.components().all(inside) {
-            let what = format!("the file of voxels ({})", self.field);
+            let what = format!("the voxel data ({} leads out of the folder)", self.field);
             return Err(Error::Elsewhere { path: header.to_owned(), what });
         }
         Ok(header.with_file_name("").join(name))

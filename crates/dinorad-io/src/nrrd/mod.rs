@@ -55,7 +55,7 @@ pub fn read_bytes(bytes: &[u8], path: &Path, options: &ReadOptions) -> Result<Vo
     let (head, rest, left) = head(Cursor::new(bytes), bytes.len() as u64, path)?;
     match head.detached {
         Some(ref file) => {
-            Err(Error::Elsewhere { path: path.to_owned(), what: format!("the file of voxels ({})", file.field) })
+            Err(Error::Elsewhere { path: path.to_owned(), what: format!("the voxel data ({})", file.field) })
         }
         None => head.voxels(rest, left, path)?.volume(options),
     }
