@@ -7,7 +7,7 @@
 //! | module | crate | is for |
 //! |---|---|---|
 //! | [`core`] | `dinorad-core` | affine geometry, tasks and labels, random streams, resampling |
-//! | [`io`] | `dinorad-io` | DICOM, NIfTI, PNG, JPEG, TIFF, npy, npz, MATLAB v7.3 to images and volumes |
+//! | [`io`] | `dinorad-io` | DICOM, NIfTI, NRRD, MetaImage, MGH, PNG, JPEG, TIFF, npy, npz, MATLAB v7.3 to images and volumes |
 //! | [`transforms`] | `dinorad-transforms` | window, resize, crop, normalise, augment |
 //! | [`datasets`] | `dinorad-datasets` | layouts, splits, labels, the loader |
 //! | [`backbone`] | `dinorad-backbone` | encoders, weights from disk or the Hub |

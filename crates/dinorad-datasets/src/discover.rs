@@ -263,13 +263,19 @@ fn folder(root: &Path, found: &Walked, options: &DiscoverOptions) -> series::Fou
     let mut out: Vec<Input> = found.passed_over.iter().map(link).collect();
     let mut slices: BTreeSet<PathBuf> = BTreeSet::new();
     let unfollowed: BTreeMap<&PathBuf, &Unfollowed> = found.passed_over.iter().map(|(path, why)| (path, why)).collect();
-    for file in files {
+    let formats: Vec<Option<Format>> = files.iter().map(|file| dinorad_io::sniff(file).ok()).collect();
+    // voxels that a header names are read with it, unless they are a file that stands for itself
+    let headers = files.iter().zip(&formats).filter(|(_, f)| matches!(f, Some(Format::Nrrd | Format::MetaImage)));
+    let apart: BTreeSet<PathBuf> = headers.filter_map(|(file, _)| dinorad_io::detached_voxels(file)).collect();
+    for (file, format) in files.iter().zip(&formats).filter(|(file, f)| f.is_some() || !apart.contains(*file)) {
+        if *format == Some(Format::Dicom) {
+            slices.insert(file.clone());
+            continue;
+        }
         // the voxels of a header may lie behind a link that is not followed
         let voxels = content_files(file).unwrap_or_default().iter().find_map(|p| unfollowed.get(p).copied());
         if let Some(why) = voxels {
             out.push(bad(relative(file, root), file, &why.to_string()));
-        } else if matches!(dinorad_io::sniff(file), Ok(Format::Dicom)) {
-            slices.insert(file.clone());
         } else {
             out.extend(one_file(file, relative(file, root), files));
         }

@@ -93,7 +93,8 @@ pub(crate) fn below(root: &Path, table: &Path, given: &str) -> Result<PathBuf> {
     Ok(root.join(given.strip_prefix("./").unwrap_or(given)))
 }
 
-/// The files that the pixels named by `path` are made of: a folder's, a `.hdr` with its `.img`.
+/// The files that the pixels named by `path` are made of: a folder's, a header with its voxels beside it
+/// (`.hdr` with `.img`, `.nhdr` and `.mhd` with whatever file they name).
 pub(crate) fn content_files(path: &Path) -> Result<Vec<PathBuf>> {
     if path.is_dir() {
         return Ok(files_below(path, path)?.files);
@@ -106,6 +107,9 @@ pub(crate) fn content_files(path: &Path) -> Result<Vec<PathBuf>> {
             let pair = ["", ".gz"].map(|gz| path.with_file_name(format!("{base}{other}{gz}")));
             out.extend(pair.into_iter().find(|p| p.is_file()));
         }
+    }
+    if let Some(voxels) = dinorad_io::detached_voxels(path).filter(|p| p.is_file() && !out.contains(p)) {
+        out.push(voxels);
     }
     out.sort();
     Ok(out)
@@ -190,5 +194,22 @@ mod tests {
         assert!(below(root, root, "a/../../b").is_err());
         assert!(below(root, root, "/etc/passwd").is_err());
         assert_eq!(relative(Path::new("/data/a/b.png"), root), "a/b.png");
+    }
+
+    #[test]
+    fn voxels_beside_a_header_are_part_of_its_content() {
+        let folder = tempfile::tempdir().unwrap();
+        let put = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        put("a.mhd", "NDims = 3\nDimSize = 2 2 2\nElementType = MET_UCHAR\nElementDataFile = voxels.raw\n");
+        put("b.nhdr", "NRRD0004\ntype: uchar\ndimension: 3\nsizes: 2 2 2\nencoding: raw\ndata file: voxels.raw\n");
+        put("c.nhdr", "NRRD0004\ntype: uchar\ndimension: 3\nsizes: 2 2 2\nencoding: raw\ndata file: ../x.raw\n");
+        put("d.mhd", "NDims = 3\nDimSize = 2 2 2\nElementType = MET_UCHAR\nElementDataFile = a.mhd\n");
+        put("voxels.raw", "01234567");
+        for (name, files) in [("a.mhd", 2), ("b.nhdr", 2), ("c.nhdr", 1), ("voxels.raw", 1)] {
+            assert_eq!(content_files(&folder.path().join(name)).unwrap().len(), files, "{name}");
+        }
+        let found = crate::discover(&[folder.path().to_owned()]);
+        let seen: Vec<_> = found.iter().map(|i| (i.id.as_str(), i.bad().is_some())).collect();
+        assert_eq!(seen, [("a.mhd", false), ("b.nhdr", false), ("c.nhdr", false), ("d.mhd", false)]);
     }
 }

@@ -254,12 +254,12 @@ impl Listed {
         if let Some(c) = channel {
             options = options.with_volume(c);
         }
-        Ok(self.turned(nifti::read(path, &options)?))
+        Ok(self.turned(dinorad_io::read_volume(path, &options)?))
     }
 
     /// Classes of a label volume, turned like its image.
     fn mask_volume(&self, path: &Path) -> Result<Array3<u8>> {
-        let labels = match nifti::read_labels(path, &self.read_options()) {
+        let labels = match dinorad_io::read_labels(path, &self.read_options()) {
             Err(dinorad_io::Error::Label { path, value }) => {
                 return Err(Error::label(&path, value, self.common.values.allowed()));
             }
@@ -590,7 +590,7 @@ pub(crate) fn load_stack(folder: &Path, files: &[PathBuf], uneven: bool, options
 
 /// Whether a file or folder holds a volume rather than a picture, as far as its format tells.
 pub(crate) fn holds_volume(path: &Path) -> bool {
-    matches!(dinorad_io::sniff(path), Ok(Format::Nifti | Format::DicomSeries))
+    dinorad_io::sniff(path).is_ok_and(|f| f.is_grid() || f == Format::DicomSeries)
 }
 
 /// Columns below which an array that is much longer and higher is no stack of slices.

@@ -27,7 +27,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// The content is none of the formats this crate reads.
-    #[error("{}: content is not DICOM, NIfTI, PNG, JPEG, TIFF, npy, npz or MATLAB v7.3", path.display())]
+    #[error("{}: content is not DICOM, NIfTI, NRRD, MetaImage, MGH, PNG, JPEG, TIFF, npy, npz or MATLAB v7.3", path.display())]
     Unrecognised {
         /// The file.
         path: PathBuf,
@@ -71,7 +71,8 @@ pub enum Error {
         feature: Option<&'static str>,
     },
     /// The file takes a part of its content from another file (HDF5's external links, external raw
-    /// data, virtual data sets). That is never followed, whatever the other file is.
+    /// data, virtual data sets; voxels of an NRRD or MetaImage header that lie outside its folder). That is
+    /// never followed, whatever the other file is.
     #[error("{}: {what} lies in another file, which is not followed", path.display())]
     Elsewhere {
         /// The file.
@@ -80,7 +81,7 @@ pub enum Error {
         what: String,
     },
     /// More memory than the caller allows.
-    #[error("{}: {what} needs {needed} bytes, the limit is {limit}", path.display())]
+    #[error("{}: {what} needs {needed} bytes, the limit is {limit} ({} raises it)", path.display(), raised_by(what))]
     Limit {
         /// The file.
         path: PathBuf,
@@ -102,6 +103,16 @@ pub enum Error {
         got: String,
         /// What there is.
         has: String,
+    },
+    /// A zip that holds files, and no array among them: it has to be unpacked first.
+    #[error("{}: {}", path.display(), packed(*files, *dicom))]
+    Packed {
+        /// The zip.
+        path: PathBuf,
+        /// How many files are in it.
+        files: usize,
+        /// Whether DICOM files were seen among them.
+        dicom: bool,
     },
     /// A time series where one volume is wanted: name one with `ReadOptions::volume`.
     #[error("{}: holds {volumes} volumes, choose one of them", path.display())]
@@ -171,6 +182,20 @@ pub(crate) fn feature_hint(feature: &Option<&'static str>) -> String {
     }
 }
 
+fn packed(files: usize, dicom: bool) -> String {
+    let what = if dicom { "files, DICOM among them" } else { "files and no arrays" };
+    format!("a zip of {files} {what}: unpack it first")
+}
+
+/// The limit that `what` is under.
+fn raised_by(what: &str) -> &'static str {
+    match what {
+        "voxel data" => "`Limits::voxel_bytes`",
+        "the picture" => "`Limits::picture_bytes`",
+        _ => "`Limits::file_bytes`",
+    }
+}
+
 impl Error {
     /// The error by its kind alone: no name of a file or folder, no text from inside of a file.
     ///
@@ -191,6 +216,7 @@ impl Error {
             Error::Elsewhere { .. } => "a part of it lies in another file, which is not followed".to_owned(),
             Error::Limit { what, needed, limit, .. } => format!("{what} needs {needed} bytes, the limit is {limit}"),
             Error::Missing { what, .. } => format!("no such {what}"),
+            Error::Packed { files, dicom, .. } => packed(*files, *dicom),
             Error::SeveralVolumes { volumes, .. } => format!("holds {volumes} volumes, choose one of them"),
             Error::NoImages { skipped, .. } => format!("no images in the folder ({skipped} other files)"),
             Error::SeveralSeries { series, .. } => format!("{} series, choose one of them", series.len()),

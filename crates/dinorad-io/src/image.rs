@@ -96,7 +96,7 @@ pub fn read_bytes(bytes: &[u8], path: &Path, options: &ReadOptions) -> Result<Im
     let mut decoder = reader.into_decoder().map_err(wrong)?;
     let (w, h) = decoder.dimensions();
     let channels = u64::from(decoder.color_type().channel_count());
-    options.limits.elements(path, &[channels, u64::from(h), u64::from(w)], 4)?;
+    options.limits.picture(path, [channels, u64::from(h), u64::from(w)])?;
     // deflate grows by 1032 at most, a JPEG block of 64 pixels takes at least a bit or two
     let most = (bytes.len() as u64).saturating_mul(if format == Format::Jpeg { 64 * 8 } else { 1032 }) + 4096;
     let stored_bits = if format == Format::Png { png_bits(bytes) } else { 8 };
@@ -177,20 +177,16 @@ fn convert(
         ColorType::Rgba16 => (4, 16),
         other => return Err(Error::unsupported(path, format, format!("pixels of type {other:?}"))),
     };
-    let planes = match depth {
+    let mut planes = match depth {
         8 => planes(values, n, f32::from),
         _ => planes(values.as_chunks::<2>().0, n, |v| f32::from(u16::from_ne_bytes(v))),
     };
     let wrong = |e: ndarray::ShapeError| Error::damaged(path, format, e.to_string());
     let colours = if n >= 3 { 3 } else { 1 };
-    let (data, rest) = planes.split_at((colours * h * w).min(planes.len()));
-    let alpha =
-        if rest.is_empty() { None } else { Some(Array2::from_shape_vec((h, w), rest.to_vec()).map_err(wrong)?) };
-    let data = match rest.is_empty() {
-        true => planes,
-        false => data.to_vec(),
-    };
-    let data = Array3::from_shape_vec((colours, h, w), data).map_err(wrong)?;
+    // the colours stay where they are: no second copy of the largest part
+    let rest = planes.split_off((colours * h * w).min(planes.len()));
+    let alpha = if rest.is_empty() { None } else { Some(Array2::from_shape_vec((h, w), rest).map_err(wrong)?) };
+    let data = Array3::from_shape_vec((colours, h, w), planes).map_err(wrong)?;
     let mut image = Image::new(data, depth)?;
     // PNG: byte 24 is the bit depth, byte 25 the colour type (0 gray, 3 palette). The transparency
     // of a palette or of a key colour marks display hints, not measured values.

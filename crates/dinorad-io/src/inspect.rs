@@ -7,12 +7,14 @@ use dicom_core::{
     dictionary::{DataDictionary, DataDictionaryEntry},
 };
 use dicom_dictionary_std::StandardDataDictionary;
+use dinorad_core::Affine;
 use serde::Serialize;
 
 use crate::{
-    Error, Format, Limits, Loaded, Placement, ReadOptions, Result, Volume,
+    Compression, Error, Format, GridHeader, Limits, Loaded, Placement, ReadOptions, Result, Volume,
     dicom::{self, DicomFile, Header, SeriesInfo, SeriesReport},
-    image, mat, nifti, npy, sniff,
+    grid::{self, Grid},
+    image, mat, nifti, npy, read_volume, sniff,
 };
 
 /// One array of an npz or MATLAB file.
@@ -68,6 +70,9 @@ pub struct Inspection {
     /// Header of a NIfTI file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nifti: Option<nifti::Header>,
+    /// Header of an NRRD, MetaImage or MGH file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grid: Option<GridHeader>,
     /// Technical attributes of a DICOM file, or of the first slice of a series.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dicom: Option<Box<Header>>,
@@ -83,6 +88,9 @@ pub struct Inspection {
     /// All text attributes, personal ones included; only on request.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub attributes: Vec<Attribute>,
+    /// Why the pixels cannot be decoded, where the header alone can be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub undecoded: Option<String>,
     /// What a reader should know.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
@@ -101,6 +109,8 @@ impl Inspection {
             range: None,
             not_finite: 0,
             nifti: None,
+            grid: None,
+            undecoded: None,
             dicom: None,
             verdict: None,
             series: Vec::new(),
@@ -122,12 +132,17 @@ impl Inspection {
         self.range = (low <= high).then_some([low, high]);
     }
 
+    fn place(&mut self, affine: &Affine, placement: Placement) {
+        let [i, j, k] = affine.spacing_mm();
+        self.spacing_mm = Some([k, j, i]);
+        self.affine = Some(affine.rows());
+        self.axis_codes = Some(affine.axis_codes().iter().collect());
+        self.placement = Some(placement);
+    }
+
     fn volume(&mut self, volume: &Volume) {
         self.shape = volume.data.shape().iter().map(|n| *n as u64).collect();
-        self.spacing_mm = Some(volume.spacing_mm());
-        self.affine = Some(volume.affine.rows());
-        self.axis_codes = Some(volume.axis_codes().iter().collect());
-        self.placement = Some(volume.placement);
+        self.place(&volume.affine, volume.placement);
         if volume.placement == Placement::Unknown {
             self.warnings.push("the file does not say how the volume lies in the patient".into());
         }
@@ -139,13 +154,14 @@ impl Inspection {
 /// Describes a file or a folder of DICOM slices.
 ///
 /// With `phi`, all text attributes of a DICOM file (or of the first file of a folder), the UIDs of
-/// several series and the free text of a NIfTI header are listed, names of patients among them.
+/// several series and the free text of a NIfTI, NRRD or MetaImage header are listed, names of patients among them.
 /// Without it, nothing of DICOM PS3.15 table E.1-1 comes out: no UID of an instance, a series or a
 /// frame of reference, no explanation of a window, and of fields for words of the standard only such
 /// words.
 ///
 /// # Errors
-/// As the reader of the format; a folder that is not one volume is no error but a verdict.
+/// As the reader of the format; a folder that is not one volume is no error but a verdict. Pixels that
+/// cannot be decoded though their header can be read are told in [`Inspection::undecoded`].
 ///
 /// # Examples
 /// ```no_run
@@ -167,6 +183,7 @@ pub fn inspect_with(path: &Path, phi: bool, options: &ReadOptions) -> Result<Ins
     let mut out = Inspection::new(format);
     match format {
         Format::Nifti => inspect_nifti(path, phi, options, &mut out)?,
+        Format::Nrrd | Format::MetaImage | Format::Mgh => inspect_grid(path, phi, options, &mut out)?,
         Format::Dicom => inspect_dicom(path, phi, options, &mut out)?,
         Format::DicomSeries => inspect_folder(path, phi, options, &mut out)?,
         Format::Png | Format::Jpeg | Format::Tiff => {
@@ -214,13 +231,11 @@ fn inspect_nifti(path: &Path, phi: bool, options: &ReadOptions, out: &mut Inspec
         Err(Error::SeveralVolumes { volumes, .. }) => {
             out.shape = header.dims.iter().rev().copied().collect();
             if let Ok((affine, placement)) = header.affine(path) {
-                let [i, j, k] = affine.spacing_mm();
-                out.spacing_mm = Some([k, j, i]);
-                out.affine = Some(affine.rows());
-                out.axis_codes = Some(affine.axis_codes().iter().collect());
-                out.placement = Some(placement);
+                out.place(&affine, placement);
             }
             out.warnings.push(format!("{volumes} volumes in one file"));
+            // the last one lies behind all others
+            out.undecoded = nifti::read(path, &options.clone().with_volume(volumes - 1)).err().map(|e| e.to_string());
         }
         Err(e) => return Err(e),
     }
@@ -230,6 +245,28 @@ fn inspect_nifti(path: &Path, phi: bool, options: &ReadOptions, out: &mut Inspec
         }
     }
     out.nifti = Some(header);
+    Ok(())
+}
+
+fn inspect_grid(path: &Path, phi: bool, options: &ReadOptions, out: &mut Inspection) -> Result<()> {
+    let Grid { header, affine, placement, free_text, .. } = grid::open(path)?.grid;
+    out.dtype = Some(header.datatype.numpy_name().to_owned());
+    match read_volume(path, options) {
+        Ok(volume) => out.volume(&volume),
+        Err(Error::SeveralVolumes { volumes, .. }) => {
+            let [w, h, d] = header.sizes;
+            out.shape = vec![header.volumes, d, h, w];
+            out.place(&affine, placement);
+            out.warnings.push(format!("{volumes} volumes in one file"));
+            // the last one lies behind all others
+            out.undecoded = read_volume(path, &options.clone().with_volume(volumes - 1)).err().map(|e| e.to_string());
+        }
+        Err(e) => return Err(e),
+    }
+    if phi {
+        out.attributes.extend(free_text.into_iter().map(|(name, value)| Attribute { name, value }));
+    }
+    out.grid = Some(header);
     Ok(())
 }
 
@@ -254,7 +291,7 @@ fn inspect_dicom(path: &Path, phi: bool, options: &ReadOptions, out: &mut Inspec
         Ok(Loaded::Array(_)) => {}
         // the header is known: pixels that cannot be read are the finding
         Err(Error::Series { report, .. }) => out.verdict = Some(*report),
-        Err(e) => out.warnings.push(e.to_string()),
+        Err(e) => out.undecoded = Some(e.to_string()),
     }
     if phi {
         out.attributes = attributes(path, &options.limits)?;
@@ -355,6 +392,16 @@ impl fmt::Display for Inspection {
                 writeln!(f, "scaling      x {m} + {c}")?;
             }
         }
+        if let Some(h) = &self.grid {
+            let order = if h.big_endian { "big" } else { "little" };
+            let packed = match h.compression {
+                Compression::None => "",
+                Compression::Gzip => ", gzip",
+                Compression::Zlib => ", zlib",
+            };
+            let apart = if h.detached { ", voxels in a file of their own" } else { "" };
+            writeln!(f, "header       {}, {order}-endian{packed}{apart}", h.format)?;
+        }
         if let Some(h) = &self.dicom {
             let name = dicom::syntax::of(&h.transfer_syntax).name;
             writeln!(f, "syntax       {} ({name})", h.transfer_syntax)?;
@@ -389,6 +436,9 @@ impl fmt::Display for Inspection {
         }
         for a in &self.attributes {
             writeln!(f, "attribute    {} = {}", a.name, a.value)?;
+        }
+        if let Some(why) = &self.undecoded {
+            writeln!(f, "undecoded    {why}")?;
         }
         for w in &self.warnings {
             writeln!(f, "warning      {w}")?;

@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use crate::{Error, Format, Loaded, ReadOptions, Result, dicom, image, mat, nifti, npy, sniff};
+use crate::{Error, Format, Loaded, ReadOptions, Result, dicom, image, mat, metaimage, mgh, nifti, npy, nrrd, sniff};
 
 /// Reads a file or a folder (a DICOM series), deciding by content and never by suffix.
 ///
 /// # Errors
-/// See the reader of each format: [`nifti::read`], [`dicom::read_file`], [`dicom::read_series`],
+/// See the reader of each format: [`nifti::read`], [`nrrd::read`], [`metaimage::read`], [`mgh::read`], [`dicom::read_file`], [`dicom::read_series`],
 /// [`image::read`], [`npy::read`]. An npz with several arrays is [`Error::Argument`]: use
 /// [`npy::read_npz_array`]; so is a MATLAB file with several: use [`mat::MatFile`].
 ///
@@ -37,6 +37,9 @@ pub fn read_with(path: &Path, options: &ReadOptions) -> Result<Loaded> {
         Format::Dicom => dicom::read_file(path, options),
         Format::DicomSeries => Ok(Loaded::Volume(dicom::read_series(path, options)?.0)),
         Format::Nifti => Ok(Loaded::Volume(nifti::read(path, options)?)),
+        Format::Nrrd => Ok(Loaded::Volume(nrrd::read(path, options)?)),
+        Format::MetaImage => Ok(Loaded::Volume(metaimage::read(path, options)?)),
+        Format::Mgh => Ok(Loaded::Volume(mgh::read(path, options)?)),
         Format::Png | Format::Jpeg | Format::Tiff => Ok(Loaded::Image(image::read_with(path, options)?)),
         Format::Npy => Ok(Loaded::Array(npy::read(path, options)?)),
         Format::Npz => {
@@ -61,7 +64,7 @@ pub fn read_with(path: &Path, options: &ReadOptions) -> Result<Loaded> {
 
 /// For content that is nothing, the reader that the suffix promises says more exactly what is
 /// wrong. The suffix decides about words only: the file stays refused.
-fn explain(error: Error, path: &Path, options: &ReadOptions) -> Error {
+pub(crate) fn explain(error: Error, path: &Path, options: &ReadOptions) -> Error {
     if !matches!(error, Error::Unrecognised { .. }) {
         return error;
     }
@@ -69,7 +72,13 @@ fn explain(error: Error, path: &Path, options: &ReadOptions) -> Error {
     let ends = |suffixes: &[&str]| suffixes.iter().any(|s| name.ends_with(s));
     let more = if ends(&[".nii", ".nii.gz", ".hdr"]) {
         nifti::read(path, options).err()
-    } else if ends(&[".dcm"]) {
+    } else if ends(&[".nrrd", ".nhdr"]) {
+        nrrd::read(path, options).err()
+    } else if ends(&[".mha", ".mhd"]) {
+        metaimage::read(path, options).err()
+    } else if ends(&[".mgh", ".mgz"]) {
+        mgh::read(path, options).err()
+    } else if ends(&[".dcm", ".dcm.gz"]) {
         dicom::DicomFile::open(path, options).err()
     } else if ends(&[".npy"]) {
         npy::read(path, options).err()

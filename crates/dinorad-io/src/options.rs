@@ -13,8 +13,8 @@ use crate::{Error, Personal, Result};
 /// ```
 /// use dinorad_io::Limits;
 /// // a picture of 40,000 x 40,000 pixels is refused, unless it is allowed
-/// assert!(Limits::default().voxel_bytes < 40_000 * 40_000 * 4);
-/// let limits = Limits::default().with_voxel_bytes(8 << 30);
+/// assert!(Limits::default().picture_bytes < 40_000 * 40_000 * 4);
+/// let limits = Limits::default().with_picture_bytes(8 << 30).with_voxel_bytes(8 << 30);
 /// assert_eq!(limits.file_bytes, 4 << 30);
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +23,10 @@ pub struct Limits {
     /// Bytes of decoded voxels or pixels of one image, volume or array, four for each. Default 4 GiB:
     /// a volume of 1024 x 1024 x 1024.
     pub voxel_bytes: u64,
+    /// Bytes of decoded pixels of one picture (PNG, JPEG, TIFF) or one frame (DICOM), four for each; never
+    /// more than `voxel_bytes`. Default 1 GiB: 16,384 x 16,384 gray pixels. While it is decoded, a
+    /// picture takes up to three times as much.
+    pub picture_bytes: u64,
     /// Bytes of one file that is read as a whole (DICOM, also inflated, PNG, JPEG, TIFF). Default
     /// 4 GiB.
     pub file_bytes: u64,
@@ -30,7 +34,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { voxel_bytes: 4 << 30, file_bytes: 4 << 30 }
+        Self { voxel_bytes: 4 << 30, picture_bytes: 1 << 30, file_bytes: 4 << 30 }
     }
 }
 
@@ -39,6 +43,13 @@ impl Limits {
     #[must_use]
     pub fn with_voxel_bytes(mut self, bytes: u64) -> Self {
         self.voxel_bytes = bytes;
+        self
+    }
+
+    /// The same with another limit for decoded pictures.
+    #[must_use]
+    pub fn with_picture_bytes(mut self, bytes: u64) -> Self {
+        self.picture_bytes = bytes;
         self
     }
 
@@ -58,6 +69,18 @@ impl Limits {
             return Err(Error::Limit { path: path.to_owned(), what: "voxel data", needed: bytes, limit });
         }
         Ok(count.unwrap_or(0) as usize)
+    }
+
+    /// Checks a picture's channels, rows and columns.
+    pub(crate) fn picture(&self, path: &Path, shape: [u64; 3]) -> Result<()> {
+        self.elements(path, &shape, 4)?;
+        // the product was checked
+        let needed = shape.iter().product::<u64>() * 4;
+        if needed > self.picture_bytes {
+            let limit = self.picture_bytes;
+            return Err(Error::Limit { path: path.to_owned(), what: "the picture", needed, limit });
+        }
+        Ok(())
     }
 
     /// The whole file, if its size is within the limit.

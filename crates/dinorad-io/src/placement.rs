@@ -12,6 +12,8 @@ pub enum Placement {
     Qform(i16),
     /// DICOM positions and orientations.
     Dicom,
+    /// The directions and the origin of an NRRD, MetaImage or MGH header.
+    Header,
     /// Given by the caller.
     Given,
     /// The file does not say: the affine holds the voxel sizes and an assumed orientation.

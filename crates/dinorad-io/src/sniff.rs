@@ -2,14 +2,16 @@
 
 use std::{fs::File, io::Read, path::Path};
 
-use crate::{Error, Format, Result};
+use crate::{Error, Format, Result, metaimage, mgh};
 
 /// Bytes of the beginning that decide: HDF5 may start after a user block of 512 to 2048 bytes.
 const PROBE: usize = 4096;
 
 /// The format of a file, by its first bytes; a folder is a [`Format::DicomSeries`].
 ///
-/// The suffix never counts. DICOM without preamble is recognised by a plausible first element.
+/// The suffix never counts. DICOM without preamble is recognised by a plausible first element, MGH by
+/// plausible numbers, MetaImage by the names of its fields. NIfTI, MGH and DICOM are recognised within
+/// gzip, too.
 ///
 /// # Errors
 /// [`Error::Read`], [`Error::Empty`], or [`Error::Unrecognised`] for anything else.
@@ -30,7 +32,7 @@ pub fn sniff(path: &Path) -> Result<Format> {
 /// The format of a file that begins with these bytes (4096 of them are enough).
 pub fn sniff_bytes(head: &[u8]) -> Option<Format> {
     let starts = |magic: &[u8]| head.starts_with(magic);
-    if head.get(128..132) == Some(b"DICM") {
+    if is_dicom(head) {
         return Some(Format::Dicom);
     }
     if starts(b"\x89PNG\r\n\x1a\n") {
@@ -48,19 +50,37 @@ pub fn sniff_bytes(head: &[u8]) -> Option<Format> {
     if starts(b"PK\x03\x04") || starts(b"PK\x05\x06") {
         return Some(Format::Npz);
     }
+    if starts(b"NRRD000") {
+        return Some(Format::Nrrd);
+    }
     if is_nifti(head) {
         return Some(Format::Nifti);
+    }
+    if mgh::looks_like(head) {
+        return Some(Format::Mgh);
     }
     if starts(b"\x1f\x8b") {
         let mut inner = Vec::with_capacity(PROBE);
         // the probe may cut the stream: whatever came out before the cut decides
         let _ = flate2::read::MultiGzDecoder::new(head).take(PROBE as u64).read_to_end(&mut inner);
-        return is_nifti(&inner).then_some(Format::Nifti);
+        return match inner.as_slice() {
+            inner if is_nifti(inner) => Some(Format::Nifti),
+            inner if mgh::looks_like(inner) => Some(Format::Mgh),
+            inner if is_dicom(inner) => Some(Format::Dicom),
+            _ => None,
+        };
     }
     if starts(b"MATLAB 5.0 MAT-file") || starts(b"MATLAB 7.3 MAT-file") || hdf5_offset(head).is_some() {
         return Some(Format::Mat);
     }
-    crate::dicom::looks_bare(head).then_some(Format::Dicom)
+    if crate::dicom::looks_bare(head) {
+        return Some(Format::Dicom);
+    }
+    metaimage::looks_like(head).then_some(Format::MetaImage)
+}
+
+fn is_dicom(head: &[u8]) -> bool {
+    head.get(128..132) == Some(b"DICM")
 }
 
 /// Where HDF5 starts: at 0, or after a user block of 512, 1024 or 2048 bytes.

@@ -37,9 +37,13 @@ fn decode(bytes: &[u8], path: &Path, options: &ReadOptions) -> Result<Image> {
         TiffError::UnsupportedError(e) => unsupported(&e.to_string()),
         e => damaged(e.to_string()),
     };
+    if let Some(tag) = overlong(bytes) {
+        return Err(damaged(format!("tag {tag} has more values than the file has bytes")));
+    }
     let (bytes, indexed) = plain(bytes);
     let mut limits = Limits::default();
-    limits.decoding_buffer_size = usize::try_from(options.limits.voxel_bytes).unwrap_or(usize::MAX);
+    limits.decoding_buffer_size =
+        usize::try_from(options.limits.voxel_bytes.min(options.limits.picture_bytes)).unwrap_or(usize::MAX);
     limits.intermediate_buffer_size = limits.decoding_buffer_size;
     limits.ifd_value_size = bytes.len().max(1 << 10);
     let mut decoder = Decoder::new(Cursor::new(&*bytes)).map_err(wrong)?.with_limits(limits);
@@ -67,7 +71,7 @@ fn decode(bytes: &[u8], path: &Path, options: &ReadOptions) -> Result<Image> {
     }
     let samples = layout.colours + usize::from(layout.alpha);
     let channels = if indexed { 3 } else { samples };
-    options.limits.elements(path, &[channels as u64, u64::from(h), u64::from(w)], 4)?;
+    options.limits.picture(path, [channels as u64, u64::from(h), u64::from(w)])?;
     let fax = matches!(decoder.find_tag_unsigned::<u16>(Tag::Compression).map_err(wrong)?, Some(2..=4));
     let stored = (u64::from(w) * u64::from(h)).saturating_mul(samples as u64 * u64::from(layout.bits)) / 8;
     if !fax && stored > (bytes.len() as u64).saturating_mul(MAX_INFLATION) {
@@ -121,10 +125,18 @@ fn plain(bytes: &[u8]) -> (Cow<'_, [u8]>, bool) {
     (copy.into(), true)
 }
 
-/// Where the value of PhotometricInterpretation lies in the first directory, of a TIFF or BigTIFF.
-fn photometric(bytes: &[u8]) -> Option<usize> {
+/// An entry of a directory: what it is, how many values of which type, and where they or their place stand.
+struct Entry {
+    tag: u64,
+    kind: u64,
+    count: u64,
+    value: usize,
+}
+
+/// The first directory of a TIFF or BigTIFF.
+fn directory(bytes: &[u8]) -> Option<impl Iterator<Item = Entry>> {
     let little = bytes.starts_with(b"II");
-    let number = |at: usize, n: usize| -> Option<u64> {
+    let number = move |at: usize, n: usize| -> Option<u64> {
         let digits = bytes.get(at..at.checked_add(n)?)?;
         let fold = |v: u64, b: &u8| v << 8 | u64::from(*b);
         Some(if little { digits.iter().rev().fold(0, fold) } else { digits.iter().fold(0, fold) })
@@ -139,7 +151,29 @@ fn photometric(bytes: &[u8]) -> Option<usize> {
     let entries = usize::try_from(number(directory, count)?).ok()?;
     let first = directory.checked_add(count)?;
     let most = bytes.len().saturating_sub(first) / entry;
-    (0..entries.min(most)).map(|n| first + n * entry).find(|at| number(*at, 2) == Some(262)).map(|at| at + value)
+    Some((0..entries.min(most)).map_while(move |n| {
+        let at = first + n * entry;
+        Some(Entry { tag: number(at, 2)?, kind: number(at + 2, 2)?, count: number(at + 4, offset)?, value: at + value })
+    }))
+}
+
+/// Where the value of PhotometricInterpretation lies in the first directory.
+fn photometric(bytes: &[u8]) -> Option<usize> {
+    directory(bytes)?.find(|e| e.tag == 262).map(|e| e.value)
+}
+
+/// The first tag with more values than the file has bytes. The decoder makes room for them, 32 bytes each, before it
+/// can be told of a limit.
+fn overlong(bytes: &[u8]) -> Option<u64> {
+    let size = |kind: u64| match kind {
+        3 | 8 => 2,
+        4 | 9 | 11 | 13 => 4,
+        5 | 10 | 12 | 16 | 17 | 18 => 8,
+        _ => 1,
+    };
+    // private tags are nobody's business here
+    let long = |e: &Entry| e.tag < 32_768 && e.count.saturating_mul(size(e.kind)) > bytes.len() as u64;
+    directory(bytes)?.find(long).map(|e| e.tag)
 }
 
 /// Values of 1, 2 or 4 bits; rows start at a byte.

@@ -37,10 +37,10 @@ pub struct Volume {
     pub padding: Option<(f32, f32)>,
     /// Bits of a stored value, where the reader knows it and no unit is attached to the values.
     pub bit_depth: Option<u8>,
-    /// What was found on the way of putting it together, such as a tilted gantry.
-    pub(crate) found: Vec<String>,
     /// Header of the NIfTI file this was read from, for writing results that overlay.
     pub(crate) header: Option<Box<Header>>,
+    /// What the reader has to say, such as a tilted gantry.
+    pub(crate) remarks: Vec<String>,
     /// Axes to go back to the file's own order after [`Volume::to_canonical`].
     pub(crate) stored: Option<[(usize, bool); 3]>,
 }
@@ -58,8 +58,8 @@ impl Volume {
             windows: Vec::new(),
             padding: None,
             bit_depth: None,
-            found: Vec::new(),
             header: None,
+            remarks: Vec::new(),
             stored: None,
         }
     }
@@ -143,8 +143,8 @@ impl Volume {
             windows: self.windows.clone(),
             padding: self.padding,
             bit_depth: self.bit_depth,
-            found: self.found.clone(),
             header: self.header.clone(),
+            remarks: self.remarks.clone(),
             stored: self.stored,
         }
     }
@@ -177,7 +177,7 @@ impl Volume {
     /// assert_eq!(volume.warnings(), ["CT values from 0 to 50: 8-bit gray rather than HU"]);
     /// ```
     pub fn warnings(&self) -> Vec<String> {
-        let mut out = self.found.clone();
+        let mut out = self.remarks.clone();
         out.extend(remarks(self.data.iter(), self.modality.as_deref()));
         if let Some((unit, _)) = self.header.as_ref().and_then(|h| h.foreign_unit()) {
             out.push(format!("the header gives lengths in {unit}s; the affine holds its numbers, unconverted"));

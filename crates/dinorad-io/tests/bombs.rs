@@ -12,7 +12,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use dinorad_io::{Error, Limits, ReadOptions, dicom, image, inspect_with, mat::MatFile, nifti, npy, read_with};
+use dinorad_io::{
+    Error, Limits, ReadOptions, dicom, image, inspect_with, mat::MatFile, nifti, npy, read_volume, read_with,
+};
 use support::{element, file};
 
 const MIB: u64 = 1 << 20;
@@ -243,6 +245,49 @@ fn small_files_that_ask_for_much() {
     assert!(far.is_ok_and(|v| v.data.len() == 64), "skipped, not stored");
     let _ = bounded("its free text", || inspect_with(&path, true, &options()));
 
+    // NRRD, MetaImage, MGH
+    let nrrd = |sizes: &str, more: &str| {
+        format!("NRRD0004\ntype: uchar\ndimension: 3\nsizes: {sizes}\nspacings: 1 1 1\n{more}\n\n").into_bytes()
+    };
+    let path = write("claims.nrrd", &nrrd("30000 30000 4", "encoding: raw"));
+    read("NRRD that claims 4 GB", &path);
+    let bomb = [nrrd("512 512 512", "encoding: gzip"), gzip(&[], BOMB)].concat();
+    let path = write("bomb.nrrd", &bomb);
+    read("NRRD that holds it", &path);
+    let far = [nrrd("4 4 4", &format!("encoding: gzip\nbyte skip: {}", BOMB - 1024)), gzip(&[], BOMB)].concat();
+    let path = write("far.nrrd", &far);
+    let far = bounded("NRRD whose voxels lie far", || read_volume(&path, &options()));
+    assert!(far.is_ok_and(|v| v.data.len() == 64), "skipped, not stored");
+    let wide = [nrrd("1000000000000 512 512", "kinds: list domain domain\nencoding: gzip"), gzip(&[], BOMB)].concat();
+    let path = write("wide.nrrd", &wide);
+    let many = bounded("NRRD of very many volumes", || read_with(&path, &options()));
+    assert!(matches!(many, Err(Error::SeveralVolumes { volumes: 1_000_000_000_000, .. })), "{many:?}");
+    let first = options().with_volume(0);
+    refused("the first of them", bounded("the first of them", || read_volume(&path, &first)));
+    let mha = |size: &str| {
+        format!("NDims = 3\nDimSize = {size}\nElementSpacing = 1 1 1\nElementType = MET_UCHAR\nCompressedData = True\nElementDataFile = LOCAL\n")
+            .into_bytes()
+    };
+    let path = write("claims.mha", &[mha("30000 30000 4"), zlib(&[], 0)].concat());
+    read("MetaImage that claims 4 GB", &path);
+    let path = write("bomb.mha", &[mha("512 512 512"), zlib(&[], BOMB)].concat());
+    read("MetaImage that holds it", &path);
+    let path = write(
+        "line.mha",
+        &[b"NDims = 3\nDimSize = 2 2 2\nElementType = MET_UCHAR\n".to_vec(), b"=a".repeat(400_000)].concat(),
+    );
+    read("MetaImage with an endless line", &path);
+    let mgh = |sizes: [i32; 4]| {
+        let mut out = 1i32.to_be_bytes().to_vec();
+        sizes.iter().for_each(|s| out.extend(s.to_be_bytes()));
+        out.resize(284, 0);
+        out
+    };
+    let path = write("claims.mgh", &mgh([30_000, 30_000, 4, 1]));
+    read("MGH that claims 4 GB", &path);
+    let path = write("bomb.mgz", &gzip(&mgh([512, 512, 512, 1]), BOMB));
+    read("MGH in gzip that holds it", &path);
+
     // PNG
     let path = write("claims.png", &png(40_000, 40_000, &[], &zlib(&[], 0)));
     read("PNG that claims 40,000 x 40,000", &path);
@@ -279,6 +324,9 @@ fn small_files_that_ask_for_much() {
     let _ = bounded("TIFF of 16 pixels and much behind them", || image::read_with(&path, &options()));
     let path = write("tags.tif", &tiff(4, 4, 1, &[0; 16], 0, &[(338, 3, u32::MAX, 8)]));
     let _ = bounded("TIFF with four billion values of a tag", || image::read_with(&path, &options()));
+    // as many values as the decoder's own limit lets through before it is told of ours
+    let path = write("values.tif", &tiff(4, 4, 1, &[0; 16], 0, &[(282, 1, 8_000_000, 8)]));
+    read("TIFF with eight million values of a tag", &path);
     let path = write("circle.tif", &tiff(4, 4, 1, &[0; 16], 8, &[(254, 4, 1, 1)]));
     let _ = bounded("TIFF whose next page is itself", || image::read_with(&path, &options()));
 
@@ -294,6 +342,9 @@ fn small_files_that_ask_for_much() {
     long.extend((BOMB as u32).to_le_bytes());
     let path = write("bomb.dcm", &deflated(&long, BOMB));
     read("DICOM whose data set inflates", &path);
+    let path = write("bomb.dcm.gz", &gzip(&file("1.2.840.10008.1.2.1", &long), BOMB));
+    read("DICOM in gzip that holds it", &path);
+    let path = folder.path().join("bomb.dcm");
     let _ = bounded("its patient", || dicom::hash_patient(&path, &options(), str::len));
     let _ = bounded("its series", || dicom::find_series(folder.path(), &options()));
     let plain = dicom_set(2, 2, "1 ", &element(0x7FE0_0010, b"OB", &[1, 2, 3, 4]));

@@ -52,6 +52,52 @@ fn personal_data_are_shown_on_request_only() {
     assert!(named > 0, "no file with personal data was tried");
 }
 
+/// Codecs that are not here, pixels that are damaged, the last of several volumes cut off: told apart from
+/// warnings, so that a caller can tell.
+#[test]
+fn pixels_that_cannot_be_decoded_are_told() {
+    let folder = dinorad_testkit::golden().join("io/dicom");
+    let mut told = 0;
+    for case in dinorad_testkit::json(&folder.join("cases.json"))["cases"].as_array().unwrap() {
+        let path = folder.join(case["file"].as_str().unwrap());
+        let Ok(seen) = inspect(&path, false) else { continue };
+        let readable = dinorad_io::read(&path).is_ok() || seen.verdict.is_some();
+        assert_eq!(seen.undecoded.is_none(), readable, "{}: {:?}", case["id"], seen.undecoded);
+        let why = seen.undecoded.clone().unwrap_or_default();
+        assert!(!seen.warnings.contains(&why));
+        if !why.is_empty() {
+            assert!(seen.to_string().contains(&format!("undecoded    {why}")), "{seen}");
+            assert_eq!(serde_json::to_value(&seen).unwrap()["undecoded"], why);
+            told += 1;
+        }
+    }
+    assert!(told > 3, "{told} files with a header alone");
+
+    let scratch = tempfile::tempdir().unwrap();
+    let four = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/grids/files/list_last.nrrd");
+    assert_eq!(inspect(&four, false).unwrap().undecoded, None);
+    let header = "NRRD0004\ntype: uchar\ndimension: 4\nsizes: 2 2 2 3\nspacings: 1 1 1 nan\nencoding: raw\n\n";
+    let mut nifti = vec![0u8; 352];
+    nifti[..4].copy_from_slice(&348i32.to_le_bytes());
+    for (n, d) in [4i16, 2, 2, 2, 3].iter().enumerate() {
+        nifti[40 + 2 * n..42 + 2 * n].copy_from_slice(&d.to_le_bytes());
+    }
+    nifti[70] = 2;
+    for n in 0..8 {
+        nifti[76 + 4 * n..80 + 4 * n].copy_from_slice(&1f32.to_le_bytes());
+    }
+    nifti[344..348].copy_from_slice(b"n+1\0");
+    for (name, header) in [("a.nrrd", header.as_bytes()), ("a.nii", &nifti)] {
+        let path = scratch.path().join(name);
+        for (voxels, good) in [(24, true), (23, false)] {
+            std::fs::write(&path, [header, &vec![1; voxels]].concat()).unwrap();
+            let seen = inspect(&path, false).unwrap();
+            assert_eq!(seen.shape, [3, 2, 2, 2], "{name}");
+            assert_eq!(seen.undecoded.is_none(), good, "{name}: {:?}", seen.undecoded);
+        }
+    }
+}
+
 #[test]
 fn a_folder_that_is_not_one_volume_is_a_verdict() {
     let folder = dinorad_testkit::golden().join("io/dicom_series");

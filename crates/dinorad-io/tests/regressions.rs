@@ -8,7 +8,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use dinorad_io::{Limits, ReadOptions, dicom, image, inspect_with, mat::MatFile, nifti, npy};
+use dinorad_io::{
+    Limits, ReadOptions, dicom, image, inspect_with, mat::MatFile, nifti, npy, read_labels, read_slice, read_volume,
+};
 
 /// What the fuzz targets allow.
 fn options() -> ReadOptions {
@@ -25,6 +27,11 @@ fn run(target: &str, path: &Path) {
             drop(nifti::read_bytes(&bytes, path, &options).map(|v| v.to_canonical()));
             drop(nifti::read_labels(path, &options));
             drop(nifti::read_slice(path, 0, &options));
+        }
+        "nrrd" | "metaimage" | "mgh" => {
+            drop(read_volume(path, &options).map(|v| v.to_canonical()));
+            drop((read_labels(path, &options), read_slice(path, 0, &options)));
+            drop(inspect_with(path, true, &options).map(|i| i.to_string()));
         }
         "dicom_file" => {
             if let Ok(file) = dicom::DicomFile::from_bytes(bytes.clone(), path, &options) {

@@ -12,7 +12,10 @@ use std::{
 };
 
 use dinorad_core::rng;
-use dinorad_io::{Limits, ReadOptions, dicom, image, mat::MatFile, nifti, npy};
+use dinorad_io::{
+    Limits, ReadOptions, detached_voxels, dicom, image, mat::MatFile, metaimage, mgh, nifti, npy, nrrd, read_labels,
+    read_slice,
+};
 use rand::Rng;
 use rayon::prelude::*;
 
@@ -26,7 +29,8 @@ fn files(family: &str) -> Vec<(PathBuf, Vec<u8>)> {
     let root = dinorad_testkit::golden().join("io").join(family).join("files");
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
     let mut out = Vec::new();
-    let mut folders = vec![root.clone()];
+    let grids = data.join("grids/files");
+    let mut folders = vec![if family == "grids" { grids } else { root.clone() }];
     match family {
         "nifti" => folders.push(data.join("edges/nifti")),
         "dicom" => folders.extend([data.join("edges/dicom"), data.join("codecs")]),
@@ -64,6 +68,16 @@ fn read(family: &str, bytes: &[u8], path: &Path, scratch: &Path) {
                 drop(file.stored_frame(0));
             }
             drop(dicom::read_bytes(bytes.to_vec(), path, &options));
+        }
+        // cut and changed anywhere, a file keeps its first letters, or is none of these
+        "grids" => {
+            let options = options.with_volume(1);
+            drop(nrrd::read_bytes(bytes, path, &options));
+            drop(metaimage::read_bytes(bytes, path, &options));
+            drop(mgh::read_bytes(bytes, path, &options));
+            let file = written(bytes, scratch);
+            drop((detached_voxels(&file), read_slice(&file, 1, &options), read_labels(&file, &options)));
+            fs::remove_file(file).unwrap();
         }
         "image" => drop(image::read_bytes(bytes, path, &options)),
         "npy" => {
@@ -139,6 +153,11 @@ fn check(family: &str) {
 #[test]
 fn nifti_files() {
     check("nifti");
+}
+
+#[test]
+fn nrrd_metaimage_and_mgh_files() {
+    check("grids");
 }
 
 #[test]

@@ -37,7 +37,9 @@ pub(crate) fn run(args: &InspectArgs) -> Result<usize> {
                 Err(e) => eprintln!("error: {e:#}"),
             }
         }
-        failed += usize::from(found.is_err());
+        // pixels that cannot be decoded are a failure, though the header was read
+        let undecoded = matches!(&found, Ok(Found::File(i)) if i.undecoded.is_some());
+        failed += usize::from(found.is_err() || undecoded);
     }
     if args.json {
         say!("{}", serde_json::to_string_pretty(&all)?);

@@ -281,7 +281,7 @@ fn answer(row: &Row, task: &Task, root: &Path) -> Result<Answer> {
         TaskKind::Segmentation => {
             let path = mask_path(row, root)?;
             Answer::Mask(match dinorad_io::sniff(&path)? {
-                dinorad_io::Format::Nifti => Mask::Volume(path),
+                format if format.is_grid() => Mask::Volume(path),
                 dinorad_io::Format::Npy => Mask::Array(path),
                 _ => Mask::Picture(path),
             })

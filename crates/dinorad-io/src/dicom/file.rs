@@ -10,6 +10,7 @@ use super::{
     codec::{self, Colours, Decoded, Failure},
     header::{Header, PhotometricInterpretation, SampleKind, has_pixels},
     lut::ybr_to_rgb,
+    packed::unpacked,
     parse::{DataSet, Encoding, Value},
     syntax::{self, Codec},
 };
@@ -61,6 +62,7 @@ impl Raw {
     /// Reads preamble and meta group, where there are any, and inflates what is deflated.
     pub(crate) fn new(bytes: Vec<u8>, path: &Path, limits: &Limits) -> Result<Self> {
         let damaged = |what: String| Error::damaged(path, Format::Dicom, what);
+        let bytes = unpacked(bytes, path, limits)?;
         if bytes.is_empty() {
             return Err(damaged("the file is empty".into()));
         }
@@ -177,8 +179,7 @@ impl DicomFile {
             return Err(Error::Missing { path: self.path.clone(), what: "frame", got, has });
         }
         let (h, w) = (u64::from(self.header.rows), u64::from(self.header.columns));
-        self.limits.elements(&self.path, &[h, w, u64::from(self.header.samples)], 4)?;
-        Ok(())
+        self.limits.picture(&self.path, [h, w, u64::from(self.header.samples)])
     }
 
     /// Stored values of one frame, before rescale and colour conversion: `(rows, columns)`, or
@@ -225,6 +226,8 @@ impl DicomFile {
     /// # Errors
     /// [`Error::Unsupported`] for colour; else as [`DicomFile::stored_frame`].
     pub fn modality_frame(&self, index: usize) -> Result<ndarray::Array2<f32>> {
+        // before room is made
+        self.check_frame(index)?;
         let mut out = ndarray::Array2::zeros((usize::from(self.header.rows), usize::from(self.header.columns)));
         self.modality_frame_into(index, out.view_mut())?;
         Ok(out)

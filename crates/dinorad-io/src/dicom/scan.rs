@@ -9,6 +9,7 @@ use super::{
     bare::looks_bare,
     file::{DicomFile, Raw},
     header::{Header, has_pixels},
+    packed::unpacked,
     parse::DataSet,
     report::Skipped,
     terms,
@@ -65,6 +66,10 @@ fn classify(path: &Path, options: &ReadOptions, keep: Keep) -> Entry {
         Ok(b) if b.is_empty() => return Entry::Other("empty file".into()),
         Ok(b) => b,
         Err(e) => return Entry::Broken(e.to_string(), None),
+    };
+    let bytes = match unpacked(bytes, path, &options.limits) {
+        Ok(b) => b,
+        Err(e) => return Entry::Broken(reason(&e), None),
     };
     let marked = bytes.get(128..132) == Some(b"DICM");
     if !marked && !looks_bare(&bytes) {

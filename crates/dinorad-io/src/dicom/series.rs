@@ -295,7 +295,7 @@ pub(crate) fn assemble(
     let middle = images[n].1.frame(frame);
     volume.padding = images[n].1.padding_of(&middle);
     volume.windows = middle.windows;
-    volume.found = crate::warnings::unique(std::mem::take(&mut report.warnings));
+    volume.remarks = crate::warnings::unique(std::mem::take(&mut report.warnings));
     report.warnings = crate::warnings::unique(volume.warnings());
     Ok((volume, report))
 }

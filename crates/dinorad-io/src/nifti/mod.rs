@@ -8,7 +8,8 @@ mod header;
 mod read;
 mod write;
 
+pub use crate::Labels;
 pub use header::{DataType, Header};
-pub use read::{Labels, read, read_bytes, read_header, read_labels, read_slice};
-pub(crate) use read::{free_text, header_path};
+pub(crate) use read::{free_text, header_path, image_path};
+pub use read::{read, read_bytes, read_header, read_labels, read_slice};
 pub use write::{write_mask, write_volume};

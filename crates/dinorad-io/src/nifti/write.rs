@@ -141,7 +141,7 @@ impl Geometry {
         }
         let code = match volume.placement {
             Placement::Sform(c) | Placement::Qform(c) => c,
-            Placement::Dicom => 1,
+            Placement::Dicom | Placement::Header => 1,
             Placement::Given | Placement::Unknown => 2,
         };
         let rows = volume.affine.rows();

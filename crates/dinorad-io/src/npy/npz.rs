@@ -1,6 +1,10 @@
 //! Arrays in a zip.
 
-use std::{fs::File, io::BufReader, path::Path};
+use std::{
+    fs::File,
+    io::{BufReader, Read},
+    path::Path,
+};
 
 use zip::ZipArchive;
 
@@ -22,12 +26,29 @@ fn open(path: &Path) -> Result<(ZipArchive<BufReader<File>>, u64)> {
 /// Names of the arrays, without `.npy`, sorted. Other members are left out.
 ///
 /// # Errors
-/// [`Error::Damaged`] if the file is not a whole zip; [`Error::Read`].
+/// [`Error::Damaged`] if the file is not a whole zip; [`Error::Packed`] if it is one of other files, as a
+/// zip of DICOM files is; [`Error::Read`].
 pub fn names(path: &Path) -> Result<Vec<String>> {
-    let (archive, _) = open(path)?;
+    let (mut archive, _) = open(path)?;
     let mut out: Vec<String> = archive.file_names().filter_map(|n| n.strip_suffix(".npy")).map(str::to_owned).collect();
+    if out.is_empty() && !archive.is_empty() {
+        let (files, dicom) = (archive.len(), holds_dicom(&mut archive));
+        return Err(Error::Packed { path: path.to_owned(), files, dicom });
+    }
     out.sort();
     Ok(out)
+}
+
+/// Whether one of the first files of a zip is DICOM.
+fn holds_dicom(archive: &mut ZipArchive<BufReader<File>>) -> bool {
+    /// Files looked at: reports and viewers lie before the pictures of a disc.
+    const LOOKED_AT: usize = 64;
+    let mut is_dicom = |n: usize| {
+        let mut head = Vec::new();
+        let read = crate::guard::catch(|| archive.by_index(n).map(|m| m.take(132).read_to_end(&mut head)));
+        matches!(read, Some(Ok(Ok(_)))) && head.get(128..132) == Some(b"DICM")
+    };
+    (0..LOOKED_AT).any(&mut is_dicom)
 }
 
 /// Reads one array by name, streaming from the zip: memory is that of the array.
