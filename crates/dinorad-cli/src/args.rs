@@ -242,6 +242,26 @@ pub(crate) struct RunArgs {
     pub(crate) hardware: HardwareArgs,
 }
 
+/// What the columns of a table of files (csv) are called, where not by their own names.
+#[derive(Debug, Clone, ClapArgs)]
+pub(crate) struct ColumnArgs {
+    /// Column of files in a table (csv), where it is not called path
+    #[arg(long, value_name = "NAME")]
+    pub(crate) path_column: Option<String>,
+    /// Column of classes, where it is not called label
+    #[arg(long, value_name = "NAME")]
+    pub(crate) label_column: Option<String>,
+    /// Column of masks, where it is not called mask
+    #[arg(long, value_name = "NAME")]
+    pub(crate) mask_column: Option<String>,
+    /// Column of parts, where it is not called split
+    #[arg(long, value_name = "NAME")]
+    pub(crate) split_column: Option<String>,
+    /// Column of patients, where it is not called patient
+    #[arg(long, value_name = "NAME")]
+    pub(crate) patient_column: Option<String>,
+}
+
 /// What every way of judging features takes.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct JudgeArgs {
@@ -260,6 +280,8 @@ pub(crate) struct JudgeArgs {
     /// Let names of classes of the two data sets agree without case, blanks and punctuation
     #[arg(long, requires = "test")]
     pub(crate) fold_labels: bool,
+    #[command(flatten)]
+    pub(crate) columns: ColumnArgs,
     #[command(flatten)]
     pub(crate) encoder: EncoderArgs,
     /// Side in pixels of the square that the encoder sees; a multiple of the patch size (default:
@@ -335,6 +357,12 @@ pub(crate) struct JudgeArgs {
     /// A table of `dinorad splits` in place of the data set's own parts
     #[arg(long, value_name = "CSV")]
     pub(crate) splits: Option<PathBuf>,
+    /// Cut all cases into so many folds by patient and class, and judge each once: mean, deviation, interval
+    #[arg(long, value_name = "K", conflicts_with_all = ["splits", "test", "train"])]
+    pub(crate) folds: Option<usize>,
+    /// Cut them anew so often
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "folds")]
+    pub(crate) repeats: usize,
     /// What CheXpert's uncertain findings (-1) count as: extra-class, zeros, ones, ignore
     #[arg(long, value_name = "RULE", default_value = "extra-class")]
     pub(crate) uncertain: String,
@@ -581,6 +609,10 @@ pub(crate) struct InspectArgs {
     /// Files or folders
     #[arg(required = true, value_name = "PATH")]
     pub(crate) paths: Vec<PathBuf>,
+    /// Scale of the values whose effect is told: auto, none, robust, file, a CT window such as lung, or
+    /// CENTER/WIDTH
+    #[arg(long, value_name = "SCALE", default_value = "auto")]
+    pub(crate) intensity: String,
     /// Machine-readable
     #[arg(long)]
     pub(crate) json: bool,
@@ -604,6 +636,8 @@ pub(crate) struct DoctorArgs {
     /// The data set's file or folder
     #[arg(long, value_name = "FILE|DIR", requires = "dataset")]
     pub(crate) root: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) columns: ColumnArgs,
     /// Machine-readable
     #[arg(long)]
     pub(crate) json: bool,
@@ -642,6 +676,8 @@ pub(crate) struct SplitsArgs {
     /// Cut everything anew by patient and class in these shares, whatever parts there are
     #[arg(long, value_name = "TRAIN,VAL,TEST", value_delimiter = ',')]
     pub(crate) shares: Option<Vec<f64>>,
+    #[command(flatten)]
+    pub(crate) columns: ColumnArgs,
     /// Seed of what is drawn
     #[arg(long, default_value_t = 0)]
     pub(crate) seed: u64,

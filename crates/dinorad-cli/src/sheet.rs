@@ -24,8 +24,8 @@ const LOOKED_AT: usize = 400;
 
 /// Two samples of every class from every part that can be opened, with class and id below them;
 /// masks are drawn over their pictures.
-pub(crate) fn sheet(name: &str, root: &Path) -> Result<Picture> {
-    let options = OpenOptions::default().with_unit(Unit::Volumes).with_bad(dinorad::datasets::Bad::Skip);
+pub(crate) fn sheet(name: &str, root: &Path, options: &OpenOptions) -> Result<Picture> {
+    let options = options.clone().with_unit(Unit::Volumes).with_bad(dinorad::datasets::Bad::Skip);
     let splits = [Split::Train, Split::Val, Split::Test];
     let sets: Vec<Box<dyn Dataset>> = splits.iter().filter_map(|s| open(name, root, *s, &options).ok()).collect();
     let Some(first) = sets.first() else { bail!("no part of {name} can be opened: no sheet") };

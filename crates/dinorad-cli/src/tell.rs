@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use dinorad::{
-    eval::experiment::{Outcome, encoders},
+    eval::experiment::{FoldScores, Outcome, encoders},
     report::{
         Comparison, RunFolder,
-        pages::{self, Table},
+        pages::{self, Exhibit, Section, Table},
     },
 };
 
@@ -38,6 +38,32 @@ pub(crate) fn page(done: &[Outcome], out: &Path, title: Option<&str>) -> Result<
         None => report.write(&page)?,
     }
     Ok(page)
+}
+
+/// The scores over folds on stdout and on a page with every fold; how many cases failed.
+pub(crate) fn folds(done: &[Outcome], scores: &FoldScores, out: &Path) -> Result<usize> {
+    let runs: Vec<RunFolder> = done.iter().filter_map(|one| one.folder.clone()).collect();
+    let rows = scores.table();
+    let section = Section::new("Cross-validation").with(Exhibit::Table(rows.clone())).with_method(format!(
+        "Cases were cut into folds by patient and class; each fold was the test part once, the next one the \
+         validation part. The interval is Student's with the variance corrected for training cases that folds share \
+         (Nadeau and Bengio 2003; test to training cases {:.3}).",
+        scores.test_to_train
+    ));
+    pages::report_after(section, &runs)?.write(&out.join("report.html"))?;
+    say!("{}", printed(&rows));
+    let images: usize = done.iter().map(|d| d.made.images).sum();
+    say!("{images} images encoded; written to {}", out.display());
+    // a case fails in every fold
+    let mut failures = Vec::new();
+    let mut notices = Vec::new();
+    for one in done {
+        failures.extend(one.made.failures.iter().filter(|f| !failures.contains(*f)).cloned().collect::<Vec<_>>());
+        notices.extend(one.notices().into_iter().filter(|n| !notices.contains(n)).collect::<Vec<_>>());
+    }
+    listing::notices(&notices);
+    listing::failures(&failures);
+    Ok(failures.len())
 }
 
 /// What the tables of small training sets leave open: how cases were drawn, how settings were chosen.

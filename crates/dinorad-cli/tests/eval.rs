@@ -3,7 +3,7 @@
 #[allow(dead_code, reason = "each test crate uses its part")]
 mod common;
 
-use std::{fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path};
 
 use common::{Desk, files, golden, nifti};
 use serde_json::Value;
@@ -347,6 +347,72 @@ fn the_usual_neighbours_fit_the_training_cases() {
     assert_eq!(predictions, 1, "{names:?}");
     assert!(desk.path("run/notes.txt").is_file());
     assert_eq!(fs::read_to_string(desk.path("run/log.jsonl")).unwrap().lines().count(), 2);
+}
+
+#[test]
+fn folds_judge_every_case_once() {
+    let desk = Desk::new();
+    binary(&desk, "xrays", [24, 8, 8], ["ill", "well"]);
+    // three pictures of each patient; the parts of the table no longer count
+    let text = fs::read_to_string(desk.path("xrays/table.csv")).unwrap();
+    let with_patients = text.lines().enumerate().map(|(i, line)| {
+        let fields: Vec<&str> = line.split(',').collect();
+        match i {
+            0 => "file,finding,who\n".to_owned(),
+            _ => format!("{},{},p{}\n", fields[0], fields[1], (i - 1) / 3),
+        }
+    });
+    assert!(text.starts_with("path,label"), "{text}");
+    fs::write(desk.path("xrays/table.csv"), with_patients.collect::<String>()).unwrap();
+    let run = format!("eval knn --dataset csv --root xrays/table.csv {SMALL} --no-controls --k 3 --draws 20 --out cv");
+    let columns = "--path-column file --label-column finding --patient-column who";
+    desk.run(&format!("{run} --folds 4"), &[], 2).names(&["column `path` is missing", "--path-column file"]);
+    let said = desk.run(&format!("{run} {columns} --folds 4 --repeats 2"), &[], 0);
+    let scores: Value = serde_json::from_str(&fs::read_to_string(desk.path("cv/folds.json")).unwrap()).unwrap();
+    assert_eq!((scores["folds"].as_u64(), scores["repeats"].as_u64()), (Some(4), Some(2)));
+    let accuracy = &scores["metrics"]["accuracy"];
+    let values: Vec<f64> = accuracy["values"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect();
+    assert_eq!(values.len(), 8);
+    // the numbers are those of the runs
+    for (n, value) in values.iter().enumerate() {
+        let path = format!("cv/repeat-{}-fold-{}/metrics.json", n / 4 + 1, n % 4 + 1);
+        let of_run: Value = serde_json::from_str(&fs::read_to_string(desk.path(&path)).unwrap()).unwrap();
+        assert_eq!(of_run["metrics"]["test"]["accuracy"]["mean"].as_f64(), Some(*value), "{path}");
+    }
+    let mean = values.iter().sum::<f64>() / 8.0;
+    assert!((accuracy["mean"].as_f64().unwrap() - mean).abs() < 1e-12);
+    assert!(accuracy["ci95"][0].as_f64().unwrap() <= mean && mean <= accuracy["ci95"][1].as_f64().unwrap());
+    // train 2 of 4 folds: one test case for two that were learned from
+    assert_eq!(scores["test_to_train"].as_f64(), Some(0.5));
+    assert!(said.stdout.contains("accuracy") && said.stdout.contains(&format!("{mean:.3}")), "{}", said.stdout);
+    // every case was judged once in each repeat, no patient in two parts of a fold
+    for repeat in 1..=2 {
+        let mut tested = Vec::new();
+        for fold in 1..=4 {
+            let parts = fs::read_to_string(desk.path(format!("cv/folds/repeat-{repeat}-fold-{fold}.csv"))).unwrap();
+            let mut part_of: BTreeMap<String, String> = BTreeMap::new();
+            for line in parts.lines().skip(1) {
+                let fields: Vec<&str> = line.split(',').collect();
+                let patient = fields[2].to_owned();
+                let before = part_of.insert(patient, fields[1].to_owned());
+                assert!(before.is_none_or(|before| before == fields[1]), "{line}");
+                if fields[1] == "test" {
+                    tested.push(fields[0].to_owned());
+                }
+            }
+        }
+        tested.sort();
+        let n = tested.len();
+        tested.dedup();
+        assert_eq!((tested.len(), n), (40, 40));
+    }
+    let page = fs::read_to_string(desk.path("cv/report.html")).unwrap();
+    assert!(page.contains("Cross-validation") && page.contains("Nadeau"));
+    // other names of cases under pseudonyms: no table of parts is kept
+    let hidden = format!("{run}-hidden {columns} --folds 3 --pseudonyms");
+    desk.run_in(&hidden, &[], 0, &[("DINORAD_SALT", "a salt of our own")]);
+    assert!(!desk.path("cv-hidden/folds").exists());
+    desk.run(&format!("{run} {columns} --folds 2"), &[], 2).names(&["3 or more"]);
 }
 
 #[test]

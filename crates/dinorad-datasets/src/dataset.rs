@@ -5,7 +5,7 @@ use std::{fmt, path::PathBuf, str::FromStr};
 use dinorad_core::{Orientation, Protocol, Split, Target, Task};
 use dinorad_io::{Image, Limits, Volume};
 
-use crate::{Bad, Error, PatientKey, Preparation, Result};
+use crate::{Bad, Columns, Error, PatientKey, Preparation, Result};
 
 /// The pixels of one case, in the unit of its file.
 #[derive(Debug, Clone, PartialEq)]
@@ -261,6 +261,8 @@ pub struct OpenOptions {
     /// A table of `case,split` in place of the data set's own parts, see
     /// [`SplitTable`](crate::SplitTable).
     pub splits: Option<PathBuf>,
+    /// What the columns of a table of files are called.
+    pub columns: Columns,
     /// The data set's own parts only say which cases there are: patients may be in several of them.
     pub(crate) parts_are_replaced: bool,
     /// The folder that the user named: links within it are followed.
@@ -282,6 +284,7 @@ impl Default for OpenOptions {
             cache_bytes: 512 << 20,
             bad: Bad::Stop,
             splits: None,
+            columns: Columns::default(),
             parts_are_replaced: false,
             tree: None,
         }
@@ -373,6 +376,13 @@ impl OpenOptions {
     #[must_use]
     pub fn with_bad(mut self, bad: Bad) -> Self {
         self.bad = bad;
+        self
+    }
+
+    /// The same with other names of columns, for tables of files.
+    #[must_use]
+    pub fn with_columns(mut self, columns: Columns) -> Self {
+        self.columns = columns;
         self
     }
 

@@ -6,6 +6,7 @@
 )]
 
 mod cache;
+mod columns;
 mod dataset;
 mod discover;
 mod divide;
@@ -31,6 +32,7 @@ mod split_table;
 pub mod splits;
 mod table;
 
+pub use columns::Columns;
 pub use dataset::{Dataset, OpenOptions, Pixels, Sample, Uncertain, Unit};
 pub use discover::{DiscoverOptions, Inputs, discover, discover_inputs, discover_with};
 pub use doctor::{DoctorReport, Duplicate, Finding, Range, Severity, SplitReport, doctor, doctor_with};

@@ -208,6 +208,10 @@ pub fn open(name: &str, root: &Path, split: Split, options: &OpenOptions) -> Res
         let known = format!("{} and the sets of MedMNIST by their names", known.join(", "));
         return Err(Error::Unknown { got: name.to_owned(), near: nearest(name), known });
     };
+    if !options.columns.is_empty() && info.name != "csv" {
+        let why = format!("{} is no table of files (csv): its columns have their own names", info.name);
+        return Err(Error::Parameter { what: "columns", why });
+    }
     if let Some(path) = &options.splits {
         let table = SplitTable::read(path)?;
         let parts = own_parts(name, root, &options.replacing_parts())?;

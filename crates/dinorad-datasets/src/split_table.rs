@@ -140,6 +140,29 @@ impl SplitTable {
         Ok(folds.iter().map(table).collect())
     }
 
+    /// One table for each of `k` folds of all cases, by patient and class: the fold is test, the next one val, the
+    /// others train. Every case is in test once.
+    ///
+    /// # Errors
+    /// As [`k_fold`]; [`Error::Parameter`] for fewer than 3 folds, which leave nothing to train on.
+    pub fn cross_validation(&self, k: usize, seed: u64) -> Result<Vec<Self>> {
+        if k < 3 {
+            let why = format!("{k}: choose 3 or more, one to test, one to choose by, the others to learn from");
+            return Err(Error::Parameter { what: "folds", why });
+        }
+        let (patients, classes) = self.groups();
+        let folds = k_fold(&patients, &classes, k, seed)?;
+        let table = |test: usize| {
+            let mut rows = self.rows.clone();
+            rows.iter_mut().for_each(|r| r.split = Split::Train);
+            folds[(test + 1) % k].iter().for_each(|i| rows[*i].split = Split::Val);
+            folds[test].iter().for_each(|i| rows[*i].split = Split::Test);
+            rows.sort_by_key(|r| r.split);
+            Self { rows }
+        };
+        Ok((0..k).map(table).collect())
+    }
+
     /// Writes `case,split,patient` under a temporary name beside `path` and renames it.
     ///
     /// # Errors

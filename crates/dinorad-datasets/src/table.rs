@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::{Error, Result};
+use crate::{Columns, Error, Result, columns::likely};
 
 /// One record with the line it starts on.
 pub(crate) struct Record {
@@ -14,6 +14,7 @@ pub(crate) struct Record {
 pub(crate) struct Table {
     pub(crate) path: PathBuf,
     columns: Vec<String>,
+    called: Columns,
     pub(crate) rows: Vec<Record>,
     pub(crate) warnings: Vec<String>,
 }
@@ -64,7 +65,17 @@ impl Table {
         if rows.is_empty() {
             return Err(Error::layout(path, "no rows below the header"));
         }
-        Ok(Self { path: path.to_owned(), columns, rows, warnings })
+        Ok(Self { path: path.to_owned(), columns, called: Columns::default(), rows, warnings })
+    }
+
+    /// The same with columns of other names.
+    ///
+    /// # Errors
+    /// [`Error::Layout`] for a name that no column has.
+    pub(crate) fn with_columns(mut self, called: &Columns) -> Result<Self> {
+        self.called = called.clone();
+        called.named().try_for_each(|column| self.need(column))?;
+        Ok(self)
     }
 
     pub(crate) fn has(&self, column: &str) -> bool {
@@ -73,6 +84,7 @@ impl Table {
 
     /// Where a column stands: one of exactly that name, else one that differs in case alone.
     fn place(&self, column: &str) -> Option<usize> {
+        let column = self.called.name(column);
         let exact = self.columns.iter().position(|c| c == column);
         exact.or_else(|| self.columns.iter().position(|c| c.eq_ignore_ascii_case(column)))
     }
@@ -83,7 +95,12 @@ impl Table {
         if self.has(column) {
             return Ok(());
         }
-        let what = format!("column `{column}` is missing, there are {}", self.columns.join(", "));
+        let name = self.called.name(column);
+        // a name that was given is not guessed at
+        let likely = likely(column, &self.columns).filter(|_| name == column);
+        let hint = likely.map(|likely| format!("; if `{likely}` is meant: --{column}-column {}", quoted(likely)));
+        let there = self.columns.join(", ");
+        let what = format!("column `{name}` is missing, there are {there}{}", hint.unwrap_or_default());
         Err(Error::layout(&self.path, what))
     }
 
@@ -91,6 +108,11 @@ impl Table {
     pub(crate) fn get<'a>(&self, record: &'a Record, column: &str) -> &'a str {
         self.place(column).and_then(|i| record.fields.get(i)).map_or("", |f| f.as_str())
     }
+}
+
+/// A word as a shell takes it.
+fn quoted(word: &str) -> String {
+    if word.contains(char::is_whitespace) { format!("\"{word}\"") } else { word.to_owned() }
 }
 
 /// The text of UTF-8, or of UTF-16 with a byte order mark, as spreadsheets save "Unicode text".

@@ -3,7 +3,11 @@
 #[allow(dead_code, reason = "each test crate uses its part")]
 mod common;
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+};
 
 use common::{copy, edit, files, name, prepared};
 use dinorad_core::{Split, Target};
@@ -292,6 +296,46 @@ fn folds_and_few_shots() {
     assert!((1..=10).contains(&few.count(Split::Train)) && few.count(Split::Test) == 5);
     assert_eq!(Draw::of_study("NIHChestXray", 4), Draw::Patients { shots: 4 });
     assert_eq!(Draw::of_study("MC", 4), Draw::Positions { n: 4 });
+}
+
+#[test]
+fn every_case_is_tested_once_and_no_patient_twice() {
+    // 60 cases of 20 patients with 1 to 5 cases each
+    let dir = tempfile::tempdir().unwrap();
+    let picture = std::fs::read(dinorad_testkit::golden().join("datasets/csv_manifest/images/im_211_0.png")).unwrap();
+    let mut text = "path,label,patient\n".to_owned();
+    let (mut n, mut of) = (0, BTreeMap::new());
+    for patient in 0..20 {
+        for _ in 0..=patient % 5 {
+            std::fs::write(dir.path().join(format!("{n}.png")), &picture).unwrap();
+            text += &format!("{n}.png,{},p{patient}\n", ["ill", "well"][patient % 2]);
+            of.insert(format!("{n}.png"), patient);
+            n += 1;
+        }
+    }
+    std::fs::write(dir.path().join("table.csv"), text).unwrap();
+    let table = SplitTable::of("csv", dir.path(), &OpenOptions::default()).unwrap();
+    let folds = table.cross_validation(5, 7).unwrap();
+    let mut tested: BTreeMap<String, usize> = BTreeMap::new();
+    for fold in &folds {
+        fold.check_patients(dir.path()).unwrap();
+        let patients =
+            |split| -> BTreeSet<usize> { fold.rows.iter().filter(|r| r.split == split).map(|r| of[&r.case]).collect() };
+        let [train, val, test] = SPLITS.map(patients);
+        assert!(train.is_disjoint(&val) && train.is_disjoint(&test) && val.is_disjoint(&test));
+        assert!(!train.is_empty() && !val.is_empty() && !test.is_empty());
+        assert_eq!(SPLITS.map(|s| fold.count(s)).iter().sum::<usize>(), n);
+        for row in fold.rows.iter().filter(|r| r.split == Split::Test) {
+            *tested.entry(row.case.clone()).or_default() += 1;
+        }
+    }
+    assert!(tested.len() == n && tested.values().all(|times| *times == 1), "{tested:?}");
+    // seeded
+    let texts =
+        |seed| -> Vec<String> { table.cross_validation(5, seed).unwrap().iter().map(SplitTable::to_csv).collect() };
+    assert_eq!(texts(7), texts(7));
+    assert_ne!(texts(7), texts(8));
+    assert!(table.cross_validation(2, 0).is_err() && table.cross_validation(21, 0).is_err());
 }
 
 #[test]

@@ -1,5 +1,8 @@
 //! What lies beside the files that are meant: one stranger changes nothing but itself.
 
+#[path = "../../dinorad-io/tests/support/mod.rs"]
+mod support;
+
 use std::{fs, path::Path};
 
 use dinorad_core::Split;
@@ -155,4 +158,99 @@ fn series_of_a_disc() {
     let bad: Vec<_> = after.inputs.iter().filter_map(|i| i.bad()).collect();
     assert_eq!((bad.len(), after.inputs.len()), (1, dealt));
     assert!(bad[0].contains(files[1].file_name().unwrap().to_str().unwrap()), "{bad:?}");
+}
+
+/// Slices of a CT or MR series, each (file, height in mm, echo).
+fn write_series(folder: &Path, series: &str, slices: &[(&str, f64, u32)]) {
+    let us = |v: u16| v.to_le_bytes().to_vec();
+    for (n, (name, height, echo)) in slices.iter().enumerate() {
+        let text = |t: String| t.into_bytes();
+        let pixels: Vec<u8> = (0..64u16).flat_map(|v| (v * 3 + 100 * n as u16).to_le_bytes()).collect();
+        let elements: Vec<(u32, &[u8; 2], Vec<u8>)> = vec![
+            (0x0008_0016, b"UI", text("1.2.840.10008.5.1.4.1.1.4".into())),
+            (0x0008_0018, b"UI", text(format!("1.9.{series}.{n}"))),
+            (0x0008_0060, b"CS", text("MR".into())),
+            (0x0018_0050, b"DS", text("2".into())),
+            (0x0018_0086, b"IS", text(echo.to_string())),
+            (0x0020_000E, b"UI", text(format!("1.2.{series}"))),
+            (0x0020_0013, b"IS", text(n.to_string())),
+            (0x0020_0032, b"DS", text(format!("0\\0\\{height}"))),
+            (0x0020_0037, b"DS", text("1\\0\\0\\0\\1\\0".into())),
+            (0x0028_0002, b"US", us(1)),
+            (0x0028_0004, b"CS", text("MONOCHROME2".into())),
+            (0x0028_0010, b"US", us(8)),
+            (0x0028_0011, b"US", us(8)),
+            (0x0028_0030, b"DS", text("1\\1".into())),
+            (0x0028_0100, b"US", us(16)),
+            (0x0028_0101, b"US", us(16)),
+            (0x0028_0102, b"US", us(15)),
+            (0x0028_0103, b"US", us(0)),
+            (0x7FE0_0010, b"OW", pixels),
+        ];
+        let bytes: Vec<u8> = elements.iter().flat_map(|(tag, vr, v)| support::element(*tag, vr, v)).collect();
+        let path = folder.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, support::file("1.2.840.10008.1.2.1", &bytes)).unwrap();
+    }
+}
+
+#[test]
+fn one_echo_of_several() {
+    let dir = tempfile::tempdir().unwrap();
+    let two: Vec<(String, f64, u32)> =
+        (0..8).map(|n| (format!("both/{n}.dcm"), 2.0 * f64::from(n / 2), n % 2 + 1)).collect();
+    let two: Vec<(&str, f64, u32)> = two.iter().map(|(name, h, e)| (name.as_str(), *h, *e)).collect();
+    write_series(dir.path(), "1", &two);
+    write_series(dir.path(), "2", &[("plain/0.dcm", 0.0, 1), ("plain/1.dcm", 2.0, 1), ("plain/2.dcm", 4.0, 1)]);
+    let found = |options: DiscoverOptions| {
+        let found = discover_with(&[dir.path().to_owned()], &options);
+        let ids: Vec<String> = found.inputs.iter().map(|input| input.id.clone()).collect();
+        (ids, found.notices(true).join("; "))
+    };
+    let (ids, notices) = found(DiscoverOptions::default());
+    assert_eq!(ids, ["both/echo-1", "both/echo-2", "plain"]);
+    assert_eq!(notices, "1 series hold several stacks, 2 in all: each is a case (such as both/echo-1)");
+    // a series without echoes stays
+    let (ids, notices) = found(DiscoverOptions::default().with_echo(2));
+    assert_eq!(ids, ["both/echo-2", "plain"]);
+    assert!(notices.contains("1 stack of another echo was passed over"), "{notices}");
+    // undivided it is one case, which says why it cannot be read
+    let whole = discover_with(&[dir.path().to_owned()], &DiscoverOptions::default().with_divide_series(false));
+    assert_eq!(whole.inputs.len(), 2);
+    assert!(whole.inputs[0].load(&ReadOptions::default()).is_err());
+    assert_eq!(found(DiscoverOptions::default().with_divide_series(false)).1, "");
+}
+
+#[test]
+fn a_series_is_read_without_the_others_beside_it() {
+    let dir = tempfile::tempdir().unwrap();
+    for series in 0..6 {
+        let names: Vec<String> = (0..3).map(|n| format!("{series}_{n}.dcm")).collect();
+        let slices: Vec<(&str, f64, u32)> =
+            names.iter().enumerate().map(|(n, name)| (name.as_str(), n as f64, 1)).collect();
+        write_series(dir.path(), &series.to_string(), &slices);
+    }
+    let found = discover(&[dir.path().to_owned()]);
+    assert_eq!(found.len(), 6);
+    // every file of every other series gone: nothing but its own is looked at
+    for (n, input) in found.iter().enumerate() {
+        let InputKind::Series { files, .. } = &input.kind else { panic!("{input:?}") };
+        for other in found.iter().skip(n + 1) {
+            let InputKind::Series { files, .. } = &other.kind else { panic!("{other:?}") };
+            for file in files {
+                fs::rename(file, file.with_extension("away")).unwrap();
+            }
+        }
+        assert!(matches!(input.load(&ReadOptions::default()), Ok(Pixels::Volume(v)) if v.data.dim() == (3, 8, 8)));
+        input.fingerprint().unwrap();
+        for file in files {
+            fs::remove_file(file).unwrap();
+        }
+        for other in found.iter().skip(n + 1) {
+            let InputKind::Series { files, .. } = &other.kind else { panic!("{other:?}") };
+            for file in files {
+                fs::rename(file.with_extension("away"), file).unwrap();
+            }
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use dinorad_core::Split;
-use dinorad_datasets::{Bad, Dataset, Error, OpenOptions, open};
+use dinorad_datasets::{Bad, Columns, Dataset, Error, OpenOptions, open};
 
 const LABELS: [(&str, &str); 4] = [("ill", "train"), ("well", "train"), ("ill", "val"), ("well", "test")];
 
@@ -113,4 +113,37 @@ fn lines_are_counted_as_an_editor_counts_them() {
     let dir = folder(b"sep=;\npath;label\n0.png;a\n9.png;b\n");
     let error = part(dir.path(), Split::Train).map(drop).unwrap_err().to_string();
     assert!(error.contains("line 4"), "{error}");
+}
+
+#[test]
+fn columns_by_other_names() {
+    let table = "Image Index;Finding Labels;Set;Patient ID\n0.png;ill;train;a\n1.png;well;train;b\n2.png;ill;val;c\n\
+                 3.png;well;test;a\n";
+    let dir = folder(table.as_bytes());
+    // what is missing is told with what may be meant
+    let error = part(dir.path(), Split::Train).map(drop).unwrap_err().to_string();
+    assert!(error.contains("column `path` is missing") && error.contains("--path-column \"Image Index\""), "{error}");
+    let called = |path: &str, label: &str, patient: Option<&str>| Columns {
+        path: Some(path.into()),
+        label: Some(label.into()),
+        split: Some("Set".into()),
+        patient: patient.map(str::to_owned),
+        ..Columns::default()
+    };
+    let opened = |columns: Columns| {
+        let options = OpenOptions::default().with_columns(columns);
+        open("csv", &dir.path().join("table.csv"), Split::Train, &options)
+    };
+    let set = opened(called("Image Index", "Finding Labels", None)).unwrap();
+    assert_eq!((set.len(), set.task().class_names.join(" ")), (2, "ill well".to_owned()));
+    // patient a is in two parts, which strict refuses once it knows of patients
+    let error = opened(called("Image Index", "Finding Labels", Some("Patient ID"))).map(drop).unwrap_err();
+    assert!(matches!(error, Error::Overlap { .. }), "{error}");
+    // a name that no column has is no name to pass over
+    let error = opened(called("Image Index", "Finding Labels", Some("Patient"))).map(drop).unwrap_err().to_string();
+    assert!(error.contains("column `Patient` is missing") && !error.contains("--patient-column"), "{error}");
+    // only tables of files have columns to be named
+    let options = OpenOptions::default().with_columns(called("a", "b", None));
+    let error = open("folder", dir.path(), Split::Train, &options).map(drop).unwrap_err();
+    assert!(matches!(error, Error::Parameter { what: "columns", .. }), "{error}");
 }

@@ -31,4 +31,5 @@ pub use dinorad_report::{Predictions, pages as report, picture, plot, write_atom
 pub use doubts::{CaseNotes, Doubts};
 pub use error::{Error, Result};
 pub use settings::Settings;
+pub use shown::shown_as;
 pub use views::AugmentedViews;

@@ -67,6 +67,22 @@ impl<'a> Shown<'a> {
     }
 }
 
+/// How a case is shown to an encoder unless told otherwise, in words: its scale, and whether it is turned over.
+///
+/// ```
+/// use dinorad_datasets::{Intensity, Pixels};
+/// use dinorad_io::Volume;
+/// # use dinorad_core::Affine;
+/// # use ndarray::Array3;
+/// let scan = Volume::new(Array3::from_shape_fn((2, 3, 4), |(k, y, x)| (k + y + x) as f32 * 90.0 - 1000.0), Affine::identity());
+/// assert_eq!(dinorad_eval::shown_as(&Pixels::Volume(scan), Intensity::Auto), "-1024 to 600, limits of HU");
+/// ```
+pub fn shown_as(pixels: &Pixels, intensity: Intensity) -> String {
+    let shown = Shown::new(pixels, intensity, Monochrome1::Inverted);
+    let turned = if shown.negative { "; MONOCHROME1 turned over" } else { "" };
+    format!("{}{turned}", shown.scale)
+}
+
 /// Whether low values are bright.
 pub(crate) fn is_negative(pixels: &Pixels) -> bool {
     let photometric = match pixels {

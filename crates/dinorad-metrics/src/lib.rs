@@ -18,6 +18,7 @@ mod curve;
 mod delong;
 mod distance_transform;
 mod error;
+mod folds;
 mod input;
 mod mask_scores;
 mod newcombe;
@@ -52,6 +53,7 @@ pub use curve::{
 pub use delong::{DeLong, DeLongTest, delong, delong_paired};
 pub use distance_transform::distance_transform;
 pub use error::{Error, Result};
+pub use folds::{FoldScore, fold_score};
 pub use input::{Label, Score};
 pub use mask_scores::MaskScores;
 pub use newcombe::newcombe_interval;

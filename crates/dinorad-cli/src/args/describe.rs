@@ -4,14 +4,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use dinorad::{
-    datasets::DatasetSpec,
+    datasets::{Columns, DatasetSpec},
     eval::{Error as EvalError, experiment::Experiment},
 };
 use toml::{Table, Value};
 
 use super::{
-    Avgpool, EncoderArgs, EvalCommand, EvalKnnArgs, EvalLinearArgs, EvalLogregArgs, EvalMlknnArgs, JudgeArgs,
-    Precision, TokenArgs,
+    Avgpool, ColumnArgs, EncoderArgs, EvalCommand, EvalKnnArgs, EvalLinearArgs, EvalLogregArgs, EvalMlknnArgs,
+    JudgeArgs, Precision, TokenArgs,
 };
 
 /// A table of what was given; what was not is left to the protocol.
@@ -159,6 +159,7 @@ impl JudgeArgs {
         let mut data = Given::named(&name)
             .with("root", text(&root))
             .maybe("splits", self.splits.as_deref().map(text))
+            .maybe("columns", self.columns.described())
             .with("uncertain", self.uncertain.clone())
             .maybe("labels", self.fold_labels.then_some("folded"))
             .with("bad", if self.strict_data { "stop" } else { "skip" });
@@ -169,6 +170,29 @@ impl JudgeArgs {
             }
         }
         Ok(data)
+    }
+}
+
+impl ColumnArgs {
+    pub(crate) fn chosen(&self) -> Columns {
+        Columns {
+            path: self.path_column.clone(),
+            label: self.label_column.clone(),
+            mask: self.mask_column.clone(),
+            split: self.split_column.clone(),
+            patient: self.patient_column.clone(),
+        }
+    }
+
+    fn described(&self) -> Option<Given> {
+        let Columns { path, label, mask, split, patient } = self.chosen();
+        let given = Given::default()
+            .maybe("path", path)
+            .maybe("label", label)
+            .maybe("mask", mask)
+            .maybe("split", split)
+            .maybe("patient", patient);
+        (!self.chosen().is_empty()).then_some(given)
     }
 }
 

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use dinorad::{
     backbone::hub::HubOptions,
-    datasets::{DoctorReport, Severity, doctor, infos},
+    datasets::{DoctorReport, LoadOptions, OpenOptions, Severity, doctor_with, infos},
     eval::write_atomic,
 };
 use serde_json::json;
@@ -13,13 +13,14 @@ use crate::{args::DoctorArgs, build::features, output::say, progress::Bar, table
 pub(crate) fn run(args: &DoctorArgs) -> Result<usize> {
     match (&args.dataset, &args.root) {
         (Some(name), Some(root)) => {
+            let options = OpenOptions::default().with_columns(args.columns.chosen());
             let report = {
                 let _bar = Bar::spinner(format!("reading every case of {name}"));
-                doctor(name, root)?
+                doctor_with(name, root, &options, &LoadOptions::default())?
             };
             if let Some(path) = &args.sheet {
                 let _bar = Bar::spinner("drawing the sheet");
-                write_atomic(path, &crate::sheet::sheet(name, root)?.to_png()?, "doctor")?;
+                write_atomic(path, &crate::sheet::sheet(name, root, &options)?.to_png()?, "doctor")?;
             }
             dataset(&report, args.json)
         }

@@ -6,12 +6,12 @@ use anyhow::Result;
 use dinorad::{
     datasets::Pseudonyms,
     eval::{
-        experiment::{Existing, Planned, comparisons},
+        experiment::{CrossValidation, Existing, Experiment, Planned, Runner, Watch, comparisons},
         write_atomic,
     },
 };
 
-use crate::{args::EvalCommand, tell};
+use crate::{args::EvalCommand, progress::BARS, tell};
 
 pub(crate) fn run(command: &EvalCommand) -> Result<usize> {
     command.judge().names.around(|names| judge(command, names))
@@ -24,6 +24,9 @@ fn judge(command: &EvalCommand, names: Option<Pseudonyms>) -> Result<usize> {
     runner.features = args.features.clone().unwrap_or(runner.features);
     runner.pseudonyms = names;
     runner.existing = if args.overwrite { Existing::Replace } else { Existing::Refuse };
+    if let Some(folds) = args.folds {
+        return over_folds(command, &runner, &experiments, CrossValidation { folds, repeats: args.repeats });
+    }
     let alone = experiments.len() == 1;
     let planned: Vec<Planned> = experiments
         .into_iter()
@@ -48,6 +51,37 @@ fn judge(command: &EvalCommand, names: Option<Pseudonyms>) -> Result<usize> {
     }
     tell::page(&done, &args.out, None)?;
     tell::outcomes(&done, &compared, &args.out)
+}
+
+/// Every experiment once for each fold of its cases: `folds.json` and a report beside the runs.
+fn over_folds(
+    command: &EvalCommand,
+    runner: &Runner<'_>,
+    experiments: &[Experiment],
+    cross_validation: CrossValidation,
+) -> Result<usize> {
+    let args = command.judge();
+    // Tables of parts hold names of files: under pseudonyms they are not kept.
+    let hidden = tempfile::tempdir()?;
+    let mut failed = 0;
+    for (i, experiment) in experiments.iter().enumerate() {
+        let out = match experiments {
+            [_] => args.out.clone(),
+            _ => args.out.join(folder_of(i, &experiment.encoder.source)),
+        };
+        let tables = if runner.pseudonyms.is_some() { hidden.path().to_owned() } else { out.join("folds") };
+        let planned = cross_validation.planned(experiment, &out, &tables)?;
+        runner.check(&planned)?;
+        let mut done = Vec::with_capacity(planned.len());
+        for (n, one) in planned.iter().enumerate() {
+            BARS.note(&format!("fold {} of {}", n + 1, planned.len()));
+            done.push(runner.run(&one.experiment, &one.out)?);
+        }
+        let scores = cross_validation.scores(experiment, &done);
+        write_atomic(&out.join("folds.json"), serde_json::to_string_pretty(&scores)?.as_bytes(), "eval")?;
+        failed += tell::folds(&done, &scores, &out)?;
+    }
+    Ok(failed)
 }
 
 /// A folder name for one of several encoders.

@@ -8,8 +8,9 @@ use std::{
 use anyhow::{Result, bail};
 use dinorad::{
     backbone::{self, LoadOptions, Source},
-    datasets::discover,
-    io::{self, Inspection},
+    datasets::{Intensity, discover},
+    eval::shown_as,
+    io::{self, Inspection, ReadOptions},
 };
 use serde_json::{Value, json};
 
@@ -19,20 +20,28 @@ pub(crate) fn run(args: &InspectArgs) -> Result<usize> {
     if let Some(missing) = args.paths.iter().find(|p| !p.exists()) {
         bail!("{}: no such file or folder", missing.display());
     }
+    let intensity: Intensity = args.intensity.parse()?;
     let mut failed = 0;
     let mut all = Vec::new();
     for path in args.paths.iter().flat_map(|p| expand(p)) {
         let found = describe(&path, args.phi);
+        let shown = match &found {
+            Ok(Found::File(_)) => shown(&path, intensity),
+            _ => None,
+        };
         if args.json {
             all.push(match &found {
-                Ok(Found::File(i)) => json!({ "path": path, "inspection": i }),
+                Ok(Found::File(i)) => json!({ "path": path, "inspection": i, "shown": shown }),
                 Ok(Found::Weights(w)) => json!({ "path": path, "weights": [w.shape, w.report] }),
                 Err(e) => json!({ "path": path, "error": format!("{e:#}") }),
             });
         } else {
             say!("{}", path.display());
             match &found {
-                Ok(Found::File(i)) => say!("{i}"),
+                Ok(Found::File(i)) => match shown {
+                    Some(shown) => say!("{}\nfor encoders {shown}\n", i.to_string().trim_end()),
+                    None => say!("{i}"),
+                },
                 Ok(Found::Weights(w)) => say!("{}", w.text()),
                 Err(e) => eprintln!("error: {e:#}"),
             }
@@ -45,6 +54,14 @@ pub(crate) fn run(args: &InspectArgs) -> Result<usize> {
         say!("{}", serde_json::to_string_pretty(&all)?);
     }
     Ok(failed)
+}
+
+/// What the values of a case become for an encoder; nothing of what is no case.
+fn shown(path: &Path, intensity: Intensity) -> Option<String> {
+    let inputs = discover(&[path.to_owned()]);
+    let [input] = inputs.as_slice() else { return None };
+    let pixels = input.load(&ReadOptions::default()).ok()?;
+    Some(shown_as(&pixels, intensity))
 }
 
 enum Found {

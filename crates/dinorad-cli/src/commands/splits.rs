@@ -15,12 +15,18 @@ use crate::{
 
 pub(crate) fn run(args: &SplitsArgs) -> Result<usize> {
     let protocol: Protocol = args.protocol.parse()?;
-    let base = options_of(protocol);
+    let base = options_of(protocol).with_columns(args.columns.chosen());
     // parts are made of volumes; only the study's draw counts slices
     let options = base.with_seed(args.seed).with_unit(Unit::Volumes);
     let (name, root) = (args.dataset.as_str(), args.root.as_path());
     let mut splits = match args.shares.as_deref() {
         None => SplitTable::of(name, root, &options)?,
+        Some([train, val, test]) if [train, val, test].iter().any(|share| **share > 1.0) => {
+            let whole = train + val + test;
+            let [a, b, c] = [train, val, test].map(|share| format!("{:.4}", share / whole));
+            let plain = |share: &str| share.trim_end_matches('0').trim_end_matches('.').to_owned();
+            bail!("--shares are parts of 1: {},{},{}", plain(&a), plain(&b), plain(&c));
+        }
         Some([train, val, test]) => SplitTable::recut(name, root, &options, [*train, *val, *test])?,
         Some(other) => bail!("--shares wants three numbers, got {}", other.len()),
     };

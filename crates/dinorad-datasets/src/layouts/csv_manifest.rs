@@ -36,7 +36,7 @@ pub(crate) fn open(asked: &Opening) -> Result<Box<dyn Dataset>> {
     let Opening { info, split, options, .. } = *asked;
     let path = locate(asked.root)?;
     let root = path.parent().unwrap_or(Path::new("")).to_owned();
-    let table = Table::read(&path)?;
+    let table = Table::read(&path)?.with_columns(&options.columns)?;
     table.need("path")?;
     let masks = table.has("mask") && !table.has("label");
     let answer_column = if masks { "mask" } else { "label" };

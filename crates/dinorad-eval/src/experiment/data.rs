@@ -76,6 +76,7 @@ impl Data {
         let mut options = options_of(protocol).with_bad(choice.bad).with_unit(unit);
         options.uncertain = choice.uncertain;
         options.splits = choice.splits.clone();
+        options.columns = choice.columns.clone();
         if let Some(orientation) = orientation {
             options.orientation = orientation;
         }

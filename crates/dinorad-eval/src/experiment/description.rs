@@ -7,7 +7,7 @@ use std::{
 
 use dinorad_backbone::WeightCopy;
 use dinorad_core::{Orientation, Protocol, TaskKind, method::TokenLayout, resample::Filter};
-use dinorad_datasets::{Bad, Intensity, Monochrome1, Uncertain};
+use dinorad_datasets::{Bad, Columns, Intensity, Monochrome1, Uncertain};
 use dinorad_heads::AttentionTraining;
 use dinorad_transforms::Shift;
 use serde::{Deserialize, Serialize};
@@ -153,6 +153,9 @@ pub struct DataChoice {
     /// BLAKE3 of that table: a description that was resolved refuses another one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub splits_digest: Option<String>,
+    /// What the columns of a table of files are called.
+    #[serde(default, skip_serializing_if = "Columns::is_empty")]
+    pub columns: Columns,
     /// What CheXpert's uncertain findings count as.
     #[serde(default = "extra_class")]
     pub uncertain: Uncertain,

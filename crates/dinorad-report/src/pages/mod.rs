@@ -35,7 +35,7 @@ pub(crate) use cards::number;
 pub use cards::{ClassCount, DatasetCard, EncoderCard, Score, Training};
 pub(crate) use exhibit::Shown;
 pub use exhibit::{Case, Confusion, Exhibit, Figure, Judgement, Table, Timing};
-pub use runs::report;
+pub use runs::{report, report_after};
 pub(crate) use scores::score_title;
 
 use crate::{Error, Failure, Result, atomic::write_atomic, plot::Plot};
@@ -86,6 +86,12 @@ impl Report {
     /// Adds a section at the end.
     pub fn with_section(mut self, section: Section) -> Self {
         self.sections.push(section);
+        self
+    }
+
+    /// Adds a section before all others.
+    pub fn with_first_section(mut self, section: Section) -> Self {
+        self.sections.insert(0, section);
         self
     }
 

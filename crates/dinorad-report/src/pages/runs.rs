@@ -61,6 +61,14 @@ pub fn report(runs: &[RunFolder], skipped: &[Skipped]) -> Result<Report> {
     Ok(report.with_failures(failures(runs)))
 }
 
+/// A page whose first section stands before those of the runs: what they say together.
+///
+/// # Errors
+/// As [`report`].
+pub fn report_after(first: Section, runs: &[RunFolder]) -> Result<Report> {
+    Ok(report(runs, &[])?.with_first_section(first))
+}
+
 /// One card for the encoder, or for all of several.
 fn encoder(runs: &[RunFolder]) -> EncoderCard {
     let mut cards: Vec<EncoderCard> = Vec::new();
