@@ -15,7 +15,7 @@ golden = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else os.environ.get("DINO
 io = golden / "io"
 tests = root.parent / "crates/dinorad-io/tests"
 LARGEST = 128 << 10
-SEPARATOR = b"<NEXT>"  # fuzz_targets/dicom_series.rs
+SEPARATOR = b"<NEXT>"  # src/readers.rs
 FILES = 16
 
 
@@ -33,7 +33,11 @@ def regressions(target):
     return files(tests / "regressions" / target) if (tests / "regressions" / target).is_dir() else []
 
 
+grids = files(tests / "data/grids/files")
 sources = {
+    "nrrd": [p for p in grids if p.suffix in (".nrrd", ".nhdr")],
+    "metaimage": [p for p in grids if p.suffix in (".mha", ".mhd")],
+    "mgh": [p for p in grids if p.suffix in (".mgh", ".mgz")],
     "nifti": files(io / "nifti/files"),
     "dicom_file": files(io / "dicom/files") + files(io / "dicom_series/files")[::8] + sorted((tests / "data/codecs").glob("*.dcm")),
     "image": files(io / "image/files") + [p for p in files(tests / "data/image") if p.suffix != ".npy"],

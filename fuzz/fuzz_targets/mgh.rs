@@ -1,0 +1,8 @@
+//! MGH: as it is and compressed.
+
+#![no_main]
+
+use dinorad_fuzz::{readers, watch};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(init: watch(), |data: &[u8]| readers::mgh(data));
