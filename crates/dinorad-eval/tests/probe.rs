@@ -293,6 +293,48 @@ fn task_of(kind: TaskKind) -> Task {
 }
 
 #[test]
+fn findings_that_are_constant_in_training_are_told() {
+    let task = task(TaskKind::Multilabel, 3);
+    let (train, val, test) = (cases("a", 60, &task, 1), cases("b", 30, &task, 2), cases("c", 30, &task, 3));
+    let with = |finding: usize, label: u8| {
+        let targets = train.targets.iter().map(|t| {
+            let Target::Labels(labels) = t else { panic!("{t:?}") };
+            Target::Labels(labels.iter().enumerate().map(|(c, l)| if c == finding { label } else { *l }).collect())
+        });
+        train.with_targets(targets.collect()).unwrap()
+    };
+    let told = |train: &Labelled| -> Vec<String> {
+        let splits = Splits { train, val: Some(&val), test: &test };
+        let run = probe(&logreg(&[1.0]), &splits, &task, &options(Protocol::Strict), &Context::PLAIN).unwrap();
+        run.notices().iter().filter(|notice| notice.contains("constant in training")).cloned().collect()
+    };
+    assert_eq!(told(&train), Vec::<String>::new());
+    for (train, finding) in [(with(1, 0), "class 1"), (with(2, 1), "class 2")] {
+        let [told] = told(&train).try_into().unwrap();
+        assert!(told.ends_with(&format!(": {finding}")), "{told}");
+    }
+}
+
+#[test]
+fn only_a_choice_needs_a_validation_split() {
+    let task = task(TaskKind::Binary, 2);
+    let (train, test) = (cases("a", 60, &task, 1), cases("c", 30, &task, 3));
+    let none = train.select(&[]).unwrap();
+    for val in [None, Some(&none)] {
+        let run = |strengths: &[f64]| {
+            let splits = Splits { train: &train, val, test: &test };
+            probe(&logreg(strengths), &splits, &task, &options(Protocol::Strict), &Context::PLAIN)
+        };
+        let one = run(&[0.1]).unwrap();
+        assert_eq!(one.best().values, [("C", 0.1)]);
+        assert!(one.val().is_none() && one.test().auroc.is_some());
+        assert!(one.convention().contains("by nothing: one setting"), "{}", one.convention());
+        let two = run(&[0.1, 1.0]).unwrap_err().to_string();
+        assert!(two.contains("choosing among 2 settings needs a validation split"), "{two}");
+    }
+}
+
+#[test]
 fn few_shots_are_balanced_seeded_and_their_own() {
     let task = task(TaskKind::Binary, 2);
     let (train, val, test) = (cases("a", 120, &task, 1), cases("b", 40, &task, 2), cases("c", 60, &task, 3));

@@ -3,6 +3,8 @@
 //! script says how they were made). Ends of intervals may be off by six of the Monte Carlo errors that
 //! the files state.
 
+mod support;
+
 use std::{
     collections::BTreeMap,
     fs,
@@ -10,24 +12,23 @@ use std::{
     sync::Arc,
 };
 
-use dinorad_core::{Protocol, Split, Target, Task, TaskKind, rng};
-use dinorad_datasets::{Dataset, PatientKey, Sample};
+use dinorad_core::{Protocol, Target, Task, TaskKind, rng};
+use dinorad_datasets::{Dataset, PatientKey};
 use dinorad_eval::{
-    Predictions, Settings,
+    Predictions,
     probe::{
         Context, Evaluation, Labelled, ProbeOptions, Refit, Splits, compare, judge, quick_accuracy, quick_auroc,
         shuffled_labels,
     },
     segment::{MaskedSlices, overlaps},
-    store::{EncoderRecord, FeatureStore, ItemFeatures, ItemKey, Outcome, Part, Store, StoreKey},
 };
 use dinorad_heads::methods::logreg::LogregMethod;
 use dinorad_metrics::{BootstrapOptions, run_scores};
 use dinorad_report::{Existing, Metrics, RunFolder, RunWriter, pages};
-use dinorad_transforms::Compose;
-use ndarray::{Array2, Axis, array};
+use ndarray::Array2;
 use rand::Rng;
 use serde_json::Value;
+use support::{Slices, store_of};
 
 fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../dinorad-metrics/tests/data/scores")
@@ -339,68 +340,6 @@ fn two_runs_are_compared_as_elsewhere() {
         near(&name, high, &expected["high"], &expected["error"]);
     }
     assert_eq!(methods.len(), 3, "{methods:?}");
-}
-
-/// Slices whose truths lie in memory, each of a volume.
-struct Slices {
-    task: Task,
-    volumes: Vec<String>,
-    truth: Vec<Array2<u8>>,
-}
-
-impl Dataset for Slices {
-    fn id(&self) -> &str {
-        "slices"
-    }
-
-    fn task(&self) -> &Task {
-        &self.task
-    }
-
-    fn split(&self) -> Split {
-        Split::Test
-    }
-
-    fn len(&self) -> usize {
-        self.truth.len()
-    }
-
-    fn sample_id(&self, i: usize) -> String {
-        format!("slice {i:03}")
-    }
-
-    fn patient_key(&self, i: usize) -> Option<PatientKey> {
-        Some(PatientKey::of(&self.volumes[i]))
-    }
-
-    fn patient(&self, _: usize) -> Option<String> {
-        None
-    }
-
-    fn target(&self, i: usize) -> dinorad_datasets::Result<Target> {
-        Ok(Target::Mask(self.truth[i].clone().insert_axis(Axis(0))))
-    }
-
-    fn sample(&self, _: usize) -> dinorad_datasets::Result<Sample> {
-        unreachable!("overlaps need no pixel")
-    }
-
-    fn fingerprint(&self, i: usize) -> dinorad_datasets::Result<[u8; 32]> {
-        Ok([i as u8 + 1; 32])
-    }
-}
-
-/// A store that knows every slice of a data set.
-fn store_of(set: &dyn Dataset, root: &Path) -> FeatureStore {
-    let key = StoreKey::new(EncoderRecord::named("none", "none"), Settings::new(Compose::default()));
-    let items = (0..set.len()).map(|i| ItemKey::new(set.sample_id(i), set.fingerprint(i).unwrap())).collect();
-    let mut store = Store::open(root, key, items, ["cls"], 64, Part::WHOLE).unwrap();
-    for shard in store.missing() {
-        let features = |_: &usize| Outcome::Embedded(ItemFeatures::default().with_vector("cls", array![0.0]));
-        let outcomes: Vec<Outcome> = shard.iter().map(features).collect();
-        store.write(&shard, &outcomes).unwrap();
-    }
-    store.finish("test", &[]).unwrap().unwrap()
 }
 
 #[test]

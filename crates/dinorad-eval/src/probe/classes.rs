@@ -293,6 +293,25 @@ mod tests {
     }
 
     #[test]
+    fn cases_that_are_left_out_are_told_one_by_one() {
+        let a = task(TaskKind::Binary, &["glioma", "meningioma"]);
+        let b = task(TaskKind::Multiclass, &["no tumor", "meningioma", "glioma"]);
+        let shared = SharedClasses::between(&a, &b, Spelling::Exact).unwrap();
+        let all = cases([0, 1, 2, 0].map(Target::Class).to_vec());
+        let told = shared.passed_over(&all, &b);
+        assert!(told.iter().all(|one| one.split == "test" && one.reason.contains("`no tumor`")), "{told:?}");
+        // with those that are judged they are all there are
+        let judged = shared.of_target(&all).unwrap().ids;
+        let told: Vec<&str> = told.iter().map(|one| one.id.as_str()).collect();
+        assert_eq!((told, judged), (vec!["0", "3"], vec!["1".to_owned(), "2".to_owned()]));
+        // a class that no finding is called by has none of the findings, and is judged
+        let findings = task(TaskKind::Multilabel, &["glioma", "oedema"]);
+        let shared = SharedClasses::between(&findings, &b, Spelling::Exact).unwrap();
+        assert_eq!(shared.passed_over(&all, &b), []);
+        assert_eq!(shared.of_target(&all).unwrap().len(), 4);
+    }
+
+    #[test]
     fn classes_count_as_findings_where_the_other_has_findings() {
         let a = task(TaskKind::Multilabel, &["Pneumonia", "Edema"]);
         let b = task(TaskKind::Binary, &["normal", "pneumonia"]);

@@ -284,3 +284,16 @@ pub(crate) fn ranks(patients: &[Option<PatientKey>]) -> Vec<Option<usize>> {
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patients_are_numbered_as_they_first_appear() {
+        let key = |name: &str| Some(PatientKey::of(name));
+        let patients = [key("b"), key("a"), None, key("b"), key("c"), None, key("a")];
+        assert_eq!(ranks(&patients), [Some(0), Some(1), None, Some(0), Some(2), None, Some(1)]);
+        assert_eq!(ranks(&[]), []);
+    }
+}

@@ -363,7 +363,7 @@ fn share_of(train: &Labelled, answers: &Targets, fraction: f64, seed: u64, attem
 
 #[cfg(test)]
 mod tests {
-    use dinorad_core::Split;
+    use dinorad_core::{Split, Target};
     use dinorad_datasets::{Draw as Study, OpenOptions, open};
     use dinorad_testkit::golden;
     use ndarray::Array2;
@@ -421,5 +421,27 @@ mod tests {
             }
         }
         assert!(drawn > 10, "{drawn} cases compared");
+    }
+
+    /// What is drawn of one class says nothing of what is drawn of another: of 40 and 40, 10 each, as
+    /// many places agree as of two draws by chance, 2.5 in the mean with a deviation of 1.2.
+    #[test]
+    fn a_share_draws_each_class_on_its_own() {
+        let targets = (0..80).map(|row| Target::Class(row % 2)).collect();
+        let ids = (0..80).map(|row| row.to_string()).collect();
+        let cases = Labelled::new(ids, targets, Array2::zeros((80, 1))).unwrap();
+        let answers = cases.answers(2).unwrap();
+        let mut agreed = 0;
+        for attempt in 0..100 {
+            let rows = share_of(&cases, &answers, 0.25, 3, attempt);
+            let of = |class: usize| -> BTreeSet<usize> {
+                rows.iter().filter(|row| *row % 2 == class).map(|row| row / 2).collect()
+            };
+            let (a, b) = (of(0), of(1));
+            assert_eq!((rows.len(), a.len(), b.len()), (20, 10, 10));
+            agreed += a.intersection(&b).count();
+        }
+        // five standard errors of the sum: sqrt(100 · 10 · 1/4 · 3/4 · 30/39) = 12
+        assert!((190..=310).contains(&agreed), "{agreed} places of 1000");
     }
 }
