@@ -44,7 +44,7 @@ pub(crate) fn page(done: &[Outcome], out: &Path, title: Option<&str>) -> Result<
 pub(crate) fn folds(done: &[Outcome], scores: &FoldScores, out: &Path) -> Result<usize> {
     let runs: Vec<RunFolder> = done.iter().filter_map(|one| one.folder.clone()).collect();
     let rows = scores.table();
-    let section = Section::new("Cross-validation").with(Exhibit::Table(rows.clone())).with_method(format!(
+    let section = Section::new("Cross-validation").with(Exhibit::Table(rows.clone())).with_intro(format!(
         "Cases were cut into folds by patient and class; each fold was the test part once, the next one the \
          validation part. The interval is Student's with the variance corrected for training cases that folds share \
          (Nadeau and Bengio 2003; test to training cases {:.3}).",

@@ -364,7 +364,7 @@ fn folds_judge_every_case_once() {
     });
     assert!(text.starts_with("path,label"), "{text}");
     fs::write(desk.path("xrays/table.csv"), with_patients.collect::<String>()).unwrap();
-    let run = format!("eval knn --dataset csv --root xrays/table.csv {SMALL} --no-controls --k 3 --draws 20 --out cv");
+    let run = format!("eval knn --dataset csv --root xrays/table.csv {SMALL} --no-controls --k 3 --out cv");
     let columns = "--path-column file --label-column finding --patient-column who";
     desk.run(&format!("{run} --folds 4"), &[], 2).names(&["column `path` is missing", "--path-column file"]);
     let said = desk.run(&format!("{run} {columns} --folds 4 --repeats 2"), &[], 0);

@@ -34,12 +34,17 @@ const DEPTH: usize = 3;
 /// The names of the copy that is not wanted; none in a file that holds one copy.
 pub(super) fn set_aside(names: &[&str], wanted: WeightCopy) -> BTreeSet<String> {
     let of_average = |name: &str| -> Option<usize> {
-        let mut at = 0;
-        for part in name.split('.').take(DEPTH) {
-            at += part.len() + 1;
-            if part == "teacher" || part.split('_').any(|word| word.eq_ignore_ascii_case("ema")) {
+        let (mut at, mut found) = (0, false);
+        for (depth, part) in name.split('.').enumerate() {
+            // what holds the copy may hold it as a module
+            if found && !["module", "model"].contains(&part) {
                 return Some(at);
             }
+            if !found && depth >= DEPTH {
+                return None;
+            }
+            at += part.len() + 1;
+            found |= part == "teacher" || part.split('_').any(|word| word.eq_ignore_ascii_case("ema"));
         }
         None
     };
