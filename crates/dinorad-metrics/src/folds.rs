@@ -32,7 +32,7 @@ pub struct FoldScore {
 pub fn fold_score(scores: &[f64], test_to_train: f64, level: f64) -> Option<FoldScore> {
     let n = scores.len() as f64;
     let usable = scores.len() > 1 && scores.iter().all(|s| s.is_finite()) && test_to_train >= 0.0;
-    if !usable || !(level > 0.0 && level < 1.0) {
+    if !(usable && level > 0.0 && level < 1.0) {
         return None;
     }
     let mean = scores.iter().sum::<f64>() / n;
