@@ -523,6 +523,34 @@ fn a_start_from_a_file_is_followed() {
 }
 
 #[test]
+fn a_convention_says_of_what_when_and_over_whom() {
+    for (kind, classes, auroc) in [
+        (TaskKind::Binary, 2, "class 1 against 0"),
+        (TaskKind::Multiclass, 3, "each class against the rest"),
+        (TaskKind::Multilabel, 3, "called above 0.5"),
+    ] {
+        let task = task(kind, classes);
+        let (train, val, mut test) = (cases("a", 60, &task, 1), cases("b", 30, &task, 2), cases("c", 30, &task, 3));
+        let of = |protocol, val, test: &Labelled| {
+            let splits = Splits { train: &train, val, test };
+            probe(&logreg(&[1.0]), &splits, &task, &options(protocol), &Context::PLAIN).unwrap().metrics().convention
+        };
+        let strict = of(Protocol::Strict, Some(&val), &test);
+        for told in ["strict; ", "by auroc", "trained on train; ", auroc, "bootstrap over cases, 50 draws, seed 0"] {
+            assert!(strict.contains(told), "{told}: {strict}");
+        }
+        let paper = of(Protocol::Paper, Some(&val), &test);
+        assert!(paper.starts_with("paper; ") && paper.contains("trained on train and validation; "), "{paper}");
+        assert!(of(Protocol::Paper, None, &test).contains("trained on train; "));
+        // patients are drawn where every case names one
+        test.patients = (0..30).map(|i| (i > 0).then(|| PatientKey::of(&(i / 2).to_string()))).collect();
+        assert!(of(Protocol::Strict, None, &test).contains("bootstrap over cases, "));
+        test.patients[0] = Some(PatientKey::of("0"));
+        assert!(of(Protocol::Strict, None, &test).contains("bootstrap over patients, "));
+    }
+}
+
+#[test]
 fn a_run_is_written_with_everything_it_knows() {
     let task = task(TaskKind::Multilabel, 3);
     let (train, val, test) = (cases("a", 80, &task, 1), cases("b", 40, &task, 2), cases("c", 40, &task, 3));

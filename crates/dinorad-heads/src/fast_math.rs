@@ -50,7 +50,7 @@ mod tests {
 
     #[test]
     fn close_to_the_library_everywhere() {
-        for i in -87_000..88_000 {
+        for i in -87_000..=88_000 {
             let x = i as f32 / 1000.0;
             let want = f64::from(x).exp();
             assert!((f64::from(exp(x)) - want).abs() <= 3e-7 * want, "{x}: {} {want}", exp(x));

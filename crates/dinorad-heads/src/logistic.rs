@@ -511,6 +511,40 @@ mod tests {
         assert!(matches!(LogisticRegression::new(0.0).fit(x.view(), &y), Err(Error::Parameter { .. })));
     }
 
+    /// Where rounding leaves no factor of the moments, a column that says nothing is no division by zero:
+    /// eight copies of a column and an empty one predict what the column does alone.
+    #[test]
+    fn copies_and_empty_columns_are_fitted_at_any_strength() {
+        let one = features(60, 1, 9);
+        let copies = Array2::from_shape_fn((60, 9), |(i, c)| if c == 4 { 0.0 } else { one[[i, 0]] });
+        let y = Targets::classes((0..60u32).map(|i| (i * 7 + i / 5) % 3).collect(), 3).unwrap();
+        for c in [1e6, 1e14, 1e30] {
+            let fit = |x: &Array2<f32>| LogisticRegression::new(c).fit(x.view(), &y).unwrap();
+            let (alone, together) = (fit(&one), fit(&copies));
+            assert!(together.coefficients().column(4).iter().all(|w| *w == 0.0), "{}", together.coefficients());
+            let (a, b) = (alone.probabilities(one.view()).unwrap(), together.probabilities(copies.view()).unwrap());
+            assert!(a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 1e-6), "C {c}");
+        }
+    }
+
+    #[test]
+    fn iterations_are_those_that_were_taken() {
+        let x = features(60, 4, 1);
+        let labels = Array2::from_shape_fn((60, 2), |(i, c)| u8::from((i * 7 + i / 5) % (c + 2) == 0));
+        let head = LogisticRegression { max_iterations: 2, tolerance: 1e-14, ..LogisticRegression::new(10.0) };
+        let cut = head.fit(x.view(), &Targets::findings(labels.clone()).unwrap()).unwrap();
+        assert_eq!((cut.iterations(), cut.converged()), (2, false));
+        // of several findings the most
+        let fit = |labels: Array2<u8>| {
+            let model = LogisticRegression::new(10.0).fit(x.view(), &Targets::findings(labels).unwrap()).unwrap();
+            assert!(model.converged());
+            model.iterations()
+        };
+        let column = |c: usize| labels.slice(ndarray::s![.., c..=c]).to_owned();
+        let (a, b) = (fit(column(0)), fit(column(1)));
+        assert!(a > 2 && fit(labels.clone()) == a.max(b), "{a} {b}");
+    }
+
     /// The gradient of the objective at the solution, from its definition, is zero.
     #[test]
     fn the_solution_is_stationary_for_every_strength() {

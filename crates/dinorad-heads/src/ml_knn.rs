@@ -375,6 +375,19 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn another_smoothing_is_that_of_a_model_fitted_with_it() {
+        let x = Array2::from_shape_fn((30, 3), |(i, c)| ((i * (c + 3) + c) % 11) as f32 - 5.0);
+        let y = Targets::Findings(Array2::from_shape_fn((30, 2), |(i, c)| u8::from(i % (c + 2) == 0)));
+        let head = MlKnn::new(&[2, 5]);
+        let changed = head.fit(x.view(), &y).unwrap().with_smoothing(0.25).unwrap();
+        let fitted = head.with_smoothing(0.25).fit(x.view(), &y).unwrap();
+        assert_eq!(changed.options(), fitted.options());
+        assert_eq!(changed.prior(), fitted.prior());
+        assert!((0..2).all(|at| changed.conditionals(at) == fitted.conditionals(at)));
+        assert!(changed.with_smoothing(0.0).is_err());
+    }
+
     /// scikit-multilearn's loops, row by row and label by label, in f64.
     #[test]
     fn equals_the_plain_definition() {

@@ -139,6 +139,8 @@ fn ml_knn_is_the_head_for_every_smoothing() -> Outcome {
     let (train, test) = (of_findings(40, 6, 3, 3), of_findings(9, 6, 3, 4));
     let task = task(TaskKind::Multilabel, 3);
     let method = method("mlknn", json!({"k": [4, 2], "smoothing": [1.0, 0.5], "neighbours": {"skip-first": 1}}));
+    assert_eq!((method.title(), method.is_explicit()), ("ML-kNN", true));
+    assert!(!read("mlknn", Protocol::Strict, &json!({}))?.is_explicit());
     assert_eq!(labels(&*method), ["k = 2, s = 1", "k = 4, s = 1", "k = 2, s = 0.5", "k = 4, s = 0.5"]);
     assert_eq!(slugs(&*method)[2], "k2-s0.5");
     assert_eq!(method.settings()[3].values, [("k", 4.0), ("s", 0.5)]);

@@ -205,3 +205,26 @@ pub fn reference_best_index(scores: &[f64]) -> Option<usize> {
     }
     best
 }
+
+#[cfg(test)]
+mod tests {
+    use ndarray::array;
+
+    use super::*;
+
+    #[test]
+    fn a_label_that_is_absent_is_named_in_the_mean_and_at_its_own_number() {
+        let scores = array![[0.9, 0.2, 0.1], [0.8, 0.3, 0.6], [0.3, 0.1, 0.7], [0.1, 0.9, 0.2]];
+        // the second label is nobody's; the first is ranked right, of the third's four pairs two are
+        let targets = array![[1, 0, 0], [1, 0, 1], [0, 0, 0], [0, 0, 1]];
+        let names = ["a", "b", "c"].map(str::to_owned);
+        let predictions = Predictions::Multilabel(scores.view(), targets.view());
+        let found = MetricSet::MultilabelAuc.evaluate(&predictions, &names, Convention::Strict).unwrap();
+        let keys: Vec<&str> = found.iter().map(|r| r.key.as_str()).collect();
+        assert_eq!(keys, ["auroc", "_a", "_b", "_c"]);
+        let absent: Vec<&[usize]> = found.iter().map(|r| r.absent.as_slice()).collect();
+        assert_eq!(absent, [&[1][..], &[], &[1], &[]]);
+        assert_eq!((found[1].values[0], found[3].values[0], found[0].values[0]), (1.0, 0.5, 0.75));
+        assert!(found[2].values[0].is_nan());
+    }
+}
