@@ -189,9 +189,9 @@ pub(crate) struct EmbedArgs {
     /// Try again what failed before, which is otherwise remembered
     #[arg(long)]
     pub(crate) retry_failed: bool,
-    /// GiB that the decoded voxels of one image or volume may take
-    #[arg(long, value_name = "N", default_value_t = crate::commands::embed::DEFAULT_GIB)]
-    pub(crate) max_gib: u32,
+    /// GiB that the decoded values of one picture or volume may take (default: 1 for a picture, 4 for a volume)
+    #[arg(long, value_name = "N")]
+    pub(crate) max_gib: Option<u32>,
     /// Also keep the patch tokens of the final block (large)
     #[arg(long)]
     pub(crate) patches: bool,

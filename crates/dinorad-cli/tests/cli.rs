@@ -98,6 +98,36 @@ fn embed_starts_nothing_that_it_cannot_end() {
     desk.run("embed nothing --out none", &[], 1).names(&["nothing: no files in this folder", "1 item failed"]);
 }
 
+#[test]
+fn a_verdict_has_a_way_on() {
+    let desk = Desk::new();
+    let input = desk.path("input");
+    fs::create_dir(&input).unwrap();
+    fs::copy(golden("io/nifti/files/four_d.nii.gz"), input.join("four_d.nii.gz")).unwrap();
+    fs::write(input.join("a.png"), png(40, 40, 1)).unwrap();
+    let embed = "embed input --out store --image-size 28";
+
+    // what a limit refused is tried again under another one
+    let said = desk.run(&format!("{embed} --max-gib 0"), &[], 1);
+    said.names(&["a.png: voxel data needs 6400 bytes, the limit is 0", "hint: --max-gib N", "2 items failed"]);
+    let said = desk.run(&format!("{embed} --json"), &[], 1).json();
+    assert_eq!((said["embedded"].as_u64(), said["failures"].as_array().unwrap().len()), (Some(0), 2), "remembered");
+    let said = desk.run(&format!("{embed} --json --retry-failed"), &[], 1).json();
+    assert_eq!(said["embedded"].as_u64(), Some(1));
+
+    // one volume of several, which is another case than the next one
+    desk.run(embed, &[], 1).names(&["four_d.nii.gz: holds 3 volumes", "hint: --volume N"]);
+    let volume = |n| desk.run(&format!("{embed} --json --volume {n}"), &[], 0).json();
+    let (first, second) = (volume(0), volume(1));
+    assert_ne!(first["folder"], second["folder"]);
+    desk.run(&format!("{embed} --volume 3"), &[], 1).names(&["four_d.nii.gz"]);
+
+    desk.run(&format!("{embed} --series-split some"), &[], 2).names(&["--series-split", "auto", "none"]);
+    desk.run(&format!("{embed} --intensity lungs"), &[], 2).names(&["`lungs`", "lung", "CENTER/WIDTH"]);
+    desk.run(&format!("{embed} --intensity 40/0"), &[], 2).names(&["40/0", "the width above 0"]);
+    desk.run(&format!("{embed} --weights best"), &[], 2).names(&["--weights", "average", "raw"]);
+}
+
 /// The process is ended while it works, as a machine does that goes down.
 fn kill(mut child: Child) -> bool {
     let at_work = child.try_wait().unwrap().is_none();

@@ -76,14 +76,20 @@ impl Intensity {
             _ if case.colour => Scale::EachSlice,
             Self::None => Scale::EachSlice,
             Self::Robust => case.robust(),
-            Self::Window(window) => {
-                let (low, high) = window.limits_hu();
-                Scale::Limits { low: low as f32, high: high as f32, from: "the window asked for", guessed: false }
-            }
+            Self::Window(window) => match ends(&window) {
+                Some((low, high)) => Scale::Limits { low, high, from: "the window asked for", guessed: false },
+                None => Scale::EachSlice,
+            },
             Self::File => case.windows.first().map_or_else(|| case.usual(), |voi| Scale::File(voi.clone())),
             Self::Auto => case.usual(),
         }
     }
+}
+
+/// The ends of a window, where they are two different values of voxels.
+fn ends(window: &Window) -> Option<(f32, f32)> {
+    let (low, high) = window.limits_hu();
+    Some((low as f32, high as f32)).filter(|(low, high)| low < high && low.is_finite() && high.is_finite())
 }
 
 /// What is known of a case's values.
@@ -146,7 +152,9 @@ impl<'a> Case<'a> {
     fn robust(&self) -> Scale {
         let n = self.slices.iter().map(|slice| slice.len()).sum::<usize>();
         let padding = |v: &f32| self.padding.is_some_and(|(low, high)| (low..=high).contains(v));
-        let some: Array1<f32> = self.values().step_by(n.div_ceil(SAMPLED).max(1)).filter(|v| !padding(v)).collect();
+        // odd, so that it does not keep step with rows, whose lengths are even
+        let step = n.div_ceil(SAMPLED) | 1;
+        let some: Array1<f32> = self.values().step_by(step).filter(|v| !padding(v)).collect();
         let some = some.insert_axis(Axis(0)).insert_axis(Axis(0));
         let limits = percentiles(some.view(), &ROBUST, 1).ok();
         match limits.as_deref() {
@@ -238,9 +246,10 @@ impl FromStr for Intensity {
         }
         if let Some((center, width)) = text.split_once('/') {
             let number = |text: &str| text.trim().parse::<f64>().ok().filter(|v| v.is_finite());
-            return match (number(center), number(width)) {
-                (Some(centre_hu), Some(width_hu)) if width_hu > 0.0 => Ok(Self::Window(Window { centre_hu, width_hu })),
-                _ => Err(wrong(format!("`{text}` is no window: CENTER/WIDTH such as 40/400, the width above 0"))),
+            let window = number(center).zip(number(width)).map(|(centre_hu, width_hu)| Window { centre_hu, width_hu });
+            return match window.filter(|window| ends(window).is_some()) {
+                Some(window) => Ok(Self::Window(window)),
+                None => Err(wrong(format!("`{text}` is no window: CENTER/WIDTH such as 40/400, the width above 0"))),
             };
         }
         text.parse().map(Self::Window).map_err(|_| {
@@ -361,7 +370,7 @@ mod tests {
         for text in ["auto", "none", "robust", "file", "lung", "-20.5/30"] {
             assert_eq!(text.parse::<Intensity>().unwrap().to_string(), text);
         }
-        for text in ["", "lungs", "40/0", "40/", "a/b", "40/-5", "1/inf"] {
+        for text in ["", "lungs", "40/0", "40/", "a/b", "40/-5", "1/inf", "40/1e-30", "1e300/5"] {
             assert!(text.parse::<Intensity>().is_err(), "{text}");
         }
     }

@@ -12,7 +12,7 @@ use crate::{
     Error, Format, GridHeader, Placement, ReadOptions, Result, Volume,
     grid::{Compression, Frame, Grid, Source, checked_sizes, to_affine},
     nifti::DataType,
-    voxels::{self, Packing, Voxels},
+    voxels::{self, Voxels},
 };
 
 /// Bytes of the header; the voxels follow.
@@ -68,7 +68,7 @@ pub(crate) fn open(path: &Path) -> Result<Source<'static>> {
 }
 
 fn source<'a>(raw: impl Read + 'a, size: u64, path: &Path) -> Result<Source<'a>> {
-    let mut voxels = Voxels::sniffed(raw, size, Packing::None, path, Format::Mgh)?;
+    let mut voxels = Voxels::sniffed(raw, size, Compression::None, path, Format::Mgh)?;
     let bytes = voxels.bytes(SIZE)?;
     if bytes.len() < SIZE {
         return Err(voxels.damaged(format!("header has {} bytes, needs {SIZE}", bytes.len())));
@@ -112,7 +112,7 @@ pub(crate) fn looks_like(head: &[u8]) -> bool {
     sizes && (0..=10).contains(&i32_at(head, 20)) && good
 }
 
-fn parse(bytes: &[u8], packing: Packing, path: &Path) -> Result<Grid> {
+fn parse(bytes: &[u8], compression: Compression, path: &Path) -> Result<Grid> {
     let damaged = |what: String| Error::damaged(path, Format::Mgh, what);
     let version = i32_at(bytes, 0);
     if version != 1 {
@@ -156,7 +156,7 @@ fn parse(bytes: &[u8], packing: Packing, path: &Path) -> Result<Grid> {
         volumes: sizes[3],
         datatype,
         big_endian: true,
-        compression: if packing == Packing::Gzip { Compression::Gzip } else { Compression::None },
+        compression,
         detached: false,
     };
     let affine = to_affine(&steps, origin, Frame::RAS, path)?;

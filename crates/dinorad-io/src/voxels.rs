@@ -8,27 +8,19 @@ use std::{
 
 use flate2::read::{MultiGzDecoder, ZlibDecoder};
 
-use crate::{Error, Format, Result, nifti::DataType};
+use crate::{Error, Format, Result, grid::Compression, nifti::DataType};
 
 /// No deflate stream grows by more than this factor.
 const MAX_INFLATION: u64 = 1032;
 /// Bytes converted at a time; divisible by every element size.
 const BLOCK: usize = 1 << 18;
 
-/// How voxels are packed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Packing {
-    None,
-    Gzip,
-    Zlib,
-}
-
 /// The bytes of a file from some place on, unpacked.
 pub(crate) struct Voxels<'a> {
     path: PathBuf,
     format: Format,
     stream: Box<dyn Read + 'a>,
-    packing: Packing,
+    packing: Compression,
     /// Most bytes that can still come out of the stream.
     bound: u64,
 }
@@ -41,8 +33,8 @@ pub(crate) fn open(path: &Path) -> Result<(BufReader<File>, u64)> {
 }
 
 /// What a decompressor's complaint means.
-fn unpacking(e: io::Error, packing: Packing) -> String {
-    let kind = if packing == Packing::Zlib { "zlib" } else { "gzip" };
+fn unpacking(e: io::Error, packing: Compression) -> String {
+    let kind = if packing == Compression::Zlib { "zlib" } else { "gzip" };
     if e.kind() == io::ErrorKind::UnexpectedEof {
         format!("the {kind} stream ends early")
     } else {
@@ -52,11 +44,11 @@ fn unpacking(e: io::Error, packing: Packing) -> String {
 
 impl<'a> Voxels<'a> {
     /// `size` bytes of `raw`, packed as told.
-    pub(crate) fn new(raw: impl Read + 'a, size: u64, packing: Packing, path: &Path, format: Format) -> Self {
+    pub(crate) fn new(raw: impl Read + 'a, size: u64, packing: Compression, path: &Path, format: Format) -> Self {
         let (stream, bound): (Box<dyn Read + 'a>, u64) = match packing {
-            Packing::None => (Box::new(raw), size),
-            Packing::Gzip => (Box::new(MultiGzDecoder::new(raw)), size.saturating_mul(MAX_INFLATION)),
-            Packing::Zlib => (Box::new(ZlibDecoder::new(raw)), size.saturating_mul(MAX_INFLATION)),
+            Compression::None => (Box::new(raw), size),
+            Compression::Gzip => (Box::new(MultiGzDecoder::new(raw)), size.saturating_mul(MAX_INFLATION)),
+            Compression::Zlib => (Box::new(ZlibDecoder::new(raw)), size.saturating_mul(MAX_INFLATION)),
         };
         Self { path: path.to_owned(), format, stream, packing, bound }
     }
@@ -65,17 +57,17 @@ impl<'a> Voxels<'a> {
     pub(crate) fn sniffed(
         mut raw: impl Read + 'a,
         size: u64,
-        otherwise: Packing,
+        otherwise: Compression,
         path: &Path,
         format: Format,
     ) -> Result<Self> {
         let mut magic = Vec::new();
         raw.by_ref().take(2).read_to_end(&mut magic).map_err(|e| Error::read(path, e))?;
-        let packing = if magic == [0x1f, 0x8b] { Packing::Gzip } else { otherwise };
+        let packing = if magic == [0x1f, 0x8b] { Compression::Gzip } else { otherwise };
         Ok(Self::new(Cursor::new(magic).chain(raw), size, packing, path, format))
     }
 
-    pub(crate) fn packing(&self) -> Packing {
+    pub(crate) fn packing(&self) -> Compression {
         self.packing
     }
 
@@ -132,7 +124,7 @@ impl<'a> Voxels<'a> {
         let all = (n as u64).checked_mul(size as u64).and_then(|bytes| bytes.checked_mul(every));
         let mut left = all.filter(|bytes| *bytes <= self.bound).ok_or_else(|| self.damaged(short))?;
         // compressed files could lie within the inflation bound: start modestly, grow as data come
-        let likely = self.bound / if self.packing == Packing::None { 1 } else { 32 };
+        let likely = self.bound / if self.packing == Compression::None { 1 } else { 32 };
         let mut out = Vec::with_capacity(n.min((likely as usize / size).saturating_add(1)));
         let mut side_by_side = Vec::new();
         let mut at = 0u64;
@@ -165,14 +157,14 @@ impl<'a> Voxels<'a> {
     /// Lets the decompressor see the end of the stream, so that it checks the checksum. More data
     /// after the voxels are none of our business.
     pub(crate) fn check_end(&mut self) -> Result<()> {
-        if self.packing == Packing::None {
+        if self.packing == Compression::None {
             return Ok(());
         }
         match self.stream.read(&mut [0u8; 64]) {
             Err(e) if e.to_string().contains("checksum") => Err(self.damaged("gzip checksum does not match")),
             Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Err(self.damaged(unpacking(e, self.packing))),
             // zlib's own checksum has no message of its own, and nothing stands behind it
-            Err(e) if self.packing == Packing::Zlib => Err(self.damaged(unpacking(e, self.packing))),
+            Err(e) if self.packing == Compression::Zlib => Err(self.damaged(unpacking(e, self.packing))),
             _ => Ok(()),
         }
     }

@@ -24,9 +24,6 @@ use crate::{
     progress::{BARS, Bar},
 };
 
-/// What `--max-gib` is unless told otherwise.
-pub(crate) const DEFAULT_GIB: u32 = 4;
-
 pub(crate) fn run(args: &EmbedArgs) -> Result<usize> {
     args.names.around(|names| embed_all(args, names))
 }
@@ -61,8 +58,7 @@ fn embed_all(args: &EmbedArgs, names: Option<Pseudonyms>) -> Result<usize> {
         None if names.is_some() => "files".to_owned(),
         None => name_of(found.root.as_deref()),
     };
-    let mut reading =
-        ReadOptions::default().with_limits(Limits::default().with_voxel_bytes(u64::from(args.max_gib) << 30));
+    let mut reading = ReadOptions::default().with_limits(limits(args.max_gib));
     reading.volume = args.volume;
     let cases = InputCases::of(found, encoder.preprocessing(image_size))
         .with_orientation(orientation)
@@ -84,7 +80,7 @@ fn embed_all(args: &EmbedArgs, names: Option<Pseudonyms>) -> Result<usize> {
         device: encoder.device.clone(),
         bad: if args.strict_data { Bad::Stop } else { Bad::Skip },
         // what was too large before may fit now
-        retry_failed: args.retry_failed || args.max_gib != DEFAULT_GIB,
+        retry_failed: args.retry_failed || args.max_gib.is_some(),
         set,
         ..EmbedOptions::default()
     };
@@ -129,4 +125,24 @@ fn embed_all(args: &EmbedArgs, names: Option<Pseudonyms>) -> Result<usize> {
 fn name_of(root: Option<&Path>) -> String {
     let name = root.and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
     name.unwrap_or_else(|| "all".to_owned())
+}
+
+/// The limits on decoded values: of pictures and of volumes alike where one is given.
+fn limits(max_gib: Option<u32>) -> Limits {
+    max_gib.map_or_else(Limits::default, |gib| {
+        let bytes = u64::from(gib) << 30;
+        Limits::default().with_voxel_bytes(bytes).with_picture_bytes(bytes)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_limit_for_pictures_and_volumes() {
+        assert_eq!(limits(None), Limits::default());
+        let eight = limits(Some(8));
+        assert_eq!((eight.voxel_bytes, eight.picture_bytes), (8 << 30, 8 << 30));
+    }
 }

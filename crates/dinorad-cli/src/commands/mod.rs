@@ -3,7 +3,7 @@
 mod compare;
 mod datasets;
 mod doctor;
-pub(crate) mod embed;
+mod embed;
 mod eval;
 mod export;
 mod inspect;

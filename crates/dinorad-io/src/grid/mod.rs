@@ -3,6 +3,7 @@
 mod lines;
 mod place;
 mod source;
+pub(crate) mod text;
 
 use std::path::{Path, PathBuf};
 
@@ -13,6 +14,7 @@ pub(crate) use self::{
     lines::Lines,
     place::{Frame, to_affine},
     source::{Detached, Grid, Source, Start, checked_sizes},
+    text::TextHeader,
 };
 use crate::{
     Error, Format, Labels, ReadOptions, Result, Volume, load::explain, metaimage, mgh, nifti, nifti::DataType, nrrd,
@@ -120,8 +122,8 @@ pub fn read_labels(path: &Path, options: &ReadOptions) -> Result<Labels> {
 pub fn read_slice(path: &Path, k: usize, options: &ReadOptions) -> Result<Array2<f32>> {
     match format(path, options)? {
         Format::Nifti => nifti::read_slice(path, k, options),
-        Format::Nrrd => nrrd::open(path)?.slice(k, options),
-        Format::MetaImage => metaimage::open(path)?.slice(k, options),
+        Format::Nrrd => text::open::<nrrd::Head>(path)?.slice(k, options),
+        Format::MetaImage => text::open::<metaimage::Head>(path)?.slice(k, options),
         Format::Mgh => mgh::open(path)?.slice(k, options),
         other => Err(no_grid(path, other)),
     }
@@ -151,8 +153,8 @@ pub fn read_grid_header(path: &Path) -> Result<GridHeader> {
 /// ```
 pub fn detached_voxels(path: &Path) -> Option<PathBuf> {
     match sniff(path).ok()? {
-        Format::Nrrd => nrrd::detached(path),
-        Format::MetaImage => metaimage::detached(path),
+        Format::Nrrd => text::detached::<nrrd::Head>(path),
+        Format::MetaImage => text::detached::<metaimage::Head>(path),
         Format::Nifti => nifti::image_path(path),
         _ => None,
     }
@@ -160,8 +162,8 @@ pub fn detached_voxels(path: &Path) -> Option<PathBuf> {
 
 pub(crate) fn open(path: &Path) -> Result<Source<'static>> {
     match sniff(path)? {
-        Format::Nrrd => nrrd::open(path),
-        Format::MetaImage => metaimage::open(path),
+        Format::Nrrd => text::open::<nrrd::Head>(path),
+        Format::MetaImage => text::open::<metaimage::Head>(path),
         Format::Mgh => mgh::open(path),
         other => Err(no_grid(path, other)),
     }

@@ -8,10 +8,10 @@ use std::{
 use dinorad_core::Affine;
 use ndarray::{Array2, Array3};
 
-use super::GridHeader;
+use super::{Compression, GridHeader};
 use crate::{
     Error, Format, Placement, ReadOptions, Result, Volume,
-    voxels::{Packing, Voxels, open},
+    voxels::{Voxels, open},
 };
 
 /// What a header says, whichever format it is of.
@@ -70,20 +70,13 @@ pub(crate) enum Start {
 }
 
 impl<'a> Source<'a> {
-    /// `size` bytes of `raw`, at whose start, or in whose end, the voxels lie.
-    pub(crate) fn new(
-        grid: Grid,
-        raw: impl Read + 'a,
-        size: u64,
-        packing: Packing,
-        start: Start,
-        path: &Path,
-    ) -> Result<Self> {
-        let format = grid.header.format;
-        let voxels = Voxels::new(raw, size, packing, path, format);
+    /// `size` bytes of `raw`, packed as the header says, at whose start, or in whose end, the voxels lie.
+    pub(crate) fn new(grid: Grid, raw: impl Read + 'a, size: u64, start: Start, path: &Path) -> Result<Self> {
+        let GridHeader { format, compression, .. } = grid.header;
+        let voxels = Voxels::new(raw, size, compression, path, format);
         let skip = match start {
             Start::After(bytes) => bytes,
-            Start::FromEnd if packing != Packing::None => {
+            Start::FromEnd if compression != Compression::None => {
                 return Err(Error::unsupported(path, format, "packed voxels counted from the end of the file"));
             }
             Start::FromEnd => {

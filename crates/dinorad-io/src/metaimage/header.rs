@@ -4,9 +4,9 @@ use std::{collections::BTreeMap, io::Read, path::Path};
 
 use crate::{
     Error, Format, GridHeader, Placement, Result,
-    grid::{Compression, Detached, Frame, Grid, Lines, Source, Start, checked_sizes, to_affine, told},
+    grid::{Compression, Detached, Frame, Grid, Lines, Source, Start, TextHeader, checked_sizes, to_affine, told},
     nifti::DataType,
-    voxels::{Packing, Voxels},
+    voxels::Voxels,
 };
 
 /// Dimensions that MetaIO allows.
@@ -45,10 +45,9 @@ const TECHNICAL: [&str; 28] = [
 ];
 
 /// A header that was read, and where its voxels lie.
-pub(super) struct Head {
-    pub(super) grid: Grid,
-    pub(super) detached: Option<Detached>,
-    compressed: bool,
+pub(crate) struct Head {
+    grid: Grid,
+    detached: Option<Detached>,
     start: Start,
 }
 
@@ -124,8 +123,10 @@ pub(crate) fn looks_like(head: &[u8]) -> bool {
     false
 }
 
-impl Head {
-    pub(super) fn read<R: Read>(lines: &mut Lines<'_, R>, path: &Path) -> Result<Self> {
+impl TextHeader for Head {
+    const FORMAT: Format = Format::MetaImage;
+
+    fn read<R: Read>(lines: &mut Lines<'_, R>, path: &Path) -> Result<Self> {
         let mut fields = Fields { fields: BTreeMap::new(), path };
         let mut free_text = Vec::new();
         loop {
@@ -148,6 +149,31 @@ impl Head {
         }
     }
 
+    fn grid(&self) -> &Grid {
+        &self.grid
+    }
+
+    fn detached(&self) -> Option<&Detached> {
+        self.detached.as_ref()
+    }
+
+    fn voxels<'a>(self, raw: impl Read + 'a, size: u64, path: &Path) -> Result<Source<'a>> {
+        if self.grid.header.compression == Compression::None {
+            return Source::new(self.grid, raw, size, self.start, path);
+        }
+        // MetaIO writes zlib and reads gzip too
+        let voxels = Voxels::sniffed(raw, size, Compression::Zlib, path, Format::MetaImage)?;
+        match self.start {
+            Start::After(bytes) => Source::at(self.grid, voxels, bytes),
+            Start::FromEnd => {
+                let what = "packed voxels counted from the end of the file";
+                Err(Error::unsupported(path, Format::MetaImage, what))
+            }
+        }
+    }
+}
+
+impl Head {
     fn checked(fields: &Fields<'_>, free_text: Vec<(String, String)>) -> Result<Self> {
         let path = fields.path;
         let dimension: usize = fields.need("NDims")?.parse().map_err(|_| fields.damaged("bad NDims"))?;
@@ -179,7 +205,10 @@ impl Head {
         if !fields.flag(&["BinaryData"])? && fields.get(&["BinaryData"]).is_some() {
             return Err(fields.unsupported("voxels as text (BinaryData = False)"));
         }
-        let compressed = fields.flag(&["CompressedData"])?;
+        let compression = match fields.flag(&["CompressedData"])? {
+            true => Compression::Zlib,
+            false => Compression::None,
+        };
         let big_endian = fields.flag(&["ElementByteOrderMSB", "BinaryDataByteOrderMSB"])?;
         let file = fields.need("ElementDataFile")?;
         let detached = match file {
@@ -202,10 +231,6 @@ impl Head {
         let mut in_space = [1; 3];
         let spatial = dimension.min(3);
         in_space[..spatial].copy_from_slice(&sizes[..spatial]);
-        let compression = match compressed {
-            true => Compression::Zlib,
-            false => Compression::None,
-        };
         let header = GridHeader {
             format: Format::MetaImage,
             sizes: in_space,
@@ -218,23 +243,7 @@ impl Head {
         };
         let mut grid = place(fields, dimension, header)?;
         grid.free_text = free_text;
-        Ok(Self { grid, detached, compressed, start })
-    }
-
-    /// The voxels in `raw`, `size` bytes that follow the header or are a file of their own.
-    pub(super) fn voxels<'a>(self, raw: impl Read + 'a, size: u64, path: &Path) -> Result<Source<'a>> {
-        if !self.compressed {
-            return Source::new(self.grid, raw, size, Packing::None, self.start, path);
-        }
-        // MetaIO writes zlib and reads gzip too
-        let voxels = Voxels::sniffed(raw, size, Packing::Zlib, path, Format::MetaImage)?;
-        match self.start {
-            Start::After(bytes) => Source::at(self.grid, voxels, bytes),
-            Start::FromEnd => {
-                let what = "packed voxels counted from the end of the file";
-                Err(Error::unsupported(path, Format::MetaImage, what))
-            }
-        }
+        Ok(Self { grid, detached, start })
     }
 }
 

@@ -11,7 +11,8 @@ use super::Header;
 use crate::{
     Error, Format, Labels, ReadOptions, Result, Volume,
     dicom::Voi,
-    voxels::{Packing, Voxels, open},
+    grid::Compression,
+    voxels::{Voxels, open},
 };
 
 /// Reads one volume in the file's own unit (slope and intercept applied).
@@ -136,7 +137,7 @@ impl<'a> Source<'a> {
         if source.header.pair {
             let image = image_path(&path).ok_or_else(|| source.voxels.damaged("its .img file is missing"))?;
             let (file, size) = open(&image)?;
-            source.voxels = Voxels::sniffed(file, size, Packing::None, &image, Format::Nifti)?;
+            source.voxels = Voxels::sniffed(file, size, Compression::None, &image, Format::Nifti)?;
             source.path = image;
             source.voxels.skip(source.header.vox_offset)?;
         }
@@ -148,7 +149,7 @@ impl<'a> Source<'a> {
         if size == 0 {
             return Err(Error::damaged(path, Format::Nifti, "the file is empty"));
         }
-        let mut voxels = Voxels::sniffed(raw, size, Packing::None, path, Format::Nifti)?;
+        let mut voxels = Voxels::sniffed(raw, size, Compression::None, path, Format::Nifti)?;
         let mut bytes = voxels.bytes(4)?;
         if let Some((size, _)) = <&[u8; 4]>::try_from(bytes.as_slice()).ok().and_then(Header::size_of) {
             bytes.extend(voxels.bytes(size - 4)?);

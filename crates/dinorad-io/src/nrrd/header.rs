@@ -5,19 +5,17 @@ use std::{collections::BTreeMap, io::Read, path::Path};
 use super::axes;
 use crate::{
     Error, Format, GridHeader, Result,
-    grid::{Compression, Detached, Grid, Lines, Source, Start, checked_sizes, told},
+    grid::{Compression, Detached, Grid, Lines, Source, Start, TextHeader, checked_sizes, told},
     nifti::DataType,
-    voxels::Packing,
 };
 
 /// Dimensions that teem allows.
 const MAX_DIMENSION: usize = 16;
 
 /// A header that was read, and where its voxels lie.
-pub(super) struct Head {
-    pub(super) grid: Grid,
-    pub(super) detached: Option<Detached>,
-    packing: Packing,
+pub(crate) struct Head {
+    grid: Grid,
+    detached: Option<Detached>,
     /// Lines before the voxels, before unpacking.
     lines: u64,
     start: Start,
@@ -56,8 +54,10 @@ impl Fields<'_> {
     }
 }
 
-impl Head {
-    pub(super) fn read<R: Read>(lines: &mut Lines<'_, R>, path: &Path) -> Result<Self> {
+impl TextHeader for Head {
+    const FORMAT: Format = Format::Nrrd;
+
+    fn read<R: Read>(lines: &mut Lines<'_, R>, path: &Path) -> Result<Self> {
         let damaged = |what: &str| Error::damaged(path, Format::Nrrd, what);
         let magic = lines.next()?.unwrap_or_default();
         let version = magic.strip_prefix("NRRD000").and_then(|v| v.trim_end().parse::<u8>().ok());
@@ -101,6 +101,27 @@ impl Head {
         Self::checked(&fields, ended, free_text)
     }
 
+    fn grid(&self) -> &Grid {
+        &self.grid
+    }
+
+    fn detached(&self) -> Option<&Detached> {
+        self.detached.as_ref()
+    }
+
+    fn voxels<'a>(self, raw: impl Read + 'a, size: u64, path: &Path) -> Result<Source<'a>> {
+        let mut lines = Lines::new(raw, path, Format::Nrrd);
+        for _ in 0..self.lines {
+            if lines.next()?.is_none() {
+                return Err(Error::damaged(path, Format::Nrrd, "voxels start beyond the end of the file"));
+            }
+        }
+        let left = size.saturating_sub(lines.read);
+        Source::new(self.grid, lines.rest(), left, self.start, path)
+    }
+}
+
+impl Head {
     fn checked(fields: &Fields<'_>, ended: bool, free_text: Vec<(String, String)>) -> Result<Self> {
         let path = fields.path;
         let dimension: usize = fields.need("dimension")?.parse().map_err(|_| fields.damaged("bad `dimension`"))?;
@@ -120,9 +141,9 @@ impl Head {
             name => data_type(name).ok_or_else(|| fields.damaged(format!("unknown type {}", told(kind))))?,
         };
         let encoding = fields.need("encoding")?;
-        let packing = match encoding.to_ascii_lowercase().as_str() {
-            "raw" => Packing::None,
-            "gz" | "gzip" => Packing::Gzip,
+        let compression = match encoding.to_ascii_lowercase().as_str() {
+            "raw" => Compression::None,
+            "gz" | "gzip" => Compression::Gzip,
             "bz2" | "bzip2" => return Err(fields.unsupported("bzip2 encoding")),
             "txt" | "text" | "ascii" => return Err(fields.unsupported("text encoding")),
             "hex" => return Err(fields.unsupported("hex encoding")),
@@ -151,7 +172,6 @@ impl Head {
             None => None,
         };
         let axes = axes::Axes::of(fields, &sizes)?;
-        let compression = if packing == Packing::Gzip { Compression::Gzip } else { Compression::None };
         let header = GridHeader {
             format: Format::Nrrd,
             sizes: axes.sizes,
@@ -163,19 +183,7 @@ impl Head {
         };
         let (affine, placement, inner, remarks) = (axes.affine, axes.placement, axes.inner, axes.remarks);
         let grid = Grid { header, affine, placement, inner, remarks, free_text };
-        Ok(Self { grid, detached, packing, lines, start })
-    }
-
-    /// The voxels in `raw`, `size` bytes that follow the header or are a file of their own.
-    pub(super) fn voxels<'a>(self, raw: impl Read + 'a, size: u64, path: &Path) -> Result<Source<'a>> {
-        let mut lines = Lines::new(raw, path, Format::Nrrd);
-        for _ in 0..self.lines {
-            if lines.next()?.is_none() {
-                return Err(Error::damaged(path, Format::Nrrd, "voxels start beyond the end of the file"));
-            }
-        }
-        let left = size.saturating_sub(lines.read);
-        Source::new(self.grid, lines.rest(), left, self.packing, self.start, path)
+        Ok(Self { grid, detached, lines, start })
     }
 }
 

@@ -8,18 +8,13 @@
 mod axes;
 mod header;
 
-use std::{
-    io::{Cursor, Read},
-    path::{Path, PathBuf},
-};
+use std::path::Path;
 
-use header::Head;
+pub(crate) use header::Head;
 
-use crate::{
-    Error, Format, GridHeader, ReadOptions, Result, Volume,
-    grid::{Lines, Source},
-    voxels,
-};
+#[cfg(doc)]
+use crate::Error;
+use crate::{GridHeader, ReadOptions, Result, Volume, grid::text};
 
 /// Reads one volume in the file's own unit.
 ///
@@ -44,7 +39,7 @@ use crate::{
 /// # Source
 /// Definition of the NRRD file format, <https://teem.sourceforge.net/nrrd/format.html>.
 pub fn read(path: &Path, options: &ReadOptions) -> Result<Volume> {
-    open(path)?.volume(options)
+    text::open::<Head>(path)?.volume(options)
 }
 
 /// The same from memory (header and voxels in one); `path` only names the file in errors.
@@ -52,13 +47,7 @@ pub fn read(path: &Path, options: &ReadOptions) -> Result<Volume> {
 /// # Errors
 /// As [`read`]; voxels in another file are [`Error::Elsewhere`].
 pub fn read_bytes(bytes: &[u8], path: &Path, options: &ReadOptions) -> Result<Volume> {
-    let (head, rest, left) = head(Cursor::new(bytes), bytes.len() as u64, path)?;
-    match head.detached {
-        Some(ref file) => {
-            Err(Error::Elsewhere { path: path.to_owned(), what: format!("the voxel data ({})", file.field) })
-        }
-        None => head.voxels(rest, left, path)?.volume(options),
-    }
+    text::open_bytes::<Head>(bytes, path)?.volume(options)
 }
 
 /// Reads the header alone.
@@ -66,32 +55,5 @@ pub fn read_bytes(bytes: &[u8], path: &Path, options: &ReadOptions) -> Result<Vo
 /// # Errors
 /// As [`read`].
 pub fn read_header(path: &Path) -> Result<GridHeader> {
-    let (file, size) = voxels::open(path)?;
-    Ok(head(file, size, path)?.0.grid.header)
-}
-
-/// The header, what follows it, and how many bytes that is.
-fn head<R: Read>(raw: R, size: u64, path: &Path) -> Result<(Head, R, u64)> {
-    let mut lines = Lines::new(raw, path, Format::Nrrd);
-    let head = Head::read(&mut lines, path)?;
-    let left = size.saturating_sub(lines.read);
-    Ok((head, lines.rest(), left))
-}
-
-pub(crate) fn open(path: &Path) -> Result<Source<'static>> {
-    let (file, size) = voxels::open(path)?;
-    let (head, rest, left) = head(file, size, path)?;
-    match head.detached {
-        Some(ref detached) => {
-            let (raw, size, there) = detached.open(path)?;
-            head.voxels(raw, size, &there)
-        }
-        None => head.voxels(rest, left, path),
-    }
-}
-
-/// The file of voxels, where the header names one that it may name.
-pub(crate) fn detached(path: &Path) -> Option<PathBuf> {
-    let (file, size) = voxels::open(path).ok()?;
-    head(file, size, path).ok()?.0.detached?.path(path).ok()
+    text::header::<Head>(path)
 }
