@@ -412,7 +412,14 @@ fn folds_judge_every_case_once() {
     let hidden = format!("{run}-hidden {columns} --folds 3 --pseudonyms");
     desk.run_in(&hidden, &[], 0, &[("DINORAD_SALT", "a salt of our own")]);
     assert!(!desk.path("cv-hidden/folds").exists());
-    desk.run(&format!("{run} {columns} --folds 2"), &[], 2).names(&["3 or more"]);
+    // what cannot run leaves nothing behind
+    let gone = format!("{run}-gone {columns}");
+    desk.run(&format!("{gone} --folds 2"), &[], 2).names(&["3 or more"]);
+    desk.run(&format!("{gone} --folds 4 --backbone ./gone.safetensors"), &[], 2).names(&["./gone.safetensors"]);
+    desk.run(&format!("{gone} --folds 90"), &[], 2).names(&["90 of 14 patients"]);
+    assert!(!desk.path("cv-gone").exists());
+    desk.run("eval knn --dataset csv --root none.csv --folds 4 --out none", &[], 2)
+        .names(&["none.csv: the table does not exist"]);
 }
 
 #[test]

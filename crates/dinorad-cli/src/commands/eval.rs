@@ -63,15 +63,19 @@ fn over_folds(
     let args = command.judge();
     // Tables of parts hold names of files: under pseudonyms they are not kept.
     let hidden = tempfile::tempdir()?;
+    let folder = |i: usize, experiment: &Experiment| match experiments {
+        [_] => args.out.clone(),
+        _ => args.out.join(folder_of(i, &experiment.encoder.source)),
+    };
+    // What cannot run leaves nothing behind, and the last encoder does not fail when the others have run.
+    for (i, experiment) in experiments.iter().enumerate() {
+        runner.check(&cross_validation.planned(experiment, &folder(i, experiment), hidden.path())?)?;
+    }
     let mut failed = 0;
     for (i, experiment) in experiments.iter().enumerate() {
-        let out = match experiments {
-            [_] => args.out.clone(),
-            _ => args.out.join(folder_of(i, &experiment.encoder.source)),
-        };
+        let out = folder(i, experiment);
         let tables = if runner.pseudonyms.is_some() { hidden.path().to_owned() } else { out.join("folds") };
         let planned = cross_validation.planned(experiment, &out, &tables)?;
-        runner.check(&planned)?;
         let mut done = Vec::with_capacity(planned.len());
         for (n, one) in planned.iter().enumerate() {
             BARS.note(&format!("fold {} of {}", n + 1, planned.len()));

@@ -125,6 +125,9 @@ fn locate(path: &Path) -> Result<PathBuf> {
     if path.is_file() {
         return Ok(path.to_owned());
     }
+    if !path.exists() {
+        return Err(Error::Absent { path: path.to_owned(), what: "the table" });
+    }
     let mut files = crate::files::folder_files(path)?;
     let is_table = |e: &std::ffi::OsStr| ["csv", "tsv"].iter().any(|known| e.eq_ignore_ascii_case(known));
     files.retain(|f| f.extension().is_some_and(is_table));
