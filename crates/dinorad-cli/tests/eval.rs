@@ -350,6 +350,40 @@ fn the_usual_neighbours_fit_the_training_cases() {
 }
 
 #[test]
+fn scales_and_doubts_reach_the_run_and_its_report() {
+    let desk = Desk::new();
+    let folder = desk.path("scans");
+    fs::create_dir(&folder).unwrap();
+    let mut table = "path,label,split\n".to_owned();
+    for (n, split) in ["train", "train", "train", "train", "val", "val", "test", "test"].into_iter().enumerate() {
+        let mut bytes = nifti([14, 14, 4], [1.0, 1.0, 3.0], "scan");
+        // as HU: ten times what is stored, less 1100, and a voxel of its own for each scan
+        bytes[112..116].copy_from_slice(&10f32.to_le_bytes());
+        bytes[116..120].copy_from_slice(&(-1100f32).to_le_bytes());
+        bytes[352] = n as u8;
+        fs::write(folder.join(format!("{n}.nii")), bytes).unwrap();
+        table += &format!("{n}.nii,{},{split}\n", ["ill", "well"][n % 2]);
+    }
+    fs::write(folder.join("table.csv"), table).unwrap();
+    let run = format!("eval knn --dataset csv --root scans/table.csv {SMALL} --no-controls --k 1");
+    let guessed = "no modality is told, values below -500 were taken for HU (8 cases, among them 0.nii, 1.nii, 2.nii)";
+    desk.run(&format!("{run} --out auto"), &[], 0).names(&[&format!("note: {guessed}")]);
+    let notices = metrics(&desk, "auto")["notices"].to_string();
+    assert!(notices.contains(guessed), "{notices}");
+    let read = |path: &str| fs::read_to_string(desk.path(path)).unwrap();
+    assert!(read("auto/report.html").contains(guessed));
+    assert!(read("auto/config.toml").contains("intensity = \"auto\""));
+    // features that are found say it again, and other scales have features of their own
+    desk.run(&format!("{run} --out again"), &[], 0).names(&[guessed]);
+    let plain = desk.run(&format!("{run} --out plain --intensity none"), &[], 0);
+    assert!(!plain.all().contains("taken for HU") && plain.stdout.contains("32 images encoded"), "{}", plain.all());
+    let paper = format!("{run} --out paper --protocol paper");
+    desk.run(&paper, &[], 0);
+    assert!(read("paper/config.toml").contains("intensity = \"none\""));
+    desk.run(&format!("{run} --out wrong --intensity lungs"), &[], 2).names(&["--intensity", "`lungs`"]);
+}
+
+#[test]
 fn folds_judge_every_case_once() {
     let desk = Desk::new();
     binary(&desk, "xrays", [24, 8, 8], ["ill", "well"]);
