@@ -17,6 +17,17 @@ pub enum Outcome {
     Panicked(String),
 }
 
+impl Outcome {
+    /// One word for it.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Outcome::Values(..) => "read",
+            Outcome::Refused(_) => "refused",
+            Outcome::Panicked(_) => "panic",
+        }
+    }
+}
+
 static PLACE: Mutex<String> = Mutex::new(String::new());
 
 /// Panics are remembered instead of printed.

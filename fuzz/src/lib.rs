@@ -1,5 +1,7 @@
 //! What the fuzz targets share: the caller's limits, a folder in memory, and whose panic it is.
 
+#[cfg(feature = "oracles")]
+pub mod apart;
 pub mod counted;
 pub mod damage;
 #[cfg(feature = "oracles")]
