@@ -1,7 +1,7 @@
 //! Learned pooling.
 
 use candle::{DType, Device, Tensor};
-use dinorad_nn::{Linear, Mode, init, parameters};
+use dinorad_nn::{Linear, Pass, init, parameters};
 use ndarray::{Array1, ArrayView2};
 
 use crate::{Aggregate, Error, Pooled, Result};
@@ -149,9 +149,9 @@ impl GatedAttentionPool {
     fn scores(&self, slices: &Tensor) -> Result<(Tensor, Tensor)> {
         let n = slices.dim(0)?;
         let x = slices.to_dtype(self.tanh.weight().dtype())?;
-        let gate = (self.gate.forward(&x, Mode::Training)?.neg()?.exp()? + 1.0)?.recip()?;
-        let hidden = (self.tanh.forward(&x, Mode::Training)?.tanh()? * gate)?;
-        let scores = self.score.forward(&hidden, Mode::Training)?.reshape((1, n))?.to_dtype(DType::F32)?;
+        let gate = (self.gate.forward(&x, Pass::GRADIENTS)?.neg()?.exp()? + 1.0)?.recip()?;
+        let hidden = (self.tanh.forward(&x, Pass::GRADIENTS)?.tanh()? * gate)?;
+        let scores = self.score.forward(&hidden, Pass::GRADIENTS)?.reshape((1, n))?.to_dtype(DType::F32)?;
         Ok((x, scores))
     }
 

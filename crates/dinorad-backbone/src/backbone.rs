@@ -1,7 +1,7 @@
 //! The trait every encoder implements, and what goes in and comes out.
 
 use candle::{DType, Tensor};
-use dinorad_nn::Mode;
+use dinorad_nn::Pass;
 
 use crate::{Error, Family, LoadOptions, Normalization, Output, Protocol, Result, options::protocol_fingerprint};
 
@@ -270,7 +270,7 @@ pub struct Request {
     /// Whether register tokens are returned, where the encoder has them.
     pub registers: bool,
     /// Fast kernels or differentiable ones.
-    pub mode: Mode,
+    pub pass: Pass,
 }
 
 impl Default for Request {
@@ -297,7 +297,7 @@ impl Request {
     }
 
     fn of(layers: Layers) -> Self {
-        Request { layers, norm: FinalNorm::Applied, patches: Patches::Tokens, registers: false, mode: Mode::Inference }
+        Request { layers, norm: FinalNorm::Applied, patches: Patches::Tokens, registers: false, pass: Pass::Inference }
     }
 
     /// The same with the final norm applied or not.
@@ -323,8 +323,8 @@ impl Request {
 
     /// The same with other kernels.
     #[must_use]
-    pub fn with_mode(mut self, mode: Mode) -> Self {
-        self.mode = mode;
+    pub fn with_pass(mut self, pass: Pass) -> Self {
+        self.pass = pass;
         self
     }
 }

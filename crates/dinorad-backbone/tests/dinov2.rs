@@ -5,7 +5,7 @@ use dinorad_backbone::{
     candle::{DType, Device, Tensor},
 };
 use dinorad_nn::{
-    LowRank, Mode, Optimizer, Trainable,
+    LowRank, Optimizer, Pass, Trainable,
     init::trunc_normal,
     optim::{Algorithm, Group},
 };
@@ -69,10 +69,10 @@ fn training_and_inference_agree() {
     for config in configs() {
         let mut encoder = encoder(&config, 2);
         let image = pixels(2, 56, 84);
-        let run = |encoder: &Dinov2, mode| encoder.forward(&image, &Request::last(3).with_mode(mode)).unwrap();
-        let fast = run(&encoder, Mode::Inference);
+        let run = |encoder: &Dinov2, pass| encoder.forward(&image, &Request::last(3).with_pass(pass)).unwrap();
+        let fast = run(&encoder, Pass::Inference);
         encoder.train_only(&mut |_| true).unwrap();
-        let (slow, fast_over_variables) = (run(&encoder, Mode::Training), run(&encoder, Mode::Inference));
+        let (slow, fast_over_variables) = (run(&encoder, Pass::GRADIENTS), run(&encoder, Pass::Inference));
         for (f, s) in fast.layers.iter().zip(&slow.layers) {
             assert!(largest_difference(&f.cls, &s.cls) <= 1e-5);
             assert!(largest_difference(f.patches.as_ref().unwrap(), s.patches.as_ref().unwrap()) <= 1e-5);
@@ -84,7 +84,7 @@ fn training_and_inference_agree() {
 
 /// The mean square of the class token and all patch tokens of the last block.
 fn loss(encoder: &Dinov2, image: &Tensor, mask: Option<&Tensor>) -> Tensor {
-    let out = encoder.forward_features(image, mask, Mode::Training).unwrap();
+    let out = encoder.forward_features(image, mask, Pass::GRADIENTS).unwrap();
     let cls = out.x_norm_clstoken.sqr().unwrap().mean_all().unwrap();
     // The norm fixes the sum of squares; a cube sees every channel.
     let patches = out.x_norm_patchtokens.powf(3.0).unwrap().mean_all().unwrap();
@@ -145,19 +145,19 @@ fn an_adapter_reaches_inside_a_block() {
     let before = cls(&encoder);
     let random = |name: &str, shape: (usize, usize)| trunc_normal(6, name, shape, 0.3, &Device::Cpu).unwrap();
     let adapter = LowRank::new(random("a", (2, 48)), random("b", (144, 2)), 2.0);
-    encoder.blocks_mut()[1].attn.qkv.set_adapter(Some(adapter)).unwrap();
+    encoder.blocks_mut()[1].attn.qkv.set_adapters(vec![adapter]).unwrap();
     let adapted = cls(&encoder);
     assert!(largest_difference(&before, &adapted) > 1e-3);
-    assert!(encoder.tensors().contains_key("blocks.1.attn.qkv.lora_a"));
+    assert!(encoder.tensors().contains_key("blocks.1.attn.qkv.lora_A"));
     encoder.train_only(&mut |name| name.contains("lora_")).unwrap();
     let grads = loss(&encoder, &image, None).backward().unwrap();
     let variables = encoder.variables().unwrap();
     assert_eq!(variables.len(), 2);
     assert!(variables.values().all(|v| grads.get(v).is_some()));
-    encoder.blocks_mut()[1].attn.qkv.merge_adapter().unwrap();
+    encoder.blocks_mut()[1].attn.qkv.merge_adapters().unwrap();
     assert!(largest_difference(&cls(&encoder), &adapted) <= 1e-5);
     let wrong = LowRank::new(random("a", (2, 40)), random("b", (144, 2)), 2.0);
-    assert!(encoder.blocks_mut()[1].attn.qkv.set_adapter(Some(wrong)).is_err());
+    assert!(encoder.blocks_mut()[1].attn.qkv.set_adapters(vec![wrong]).is_err());
 }
 
 #[test]
@@ -168,8 +168,8 @@ fn half_precision_is_close() {
         for dtype in [DType::F16, DType::BF16] {
             let tensors = full.tensors().into_iter().map(|(n, t)| (n, t.to_dtype(dtype).unwrap())).collect();
             let half = Dinov2::from_tensors(&config, full.spec().clone(), tensors).unwrap();
-            for mode in [Mode::Inference, Mode::Training] {
-                let request = Request::last(1).with_mode(mode);
+            for pass in [Pass::Inference, Pass::GRADIENTS] {
+                let request = Request::last(1).with_pass(pass);
                 let (want, got) = (full.forward(&image, &request).unwrap(), half.forward(&image, &request).unwrap());
                 assert_eq!(got.last().unwrap().cls.dtype(), dtype);
                 for (w, g) in [
@@ -178,7 +178,7 @@ fn half_precision_is_close() {
                 ] {
                     let range = flat(w).iter().fold((f32::MAX, f32::MIN), |(lo, hi), v| (lo.min(*v), hi.max(*v)));
                     let error = largest_difference(w, g) / (range.1 - range.0);
-                    assert!(error <= 2e-2, "{dtype:?} {mode:?}: {error}");
+                    assert!(error <= 2e-2, "{dtype:?} {pass:?}: {error}");
                 }
             }
         }
@@ -225,7 +225,7 @@ fn inputs_that_do_not_fit_are_errors() {
     }
     let image = pixels(2, 28, 28);
     let mask = Tensor::zeros((2, 5), DType::U8, &Device::Cpu).unwrap();
-    assert!(matches!(encoder.prepare_tokens(&image, Some(&mask), Mode::Inference), Err(Error::Shape { .. })));
+    assert!(matches!(encoder.prepare_tokens(&image, Some(&mask), Pass::Inference), Err(Error::Shape { .. })));
 }
 
 #[test]

@@ -14,7 +14,7 @@ use dinorad_backbone::{
     engine::{CpuEngine, EngineOptions},
     find, load, load_vit, registry,
 };
-use dinorad_nn::{Activation, LowRank, Mode, Trainable, init::trunc_normal};
+use dinorad_nn::{Activation, LowRank, Pass, Trainable, init::trunc_normal};
 use dinorad_testkit as testkit;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -68,13 +68,13 @@ fn training_and_inference_agree_for_any_size_and_batch() {
         let encoder = encoder(&config);
         for (h, w) in [(32, 32), (16, 40), (48, 24)] {
             let three = pixels(3, h, w);
-            let of = |x: &Tensor, mode| encoder.forward(x, &Request::last(1).with_mode(mode)).unwrap();
-            let (fast, slow) = (of(&three, Mode::Inference), of(&three, Mode::Training));
+            let of = |x: &Tensor, pass| encoder.forward(x, &Request::last(1).with_pass(pass)).unwrap();
+            let (fast, slow) = (of(&three, Pass::Inference), of(&three, Pass::GRADIENTS));
             assert_eq!(fast.last().unwrap().grid, (h / 8, w / 8));
             assert!(off(&fast.last().unwrap().cls, &slow.last().unwrap().cls) < 2e-5, "{config:?}");
             let patches = |f: &dinorad_backbone::Features| f.last().unwrap().patches.clone().unwrap();
             assert!(off(&patches(&fast), &patches(&slow)) < 2e-5, "{config:?}");
-            let one = of(&three.narrow(0, 1, 1).unwrap(), Mode::Inference);
+            let one = of(&three.narrow(0, 1, 1).unwrap(), Pass::Inference);
             assert!(
                 off(&one.last().unwrap().cls, &fast.last().unwrap().cls.narrow(0, 1, 1).unwrap()) < 2e-5,
                 "{config:?}"
@@ -129,7 +129,7 @@ fn the_engine_agrees_with_the_candle_path() {
                     }
                 }
             }
-            let refused = engine.forward(&pixels(1, 32, 32), &Request::cls().with_mode(Mode::Training)).unwrap_err();
+            let refused = engine.forward(&pixels(1, 32, 32), &Request::cls().with_pass(Pass::GRADIENTS)).unwrap_err();
             assert!(matches!(refused, Error::Request { .. }), "{refused}");
         }
     }
@@ -158,7 +158,7 @@ fn adapters_are_merged_into_the_engine() {
         for block in adapted.blocks_mut() {
             let wave = |name: &str, shape| trunc_normal(6, name, shape, 0.2, &Device::Cpu).unwrap();
             let (a, b) = (wave("a", (2, config.embed_dim)), wave("b", (3 * config.embed_dim, 2)));
-            block.attn.qkv.set_adapter(Some(LowRank::new(a, b, 2.0))).unwrap();
+            block.attn.qkv.set_adapters(vec![LowRank::new(a, b, 2.0)]).unwrap();
         }
         let x = pixels(2, 32, 32);
         let cls = |e: &dyn Backbone| e.forward(&x, &Request::cls()).unwrap().last().unwrap().cls.clone();
@@ -175,7 +175,7 @@ fn every_parameter_is_visited_and_gets_a_gradient() {
         let names: BTreeSet<String> = config.parameters().into_iter().map(|(name, _)| name).collect();
         assert_eq!(encoder.tensors().into_keys().collect::<BTreeSet<_>>(), names);
         encoder.train_only(&mut |_| true).unwrap();
-        let features = encoder.forward(&pixels(2, 32, 32), &Request::last(1).with_mode(Mode::Training)).unwrap();
+        let features = encoder.forward(&pixels(2, 32, 32), &Request::last(1).with_pass(Pass::GRADIENTS)).unwrap();
         let last = features.last().unwrap();
         let patches = last.patches.as_ref().unwrap().sqr().unwrap().sum_all().unwrap();
         let loss = (last.cls.sqr().unwrap().sum_all().unwrap() + patches).unwrap();

@@ -12,7 +12,7 @@ use dinorad_backbone::{
     candle::{self, DType, Device, Tensor},
     inspect, load_path,
 };
-use dinorad_nn::{Mode, Trainable, init::trunc_normal};
+use dinorad_nn::{Pass, Trainable, init::trunc_normal};
 use dinorad_testkit as testkit;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -434,7 +434,7 @@ fn without_a_mask_token_masking_is_an_error() {
     let (encoder, _) = load_path(&path, &heads()).unwrap();
     let pixels = Tensor::zeros((1, 3, 28, 28), DType::F32, &Device::Cpu).unwrap();
     let mask = Tensor::ones((1, 4), DType::U8, &Device::Cpu).unwrap();
-    assert!(matches!(encoder.forward_features(&pixels, Some(&mask), Mode::Inference), Err(Error::NoMaskToken)));
+    assert!(matches!(encoder.forward_features(&pixels, Some(&mask), Pass::Inference), Err(Error::NoMaskToken)));
 }
 
 #[test]

@@ -125,7 +125,7 @@ impl AttentionTraining {
             }
             let x = Tensor::from_vec(rows, (counts.iter().sum::<usize>(), dim), &device)?;
             let (embeddings, _) = pool.aggregate_many(&x, &counts)?;
-            let z = classifier.forward(&embeddings, dinorad_nn::Mode::Training)?;
+            let z = classifier.forward(&embeddings, dinorad_nn::Pass::GRADIENTS)?;
             let loss = loss(&z, y, &batch)?;
             let value = f64::from(loss.to_scalar::<f32>()?);
             if !value.is_finite() {

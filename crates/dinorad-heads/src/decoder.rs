@@ -3,7 +3,7 @@
 use std::fmt;
 
 use candle::Tensor;
-use dinorad_nn::{Mode, Trainable};
+use dinorad_nn::{Pass, Trainable};
 
 use crate::Result;
 
@@ -22,19 +22,19 @@ pub struct DecoderInput<'a> {
     /// The images themselves `(b, c, h, w)`, where they are at hand.
     pub pixels: Option<&'a Tensor>,
     /// Whether gradients are wanted, and statistics of a batch are to be learned.
-    pub mode: Mode,
+    pub pass: Pass,
 }
 
 impl<'a> DecoderInput<'a> {
     /// Tokens of one block or several, without gradients.
     pub fn new(tokens: &'a [Tensor], grid: (usize, usize)) -> Self {
-        Self { tokens, grid, pixels: None, mode: Mode::Inference }
+        Self { tokens, grid, pixels: None, pass: Pass::Inference }
     }
 
     /// The same for training or not.
     #[must_use]
-    pub fn with_mode(self, mode: Mode) -> Self {
-        Self { mode, ..self }
+    pub fn with_pass(self, pass: Pass) -> Self {
+        Self { pass, ..self }
     }
 
     /// The same beside the images `(b, c, h, w)`.
@@ -70,7 +70,7 @@ pub trait Decoder: Trainable + fmt::Debug + Send + Sync {
     }
 
     /// Logits `(b, classes, height, width)` for images of `size` (height, width). Carries gradients in
-    /// [`Mode::Training`].
+    /// [`Pass::GRADIENTS`].
     ///
     /// # Errors
     /// [`Error::Shape`](crate::Error::Shape) for tokens of another width, number or grid.

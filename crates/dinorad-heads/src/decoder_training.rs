@@ -3,7 +3,7 @@
 use candle::{DType, Device, Tensor};
 use dinorad_core::rng;
 use dinorad_nn::{
-    Mode, Optimizer, cosine_lr, loss,
+    Optimizer, Pass, cosine_lr, loss,
     optim::{Algorithm, Group},
 };
 use ndarray::Array2;
@@ -182,7 +182,7 @@ impl<D: Decoder> DecoderTrainer<D> {
     pub fn step(&mut self, input: &DecoderInput<'_>, labels: &Tensor) -> Result<f64> {
         let (_, height, width) = labels.dims3()?;
         self.optimizer.set_lrs(&[cosine_lr(self.learning_rate, 0.0, self.step, self.total)])?;
-        let logits = self.decoder.forward(&input.with_mode(Mode::Training), (height, width))?;
+        let logits = self.decoder.forward(&input.with_pass(Pass::GRADIENTS), (height, width))?;
         let loss = self.loss.of(&logits, labels)?;
         let value = f64::from(loss.to_dtype(DType::F32)?.to_scalar::<f32>()?);
         if !value.is_finite() {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use candle::{DType, Device, Tensor};
 use dinorad_core::resample::Filter;
-use dinorad_nn::{Linear, Mode, Resize, Trainable, init, parameters};
+use dinorad_nn::{Linear, Pass, Resize, Trainable, init, parameters};
 
 use crate::{Decoder, DecoderInput, Error, Result, store};
 
@@ -106,7 +106,7 @@ impl LinearDecoder {
                 return Err(Error::shape("patch tokens", expected, other));
             }
         }
-        let logits = self.map.forward(&patches.to_dtype(self.map.weight().dtype())?, Mode::Training)?;
+        let logits = self.map.forward(&patches.to_dtype(self.map.weight().dtype())?, Pass::GRADIENTS)?;
         let b = patches.dim(0)?;
         Ok(logits.transpose(1, 2)?.contiguous()?.reshape((b, self.n_classes(), grid.0, grid.1))?)
     }
@@ -151,9 +151,9 @@ impl Decoder for LinearDecoder {
         let [tokens] = input.tokens else {
             return Err(Error::shape("encoder blocks", "one", &[input.tokens.len()]));
         };
-        match input.mode {
-            Mode::Inference => LinearDecoder::forward(self, &tokens.detach(), input.grid, size).map(|z| z.detach()),
-            Mode::Training => LinearDecoder::forward(self, tokens, input.grid, size),
+        match input.pass {
+            Pass::Inference => LinearDecoder::forward(self, &tokens.detach(), input.grid, size).map(|z| z.detach()),
+            Pass::Training(_) => LinearDecoder::forward(self, tokens, input.grid, size),
         }
     }
 }

@@ -12,7 +12,7 @@ use dinorad_heads::{
     study_strengths,
 };
 use dinorad_nn::{
-    LayerNorm, Linear, LowRank, Mode, Optimizer, Trainable, cosine_lr, join,
+    LayerNorm, Linear, LowRank, Optimizer, Pass, Trainable, cosine_lr, join,
     loss::{self, Reduction},
     optim::{Algorithm, Decay, Group},
 };
@@ -365,9 +365,9 @@ impl ToyBlock {
         ToyBlock { norms: ["norm1", "norm2"].map(norm).into(), maps: ["qkv", "proj", "fc1", "fc2"].map(map).into() }
     }
 
-    fn forward(&self, x: &Tensor, mode: Mode) -> Tensor {
-        let norm = |name: &str, x: &Tensor| self.norms[name].forward(x, mode).unwrap();
-        let map = |name: &str, x: &Tensor| self.maps[name].forward(x, mode).unwrap();
+    fn forward(&self, x: &Tensor, pass: Pass) -> Tensor {
+        let norm = |name: &str, x: &Tensor| self.norms[name].forward(x, pass).unwrap();
+        let map = |name: &str, x: &Tensor| self.maps[name].forward(x, pass).unwrap();
         let qkv = map("qkv", &norm("norm1", x)).chunk(3, 2).unwrap();
         let sigmoid = (qkv[1].neg().unwrap().exp().unwrap() + 1.0).unwrap().recip().unwrap();
         let mixed = ((&qkv[0] * sigmoid).unwrap() * &qkv[2]).unwrap();
@@ -385,19 +385,19 @@ fn lora(case: &Case) {
         case.parameters["targets"].as_array().unwrap().iter().map(|t| t.as_str().unwrap()).collect();
     let mut block = ToyBlock::read(case);
     let (x, target) = (tensor(case, "x"), tensor(case, "target"));
-    let modes = [Mode::Inference, Mode::Training];
-    modes.iter().for_each(|mode| check(case, "output_base", &block.forward(&x, *mode)));
+    let modes = [Pass::Inference, Pass::GRADIENTS];
+    modes.iter().for_each(|pass| check(case, "output_base", &block.forward(&x, *pass)));
 
     let adapt = |block: &mut ToyBlock, name: &str, b: Tensor| {
         let a = tensor(case, &format!("{name}.lora_A"));
         assert_eq!(a.dims()[0], rank, "{}: rank of {name}", case.name);
-        block.maps.get_mut(name).unwrap().set_adapter(Some(LowRank::new(a, b, scale))).unwrap();
+        block.maps.get_mut(name).unwrap().set_adapters(vec![LowRank::new(a, b, scale)]).unwrap();
     };
     let b = |name: &str| tensor(case, &format!("{name}.lora_B"));
     targets.iter().for_each(|name| adapt(&mut block, name, b(name).zeros_like().unwrap()));
-    check(case, "output_fresh", &block.forward(&x, Mode::Inference));
+    check(case, "output_fresh", &block.forward(&x, Pass::Inference));
     targets.iter().for_each(|name| adapt(&mut block, name, b(name)));
-    modes.iter().for_each(|mode| check(case, "output", &block.forward(&x, *mode)));
+    modes.iter().for_each(|pass| check(case, "output", &block.forward(&x, *pass)));
 
     let biases = case.parameters["bias"].as_str().unwrap();
     block
@@ -412,7 +412,7 @@ fn lora(case: &Case) {
     let peft = |name: &str| {
         let adapted = name.split_once('.').is_some_and(|(map, _)| targets.contains(&map));
         let name = if adapted { name.replace(".bias", ".base_layer.bias") } else { name.to_owned() };
-        let name = name.replace(".lora_a", ".lora_A.default.weight").replace(".lora_b", ".lora_B.default.weight");
+        let name = name.replace(".lora_A", ".lora_A.default.weight").replace(".lora_B", ".lora_B.default.weight");
         format!("base_model.model.{name}")
     };
     let variables = block.variables().unwrap();
@@ -423,12 +423,11 @@ fn lora(case: &Case) {
     theirs.sort_unstable();
     assert_eq!(trained, theirs, "{}: what trains", case.name);
 
-    let loss = (block.forward(&x, Mode::Training) - &target).unwrap().sqr().unwrap().mean_all().unwrap();
+    let loss = (block.forward(&x, Pass::GRADIENTS) - &target).unwrap().sqr().unwrap().mean_all().unwrap();
     check(case, "loss", &loss);
     let grads = loss.backward().unwrap();
     for (name, variable) in &variables {
         let (map, parameter) = name.rsplit_once('.').unwrap();
-        let parameter = parameter.replace("lora_a", "lora_A").replace("lora_b", "lora_B");
         check(case, &format!("{map}.grad.{parameter}"), grads.get(variable).unwrap());
     }
 
@@ -437,16 +436,16 @@ fn lora(case: &Case) {
         let weight = block.maps[*name].weight().zeros_like().unwrap();
         let inputs = weight.dim(1).unwrap();
         let mut alone = Linear::new(weight, None);
-        alone.set_adapter(block.maps[*name].adapter().cloned()).unwrap();
+        alone.set_adapters(block.maps[*name].adapters().to_vec()).unwrap();
         let unit = Tensor::eye(inputs, DType::F32, &Device::Cpu).unwrap();
-        let delta = alone.forward(&unit, Mode::Inference).unwrap().t().unwrap();
+        let delta = alone.forward(&unit, Pass::Inference).unwrap().t().unwrap();
         check(case, &format!("{name}.delta"), &delta);
         let map = block.maps.get_mut(*name).unwrap();
-        map.merge_adapter().unwrap();
-        assert!(map.adapter().is_none());
+        map.merge_adapters().unwrap();
+        assert!(map.adapters().is_empty());
         check(case, &format!("{name}.merged_weight"), map.weight());
     }
-    check(case, "output_merged", &block.forward(&x, Mode::Inference));
+    check(case, "output_merged", &block.forward(&x, Pass::Inference));
 }
 
 fn optimiser(case: &Case, kind: &str) {

@@ -3,7 +3,7 @@
 use candle::{D, DType, Tensor};
 use candle_nn::ops::{softmax, softmax_last_dim};
 
-use crate::{Linear, Mode, Result, Rotary, error::parameter, flash, parameters};
+use crate::{Linear, Pass, Result, Rotary, error::parameter, flash, parameters};
 
 /// Scores of at most this many bytes are held at a time on the CPU: beyond, the softmax waits for
 /// memory.
@@ -51,31 +51,31 @@ impl Attention {
     ///
     /// # Errors
     /// If `x` is not `(b, n, dim)`.
-    pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
-        self.forward_rotated(x, None, mode)
+    pub fn forward(&self, x: &Tensor, pass: Pass) -> Result<Tensor> {
+        self.forward_rotated(x, None, pass)
     }
 
     /// The attended tokens, with queries and keys turned by their positions.
     ///
     /// # Errors
     /// If `x` is not `(b, n, dim)`, or the rotation is for other tokens.
-    pub fn forward_rotated(&self, x: &Tensor, rotary: Option<&Rotary>, mode: Mode) -> Result<Tensor> {
+    pub fn forward_rotated(&self, x: &Tensor, rotary: Option<&Rotary>, pass: Pass) -> Result<Tensor> {
         let (b, n, dim) = x.dims3()?;
         let head = dim / self.heads;
-        let qkv = self.qkv.forward(x, mode)?.reshape((b, n, 3, self.heads, head))?;
+        let qkv = self.qkv.forward(x, pass)?.reshape((b, n, 3, self.heads, head))?;
         if rotary.is_none()
-            && let Some(out) = flash::attend(&qkv, mode)?
+            && let Some(out) = flash::attend(&qkv, pass)?
         {
-            return self.proj.forward(&out.reshape((b, n, dim))?, mode);
+            return self.proj.forward(&out.reshape((b, n, dim))?, pass);
         }
         let part = |i: usize| qkv.narrow(2, i, 1)?.squeeze(2)?.transpose(1, 2)?.contiguous();
         let turned = |t: Tensor| rotary.map_or_else(|| Ok(t.clone()), |r| r.forward(&t));
         let q = turned((part(0)? * (head as f64).powf(-0.5))?.reshape((b * self.heads, n, head))?)?;
         let k = turned(part(1)?.reshape((b * self.heads, n, head))?)?;
         let v = part(2)?.reshape((b * self.heads, n, head))?;
-        let out = match mode {
-            Mode::Training => attend(&q, &k, &v, mode)?,
-            Mode::Inference => {
+        let out = match pass {
+            Pass::Training(_) => attend(&q, &k, &v, pass)?,
+            Pass::Inference => {
                 let per_head = (n * n).max(1).saturating_mul(x.dtype().size_in_bytes());
                 let room = if x.device().is_cpu() { SCORE_BYTES } else { SCORE_BYTES_GPU };
                 let chunk = (room / per_head).clamp(1, b * self.heads);
@@ -83,26 +83,26 @@ impl Attention {
                 for start in (0..b * self.heads).step_by(chunk) {
                     let len = chunk.min(b * self.heads - start);
                     let take = |t: &Tensor| t.narrow(0, start, len);
-                    parts.push(attend(&take(&q)?, &take(&k)?, &take(&v)?, mode)?);
+                    parts.push(attend(&take(&q)?, &take(&k)?, &take(&v)?, pass)?);
                 }
                 if parts.len() == 1 { parts.swap_remove(0) } else { Tensor::cat(&parts, 0)? }
             }
         };
         let out = out.reshape((b, self.heads, n, head))?.transpose(1, 2)?.reshape((b, n, dim))?;
-        self.proj.forward(&out, mode)
+        self.proj.forward(&out, pass)
     }
 }
 
 /// `softmax(q k^T) v` per head; `q` is already scaled.
-fn attend(q: &Tensor, k: &Tensor, v: &Tensor, mode: Mode) -> Result<Tensor> {
+fn attend(q: &Tensor, k: &Tensor, v: &Tensor, pass: Pass) -> Result<Tensor> {
     let scores = q.matmul(&k.t()?)?;
-    let weights = match mode {
-        Mode::Inference => softmax_last_dim(&scores)?,
+    let weights = match pass {
+        Pass::Inference => softmax_last_dim(&scores)?,
         // The exponentials of halves lose digits: work in f32 as PyTorch does.
-        Mode::Training if scores.dtype() != DType::F32 && scores.dtype() != DType::F64 => {
+        Pass::Training(_) if scores.dtype() != DType::F32 && scores.dtype() != DType::F64 => {
             softmax(&scores.to_dtype(DType::F32)?, D::Minus1)?.to_dtype(scores.dtype())?
         }
-        Mode::Training => softmax(&scores, D::Minus1)?,
+        Pass::Training(_) => softmax(&scores, D::Minus1)?,
     };
     Ok(weights.matmul(v)?)
 }

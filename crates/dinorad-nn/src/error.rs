@@ -30,12 +30,42 @@ pub enum Error {
         /// What does not fit.
         reason: String,
     },
+    /// A loss or a gradient that is no number: nothing has moved.
+    #[error(
+        "the {what} of step {step} is {value}: a smaller learning rate, a warm-up or a limit on gradients may help"
+    )]
+    Diverged {
+        /// Loss or gradient.
+        what: &'static str,
+        /// What it is.
+        value: f64,
+        /// The step, from 0.
+        step: usize,
+    },
+    /// A file that cannot be read or written.
+    #[error("{}: {reason}", path.display())]
+    File {
+        /// Which.
+        path: std::path::PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// What is learned could not be had: a case that cannot be read, a model that does not fit.
+    #[error(transparent)]
+    Lesson(Box<dyn std::error::Error + Send + Sync>),
     /// Resampling weights could not be made.
     #[error("resampling")]
     Resample(#[from] dinorad_core::Error),
     /// A tensor operation failed.
     #[error("tensor operation failed")]
     Tensor(#[from] candle::Error),
+}
+
+impl Error {
+    /// Wraps what a lesson's own crate says.
+    pub fn lesson(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Error::Lesson(error.into())
+    }
 }
 
 /// Shorthand for this crate's results.

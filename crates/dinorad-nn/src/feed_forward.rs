@@ -3,7 +3,7 @@
 use candle::{D, Tensor};
 use candle_nn::ops::sigmoid;
 
-use crate::{Linear, Mode, Result, parameters};
+use crate::{Linear, Pass, Result, parameters};
 
 /// What stands between the two maps of an [`Mlp`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize)]
@@ -47,8 +47,8 @@ impl Mlp {
     ///
     /// # Errors
     /// If the last axis of `x` is not `dim`.
-    pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
-        self.fc2.forward(&self.activation.forward(&self.fc1.forward(x, mode)?)?, mode)
+    pub fn forward(&self, x: &Tensor, pass: Pass) -> Result<Tensor> {
+        self.fc2.forward(&self.activation.forward(&self.fc1.forward(x, pass)?)?, pass)
     }
 }
 
@@ -71,12 +71,12 @@ impl SwiGlu {
     ///
     /// # Errors
     /// If the last axis of `x` is not `dim`.
-    pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
-        let both = self.w12.forward(x, mode)?;
+    pub fn forward(&self, x: &Tensor, pass: Pass) -> Result<Tensor> {
+        let both = self.w12.forward(x, pass)?;
         let hidden = both.dim(D::Minus1)? / 2;
         let gate = both.narrow(D::Minus1, 0, hidden)?.contiguous()?;
         let value = both.narrow(D::Minus1, hidden, hidden)?.contiguous()?;
-        self.w3.forward(&(gate.silu()? * value)?, mode)
+        self.w3.forward(&(gate.silu()? * value)?, pass)
     }
 }
 
@@ -101,7 +101,7 @@ impl LayerScale {
     ///
     /// # Errors
     /// If the last axis of `x` is not `dim`.
-    pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
-        Ok(x.broadcast_mul(&mode.of(&self.gamma))?)
+    pub fn forward(&self, x: &Tensor, pass: Pass) -> Result<Tensor> {
+        Ok(x.broadcast_mul(&pass.of(&self.gamma))?)
     }
 }

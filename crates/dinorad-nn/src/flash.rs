@@ -2,7 +2,7 @@
 
 use candle::Tensor;
 
-use crate::{Mode, Result};
+use crate::{Pass, Result};
 
 /// Attention of `(b, n, 3, heads, head)` queries, keys and values as `(b, n, heads, head)`, without
 /// the n x n matrix, where build, device and precision allow it: feature `flash-attn`, a CUDA device,
@@ -12,9 +12,9 @@ use crate::{Mode, Result};
 ///
 /// # Source
 /// Dao 2023, FlashAttention-2, arXiv:2307.08691.
-pub(crate) fn attend(qkv: &Tensor, mode: Mode) -> Result<Option<Tensor>> {
+pub(crate) fn attend(qkv: &Tensor, pass: Pass) -> Result<Option<Tensor>> {
     #[cfg(feature = "flash-attn")]
-    if mode == Mode::Inference && qkv.device().is_cuda() && qkv.dtype().size_in_bytes() == 2 {
+    if pass == Pass::Inference && qkv.device().is_cuda() && qkv.dtype().size_in_bytes() == 2 {
         let (_, _, _, _, head) = qkv.dims5()?;
         if head % 8 == 0 && head <= 256 {
             // Heads stay where they are: the kernel takes strides, only the last must be 1.
@@ -23,6 +23,6 @@ pub(crate) fn attend(qkv: &Tensor, mode: Mode) -> Result<Option<Tensor>> {
             return Ok(Some(candle_flash_attn::flash_attn(&part(0)?, &part(1)?, &part(2)?, scale, false)?));
         }
     }
-    let _ = (qkv, mode);
+    let _ = (qkv, pass);
     Ok(None)
 }

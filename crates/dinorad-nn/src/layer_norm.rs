@@ -2,7 +2,7 @@
 
 use candle::{D, DType, Tensor};
 
-use crate::{Mode, Result, parameters};
+use crate::{Pass, Result, parameters};
 
 /// `(x - mean) / sqrt(var + eps) * weight + bias` over the last axis.
 ///
@@ -35,13 +35,13 @@ impl LayerNorm {
     ///
     /// # Errors
     /// If the last axis of `x` is not `dim`.
-    pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
-        match mode {
-            Mode::Inference => {
-                let (weight, bias) = (mode.of(&self.weight), mode.of(&self.bias));
+    pub fn forward(&self, x: &Tensor, pass: Pass) -> Result<Tensor> {
+        match pass {
+            Pass::Inference => {
+                let (weight, bias) = (pass.of(&self.weight), pass.of(&self.bias));
                 Ok(candle_nn::ops::layer_norm(&x.contiguous()?, &weight, &bias, self.eps as f32)?)
             }
-            Mode::Training => {
+            Pass::Training(_) => {
                 // Sums of many halves lose digits: work in f32 as PyTorch does.
                 let wide = if matches!(x.dtype(), DType::F16 | DType::BF16) { DType::F32 } else { x.dtype() };
                 let wx = x.to_dtype(wide)?;

@@ -15,10 +15,11 @@ pub mod init;
 mod layer_norm;
 mod linear;
 pub mod loss;
-mod mode;
 pub mod optim;
+mod pass;
 mod rotary;
 mod schedule;
+pub mod train;
 mod trainable;
 mod upsample;
 
@@ -27,10 +28,10 @@ pub use error::{Error, Result};
 pub use feed_forward::{Activation, LayerScale, Mlp, SwiGlu};
 pub use layer_norm::LayerNorm;
 pub use linear::{Linear, LowRank};
-pub use mode::Mode;
 pub use optim::Optimizer;
+pub use pass::Pass;
 pub use rotary::Rotary;
-pub use schedule::cosine_lr;
+pub use schedule::{Course, Schedule, cosine_lr, layer_decay};
 #[doc(hidden)]
 pub use trainable::parameter_path;
 pub use trainable::{Trainable, join};

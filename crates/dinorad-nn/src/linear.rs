@@ -1,40 +1,100 @@
-//! Affine maps, with a slot for a low-rank adapter.
+//! Affine maps, with low-rank adapters for ranges of their outputs.
+
+use std::ops::Range;
 
 use candle::Tensor;
 
-use crate::{Error, Mode, Result, parameters};
+use crate::{Error, Pass, Result, Trainable, error::parameter, join};
 
-/// A low-rank update of a [`Linear`]: adds `scale * B A x`.
+/// A low-rank update of some outputs of a [`Linear`]: adds `scale * B A x` to them.
 ///
 /// # Source
 /// Hu et al. 2021, LoRA, arXiv:2106.09685; `scale` is their alpha / r.
 #[derive(Debug, Clone)]
 pub struct LowRank {
+    name: String,
+    outputs: Range<usize>,
     a: Tensor,
     b: Tensor,
     scale: f64,
+    dropout: f64,
 }
 
-parameters!(LowRank { a: "lora_a", b: "lora_b" });
-
 impl LowRank {
-    /// From `a` of shape `(r, in)` and `b` of shape `(out, r)`.
+    /// For all outputs, from `a` of shape `(r, in)` and `b` of shape `(out, r)`.
     pub fn new(a: Tensor, b: Tensor, scale: f64) -> Self {
-        LowRank { a, b, scale }
+        let out = b.dims().first().copied().unwrap_or(0);
+        LowRank { name: String::new(), outputs: 0..out, a, b, scale, dropout: 0.0 }
     }
 
-    /// The factor alpha / r.
+    /// The same for the outputs from `first` on, of which it has as many as `b` has rows: the queries of
+    /// a map for queries, keys and values. `name` tells it from the map's other adapters.
+    #[must_use]
+    pub fn for_outputs(mut self, name: impl Into<String>, first: usize) -> Self {
+        let out = self.outputs.len();
+        (self.name, self.outputs) = (name.into(), first..first + out);
+        self
+    }
+
+    /// The same with dropout before `A`.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] unless `0 <= p < 1`.
+    pub fn with_dropout(mut self, p: f64) -> Result<Self> {
+        if !(0.0..1.0).contains(&p) {
+            return Err(parameter("dropout of an adapter", p, "0 <= p < 1"));
+        }
+        self.dropout = p;
+        Ok(self)
+    }
+
+    /// Its name among the adapters of its map; empty for one that serves all outputs.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The outputs that it serves.
+    pub fn outputs(&self) -> Range<usize> {
+        self.outputs.clone()
+    }
+
+    /// `A`, `(r, in)`.
+    pub fn a(&self) -> &Tensor {
+        &self.a
+    }
+
+    /// `B`, `(outputs, r)`.
+    pub fn b(&self) -> &Tensor {
+        &self.b
+    }
+
+    /// The factor, alpha / r.
     pub fn scale(&self) -> f64 {
         self.scale
     }
 
-    fn delta(&self, rows: &Tensor, mode: Mode) -> Result<Tensor> {
-        let low = rows.matmul(&mode.of(&self.a).t()?)?;
-        Ok((low.matmul(&mode.of(&self.b).t()?)? * self.scale)?)
+    /// `B` times the factor, with rows of zeros for the outputs of `out` that it does not serve.
+    fn whole_b(&self, out: usize, pass: Pass) -> Result<Tensor> {
+        let b = (pass.of(&self.b) * self.scale)?;
+        Ok(b.pad_with_zeros(0, self.outputs.start, out - self.outputs.end)?)
     }
 }
 
-/// `y = W x + b`, and with an adapter `y = W x + b + scale * B A x`.
+impl Trainable for LowRank {
+    fn visit(&self, prefix: &str, f: &mut dyn FnMut(&str, &Tensor)) {
+        let prefix = crate::parameter_path(prefix, &self.name);
+        f(&join(&prefix, "lora_A"), &self.a);
+        f(&join(&prefix, "lora_B"), &self.b);
+    }
+
+    fn visit_mut(&mut self, prefix: &str, f: &mut dyn FnMut(&str, &mut Tensor) -> Result<()>) -> Result<()> {
+        let prefix = crate::parameter_path(prefix, &self.name);
+        f(&join(&prefix, "lora_A"), &mut self.a)?;
+        f(&join(&prefix, "lora_B"), &mut self.b)
+    }
+}
+
+/// `y = W x + b`, and with adapters `y = W x + b + scale * B A x` on the outputs of each.
 ///
 /// # Shapes
 /// weight `(out, in)`, bias `(out,)`; maps `(.., in)` to `(.., out)`.
@@ -42,15 +102,31 @@ impl LowRank {
 pub struct Linear {
     weight: Tensor,
     bias: Option<Tensor>,
-    adapter: Option<LowRank>,
+    adapters: Vec<LowRank>,
 }
 
-parameters!(Linear { weight: "weight", bias: "bias", adapter: "" });
+impl Trainable for Linear {
+    fn visit(&self, prefix: &str, f: &mut dyn FnMut(&str, &Tensor)) {
+        f(&join(prefix, "weight"), &self.weight);
+        self.bias.visit(&join(prefix, "bias"), f);
+        self.adapters.iter().for_each(|adapter| adapter.visit(prefix, f));
+    }
+
+    fn visit_mut(&mut self, prefix: &str, f: &mut dyn FnMut(&str, &mut Tensor) -> Result<()>) -> Result<()> {
+        f(&join(prefix, "weight"), &mut self.weight)?;
+        self.bias.visit_mut(&join(prefix, "bias"), f)?;
+        self.adapters.iter_mut().try_for_each(|adapter| adapter.visit_mut(prefix, f))
+    }
+
+    fn visit_maps(&mut self, prefix: &str, f: &mut dyn FnMut(&str, &mut Linear) -> Result<()>) -> Result<()> {
+        f(prefix, self)
+    }
+}
 
 impl Linear {
-    /// From its parameters, without an adapter.
+    /// From its parameters, without adapters.
     pub fn new(weight: Tensor, bias: Option<Tensor>) -> Self {
-        Linear { weight, bias, adapter: None }
+        Linear { weight, bias, adapters: Vec::new() }
     }
 
     /// The weight, `(out, in)`.
@@ -63,55 +139,75 @@ impl Linear {
         self.bias.as_ref()
     }
 
-    /// The adapter in the slot.
-    pub fn adapter(&self) -> Option<&LowRank> {
-        self.adapter.as_ref()
+    /// Its adapters.
+    pub fn adapters(&self) -> &[LowRank] {
+        &self.adapters
     }
 
-    /// Puts an adapter into the slot, or takes it out.
+    /// Puts adapters in place of those there are.
     ///
     /// # Errors
-    /// [`Error::Shape`] if its sizes are not those of the weight.
-    pub fn set_adapter(&mut self, adapter: Option<LowRank>) -> Result<()> {
-        if let Some(l) = &adapter {
-            let (out, input) = self.weight.dims2()?;
+    /// [`Error::Shape`] if the sizes of one are not those of the weight, [`Error::Parameter`] for two of
+    /// one name.
+    pub fn set_adapters(&mut self, adapters: Vec<LowRank>) -> Result<()> {
+        let (out, input) = self.weight.dims2()?;
+        for (i, l) in adapters.iter().enumerate() {
             let (a, b) = (l.a.dims(), l.b.dims());
-            if a.len() != 2 || a[1] != input || b != [out, a[0]] {
-                let expected = format!("(r, {input}) and ({out}, r)");
+            let served = l.outputs.len();
+            if a.len() != 2 || a[1] != input || b != [served, a[0]] || l.outputs.end > out {
+                let expected = format!("(r, {input}) and (n, r) with n <= {out}");
                 return Err(Error::Shape { what: "low-rank adapter", expected, got: [a, b].concat() });
             }
+            if adapters[..i].iter().any(|other| other.name == l.name) {
+                return Err(parameter("name of an adapter", &l.name, "one that no other adapter of the map has"));
+            }
         }
-        self.adapter = adapter;
+        self.adapters = adapters;
         Ok(())
     }
 
-    /// Adds the adapter into the weight and empties the slot; results stay the same to rounding.
+    /// Adds the adapters into the weight and takes them out; results stay the same to rounding.
     ///
     /// # Errors
     /// If a tensor operation fails.
-    pub fn merge_adapter(&mut self) -> Result<()> {
-        if let Some(l) = self.adapter.take() {
-            let update = (l.b.matmul(&l.a)? * l.scale)?;
-            self.weight = (&self.weight + update)?.detach();
+    pub fn merge_adapters(&mut self) -> Result<()> {
+        let out = self.weight.dim(0)?;
+        for l in std::mem::take(&mut self.adapters) {
+            let update = l.whole_b(out, Pass::Inference)?.matmul(&l.a.detach())?;
+            self.weight = (self.weight.detach() + update)?;
         }
         Ok(())
+    }
+
+    /// What the adapters add to `rows`, `(n, out)`.
+    ///
+    /// All of them are one product with their `A` stacked, and one with their `B` side by side; dropout
+    /// drops the same inputs for all adapters of the map.
+    fn update(&self, rows: &Tensor, pass: Pass) -> Result<Option<Tensor>> {
+        let Some(first) = self.adapters.first() else { return Ok(None) };
+        let out = self.weight.dim(0)?;
+        let a: Vec<Tensor> = self.adapters.iter().map(|l| pass.of(&l.a)).collect();
+        let b = self.adapters.iter().map(|l| l.whole_b(out, pass)).collect::<Result<Vec<_>>>()?;
+        let (a, b) = (Tensor::cat(&a, 0)?, Tensor::cat(&b, 1)?);
+        let low = pass.dropout(rows, first.dropout)?.matmul(&a.t()?)?;
+        Ok(Some(low.matmul(&b.t()?)?))
     }
 
     /// The mapped rows.
     ///
     /// # Errors
     /// If the last axis of `x` is not `in`.
-    pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+    pub fn forward(&self, x: &Tensor, pass: Pass) -> Result<Tensor> {
         let mut shape = x.dims().to_vec();
         let (out, input) = self.weight.dims2()?;
         // One tall product instead of one per batch item: candle would repeat the weight for each.
         let rows = x.reshape(((), input))?;
-        let mut y = rows.matmul(&mode.of(&self.weight).t()?)?;
+        let mut y = rows.matmul(&pass.of(&self.weight).t()?)?;
         if let Some(bias) = &self.bias {
-            y = y.broadcast_add(&mode.of(bias))?;
+            y = y.broadcast_add(&pass.of(bias))?;
         }
-        if let Some(adapter) = &self.adapter {
-            y = (y + adapter.delta(&rows, mode)?)?;
+        if let Some(update) = self.update(&rows, pass)? {
+            y = (y + update)?;
         }
         if let Some(last) = shape.last_mut() {
             *last = out;

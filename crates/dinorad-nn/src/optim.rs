@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use candle::{DType, Tensor, Var, backprop::GradStore};
 
-use crate::{Error, Result, error::parameter};
+use crate::{Error, Result, error::parameter, train::Gradients};
 
 /// How a gradient becomes a step.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -158,9 +158,21 @@ impl Optimizer {
     /// # Errors
     /// If a tensor operation fails.
     pub fn step(&mut self, grads: &GradStore) -> Result<()> {
+        self.move_along(&|_, var| grads.get(var))
+    }
+
+    /// One step along gradients by name.
+    ///
+    /// # Errors
+    /// If a tensor operation fails.
+    pub fn step_along(&mut self, gradients: &Gradients) -> Result<()> {
+        self.move_along(&|name, _| gradients.get(name))
+    }
+
+    fn move_along<'g>(&mut self, gradient: &dyn Fn(&str, &Var) -> Option<&'g Tensor>) -> Result<()> {
         for group in &self.groups {
             for (name, var) in &group.variables {
-                let Some(grad) = grads.get(var) else { continue };
+                let Some(grad) = gradient(name, var) else { continue };
                 let (p, g) = (var.as_detached_tensor(), grad.detach());
                 let p_new = step_one(self.algorithm, group, &p, &g, name, &mut self.state)?;
                 var.set(&p_new)?;

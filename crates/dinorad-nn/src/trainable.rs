@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use candle::{Tensor, Var};
 
-use crate::Result;
+use crate::{Linear, Result};
 
 /// Something with named parameters.
 ///
@@ -19,6 +19,15 @@ pub trait Trainable {
     /// # Errors
     /// Whatever `f` returns.
     fn visit_mut(&mut self, prefix: &str, f: &mut dyn FnMut(&str, &mut Tensor) -> Result<()>) -> Result<()>;
+
+    /// Shows every affine map with its name: what adapters are put into.
+    ///
+    /// # Errors
+    /// Whatever `f` returns.
+    fn visit_maps(&mut self, prefix: &str, f: &mut dyn FnMut(&str, &mut Linear) -> Result<()>) -> Result<()> {
+        let _ = (prefix, f);
+        Ok(())
+    }
 
     /// Every parameter by name.
     fn tensors(&self) -> BTreeMap<String, Tensor> {
@@ -97,6 +106,10 @@ impl<T: Trainable> Trainable for Option<T> {
     fn visit_mut(&mut self, prefix: &str, f: &mut dyn FnMut(&str, &mut Tensor) -> Result<()>) -> Result<()> {
         self.as_mut().map_or(Ok(()), |inner| inner.visit_mut(prefix, f))
     }
+
+    fn visit_maps(&mut self, prefix: &str, f: &mut dyn FnMut(&str, &mut Linear) -> Result<()>) -> Result<()> {
+        self.as_mut().map_or(Ok(()), |inner| inner.visit_maps(prefix, f))
+    }
 }
 
 impl<T: Trainable> Trainable for Vec<T> {
@@ -109,6 +122,13 @@ impl<T: Trainable> Trainable for Vec<T> {
     fn visit_mut(&mut self, prefix: &str, f: &mut dyn FnMut(&str, &mut Tensor) -> Result<()>) -> Result<()> {
         for (i, inner) in self.iter_mut().enumerate() {
             inner.visit_mut(&join(prefix, &i.to_string()), f)?;
+        }
+        Ok(())
+    }
+
+    fn visit_maps(&mut self, prefix: &str, f: &mut dyn FnMut(&str, &mut Linear) -> Result<()>) -> Result<()> {
+        for (i, inner) in self.iter_mut().enumerate() {
+            inner.visit_maps(&join(prefix, &i.to_string()), f)?;
         }
         Ok(())
     }
@@ -145,6 +165,15 @@ macro_rules! parameters {
                 f: &mut dyn FnMut(&str, &mut $crate::candle::Tensor) -> $crate::Result<()>,
             ) -> $crate::Result<()> {
                 $( $crate::Trainable::visit_mut(&mut self.$field, &$crate::parameter_path(prefix, $name), f)?; )+
+                Ok(())
+            }
+
+            fn visit_maps(
+                &mut self,
+                prefix: &str,
+                f: &mut dyn FnMut(&str, &mut $crate::Linear) -> $crate::Result<()>,
+            ) -> $crate::Result<()> {
+                $( $crate::Trainable::visit_maps(&mut self.$field, &$crate::parameter_path(prefix, $name), f)?; )+
                 Ok(())
             }
         }

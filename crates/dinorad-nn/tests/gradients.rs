@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use dinorad_core::resample::Filter;
 use dinorad_nn::{
-    Activation, Attention, LayerNorm, Linear, Mlp, Mode, Optimizer, Resize, Result, Rotary, SwiGlu,
+    Activation, Attention, LayerNorm, Linear, Mlp, Optimizer, Pass, Resize, Result, Rotary, SwiGlu,
     candle::{DType, Device, Tensor, Var},
     init::trunc_normal,
     loss,
@@ -42,22 +42,22 @@ fn check(what: &str, x: &Tensor, f: impl Fn(&Tensor) -> Result<Tensor>) {
 
 #[test]
 fn blocks_have_the_gradients_of_finite_differences() {
-    let mode = Mode::Training;
+    let pass = Pass::GRADIENTS;
     let x = random("x", &[2, 3, 4]);
     let norm = LayerNorm::new(random("g", &[4]), random("h", &[4]), 1e-6);
-    check("layer norm", &x, |x| norm.forward(x, mode));
-    check("linear", &x, |x| linear("l", 5, 4).forward(x, mode));
+    check("layer norm", &x, |x| norm.forward(x, pass));
+    check("linear", &x, |x| linear("l", 5, 4).forward(x, pass));
     let attention = Attention::new(linear("qkv", 12, 4), linear("proj", 4, 4), 2).unwrap();
-    check("attention", &x, |x| attention.forward(x, mode));
+    check("attention", &x, |x| attention.forward(x, pass));
     let mlp = Mlp { fc1: linear("fc1", 6, 4), fc2: linear("fc2", 4, 6), activation: Activation::Gelu };
-    check("mlp", &x, |x| mlp.forward(x, mode));
+    check("mlp", &x, |x| mlp.forward(x, pass));
     let quick = Mlp { activation: Activation::QuickGelu, ..mlp };
-    check("mlp with quick gelu", &x, |x| quick.forward(x, mode));
+    check("mlp with quick gelu", &x, |x| quick.forward(x, pass));
     let wide = Attention::new(linear("qkv8", 24, 8), linear("proj8", 8, 8), 2).unwrap();
     let rotary = Rotary::axial((1, 2), 1, 4, 100.0, &Device::Cpu).unwrap();
-    check("rotated attention", &random("x8", &[1, 3, 8]), |x| wide.forward_rotated(x, Some(&rotary), mode));
+    check("rotated attention", &random("x8", &[1, 3, 8]), |x| wide.forward_rotated(x, Some(&rotary), pass));
     let swiglu = SwiGlu { w12: linear("w12", 12, 4), w3: linear("w3", 4, 6) };
-    check("swiglu", &x, |x| swiglu.forward(x, mode));
+    check("swiglu", &x, |x| swiglu.forward(x, pass));
 }
 
 #[test]

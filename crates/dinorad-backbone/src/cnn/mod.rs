@@ -19,7 +19,7 @@ mod vgg;
 use std::{collections::BTreeMap, path::Path};
 
 use candle::{DType, Device, Tensor};
-use dinorad_nn::Mode;
+use dinorad_nn::Pass;
 
 pub use self::config::{CnnConfig, DenseNetConfig, ResNetBlock, ResNetConfig, ResNetStage, VggConfig};
 use self::{
@@ -66,8 +66,8 @@ impl CnnKernels {
 /// The vector is what enters the network's last linear layer: the mean over the last map of a
 /// ResNet or a DenseNet, and what the second ReLU of a VGG's classifier returns. There are no patch
 /// tokens and no inner blocks to ask for. Images of any size will do, down to the one that leaves
-/// nothing of the last map. BatchNorm is in its evaluation mode, folded into the convolutions. For
-/// inference: [`Mode::Training`] is an error.
+/// nothing of the last map. BatchNorm is in its evaluation pass, folded into the convolutions. For
+/// inference: [`Pass::GRADIENTS`] is an error.
 ///
 /// # Examples
 /// ```
@@ -246,10 +246,10 @@ impl Backbone for Cnn {
     }
 
     /// The features in place of a class token. [`Request::cls`] is what a convolutional network
-    /// can be asked for; [`Mode::Inference`] only.
+    /// can be asked for; [`Pass::Inference`] only.
     fn forward(&self, pixels: &Tensor, request: &Request) -> Result<Features> {
         self.spec.check(request)?;
-        if request.mode != Mode::Inference {
+        if request.pass != Pass::Inference {
             let reason = "convolutional networks are for inference and carry no gradients".into();
             return Err(Error::Request { reason, depth: self.spec.depth });
         }

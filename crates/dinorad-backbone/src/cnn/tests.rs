@@ -1,5 +1,5 @@
 use candle::{DType, Device, Tensor};
-use dinorad_nn::Mode;
+use dinorad_nn::Pass;
 use proptest::prelude::*;
 
 use super::{
@@ -197,7 +197,7 @@ fn what_a_network_cannot_offer_is_said() {
         assert!(text.contains("patch tokens") && text.contains("dinov2-small"), "{text}");
     }
     assert!(matches!(error(&Request::last(4).with_patches(Patches::None)), Error::NotOffered { .. }));
-    assert!(matches!(error(&Request::cls().with_mode(Mode::Training)), Error::Request { .. }));
+    assert!(matches!(error(&Request::cls().with_pass(Pass::GRADIENTS)), Error::Request { .. }));
     for shape in [&[1, 1, 32, 32][..], &[0, 3, 32, 32], &[3, 32, 32]] {
         let wrong = Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap();
         assert!(matches!(encoder.forward(&wrong, &Request::cls()), Err(Error::Shape { .. })));

@@ -2,7 +2,7 @@
 
 use candle::Tensor;
 use dinorad_nn::{
-    Activation, Attention, LayerNorm, LayerScale, Linear, Mlp, Mode, Rotary, SwiGlu, Trainable, parameters,
+    Activation, Attention, LayerNorm, LayerScale, Linear, Mlp, Pass, Rotary, SwiGlu, Trainable, parameters,
 };
 
 use super::config::{Dinov2Config, FeedForward};
@@ -18,10 +18,10 @@ pub enum FeedForwardNet {
 }
 
 impl FeedForwardNet {
-    fn forward(&self, x: &Tensor, mode: Mode) -> dinorad_nn::Result<Tensor> {
+    fn forward(&self, x: &Tensor, pass: Pass) -> dinorad_nn::Result<Tensor> {
         match self {
-            FeedForwardNet::Mlp(net) => net.forward(x, mode),
-            FeedForwardNet::SwiGlu(net) => net.forward(x, mode),
+            FeedForwardNet::Mlp(net) => net.forward(x, pass),
+            FeedForwardNet::SwiGlu(net) => net.forward(x, pass),
         }
     }
 }
@@ -42,6 +42,17 @@ impl Trainable for FeedForwardNet {
         match self {
             FeedForwardNet::Mlp(net) => net.visit_mut(prefix, f),
             FeedForwardNet::SwiGlu(net) => net.visit_mut(prefix, f),
+        }
+    }
+
+    fn visit_maps(
+        &mut self,
+        prefix: &str,
+        f: &mut dyn FnMut(&str, &mut Linear) -> dinorad_nn::Result<()>,
+    ) -> dinorad_nn::Result<()> {
+        match self {
+            FeedForwardNet::Mlp(net) => net.visit_maps(prefix, f),
+            FeedForwardNet::SwiGlu(net) => net.visit_maps(prefix, f),
         }
     }
 }
@@ -94,18 +105,18 @@ impl TransformerBlock {
         Ok(TransformerBlock { norm1, attn, ls1: gain("ls1")?, norm2, mlp, ls2: gain("ls2")? })
     }
 
-    pub(super) fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
-        self.forward_rotated(x, None, mode)
+    pub(super) fn forward(&self, x: &Tensor, pass: Pass) -> Result<Tensor> {
+        self.forward_rotated(x, None, pass)
     }
 
     /// The same with positions as rotations.
-    pub(crate) fn forward_rotated(&self, x: &Tensor, rotary: Option<&Rotary>, mode: Mode) -> Result<Tensor> {
+    pub(crate) fn forward_rotated(&self, x: &Tensor, rotary: Option<&Rotary>, pass: Pass) -> Result<Tensor> {
         let scaled = |gain: &Option<LayerScale>, y: Tensor| match gain {
-            Some(gain) => gain.forward(&y, mode),
+            Some(gain) => gain.forward(&y, pass),
             None => Ok(y),
         };
-        let x = (x + scaled(&self.ls1, self.attn.forward_rotated(&self.norm1.forward(x, mode)?, rotary, mode)?)?)?;
-        let y = scaled(&self.ls2, self.mlp.forward(&self.norm2.forward(&x, mode)?, mode)?)?;
+        let x = (x + scaled(&self.ls1, self.attn.forward_rotated(&self.norm1.forward(x, pass)?, rotary, pass)?)?)?;
+        let y = scaled(&self.ls2, self.mlp.forward(&self.norm2.forward(&x, pass)?, pass)?)?;
         Ok((x + y)?)
     }
 }

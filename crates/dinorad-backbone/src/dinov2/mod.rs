@@ -10,7 +10,7 @@ mod untrained;
 use std::collections::BTreeMap;
 
 use candle::{DType, Device, Tensor};
-use dinorad_nn::{LayerNorm, Mode, parameters};
+use dinorad_nn::{LayerNorm, Pass, parameters};
 
 pub use self::{
     block::{FeedForwardNet, TransformerBlock},
@@ -28,11 +28,11 @@ use crate::{
 /// # Examples
 /// ```
 /// use dinorad_backbone::{Dinov2, Dinov2Config, candle::{DType, Device, Tensor}};
-/// use dinorad_nn::Mode;
+/// use dinorad_nn::Pass;
 /// # fn main() -> Result<(), dinorad_backbone::Error> {
 /// let encoder = Dinov2::untrained(&Dinov2Config::tiny(), 0, &Device::Cpu)?;
 /// let pixels = Tensor::zeros((1, 3, 56, 28), DType::F32, &Device::Cpu)?;
-/// let out = encoder.forward_features(&pixels, None, Mode::Inference)?;
+/// let out = encoder.forward_features(&pixels, None, Pass::Inference)?;
 /// assert_eq!(out.x_norm_clstoken.dims(), [1, 192]);
 /// assert_eq!(out.x_norm_patchtokens.dims(), [1, 8, 192]);
 /// # Ok(()) }
@@ -165,21 +165,21 @@ impl Dinov2 {
     /// # Errors
     /// [`Error::Shape`](crate::Error::Shape) or [`Error::InputSize`](crate::Error::InputSize) if the input does not fit, [`Error::NoMaskToken`](crate::Error::NoMaskToken)
     /// if there is nothing to mask with.
-    pub fn prepare_tokens(&self, pixels: &Tensor, masks: Option<&Tensor>, mode: Mode) -> Result<Tensor> {
+    pub fn prepare_tokens(&self, pixels: &Tensor, masks: Option<&Tensor>, pass: Pass) -> Result<Tensor> {
         let grid = self.grid_of(pixels)?;
         let (b, n) = (pixels.dim(0)?, grid.0 * grid.1);
         let mut patches =
-            self.patch_embed.forward(&pixels.to_device(self.device())?.to_dtype(self.dtype())?, grid, mode)?;
+            self.patch_embed.forward(&pixels.to_device(self.device())?.to_dtype(self.dtype())?, grid, pass)?;
         if let Some(masks) = masks {
-            patches = tokens::masked(&patches, masks, self.mask_token.as_ref(), mode)?;
+            patches = tokens::masked(&patches, masks, self.mask_token.as_ref(), pass)?;
         }
-        let positions = self.pos_embed.forward(grid, self.config.positions, mode)?;
+        let positions = self.pos_embed.forward(grid, self.config.positions, pass)?;
         let patches = patches.broadcast_add(&positions.narrow(1, 1, n)?)?;
         let dim = self.config.embed_dim;
-        let cls = (mode.of(&self.cls_token) + positions.narrow(1, 0, 1)?)?.broadcast_as((b, 1, dim))?;
+        let cls = (pass.of(&self.cls_token) + positions.narrow(1, 0, 1)?)?.broadcast_as((b, 1, dim))?;
         Ok(match &self.register_tokens {
             Some(registers) => {
-                let registers = mode.of(registers).broadcast_as((b, self.config.registers, dim))?;
+                let registers = pass.of(registers).broadcast_as((b, self.config.registers, dim))?;
                 Tensor::cat(&[&cls, &registers, &patches], 1)?
             }
             None => Tensor::cat(&[&cls, &patches], 1)?,
@@ -190,13 +190,13 @@ impl Dinov2 {
     ///
     /// # Errors
     /// As [`Dinov2::prepare_tokens`].
-    pub fn forward_features(&self, pixels: &Tensor, masks: Option<&Tensor>, mode: Mode) -> Result<ForwardFeatures> {
+    pub fn forward_features(&self, pixels: &Tensor, masks: Option<&Tensor>, pass: Pass) -> Result<ForwardFeatures> {
         let grid = self.grid_of(pixels)?;
-        let mut x = self.prepare_tokens(pixels, masks, mode)?;
+        let mut x = self.prepare_tokens(pixels, masks, pass)?;
         for block in &self.blocks {
-            x = block.forward(&x, mode)?;
+            x = block.forward(&x, pass)?;
         }
-        let normed = self.norm.forward(&x, mode)?;
+        let normed = self.norm.forward(&x, pass)?;
         let (r, n) = (self.config.registers, grid.0 * grid.1);
         let registers = (r > 0).then(|| normed.narrow(1, 1, r)).transpose()?;
         Ok(ForwardFeatures {
@@ -215,14 +215,14 @@ impl Dinov2 {
     pub fn get_intermediate_layers(&self, pixels: &Tensor, request: &Request) -> Result<Vec<LayerTokens>> {
         let wanted = request.layers.resolve(self.config.depth)?;
         let grid = self.grid_of(pixels)?;
-        let mode = request.mode;
-        let mut x = self.prepare_tokens(pixels, None, mode)?;
+        let pass = request.pass;
+        let mut x = self.prepare_tokens(pixels, None, pass)?;
         let mut out = Vec::with_capacity(wanted.len());
         let mut wanted = wanted.into_iter().peekable();
         for (i, block) in self.blocks.iter().enumerate() {
             // Blocks after the last wanted one have nothing to say.
             let Some(next) = wanted.peek() else { break };
-            x = block.forward(&x, mode)?;
+            x = block.forward(&x, pass)?;
             if i == *next {
                 out.push(self.split(&x, grid, request)?);
                 wanted.next();
@@ -237,7 +237,7 @@ impl Dinov2 {
         // Without patch tokens only the prefix needs the norm.
         let x = if request.patches == Patches::None { x.narrow(1, 0, 1 + registers)? } else { x.clone() };
         let x = match request.norm {
-            FinalNorm::Applied => self.norm.forward(&x, request.mode)?,
+            FinalNorm::Applied => self.norm.forward(&x, request.pass)?,
             FinalNorm::Raw => x,
         };
         tokens::split(&x, registers, grid, request)

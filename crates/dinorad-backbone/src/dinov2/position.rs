@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::RwLock};
 
 use candle::Tensor;
 use dinorad_core::resample::{Filter, Taps};
-use dinorad_nn::{Mode, Resize, parameters};
+use dinorad_nn::{Pass, Resize, parameters};
 
 use crate::{Error, Result};
 
@@ -63,13 +63,13 @@ impl PositionTable {
     }
 
     /// The table for a grid; kept for inference, and made anew for training.
-    pub(crate) fn forward(&self, grid: (usize, usize), how: PositionResampling, mode: Mode) -> Result<Tensor> {
+    pub(crate) fn forward(&self, grid: (usize, usize), how: PositionResampling, pass: Pass) -> Result<Tensor> {
         // A trainable table moves, so what was made from it must not be kept.
-        let keep = mode == Mode::Inference && !self.table.is_variable();
+        let keep = pass == Pass::Inference && !self.table.is_variable();
         if keep && let Some(table) = self.resampled.read().ok().and_then(|kept| kept.get(&grid).cloned()) {
             return Ok(table);
         }
-        let table = resample_positions(&mode.of(&self.table), grid, how)?;
+        let table = resample_positions(&pass.of(&self.table), grid, how)?;
         if keep && let Ok(mut kept) = self.resampled.write() {
             if kept.len() >= KEPT_GRIDS {
                 kept.clear();

@@ -1,7 +1,7 @@
 //! What all vision transformers do with tokens before and after their blocks.
 
 use candle::{DType, Tensor};
-use dinorad_nn::Mode;
+use dinorad_nn::Pass;
 
 use crate::{Error, LayerTokens, Patches, Request, Result};
 
@@ -21,12 +21,12 @@ pub(crate) fn grid_of(pixels: &Tensor, patch: usize) -> Result<(usize, usize)> {
 
 /// Patch tokens `(b, n, dim)` of which those with a value other than 0 in `masks`, `(b, n)`, are
 /// replaced by the mask token.
-pub(crate) fn masked(patches: &Tensor, masks: &Tensor, token: Option<&Tensor>, mode: Mode) -> Result<Tensor> {
+pub(crate) fn masked(patches: &Tensor, masks: &Tensor, token: Option<&Tensor>, pass: Pass) -> Result<Tensor> {
     let (b, n, dim) = patches.dims3()?;
     if masks.dims() != [b, n] {
         return Err(Error::Shape { what: "masks", expected: format!("({b}, {n})"), got: masks.dims().to_vec() });
     }
-    let token = mode.of(token.ok_or(Error::NoMaskToken)?);
+    let token = pass.of(token.ok_or(Error::NoMaskToken)?);
     let chosen = masks.to_device(patches.device())?.ne(0.0)?.to_dtype(DType::U8)?;
     let chosen = chosen.unsqueeze(2)?.broadcast_as(patches.dims())?;
     let token = token.reshape((1, 1, dim))?.broadcast_as(patches.dims())?;

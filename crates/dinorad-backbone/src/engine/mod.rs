@@ -25,7 +25,7 @@ use std::{
 };
 
 use candle::{CpuStorage, DType, Device, Storage, Tensor};
-use dinorad_nn::{Activation, Mode, Rotary, Trainable};
+use dinorad_nn::{Activation, Pass, Rotary, Trainable};
 
 pub use self::kernels::InstructionSet;
 use self::{
@@ -34,8 +34,8 @@ use self::{
     weights::{Architecture, Tensors},
 };
 use crate::{
-    Backbone, BackboneSpec, Dinov2, Error, Features, FeedForward, FeedForwardNet, FinalNorm, LayerTokens, Patches,
-    Positions, Request, Result, TransformerBlock, Vit,
+    Backbone, BackboneSpec, Dinov2, Error, Features, FeedForward, FinalNorm, LayerTokens, Patches, Positions, Request,
+    Result, TransformerBlock, Vit,
     architecture::{self, refuse},
     dinov2::tokens::{self, grid_of},
     resample_positions,
@@ -354,11 +354,11 @@ impl Backbone for CpuEngine {
         &self.spec
     }
 
-    /// As for every encoder; [`Mode::Inference`] only.
+    /// As for every encoder; [`Pass::Inference`] only.
     fn forward(&self, pixels: &Tensor, request: &Request) -> Result<Features> {
         self.spec.check(request)?;
         let depth = self.spec.depth;
-        if request.mode != Mode::Inference {
+        if request.pass != Pass::Inference {
             return Err(Error::Request { reason: "the CPU engine carries no gradients".into(), depth });
         }
         let layers = request.layers.resolve(depth)?;
@@ -410,7 +410,7 @@ fn activation(feed_forward: FeedForward, activation: Activation) -> Epilogue {
 
 /// Blocks in whose maps an adapter sits.
 fn adapted(blocks: &[TransformerBlock]) -> Vec<(usize, TransformerBlock)> {
-    let has_adapter = |block: &TransformerBlock| block.tensors().keys().any(|name| name.ends_with("lora_a"));
+    let has_adapter = |block: &TransformerBlock| block.tensors().keys().any(|name| name.ends_with("lora_A"));
     blocks.iter().enumerate().filter(|(_, block)| has_adapter(block)).map(|(i, block)| (i, block.clone())).collect()
 }
 
@@ -425,13 +425,7 @@ impl NamedTensors {
     /// Puts the sum of weight and adapter in the place of weights that have one.
     fn merge(&mut self, blocks: Vec<(usize, TransformerBlock)>) -> Result<()> {
         for (i, mut block) in blocks {
-            let feed_forward = match &mut block.mlp {
-                FeedForwardNet::Mlp(net) => [&mut net.fc1, &mut net.fc2],
-                FeedForwardNet::SwiGlu(net) => [&mut net.w12, &mut net.w3],
-            };
-            for linear in [&mut block.attn.qkv, &mut block.attn.proj].into_iter().chain(feed_forward) {
-                linear.merge_adapter()?;
-            }
+            block.visit_maps("", &mut |_, map| map.merge_adapters())?;
             block.visit(&format!("blocks.{i}"), &mut |name, tensor| {
                 self.lock().insert(name.to_owned(), tensor.clone());
             });

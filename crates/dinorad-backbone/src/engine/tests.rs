@@ -1,7 +1,7 @@
 //! The engine against the candle path, and against itself on other threads and in other batches.
 
 use candle::{Device, Tensor};
-use dinorad_nn::{LowRank, Mode};
+use dinorad_nn::{LowRank, Pass};
 
 use super::{CpuEngine, EngineOptions, InstructionSet, PixelScale};
 use crate::{Backbone, Dinov2, Dinov2Config, Error, FeedForward, FinalNorm, Patches, Request};
@@ -148,7 +148,7 @@ fn adapters_are_merged() {
     for block in model.blocks_mut() {
         let a = (pixels((1, 1, 2, 60), 4) * 0.3).unwrap().reshape((2, 60)).unwrap();
         let b = (pixels((1, 1, 180, 2), 5) * 0.3).unwrap().reshape((180, 2)).unwrap();
-        block.attn.qkv.set_adapter(Some(LowRank::new(a, b, 2.0))).unwrap();
+        block.attn.qkv.set_adapters(vec![LowRank::new(a, b, 2.0)]).unwrap();
     }
     let engine = CpuEngine::new(&model, &EngineOptions::default()).unwrap();
     let x = pixels((2, 3, 70, 70), 2);
@@ -166,7 +166,7 @@ fn what_does_not_fit_is_an_error() {
     assert!(matches!(forward(&pixels((1, 3, 70, 71), 1), &Request::cls()), Err(Error::InputSize { width: 71, .. })));
     assert!(matches!(forward(&pixels((1, 4, 70, 70), 1), &Request::cls()), Err(Error::Shape { .. })));
     assert!(matches!(forward(&x, &Request::last(4)), Err(Error::Request { .. })));
-    assert!(matches!(forward(&x, &Request::cls().with_mode(Mode::Training)), Err(Error::Request { .. })));
+    assert!(matches!(forward(&x, &Request::cls().with_pass(Pass::GRADIENTS)), Err(Error::Request { .. })));
     // views and other precisions of pixels are fine
     let flipped = x.transpose(2, 3).unwrap();
     let copy = flipped.contiguous().unwrap();

@@ -2,7 +2,7 @@
 
 use candle::{D, DType, Device, Tensor};
 use candle_nn::ops::{softmax, softmax_last_dim};
-use dinorad_nn::{Linear, Mode, parameters};
+use dinorad_nn::{Linear, Pass, parameters};
 
 use super::positions::relative;
 use crate::Result;
@@ -33,10 +33,10 @@ parameters!(Attention { qkv: "qkv", proj: "proj", rel_pos_h: "rel_pos_h", rel_po
 
 impl Attention {
     /// Rectangles `(b, h * w, dim)` to the same.
-    pub(super) fn forward(&self, x: &Tensor, (h, w): (usize, usize), mode: Mode) -> Result<Tensor> {
+    pub(super) fn forward(&self, x: &Tensor, (h, w): (usize, usize), pass: Pass) -> Result<Tensor> {
         let (b, n, dim) = x.dims3()?;
         let (heads, head) = (self.heads, dim / self.heads);
-        let qkv = self.qkv.forward(x, mode)?.reshape((b, n, 3, heads, head))?;
+        let qkv = self.qkv.forward(x, pass)?.reshape((b, n, 3, heads, head))?;
         let part = |i: usize| -> Result<Tensor> {
             Ok(qkv.narrow(2, i, 1)?.squeeze(2)?.transpose(1, 2)?.contiguous()?.reshape((b * heads, n, head))?)
         };
@@ -46,19 +46,19 @@ impl Attention {
         // what it adds for each row and each column, those of a key say in which row and column it is.
         let (q, k) = match (&self.rel_pos_h, &self.rel_pos_w) {
             (Some(rows), Some(columns)) => {
-                let rows = along_rows(&q, (h, w), &relative(&mode.of(rows), h)?)?;
-                let columns = along_columns(&q, (h, w), &relative(&mode.of(columns), w)?)?;
+                let rows = along_rows(&q, (h, w), &relative(&pass.of(rows), h)?)?;
+                let columns = along_columns(&q, (h, w), &relative(&pass.of(columns), w)?)?;
                 let place = places((h, w), k.device())?.to_dtype(k.dtype())?.broadcast_as((b * heads, n, h + w))?;
                 (Tensor::cat(&[&scaled, &rows, &columns], 2)?, Tensor::cat(&[&k, &place.contiguous()?], 2)?)
             }
             _ => (scaled, k),
         };
-        let out = match mode {
-            Mode::Training => attend(&q, &k, &v, mode)?,
-            Mode::Inference => in_parts(&q, &k, &v)?,
+        let out = match pass {
+            Pass::Training(_) => attend(&q, &k, &v, pass)?,
+            Pass::Inference => in_parts(&q, &k, &v)?,
         };
         let out = out.reshape((b, heads, n, head))?.transpose(1, 2)?.reshape((b, n, dim))?;
-        Ok(self.proj.forward(&out, mode)?)
+        Ok(self.proj.forward(&out, pass)?)
     }
 }
 
@@ -102,23 +102,23 @@ fn in_parts(q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
         let (q, k, v) = (take(q)?, take(k)?, take(v)?);
         let mut rows = Vec::new();
         for first in (0..n).step_by(queries) {
-            rows.push(attend(&q.narrow(1, first, queries.min(n - first))?, &k, &v, Mode::Inference)?);
+            rows.push(attend(&q.narrow(1, first, queries.min(n - first))?, &k, &v, Pass::Inference)?);
         }
         parts.push(if rows.len() == 1 { rows.swap_remove(0) } else { Tensor::cat(&rows, 1)? });
     }
     Ok(if parts.len() == 1 { parts.swap_remove(0) } else { Tensor::cat(&parts, 0)? })
 }
 
-fn attend(q: &Tensor, k: &Tensor, v: &Tensor, mode: Mode) -> Result<Tensor> {
+fn attend(q: &Tensor, k: &Tensor, v: &Tensor, pass: Pass) -> Result<Tensor> {
     let scores = q.contiguous()?.matmul(&k.t()?)?;
     // The exponentials of halves lose digits: work in f32 as PyTorch does.
     let wide = match scores.dtype() {
         DType::F16 | DType::BF16 => scores.to_dtype(DType::F32)?,
         _ => scores.clone(),
     };
-    let weights = match mode {
-        Mode::Inference => softmax_last_dim(&wide)?,
-        Mode::Training => softmax(&wide, D::Minus1)?,
+    let weights = match pass {
+        Pass::Inference => softmax_last_dim(&wide)?,
+        Pass::Training(_) => softmax(&wide, D::Minus1)?,
     };
     Ok(weights.to_dtype(scores.dtype())?.matmul(&v.contiguous()?)?)
 }

@@ -1,7 +1,7 @@
 //! One transformer block, which attends within windows or over the whole image.
 
 use candle::Tensor;
-use dinorad_nn::{Activation, LayerNorm, Linear, Mlp, Mode, Trainable};
+use dinorad_nn::{Activation, LayerNorm, Linear, Mlp, Pass, Trainable};
 
 use super::{attention::Attention, config::SamConfig};
 use crate::Result;
@@ -39,6 +39,17 @@ impl Trainable for SamBlock {
         self.mlp.fc1.visit_mut(&name("mlp.lin1"), f)?;
         self.mlp.fc2.visit_mut(&name("mlp.lin2"), f)
     }
+
+    fn visit_maps(
+        &mut self,
+        prefix: &str,
+        f: &mut dyn FnMut(&str, &mut Linear) -> dinorad_nn::Result<()>,
+    ) -> dinorad_nn::Result<()> {
+        let name = |part: &str| format!("{prefix}.{part}");
+        self.attn.visit_maps(&name("attn"), f)?;
+        self.mlp.fc1.visit_maps(&name("mlp.lin1"), f)?;
+        self.mlp.fc2.visit_maps(&name("mlp.lin2"), f)
+    }
 }
 
 impl SamBlock {
@@ -66,18 +77,18 @@ impl SamBlock {
     }
 
     /// Tokens `(b, h * w, dim)` to the same.
-    pub(super) fn forward(&self, x: &Tensor, grid: (usize, usize), mode: Mode) -> Result<Tensor> {
-        let normed = self.norm1.forward(x, mode)?;
+    pub(super) fn forward(&self, x: &Tensor, grid: (usize, usize), pass: Pass) -> Result<Tensor> {
+        let normed = self.norm1.forward(x, pass)?;
         let attended = match self.window {
             Some(side) => {
                 let windows = Windows::new(&normed, grid, side)?;
-                let attended = self.attn.forward(&windows.tokens, (side, side), mode)?;
+                let attended = self.attn.forward(&windows.tokens, (side, side), pass)?;
                 windows.put_back(&attended)?
             }
-            None => self.attn.forward(&normed, grid, mode)?,
+            None => self.attn.forward(&normed, grid, pass)?,
         };
         let x = (x + attended)?;
-        let y = self.mlp.forward(&self.norm2.forward(&x, mode)?, mode)?;
+        let y = self.mlp.forward(&self.norm2.forward(&x, pass)?, pass)?;
         Ok((x + y)?)
     }
 }

@@ -12,7 +12,7 @@ mod untrained;
 use std::{collections::BTreeMap, path::Path};
 
 use candle::{DType, Device, Tensor};
-use dinorad_nn::{LayerNorm, Linear, Mode, parameters};
+use dinorad_nn::{LayerNorm, Linear, Pass, parameters};
 
 use self::block::SamBlock;
 pub use self::config::SamConfig;
@@ -142,12 +142,12 @@ impl Sam {
     ///
     /// # Errors
     /// [`Error::Shape`] or [`Error::InputSize`] if the encoder cannot take the pixels.
-    pub fn hidden_states(&self, pixels: &Tensor, mode: Mode) -> Result<(Vec<Tensor>, (usize, usize))> {
+    pub fn hidden_states(&self, pixels: &Tensor, pass: Pass) -> Result<(Vec<Tensor>, (usize, usize))> {
         let grid = grid_of(pixels, self.config.patch)?;
-        let mut states = vec![self.tokens(pixels, grid, mode)?];
+        let mut states = vec![self.tokens(pixels, grid, pass)?];
         for block in &self.blocks {
             let Some(x) = states.last() else { break };
-            states.push(block.forward(x, grid, mode)?);
+            states.push(block.forward(x, grid, pass)?);
         }
         Ok((states, grid))
     }
@@ -157,23 +157,23 @@ impl Sam {
     ///
     /// # Errors
     /// As [`Sam::hidden_states`]; [`Error::Architecture`] for an encoder without neck.
-    pub fn embedding(&self, pixels: &Tensor, mode: Mode) -> Result<Tensor> {
+    pub fn embedding(&self, pixels: &Tensor, pass: Pass) -> Result<Tensor> {
         let Some(neck) = &self.neck else {
             return Err(Error::Architecture { field: "neck", value: "0".into(), expected: "an encoder with a neck" });
         };
         let grid = grid_of(pixels, self.config.patch)?;
-        let mut x = self.tokens(pixels, grid, mode)?;
+        let mut x = self.tokens(pixels, grid, pass)?;
         for block in &self.blocks {
-            x = block.forward(&x, grid, mode)?;
+            x = block.forward(&x, grid, pass)?;
         }
-        neck.forward(&x, grid, mode)
+        neck.forward(&x, grid, pass)
     }
 
-    fn tokens(&self, pixels: &Tensor, grid: (usize, usize), mode: Mode) -> Result<Tensor> {
+    fn tokens(&self, pixels: &Tensor, grid: (usize, usize), pass: Pass) -> Result<Tensor> {
         let pixels = pixels.to_device(self.device())?.to_dtype(self.dtype())?;
-        let x = self.patch_embed.forward(&pixels, grid, mode)?;
+        let x = self.patch_embed.forward(&pixels, grid, pass)?;
         Ok(match &self.pos_embed {
-            Some(table) => x.broadcast_add(&positions::absolute(&mode.of(table), grid)?)?,
+            Some(table) => x.broadcast_add(&positions::absolute(&pass.of(table), grid)?)?,
             None => x,
         })
     }
@@ -199,14 +199,14 @@ impl Backbone for Sam {
         self.spec.check(request)?;
         let wanted = request.layers.resolve(self.config.depth)?;
         let grid = grid_of(pixels, self.config.patch)?;
-        let mut x = self.tokens(pixels, grid, request.mode)?;
+        let mut x = self.tokens(pixels, grid, request.pass)?;
         let mut layers = Vec::with_capacity(wanted.len());
         for (i, block) in self.blocks.iter().enumerate() {
             // Blocks after the last wanted one have nothing to say.
             if wanted.last().is_none_or(|last| i > *last) {
                 break;
             }
-            x = block.forward(&x, grid, request.mode)?;
+            x = block.forward(&x, grid, request.pass)?;
             if wanted.contains(&i) {
                 layers.push(Self::split(&x, grid, request)?);
             }
@@ -216,14 +216,14 @@ impl Backbone for Sam {
 }
 
 impl Neck {
-    fn forward(&self, x: &Tensor, (h, w): (usize, usize), mode: Mode) -> Result<Tensor> {
+    fn forward(&self, x: &Tensor, (h, w): (usize, usize), pass: Pass) -> Result<Tensor> {
         let (b, n, _) = x.dims3()?;
         let (channels, inputs, ..) = self.narrow.dims4()?;
-        let x = Linear::new(self.narrow.reshape((channels, inputs))?, None).forward(x, mode)?;
-        let x = self.norm1.forward(&x, mode)?;
+        let x = Linear::new(self.narrow.reshape((channels, inputs))?, None).forward(x, pass)?;
+        let x = self.norm1.forward(&x, pass)?;
         let maps = x.transpose(1, 2)?.contiguous()?.reshape((b, channels, h, w))?;
-        let maps = maps.conv2d(&mode.of(&self.mix).contiguous()?, 1, 1, 1, 1)?;
-        let x = self.norm2.forward(&maps.flatten_from(2)?.transpose(1, 2)?.contiguous()?, mode)?;
+        let maps = maps.conv2d(&pass.of(&self.mix).contiguous()?, 1, 1, 1, 1)?;
+        let x = self.norm2.forward(&maps.flatten_from(2)?.transpose(1, 2)?.contiguous()?, pass)?;
         debug_assert_eq!(x.dims(), [b, n, channels]);
         Ok(x.transpose(1, 2)?.contiguous()?.reshape((b, channels, h, w))?)
     }

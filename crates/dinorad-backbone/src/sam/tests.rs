@@ -1,5 +1,5 @@
 use candle::{DType, Device, Tensor};
-use dinorad_nn::{Mode, Trainable};
+use dinorad_nn::{Pass, Trainable};
 use proptest::prelude::*;
 
 use super::*;
@@ -43,21 +43,21 @@ proptest! {
     ) {
         let encoder = build(&small(), seed);
         let x = random(seed, "pixels", &[batch, 3, 4 * h, 4 * w]);
-        let (states, grid) = encoder.hidden_states(&x, Mode::Inference).unwrap();
+        let (states, grid) = encoder.hidden_states(&x, Pass::Inference).unwrap();
         prop_assert_eq!(grid, (h, w));
-        let (training, _) = encoder.hidden_states(&x, Mode::Training).unwrap();
+        let (training, _) = encoder.hidden_states(&x, Pass::GRADIENTS).unwrap();
         for (fast, slow) in states.iter().zip(&training) {
             prop_assert!(difference(fast, slow) < 1e-4);
         }
-        let embedding = encoder.embedding(&x, Mode::Inference).unwrap();
+        let embedding = encoder.embedding(&x, Pass::Inference).unwrap();
         prop_assert_eq!(embedding.dims(), &[batch, 10, h, w]);
         for i in 0..batch {
             let one = x.narrow(0, i, 1).unwrap();
-            let (single, _) = encoder.hidden_states(&one, Mode::Inference).unwrap();
+            let (single, _) = encoder.hidden_states(&one, Pass::Inference).unwrap();
             for (all, single) in states.iter().zip(&single) {
                 prop_assert!(difference(&all.narrow(0, i, 1).unwrap(), single) < 1e-5);
             }
-            let single = encoder.embedding(&one, Mode::Inference).unwrap();
+            let single = encoder.embedding(&one, Pass::Inference).unwrap();
             prop_assert!(difference(&embedding.narrow(0, i, 1).unwrap(), &single) < 1e-4);
         }
     }
@@ -77,7 +77,7 @@ fn attention_is_the_sum_over_all_pairs() {
         heads,
     };
     let x = random(1, "x", &[1, n, dim]);
-    let qkv = attention.qkv.forward(&x, Mode::Inference).unwrap().squeeze(0).unwrap().to_vec2::<f32>().unwrap();
+    let qkv = attention.qkv.forward(&x, Pass::Inference).unwrap().squeeze(0).unwrap().to_vec2::<f32>().unwrap();
     let table = |t: &Option<Tensor>| t.as_ref().unwrap().to_vec2::<f32>().unwrap();
     let (rows, columns) = (table(&attention.rel_pos_h), table(&attention.rel_pos_w));
     let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
@@ -102,8 +102,8 @@ fn attention_is_the_sum_over_all_pairs() {
         }
     }
     let want = Tensor::new(want, &Device::Cpu).unwrap().unsqueeze(0).unwrap();
-    for mode in [Mode::Inference, Mode::Training] {
-        let got = attention.forward(&x, (h, w), mode).unwrap();
+    for pass in [Pass::Inference, Pass::GRADIENTS] {
+        let got = attention.forward(&x, (h, w), pass).unwrap();
         assert!(difference(&got, &want) < 1e-5);
     }
 }
@@ -115,7 +115,7 @@ fn gradients_reach_every_parameter() {
     let variables = encoder.variables().unwrap();
     let names: Vec<String> = small().parameters().into_iter().map(|(name, _)| name).collect();
     assert_eq!(variables.len(), names.len());
-    let out = encoder.embedding(&random(0, "x", &[1, 3, 24, 24]), Mode::Training).unwrap();
+    let out = encoder.embedding(&random(0, "x", &[1, 3, 24, 24]), Pass::GRADIENTS).unwrap();
     let weight = random(0, "weight", out.dims());
     let grads = (out * weight).unwrap().sum_all().unwrap().backward().unwrap();
     for name in names {
@@ -129,7 +129,7 @@ fn gradients_reach_every_parameter() {
 fn requests_are_answered_block_by_block() {
     let encoder = build(&small(), 5);
     let pixels = random(5, "x", &[2, 3, 24, 16]);
-    let (states, _) = encoder.hidden_states(&pixels, Mode::Inference).unwrap();
+    let (states, _) = encoder.hidden_states(&pixels, Pass::Inference).unwrap();
     let features = encoder.forward(&pixels, &Request::indices([2, 0]).with_patches(Patches::Grid)).unwrap();
     for (layer, state) in features.layers.iter().zip([&states[1], &states[3]]) {
         let maps = layer.patches.as_ref().unwrap();
@@ -149,5 +149,5 @@ fn an_encoder_without_neck_has_no_embedding() {
     let encoder = build(&SamConfig { neck: 0, absolute_positions: false, relative_positions: false, ..small() }, 0);
     let pixels = random(0, "x", &[1, 3, 24, 24]);
     assert!(encoder.forward(&pixels, &Request::last(1)).is_ok());
-    assert!(matches!(encoder.embedding(&pixels, Mode::Inference), Err(Error::Architecture { .. })));
+    assert!(matches!(encoder.embedding(&pixels, Pass::Inference), Err(Error::Architecture { .. })));
 }

@@ -8,7 +8,7 @@ use candle_transformers::models::clip::{
     text_model::Activation as CandleActivation,
     vision_model::{ClipVisionConfig, ClipVisionTransformer},
 };
-use dinorad_nn::{Activation, Mode, Trainable};
+use dinorad_nn::{Activation, Pass, Trainable};
 
 use super::{Vit, layout::Naming};
 use crate::{
@@ -80,7 +80,7 @@ impl Backbone for CandleClip {
         self.spec().check(request)?;
         let c = self.ours.config();
         let grid = tokens::grid_of(pixels, c.patch)?;
-        if request.mode == Mode::Training || grid != (c.grid, c.grid) {
+        if request.pass == Pass::GRADIENTS || grid != (c.grid, c.grid) {
             return self.ours.forward(pixels, request);
         }
         let pixels = pixels.to_device(self.ours.device())?.to_dtype(self.ours.dtype())?;

@@ -12,7 +12,7 @@ use std::{
 };
 
 use candle::{DType, Device, Tensor};
-use dinorad_nn::{Attention, LayerNorm, LayerScale, Linear, Mlp, Mode, Rotary, SwiGlu, parameters};
+use dinorad_nn::{Attention, LayerNorm, LayerScale, Linear, Mlp, Pass, Rotary, SwiGlu, parameters};
 
 use self::candle_clip::CandleClip;
 pub use self::config::{Positions, VitConfig};
@@ -226,28 +226,28 @@ impl Vit {
     /// # Errors
     /// [`Error::Shape`] or [`Error::InputSize`] if the input does not fit, [`Error::NoMaskToken`]
     /// if there is nothing to mask with.
-    pub fn prepare_tokens(&self, pixels: &Tensor, masks: Option<&Tensor>, mode: Mode) -> Result<Tensor> {
+    pub fn prepare_tokens(&self, pixels: &Tensor, masks: Option<&Tensor>, pass: Pass) -> Result<Tensor> {
         let grid = tokens::grid_of(pixels, self.config.patch)?;
         let (b, dim) = (pixels.dim(0)?, self.config.embed_dim);
         let pixels = pixels.to_device(self.device())?.to_dtype(self.dtype())?;
-        let mut patches = self.patch_embed.forward(&pixels, grid, mode)?;
+        let mut patches = self.patch_embed.forward(&pixels, grid, pass)?;
         if let Some(masks) = masks {
-            patches = tokens::masked(&patches, masks, self.mask_token.as_ref(), mode)?;
+            patches = tokens::masked(&patches, masks, self.mask_token.as_ref(), pass)?;
         }
-        let mut cls = mode.of(&self.cls_token);
+        let mut cls = pass.of(&self.cls_token);
         if let (Some(table), Positions::Table(how)) = (&self.pos_embed, self.config.positions) {
-            let positions = table.forward(grid, how, mode)?;
+            let positions = table.forward(grid, how, pass)?;
             patches = patches.broadcast_add(&positions.narrow(1, 1, grid.0 * grid.1)?)?;
             cls = (cls + positions.narrow(1, 0, 1)?)?;
         }
         let mut parts = vec![cls.broadcast_as((b, 1, dim))?];
         if let Some(registers) = &self.register_tokens {
-            parts.push(mode.of(registers).broadcast_as((b, self.config.registers, dim))?);
+            parts.push(pass.of(registers).broadcast_as((b, self.config.registers, dim))?);
         }
         parts.push(patches);
         let x = Tensor::cat(&parts, 1)?;
         Ok(match &self.norm_pre {
-            Some(norm) => norm.forward(&x, mode)?,
+            Some(norm) => norm.forward(&x, pass)?,
             None => x,
         })
     }
@@ -256,11 +256,11 @@ impl Vit {
     ///
     /// # Errors
     /// As [`Vit::prepare_tokens`].
-    pub fn forward_tokens(&self, pixels: &Tensor, masks: Option<&Tensor>, mode: Mode) -> Result<Tensor> {
+    pub fn forward_tokens(&self, pixels: &Tensor, masks: Option<&Tensor>, pass: Pass) -> Result<Tensor> {
         let rotary = self.rotary(tokens::grid_of(pixels, self.config.patch)?)?;
-        let mut x = self.prepare_tokens(pixels, masks, mode)?;
+        let mut x = self.prepare_tokens(pixels, masks, pass)?;
         for block in &self.blocks {
-            x = block.forward_rotated(&x, rotary.as_ref(), mode)?;
+            x = block.forward_rotated(&x, rotary.as_ref(), pass)?;
         }
         Ok(x)
     }
@@ -269,8 +269,8 @@ impl Vit {
     ///
     /// # Errors
     /// If the last axis of `x` is not the encoder's width.
-    pub fn normalise(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
-        Ok(self.norm.forward(x, mode)?)
+    pub fn normalise(&self, x: &Tensor, pass: Pass) -> Result<Tensor> {
+        Ok(self.norm.forward(x, pass)?)
     }
 
     /// The rotations of a grid's tokens, if positions are rotations.
@@ -292,20 +292,20 @@ impl Vit {
 
     /// Takes the tokens of one block apart; `last` is the final block.
     fn split(&self, x: &Tensor, grid: (usize, usize), request: &Request, last: bool) -> Result<LayerTokens> {
-        let (r, mode) = (self.config.registers, request.mode);
+        let (r, pass) = (self.config.registers, request.pass);
         // Without patch tokens only the prefix needs the norm.
         let x = if request.patches == Patches::None { x.narrow(1, 0, 1 + r)? } else { x.clone() };
         let mut layer = match request.norm {
             FinalNorm::Raw => return tokens::split(&x, r, grid, request),
             FinalNorm::Applied if self.study_norm_eps().is_some() => {
-                let mut layer = tokens::split(&self.study_norm.forward(&x, mode)?, r, grid, request)?;
+                let mut layer = tokens::split(&self.study_norm.forward(&x, pass)?, r, grid, request)?;
                 layer.cls = x.narrow(1, 0, 1)?.squeeze(1)?.contiguous()?;
                 layer
             }
-            FinalNorm::Applied => tokens::split(&self.norm.forward(&x, mode)?, r, grid, request)?,
+            FinalNorm::Applied => tokens::split(&self.norm.forward(&x, pass)?, r, grid, request)?,
         };
         if let Some(head) = self.head.as_ref().filter(|_| last) {
-            layer.cls = head.forward(&layer.cls, mode)?;
+            layer.cls = head.forward(&layer.cls, pass)?;
         }
         Ok(layer)
     }
@@ -321,13 +321,13 @@ impl Backbone for Vit {
         let wanted = request.layers.resolve(self.config.depth)?;
         let grid = tokens::grid_of(pixels, self.config.patch)?;
         let rotary = self.rotary(grid)?;
-        let mut x = self.prepare_tokens(pixels, None, request.mode)?;
+        let mut x = self.prepare_tokens(pixels, None, request.pass)?;
         let mut layers = Vec::with_capacity(wanted.len());
         let mut wanted = wanted.into_iter().peekable();
         for (i, block) in self.blocks.iter().enumerate() {
             // Blocks after the last wanted one have nothing to say.
             let Some(next) = wanted.peek() else { break };
-            x = block.forward_rotated(&x, rotary.as_ref(), request.mode)?;
+            x = block.forward_rotated(&x, rotary.as_ref(), request.pass)?;
             if i == *next {
                 layers.push(self.split(&x, grid, request, i + 1 == self.config.depth)?);
                 wanted.next();

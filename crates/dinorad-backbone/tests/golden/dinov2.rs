@@ -6,7 +6,7 @@ use dinorad_backbone::{
     Dinov2, FinalNorm, LoadOptions, Patches, PositionResampling, Request, candle::Tensor, load_path, resample_positions,
 };
 use dinorad_core::resample::Filter;
-use dinorad_nn::{Mode, Trainable};
+use dinorad_nn::{Pass, Trainable};
 use serde_json::Value;
 
 use crate::{Case, prefix, tensors};
@@ -32,8 +32,8 @@ impl Case {
             self.begin_copy();
             let mut encoder = self.load(copy, None);
             for call in self.calls() {
-                for mode in [Mode::Inference, Mode::Training] {
-                    self.call(&encoder, copy, call, mode);
+                for pass in [Pass::Inference, Pass::GRADIENTS] {
+                    self.call(&encoder, copy, call, pass);
                     calls += 1;
                 }
             }
@@ -43,7 +43,7 @@ impl Case {
         // A folder with a configuration is also a source by itself.
         if self.folder.join("config.json").is_file() {
             let encoder = self.load("", None);
-            self.call(&encoder, "", &self.calls()[0], Mode::Inference);
+            self.call(&encoder, "", &self.calls()[0], Pass::Inference);
             calls += 1;
         }
         self.finish(&format!("{calls} calls, {} copies of the weights", copies.len()));
@@ -69,7 +69,7 @@ impl Case {
         encoder
     }
 
-    fn call(&self, encoder: &Dinov2, copy: &str, call: &Value, mode: Mode) {
+    fn call(&self, encoder: &Dinov2, copy: &str, call: &Value, pass: Pass) {
         let pixels = self.input(call);
         let (args, outputs) = (&call["args"], &call["outputs"]);
         let mask = |key: &str| args[key].as_str().map(|name| &self.inputs[name]);
@@ -77,30 +77,30 @@ impl Case {
         let timm = self.implementation().starts_with("timm");
         match call["fn"].as_str().expect("fn") {
             "prepare_tokens_with_masks" => {
-                self.compare(&outputs["tokens"], &encoder.prepare_tokens(pixels, mask("masks"), mode).unwrap());
+                self.compare(&outputs["tokens"], &encoder.prepare_tokens(pixels, mask("masks"), pass).unwrap());
             }
             "forward_features" if timm => {
-                self.compare(&outputs["forward_features"], &all_normed(encoder, pixels, None, mode));
+                self.compare(&outputs["forward_features"], &all_normed(encoder, pixels, None, pass));
             }
             "forward" if timm => {
-                let out = encoder.forward_features(pixels, None, mode).unwrap();
+                let out = encoder.forward_features(pixels, None, pass).unwrap();
                 self.compare(&outputs["forward"], &out.x_norm_clstoken);
             }
-            "forward_features" => self.official(encoder, pixels, mask("masks"), outputs, mode),
-            "forward" if hf => self.hugging_face(encoder, pixels, mask("bool_masked_pos"), outputs, mode),
-            "hf forward" => self.hugging_face(encoder, pixels, mask("bool_masked_pos"), &outputs["hf"], mode),
+            "forward_features" => self.official(encoder, pixels, mask("masks"), outputs, pass),
+            "forward" if hf => self.hugging_face(encoder, pixels, mask("bool_masked_pos"), outputs, pass),
+            "hf forward" => self.hugging_face(encoder, pixels, mask("bool_masked_pos"), &outputs["hf"], pass),
             // The same weights under the rules of the official code.
             "fb forward_features" => {
                 let official = self.load(copy, Some(PositionResampling::OFFICIAL));
-                self.official(&official, pixels, mask("masks"), &outputs["fb"], mode);
+                self.official(&official, pixels, mask("masks"), &outputs["fb"], pass);
             }
-            "get_intermediate_layers" => self.intermediate(encoder, pixels, args, outputs, mode),
+            "get_intermediate_layers" => self.intermediate(encoder, pixels, args, outputs, pass),
             other => panic!("{}: unknown call `{other}`", self.name),
         }
     }
 
-    fn official(&self, encoder: &Dinov2, pixels: &Tensor, mask: Option<&Tensor>, outputs: &Value, mode: Mode) {
-        let out = encoder.forward_features(pixels, mask, mode).unwrap();
+    fn official(&self, encoder: &Dinov2, pixels: &Tensor, mask: Option<&Tensor>, outputs: &Value, pass: Pass) {
+        let out = encoder.forward_features(pixels, mask, pass).unwrap();
         for (output, name) in outputs.as_object().expect("outputs") {
             let got = match output.as_str() {
                 "x_norm_clstoken" => &out.x_norm_clstoken,
@@ -113,20 +113,20 @@ impl Case {
         }
     }
 
-    fn hugging_face(&self, encoder: &Dinov2, pixels: &Tensor, mask: Option<&Tensor>, outputs: &Value, mode: Mode) {
+    fn hugging_face(&self, encoder: &Dinov2, pixels: &Tensor, mask: Option<&Tensor>, outputs: &Value, pass: Pass) {
         for (output, name) in outputs.as_object().expect("outputs") {
             match output.as_str() {
-                "last_hidden_state" => self.compare(name, &all_normed(encoder, pixels, mask, mode)),
+                "last_hidden_state" => self.compare(name, &all_normed(encoder, pixels, mask, pass)),
                 "pooler_output" => {
-                    self.compare(name, &encoder.forward_features(pixels, mask, mode).unwrap().x_norm_clstoken);
+                    self.compare(name, &encoder.forward_features(pixels, mask, pass).unwrap().x_norm_clstoken);
                 }
                 "hidden_states" => {
                     assert!(mask.is_none(), "{}: masked hidden states", self.name);
                     let names = name.as_array().expect("names");
-                    self.compare(&names[0], &encoder.prepare_tokens(pixels, None, mode).unwrap());
+                    self.compare(&names[0], &encoder.prepare_tokens(pixels, None, pass).unwrap());
                     let depth = encoder.config().depth;
                     assert_eq!(names.len(), depth + 1, "{}: hidden states", self.name);
-                    let request = Request::last(depth).with_norm(FinalNorm::Raw).with_registers().with_mode(mode);
+                    let request = Request::last(depth).with_norm(FinalNorm::Raw).with_registers().with_pass(pass);
                     let layers = encoder.get_intermediate_layers(pixels, &request).unwrap();
                     for (layer, name) in layers.iter().zip(&names[1..]) {
                         let all = Tensor::cat(&[prefix(layer), layer.patches.clone().unwrap()], 1).unwrap();
@@ -138,7 +138,7 @@ impl Case {
         }
     }
 
-    fn intermediate(&self, encoder: &Dinov2, pixels: &Tensor, args: &Value, outputs: &Value, mode: Mode) {
+    fn intermediate(&self, encoder: &Dinov2, pixels: &Tensor, args: &Value, outputs: &Value, pass: Pass) {
         let request = match &args["n"] {
             Value::Number(n) => Request::last(n.as_u64().unwrap() as usize),
             Value::Array(list) => {
@@ -148,7 +148,7 @@ impl Case {
         };
         let norm = if args["norm"] == true { FinalNorm::Applied } else { FinalNorm::Raw };
         let patches = if args["reshape"] == true { Patches::Grid } else { Patches::Tokens };
-        let request = request.with_norm(norm).with_patches(patches).with_registers().with_mode(mode);
+        let request = request.with_norm(norm).with_patches(patches).with_registers().with_pass(pass);
         let layers = encoder.get_intermediate_layers(pixels, &request).unwrap();
         let outputs = outputs.as_array().expect("outputs");
         assert_eq!(layers.len(), outputs.len(), "{}: number of layers", self.name);
@@ -194,7 +194,7 @@ impl Case {
         for (file, about) in files {
             let input = about["input"].as_str().expect("input");
             let weight = &self.inputs[&format!("grad.{input}.cls_weight")];
-            let out = encoder.forward_features(&self.inputs[input], None, Mode::Training).unwrap();
+            let out = encoder.forward_features(&self.inputs[input], None, Pass::GRADIENTS).unwrap();
             let loss = (out.x_norm_clstoken * weight).unwrap().sum_all().unwrap();
             let grads = loss.backward().unwrap();
             let unused: Vec<&str> =
@@ -219,8 +219,8 @@ impl Case {
 }
 
 /// All tokens after the final norm.
-fn all_normed(encoder: &Dinov2, pixels: &Tensor, mask: Option<&Tensor>, mode: Mode) -> Tensor {
-    let out = encoder.forward_features(pixels, mask, mode).unwrap();
+fn all_normed(encoder: &Dinov2, pixels: &Tensor, mask: Option<&Tensor>, pass: Pass) -> Tensor {
+    let out = encoder.forward_features(pixels, mask, pass).unwrap();
     let mut parts = vec![out.x_norm_clstoken.unsqueeze(1).unwrap()];
     parts.extend(out.x_norm_regtokens);
     parts.push(out.x_norm_patchtokens);

@@ -7,7 +7,7 @@ use dinorad_backbone::{
     candle::{Device, Tensor, safetensors},
     load, load_sam,
 };
-use dinorad_nn::Mode;
+use dinorad_nn::Pass;
 use serde_json::Value;
 
 use crate::Case;
@@ -21,8 +21,8 @@ pub(crate) fn run(case: &Case) {
             load_sam(&path, &LoadOptions::default()).unwrap_or_else(|e| panic!("{}: {e}", case.name));
         assert!(report.is_clean() && report.layout == Some(layout), "{}: {report}", case.name);
         for call in case.calls() {
-            for mode in [Mode::Inference, Mode::Training] {
-                call_one(case, &encoder, call, mode);
+            for pass in [Pass::Inference, Pass::GRADIENTS] {
+                call_one(case, &encoder, call, pass);
                 calls += 1;
             }
         }
@@ -56,15 +56,15 @@ pub(crate) fn run(case: &Case) {
     case.finish(&format!("{calls} calls, {} copies of the weights, three layouts", copies.len()));
 }
 
-fn call_one(case: &Case, encoder: &Sam, call: &Value, mode: Mode) {
+fn call_one(case: &Case, encoder: &Sam, call: &Value, pass: Pass) {
     let (pixels, outputs) = (case.input(call), &call["outputs"]);
-    let forward = |request: Request| encoder.forward(pixels, &request.with_mode(mode)).unwrap().layers;
+    let forward = |request: Request| encoder.forward(pixels, &request.with_pass(pass)).unwrap().layers;
     match call["fn"].as_str().expect("fn") {
         "vision encoder with its neck" => {
-            case.compare(&outputs["with_neck"], &encoder.embedding(pixels, mode).unwrap());
+            case.compare(&outputs["with_neck"], &encoder.embedding(pixels, pass).unwrap());
         }
         "vision encoder, neck removed" => {
-            let (states, (h, w)) = encoder.hidden_states(pixels, mode).unwrap();
+            let (states, (h, w)) = encoder.hidden_states(pixels, pass).unwrap();
             let maps = |t: &Tensor| t.reshape((t.dim(0).unwrap(), h, w, t.dim(2).unwrap())).unwrap();
             case.compare(&outputs["last_hidden_state"], &maps(states.last().expect("states")));
             let names = outputs["hidden_states"].as_array().expect("hidden_states");

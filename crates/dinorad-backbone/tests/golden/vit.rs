@@ -6,20 +6,20 @@ use dinorad_backbone::{
     engine::{CpuEngine, EngineOptions, InstructionSet},
     load_vit,
 };
-use dinorad_nn::Mode;
+use dinorad_nn::Pass;
 use serde_json::Value;
 
 use crate::{Case, prefix};
 
 /// Every way of computing the same encoder, and the modes it has: the type that trains, what
 /// candle-transformers has, and the engine with each instruction set of this processor.
-fn every_way(encoder: impl Fn() -> Vit) -> Vec<(Box<dyn Backbone>, &'static [Mode])> {
-    const BOTH: &[Mode] = &[Mode::Inference, Mode::Training];
+fn every_way(encoder: impl Fn() -> Vit) -> Vec<(Box<dyn Backbone>, &'static [Pass])> {
+    const BOTH: &[Pass] = &[Pass::Inference, Pass::GRADIENTS];
     let mut ways: Vec<(Box<dyn Backbone>, _)> =
         vec![(Box::new(encoder()), BOTH), (encoder().through_candle().unwrap(), BOTH)];
     for set in InstructionSet::ALL.into_iter().filter(|s| s.is_available()) {
         let engine = CpuEngine::of_vit(&encoder(), &EngineOptions::default().with_instruction_set(set)).unwrap();
-        ways.push((Box::new(engine), &[Mode::Inference]));
+        ways.push((Box::new(engine), &[Pass::Inference]));
     }
     ways
 }
@@ -35,8 +35,8 @@ pub(crate) fn study(case: &Case) {
             case.begin_copy();
             let wrapped = Wrapped { paper, strict, encoder: &encoder };
             for call in case.calls() {
-                for mode in modes {
-                    wrapped.call(case, call, *mode);
+                for pass in modes {
+                    wrapped.call(case, call, *pass);
                     calls += 1;
                 }
             }
@@ -106,13 +106,13 @@ struct Wrapped<'a> {
 }
 
 impl Wrapped<'_> {
-    fn call(&self, case: &Case, call: &Value, mode: Mode) {
+    fn call(&self, case: &Case, call: &Value, pass: Pass) {
         let Wrapped { paper, strict, encoder } = self;
         let (paper, strict) = (&**paper, &**strict);
         let pixels = case.input(call);
         let outputs = &call["outputs"];
         let forward = |encoder: &dyn Backbone, request: Request| {
-            encoder.forward(pixels, &request.with_mode(mode)).unwrap_or_else(|e| panic!("{}: {e}", case.name)).layers
+            encoder.forward(pixels, &request.with_pass(pass)).unwrap_or_else(|e| panic!("{}: {e}", case.name)).layers
         };
         match call["fn"].as_str().expect("fn") {
             "forward" => {
@@ -144,20 +144,20 @@ impl Wrapped<'_> {
                 for (output, name) in outputs.as_object().expect("outputs") {
                     match output.as_str() {
                         "last_hidden_state" if case.implementation().contains("CLIP") => {
-                            case.compare(name, &encoder.forward_tokens(pixels, None, mode).unwrap());
+                            case.compare(name, &encoder.forward_tokens(pixels, None, pass).unwrap());
                             let raw = forward(strict, Request::last(1).with_norm(FinalNorm::Raw)).remove(0);
                             case.compare(name, &all(&raw));
                         }
                         "last_hidden_state" => case.compare(name, &all(&forward(strict, Request::last(1))[0])),
                         "trunk_tokens" => {
-                            let tokens = encoder.forward_tokens(pixels, None, mode).unwrap();
-                            let tokens = encoder.normalise(&tokens, mode).unwrap();
+                            let tokens = encoder.forward_tokens(pixels, None, pass).unwrap();
+                            let tokens = encoder.normalise(&tokens, pass).unwrap();
                             case.compare(name, &tokens);
                             let patches = forward(strict, Request::last(1)).remove(0).patches.expect("patches");
                             let n = patches.dim(1).unwrap();
                             case.close("patches", &patches, &tokens.narrow(1, 1, n).unwrap(), 1e-5, 0.0);
                         }
-                        "hidden_states_0" => case.compare(name, &encoder.prepare_tokens(pixels, None, mode).unwrap()),
+                        "hidden_states_0" => case.compare(name, &encoder.prepare_tokens(pixels, None, pass).unwrap()),
                         "pooler_output" => case.compare(name, &forward(strict, Request::cls())[0].cls),
                         other => panic!("{}: unknown output `{other}`", case.name),
                     }
@@ -179,8 +179,8 @@ pub(crate) fn hugging_face(case: &Case) {
         half(case, copy, Protocol::Strict);
         for call in case.calls() {
             for (way, modes) in every_way(|| load_case(case, copy, Protocol::Strict, DType::F32)) {
-                for mode in modes {
-                    call_hugging_face(case, &encoder, way.as_ref(), call, *mode);
+                for pass in modes {
+                    call_hugging_face(case, &encoder, way.as_ref(), call, *pass);
                     calls += 1;
                 }
             }
@@ -190,16 +190,16 @@ pub(crate) fn hugging_face(case: &Case) {
     case.finish(&format!("{calls} calls, {} copies of the weights", copies.len()));
 }
 
-fn call_hugging_face(case: &Case, encoder: &Vit, way: &dyn Backbone, call: &Value, mode: Mode) {
+fn call_hugging_face(case: &Case, encoder: &Vit, way: &dyn Backbone, call: &Value, pass: Pass) {
     assert_eq!(call["fn"], "forward", "{}: unknown call", case.name);
     let pixels = case.input(call);
     let mask = call["args"]["bool_masked_pos"].as_str().map(|name| &case.inputs[name]);
-    let forward = |request: Request| way.forward(pixels, &request.with_registers().with_mode(mode)).unwrap().layers;
+    let forward = |request: Request| way.forward(pixels, &request.with_registers().with_pass(pass)).unwrap().layers;
     for (output, name) in call["outputs"].as_object().expect("outputs") {
         match output.as_str() {
             "last_hidden_state" => {
-                let tokens = encoder.forward_tokens(pixels, mask, mode).unwrap();
-                case.compare(name, &encoder.normalise(&tokens, mode).unwrap());
+                let tokens = encoder.forward_tokens(pixels, mask, pass).unwrap();
+                case.compare(name, &encoder.normalise(&tokens, pass).unwrap());
                 if mask.is_none() {
                     case.compare(name, &all(&forward(Request::last(1))[0]));
                 }
@@ -208,7 +208,7 @@ fn call_hugging_face(case: &Case, encoder: &Vit, way: &dyn Backbone, call: &Valu
             "hidden_states" => {
                 assert!(mask.is_none(), "{}: masked hidden states", case.name);
                 let names = name.as_array().expect("names");
-                case.compare(&names[0], &encoder.prepare_tokens(pixels, None, mode).unwrap());
+                case.compare(&names[0], &encoder.prepare_tokens(pixels, None, pass).unwrap());
                 let depth = encoder.config().depth;
                 assert_eq!(names.len(), depth + 1, "{}: hidden states", case.name);
                 for (layer, name) in forward(Request::last(depth).with_norm(FinalNorm::Raw)).iter().zip(&names[1..]) {

@@ -5,7 +5,7 @@ use std::path::Path;
 use candle::Device;
 use dinorad_backbone::{BackboneSpec, FinalNorm, Origin, Request};
 use dinorad_core::markers;
-use dinorad_nn::Mode;
+use dinorad_nn::Pass;
 use serde::{Deserialize, Serialize};
 
 use super::{FORMAT, MANIFEST};
@@ -39,9 +39,9 @@ impl EncoderRecord {
             FinalNorm::Applied => "applied",
             FinalNorm::Raw => "raw",
         };
-        let mode = match request.mode {
-            Mode::Inference => "inference",
-            Mode::Training => "training",
+        let mode = match request.pass {
+            Pass::Inference => "inference",
+            Pass::Training(_) => "training",
         };
         let device = match device {
             Device::Cpu => "cpu",
