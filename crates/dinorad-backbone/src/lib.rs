@@ -21,12 +21,14 @@ mod sam;
 mod source;
 #[cfg(test)]
 mod testing;
+pub mod tuning;
 mod vit;
 mod weights;
 
 pub use backbone::{Backbone, BackboneSpec, Features, FinalNorm, LayerTokens, Layers, Origin, Patches, Request};
 pub use cnn::{
-    Cnn, CnnConfig, CnnKernels, DenseNetConfig, ResNetBlock, ResNetConfig, ResNetStage, VggConfig, load_cnn,
+    Cnn, CnnConfig, CnnKernels, DenseNetConfig, ResNetBlock, ResNetConfig, ResNetStage, TrainableCnn, VggConfig,
+    load_cnn,
 };
 pub use dinorad_core::Protocol;
 pub use dinov2::{

@@ -93,7 +93,7 @@ fn untrained(encoder: Option<&Encoder>, seed: u64, options: &LoadOptions) -> Res
     })
 }
 
-fn foreign(given: &str) -> Error {
+pub(crate) fn foreign(given: &str) -> Error {
     Error::Source { given: given.to_owned(), reason: "its implementation is in another crate".to_owned() }
 }
 
@@ -140,13 +140,13 @@ pub fn load_dinov2(
 }
 
 /// Where the weights of a source are.
-enum Located {
+pub(crate) enum Located {
     Untrained { encoder: Option<&'static Encoder>, seed: u64 },
     Files(PathBuf),
 }
 
 /// Finds a source, downloads what has to be, and completes the options with what it tells.
-fn located(
+pub(crate) fn located(
     source: &Source,
     options: &LoadOptions,
     hub: &HubOptions,
@@ -173,7 +173,7 @@ fn located(
     Ok((Located::Files(files.weights), options))
 }
 
-fn untrained_dinov2(encoder: Option<&Encoder>, seed: u64, options: &LoadOptions) -> Result<Dinov2> {
+pub(crate) fn untrained_dinov2(encoder: Option<&Encoder>, seed: u64, options: &LoadOptions) -> Result<Dinov2> {
     let mut config = encoder.map_or_else(|| Ok(Dinov2Config::tiny()), architecture)?;
     if let Some(heads) = options.heads {
         config.heads = heads;

@@ -62,11 +62,11 @@ impl Attention {
     pub fn forward_rotated(&self, x: &Tensor, rotary: Option<&Rotary>, pass: Pass) -> Result<Tensor> {
         let (b, n, dim) = x.dims3()?;
         let head = dim / self.heads;
-        let qkv = self.qkv.forward(x, pass)?.reshape((b, n, 3, self.heads, head))?;
+        let qkv = self.qkv.forward(x, pass.at(0))?.reshape((b, n, 3, self.heads, head))?;
         if rotary.is_none()
             && let Some(out) = flash::attend(&qkv, pass)?
         {
-            return self.proj.forward(&out.reshape((b, n, dim))?, pass);
+            return self.proj.forward(&out.reshape((b, n, dim))?, pass.at(1));
         }
         let part = |i: usize| qkv.narrow(2, i, 1)?.squeeze(2)?.transpose(1, 2)?.contiguous();
         let turned = |t: Tensor| rotary.map_or_else(|| Ok(t.clone()), |r| r.forward(&t));
@@ -89,7 +89,7 @@ impl Attention {
             }
         };
         let out = out.reshape((b, self.heads, n, head))?.transpose(1, 2)?.reshape((b, n, dim))?;
-        self.proj.forward(&out, pass)
+        self.proj.forward(&out, pass.at(1))
     }
 }
 

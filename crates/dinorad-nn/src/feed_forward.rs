@@ -48,7 +48,7 @@ impl Mlp {
     /// # Errors
     /// If the last axis of `x` is not `dim`.
     pub fn forward(&self, x: &Tensor, pass: Pass) -> Result<Tensor> {
-        self.fc2.forward(&self.activation.forward(&self.fc1.forward(x, pass)?)?, pass)
+        self.fc2.forward(&self.activation.forward(&self.fc1.forward(x, pass.at(0))?)?, pass.at(1))
     }
 }
 
@@ -72,11 +72,11 @@ impl SwiGlu {
     /// # Errors
     /// If the last axis of `x` is not `dim`.
     pub fn forward(&self, x: &Tensor, pass: Pass) -> Result<Tensor> {
-        let both = self.w12.forward(x, pass)?;
+        let both = self.w12.forward(x, pass.at(0))?;
         let hidden = both.dim(D::Minus1)? / 2;
         let gate = both.narrow(D::Minus1, 0, hidden)?.contiguous()?;
         let value = both.narrow(D::Minus1, hidden, hidden)?.contiguous()?;
-        self.w3.forward(&(gate.silu()? * value)?, pass)
+        self.w3.forward(&(gate.silu()? * value)?, pass.at(1))
     }
 }
 

@@ -13,6 +13,7 @@ mod plain;
 mod resnet;
 #[cfg(test)]
 mod tests;
+mod trainable;
 mod untrained;
 mod vgg;
 
@@ -22,6 +23,7 @@ use candle::{DType, Device, Tensor};
 use dinorad_nn::Pass;
 
 pub use self::config::{CnnConfig, DenseNetConfig, ResNetBlock, ResNetConfig, ResNetStage, VggConfig};
+pub use self::trainable::TrainableCnn;
 use self::{
     densenet::DenseNet,
     ops::{Ops, Parameters},

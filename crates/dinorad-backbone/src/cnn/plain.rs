@@ -81,6 +81,9 @@ impl Ops for Plain {
     fn max_pool(&self, x: &Tensor, window: Window) -> Result<Tensor> {
         let p = window.padding;
         let x = if p == 0 { x.clone() } else { x.pad_with_zeros(2, p, p)?.pad_with_zeros(3, p, p)? };
+        if window.side != window.stride && x.track_op() {
+            return strided_max(&x, window);
+        }
         Ok(x.max_pool2d_with_stride(window.side, window.stride)?)
     }
 
@@ -124,6 +127,28 @@ impl Ops for Plain {
     fn tensor(&self, x: &Tensor) -> Result<Tensor> {
         Ok(x.clone())
     }
+}
+
+/// The maximum over windows that overlap, of which candle's own has no gradient.
+fn strided_max(x: &Tensor, window: Window) -> Result<Tensor> {
+    let (_, _, h, w) = x.dims4()?;
+    let places = |first: usize, size: usize| -> candle::Result<Tensor> {
+        let count = (size - window.side) / window.stride + 1;
+        let at: Vec<u32> = (0..count).map(|i| (first + i * window.stride) as u32).collect();
+        Tensor::new(at, x.device())
+    };
+    let mut most: Option<Tensor> = None;
+    for i in 0..window.side {
+        let rows = x.index_select(&places(i, h)?, 2)?;
+        for j in 0..window.side {
+            let one = rows.index_select(&places(j, w)?, 3)?;
+            most = Some(match most {
+                Some(most) => most.maximum(&one)?,
+                None => one,
+            });
+        }
+    }
+    Ok(most.unwrap_or_else(|| x.clone()))
 }
 
 /// First and one past the last of the `size` positions that the `i`-th of `parts` parts covers.

@@ -18,16 +18,26 @@ impl Cnn {
     /// # Errors
     /// [`Error::Architecture`] if the encoder cannot be built.
     pub fn untrained(config: &CnnConfig, seed: u64, options: &LoadOptions) -> Result<Self> {
-        config.check()?;
-        let mut tensors = BTreeMap::new();
-        for (name, shape) in config.parameters() {
-            let tensor = initial(config, seed, &name, &shape)?;
-            tensors.insert(name, tensor);
-        }
-        let family = family(config);
-        let spec = BackboneSpec::untrained(family, seed, options, &config.fingerprint(), Normalization::IMAGENET);
+        let (spec, tensors) = parts(config, seed, options)?;
         Self::from_tensors(config, spec, tensors, options, CnnKernels::best(&options.device))
     }
+}
+
+/// What an untrained encoder is made of.
+pub(super) fn parts(
+    config: &CnnConfig,
+    seed: u64,
+    options: &LoadOptions,
+) -> Result<(BackboneSpec, BTreeMap<String, Tensor>)> {
+    config.check()?;
+    let mut tensors = BTreeMap::new();
+    for (name, shape) in config.parameters() {
+        let tensor = initial(config, seed, &name, &shape)?;
+        tensors.insert(name, tensor);
+    }
+    let family = family(config);
+    let spec = BackboneSpec::untrained(family, seed, options, &config.fingerprint(), Normalization::IMAGENET);
+    Ok((spec, tensors))
 }
 
 fn family(config: &CnnConfig) -> Family {

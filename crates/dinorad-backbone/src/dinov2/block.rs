@@ -6,7 +6,7 @@ use dinorad_nn::{
 };
 
 use super::config::{Dinov2Config, FeedForward};
-use crate::Result;
+use crate::{Result, architecture::refuse};
 
 /// The feed-forward network of a block, of one kind or the other.
 #[derive(Debug, Clone)]
@@ -74,6 +74,8 @@ pub struct TransformerBlock {
     pub mlp: FeedForwardNet,
     /// Gain after the feed-forward network.
     pub ls2: Option<LayerScale>,
+    /// Probability that a residual branch is dropped in training.
+    pub drop_path: f64,
 }
 
 parameters!(TransformerBlock { norm1: "norm1", attn: "attn", ls1: "ls1", norm2: "norm2", mlp: "mlp", ls2: "ls2" });
@@ -102,7 +104,7 @@ impl TransformerBlock {
         let mut gain = |name: &str| -> Result<Option<LayerScale>> {
             config.layer_scale.then(|| Ok(LayerScale::new(take(&format!("{name}.gamma"))?))).transpose()
         };
-        Ok(TransformerBlock { norm1, attn, ls1: gain("ls1")?, norm2, mlp, ls2: gain("ls2")? })
+        Ok(TransformerBlock { norm1, attn, ls1: gain("ls1")?, norm2, mlp, ls2: gain("ls2")?, drop_path: 0.0 })
     }
 
     pub(super) fn forward(&self, x: &Tensor, pass: Pass) -> Result<Tensor> {
@@ -115,8 +117,22 @@ impl TransformerBlock {
             Some(gain) => gain.forward(&y, pass),
             None => Ok(y),
         };
-        let x = (x + scaled(&self.ls1, self.attn.forward_rotated(&self.norm1.forward(x, pass)?, rotary, pass)?)?)?;
-        let y = scaled(&self.ls2, self.mlp.forward(&self.norm2.forward(&x, pass)?, pass)?)?;
-        Ok((x + y)?)
+        let y = scaled(&self.ls1, self.attn.forward_rotated(&self.norm1.forward(x, pass)?, rotary, pass.at(0))?)?;
+        let x = (x + pass.at(1).drop_path(&y, self.drop_path)?)?;
+        let y = scaled(&self.ls2, self.mlp.forward(&self.norm2.forward(&x, pass)?, pass.at(2))?)?;
+        Ok((x + pass.at(3).drop_path(&y, self.drop_path)?)?)
     }
+}
+
+/// Gives every block its share of a rate: the last one all of it, the first one none.
+///
+/// # Source
+/// DINOv2 and timm: `linspace(0, rate, depth)`.
+pub(crate) fn set_drop_path(blocks: &mut [TransformerBlock], rate: f64) -> Result<()> {
+    if !(0.0..1.0).contains(&rate) {
+        return refuse("drop_path", &rate, "0 <= rate < 1");
+    }
+    let last = blocks.len().saturating_sub(1).max(1) as f64;
+    blocks.iter_mut().enumerate().for_each(|(i, block)| block.drop_path = rate * i as f64 / last);
+    Ok(())
 }

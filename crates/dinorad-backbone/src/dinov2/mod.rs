@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use candle::{DType, Device, Tensor};
 use dinorad_nn::{LayerNorm, Pass, parameters};
 
+pub(crate) use self::block::set_drop_path;
 pub use self::{
     block::{FeedForwardNet, TransformerBlock},
     config::{Dinov2Config, FeedForward, swiglu_hidden},
@@ -193,8 +194,8 @@ impl Dinov2 {
     pub fn forward_features(&self, pixels: &Tensor, masks: Option<&Tensor>, pass: Pass) -> Result<ForwardFeatures> {
         let grid = self.grid_of(pixels)?;
         let mut x = self.prepare_tokens(pixels, masks, pass)?;
-        for block in &self.blocks {
-            x = block.forward(&x, pass)?;
+        for (i, block) in self.blocks.iter().enumerate() {
+            x = block.forward(&x, pass.at(i as u64))?;
         }
         let normed = self.norm.forward(&x, pass)?;
         let (r, n) = (self.config.registers, grid.0 * grid.1);
@@ -222,7 +223,7 @@ impl Dinov2 {
         for (i, block) in self.blocks.iter().enumerate() {
             // Blocks after the last wanted one have nothing to say.
             let Some(next) = wanted.peek() else { break };
-            x = block.forward(&x, pass)?;
+            x = block.forward(&x, pass.at(i as u64))?;
             if i == *next {
                 out.push(self.split(&x, grid, request)?);
                 wanted.next();

@@ -206,7 +206,7 @@ impl Backbone for Sam {
             if wanted.last().is_none_or(|last| i > *last) {
                 break;
             }
-            x = block.forward(&x, grid, request.pass)?;
+            x = block.forward(&x, grid, request.pass.at(i as u64))?;
             if wanted.contains(&i) {
                 layers.push(Self::split(&x, grid, request)?);
             }

@@ -259,8 +259,8 @@ impl Vit {
     pub fn forward_tokens(&self, pixels: &Tensor, masks: Option<&Tensor>, pass: Pass) -> Result<Tensor> {
         let rotary = self.rotary(tokens::grid_of(pixels, self.config.patch)?)?;
         let mut x = self.prepare_tokens(pixels, masks, pass)?;
-        for block in &self.blocks {
-            x = block.forward_rotated(&x, rotary.as_ref(), pass)?;
+        for (i, block) in self.blocks.iter().enumerate() {
+            x = block.forward_rotated(&x, rotary.as_ref(), pass.at(i as u64))?;
         }
         Ok(x)
     }
@@ -327,7 +327,7 @@ impl Backbone for Vit {
         for (i, block) in self.blocks.iter().enumerate() {
             // Blocks after the last wanted one have nothing to say.
             let Some(next) = wanted.peek() else { break };
-            x = block.forward_rotated(&x, rotary.as_ref(), request.pass)?;
+            x = block.forward_rotated(&x, rotary.as_ref(), request.pass.at(i as u64))?;
             if i == *next {
                 layers.push(self.split(&x, grid, request, i + 1 == self.config.depth)?);
                 wanted.next();
@@ -377,5 +377,5 @@ fn block(config: &VitConfig, take: &mut Parameters, i: usize) -> Result<Transfor
     };
     let (norm1, norm2) = (norm("norm1")?, norm("norm2")?);
     let mut gain = |name: &str| take.0.remove(&at(&format!("{name}.gamma"))).map(LayerScale::new);
-    Ok(TransformerBlock { norm1, attn, ls1: gain("ls1"), norm2, mlp, ls2: gain("ls2") })
+    Ok(TransformerBlock { norm1, attn, ls1: gain("ls1"), norm2, mlp, ls2: gain("ls2"), drop_path: 0.0 })
 }

@@ -35,21 +35,40 @@ impl Dinov2 {
                     let row = tensors.get("pos_embed").map(|t| t.detach().narrow(1, 0, 1)).transpose()?;
                     out.insert(name, row.map_or_else(|| Ok(tensor.clone()), |row| &tensor + row)?);
                 }
-                Place::One(name) => drop(out.insert(name, tensor)),
-                Place::Stacked(names) => {
-                    for (name, part) in names.iter().zip(tensor.chunk(names.len(), 0)?) {
-                        if let Some(name) = name {
-                            out.insert(name.clone(), part.contiguous()?);
-                        }
-                    }
-                }
-                Place::Reshaped(name, shape) => drop(out.insert(name, tensor.reshape(shape)?)),
-                Place::PatchesOnly(name) => {
-                    let rows = tensor.dim(1)? - 1;
-                    out.insert(name, tensor.narrow(1, 1, rows)?.contiguous()?);
-                }
+                place => out.extend(placed(place, &tensor)?),
             }
         }
         Ok(out)
     }
+
+    /// A tensor of a parameter's shape (a gradient, say) under the names of a layout: several where the
+    /// parameter is several tensors there.
+    ///
+    /// # Errors
+    /// If it is of another shape.
+    pub fn in_layout(&self, layout: Layout, official: &str, tensor: &Tensor) -> Result<Vec<(String, Tensor)>> {
+        let class_row = layout != Layout::Timm || self.config().registers == 0;
+        placed(place(layout, official, self.config(), class_row), &tensor.detach())
+    }
+}
+
+/// A parameter's tensor at its place.
+fn placed(place: Place, tensor: &Tensor) -> Result<Vec<(String, Tensor)>> {
+    Ok(match place {
+        Place::One(name) => vec![(name, tensor.clone())],
+        Place::Stacked(names) => {
+            let mut out = Vec::new();
+            for (name, part) in names.iter().zip(tensor.chunk(names.len(), 0)?) {
+                if let Some(name) = name {
+                    out.push((name.clone(), part.contiguous()?));
+                }
+            }
+            out
+        }
+        Place::Reshaped(name, shape) => vec![(name, tensor.reshape(shape)?)],
+        Place::PatchesOnly(name) => {
+            let rows = tensor.dim(1)? - 1;
+            vec![(name, tensor.narrow(1, 1, rows)?.contiguous()?)]
+        }
+    })
 }

@@ -46,6 +46,15 @@ pub(crate) fn as_saved(name: &str) -> Cow<'_, str> {
     }
 }
 
+/// The name that transformers 5 gives a saved DINOv2's parameter in memory: [`as_saved`] backwards.
+pub(crate) fn in_memory(saved: &str) -> String {
+    let Some((index, rest)) = saved.strip_prefix("encoder.layer.").and_then(|rest| rest.split_once('.')) else {
+        return saved.to_owned();
+    };
+    let named = OF_BLOCKS.iter().find_map(|(memory, file)| Some(format!("{memory}{}", rest.strip_prefix(file)?)));
+    format!("encoder.layer.{index}.{}", named.as_deref().unwrap_or(rest))
+}
+
 /// The gate and the value of a SwiGLU, which are two tensors in memory and one in a file.
 pub(super) fn with_gate(place: Place, found: &Found) -> Place {
     match &place {
@@ -78,6 +87,9 @@ mod tests {
         ] {
             assert_eq!(as_saved(memory), saved);
             assert_eq!(as_saved(saved), saved);
+            if memory.starts_with("encoder.layer.") {
+                assert_eq!(in_memory(saved), memory);
+            }
         }
     }
 

@@ -6,6 +6,7 @@ mod entry;
 mod export;
 mod file;
 mod folder;
+mod hugging_face;
 pub(crate) mod in_memory;
 pub(crate) mod json;
 pub(crate) mod layout;
@@ -16,7 +17,6 @@ mod shapes;
 pub(crate) mod strict;
 mod torch;
 
-pub(crate) use self::load::load_dinov2_checkpoint;
 pub use self::{
     copies::WeightCopy,
     file::WeightFile,
@@ -24,3 +24,4 @@ pub use self::{
     load::{inspect, load_path},
     report::{LoadReport, ShapeMismatch, Unmatched},
 };
+pub(crate) use self::{hugging_face::write_folder, load::load_dinov2_checkpoint};

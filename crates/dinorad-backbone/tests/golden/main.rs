@@ -3,6 +3,7 @@
 mod cnn;
 mod dinov2;
 mod sam;
+mod training;
 mod vit;
 
 use std::{
@@ -42,6 +43,7 @@ fn encoders_reproduce_the_references() {
     testkit::each(testkit::folders(&testkit::golden().join("backbone")), name, |folder| {
         let case = Case::read(folder);
         if case.waits() {
+            line(&format!("{:<20} left to later work", case.name));
             return later.push(case.name);
         }
         match FAMILIES.iter().find(|(part, _)| case.implementation().contains(part)) {
@@ -52,6 +54,28 @@ fn encoders_reproduce_the_references() {
     });
     assert!(ran > 0, "no case ran");
     line(&format!("{ran} cases; left to later work: {later:?}"));
+}
+
+/// The kinds of the family `pretrain`, which self-supervised training will drive.
+const OF_PRETRAINING: [&str; 7] =
+    ["dino_head", "dino_loss", "ibot_loss", "koleo_loss", "layer_decay", "schedules", "softmax_centering"];
+
+#[test]
+fn training_reproduces_the_references() {
+    testkit::each_case("training", training::run);
+}
+
+#[test]
+fn every_family_has_somebody_who_drives_it() {
+    let driven = ["backbone", "datasets", "heads", "io", "metrics", "pretrain", "training", "transforms"];
+    for family in testkit::folders(&testkit::golden()) {
+        let name = family.file_name().unwrap().to_string_lossy().into_owned();
+        assert!(driven.contains(&name.as_str()), "nobody drives the cases of `{name}`");
+    }
+    testkit::each_case("pretrain", |case| {
+        assert!(OF_PRETRAINING.contains(&case.kind.as_str()), "{}: unknown kind `{}`", case.name, case.kind);
+        line(&format!("{:<40} {:<24} left to later work", case.name, case.kind));
+    });
 }
 
 /// Prints past the test harness, which would keep the lines of a passing test to itself.
