@@ -35,6 +35,14 @@ pub(crate) enum Command {
     /// Judge an encoder on a data set
     #[command(subcommand)]
     Eval(EvalCommand),
+    /// Train inside an encoder on a data set (full, LoRA, BitFit, norms, last blocks), and judge it
+    ///
+    ///   dinorad finetune --method lora --dataset pneumoniamnist --root medmnist
+    ///     --backbone facebook/dinov2-small --lr 1e-3 --epochs 10 --out runs/lora
+    ///
+    /// A training that was broken off is gone on with when the same is typed again.
+    #[command(verbatim_doc_comment)]
+    Finetune(FinetuneArgs),
     /// Experiments that a file describes, or the one of a run again
     Run(RunArgs),
     /// A page over runs, from their folders alone
@@ -484,6 +492,110 @@ pub(crate) struct EvalLinearArgs {
     /// split
     #[arg(long, value_name = "FILE")]
     pub(crate) init: Option<PathBuf>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct FinetuneArgs {
+    /// What trains beside the head: full, lora, bitfit, norm, last-blocks, frozen, or several joined by +
+    /// (lora+bitfit); lora-attention is LoRA with the slices of a scan pooled by learned attention
+    #[arg(long, value_name = "WHAT", default_value = "lora", help_heading = "Training")]
+    pub(crate) method: String,
+    #[command(flatten)]
+    pub(crate) judge: JudgeArgs,
+    #[command(flatten)]
+    pub(crate) tokens: TokenArgs,
+    /// Learning rates of head, pooling and adapters; of several the one that validation prefers
+    #[arg(long, value_name = "LR,LR,…", value_delimiter = ',', default_value = "0.001", help_heading = "Training")]
+    pub(crate) lr: Vec<f64>,
+    /// Learning rate of what else trains in the encoder (default: --lr for biases and norms, a twentieth
+    /// of it for whole blocks)
+    #[arg(long, value_name = "LR", help_heading = "Training")]
+    pub(crate) encoder_lr: Option<f64>,
+    /// Passes over the training cases (default: 10)
+    #[arg(long, value_name = "N", conflicts_with = "steps", help_heading = "Training")]
+    pub(crate) epochs: Option<usize>,
+    /// Steps, in place of passes
+    #[arg(long, value_name = "N", help_heading = "Training")]
+    pub(crate) steps: Option<usize>,
+    /// Cases whose loss is computed at once
+    #[arg(long, value_name = "N", default_value_t = 16, help_heading = "Training")]
+    pub(crate) batch_size: usize,
+    /// Such batches for one step
+    #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Training")]
+    pub(crate) accumulate: usize,
+    /// Share of the steps in which the learning rates rise
+    #[arg(long, value_name = "F", default_value_t = 0.1, help_heading = "Training")]
+    pub(crate) warm_up: f64,
+    /// What the learning rates do then
+    #[arg(long, value_name = "cosine|constant", default_value = "cosine", value_parser = ["cosine", "constant"], help_heading = "Training")]
+    pub(crate) decay: String,
+    /// How gradients become steps
+    #[arg(long, value_name = "adamw|sgd", default_value = "adamw", value_parser = ["adamw", "sgd"], help_heading = "Training")]
+    pub(crate) algorithm: String,
+    /// Weight decay of matrices
+    #[arg(long, value_name = "W", default_value_t = 0.05, help_heading = "Training")]
+    pub(crate) weight_decay: f64,
+    /// Longest gradient; 0 for any
+    #[arg(long, value_name = "L", default_value_t = 1.0, help_heading = "Training")]
+    pub(crate) clip: f64,
+    /// Share of an average of weights that is kept at every step; 0 for none
+    #[arg(long, value_name = "F", default_value_t = 0.0, help_heading = "Training")]
+    pub(crate) ema: f64,
+    /// Factor of the learning rate for every block that lies behind
+    #[arg(long, value_name = "F", default_value_t = 1.0, help_heading = "Training")]
+    pub(crate) layer_decay: f64,
+    /// Probability that residual branches of the last block are dropped, falling to 0 at the first
+    #[arg(long, value_name = "P", default_value_t = 0.0, help_heading = "Training")]
+    pub(crate) drop_path: f64,
+    /// Blocks that last-blocks trains
+    #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Training")]
+    pub(crate) last_blocks: usize,
+    /// Train on a new random crop and flip of every image in every pass
+    #[arg(long, help_heading = "Training")]
+    pub(crate) augment: bool,
+    /// Slices of a scan that a step sees at most, drawn anew in every pass
+    #[arg(long, value_name = "N", help_heading = "Training")]
+    pub(crate) max_slices: Option<usize>,
+    /// Rank of the adapters
+    #[arg(long, value_name = "R", default_value_t = 8, help_heading = "LoRA")]
+    pub(crate) rank: usize,
+    /// The adapters' update counts alpha / rank
+    #[arg(long, value_name = "A", default_value_t = 16.0, help_heading = "LoRA")]
+    pub(crate) alpha: f64,
+    /// Dropout before the adapters
+    #[arg(long, value_name = "P", default_value_t = 0.0, help_heading = "LoRA")]
+    pub(crate) lora_dropout: f64,
+    /// Maps that get an adapter: q, k, v, qkv, proj, fc1, fc2, w12, w3, all-linear
+    #[arg(long, value_name = "MAP,MAP,…", value_delimiter = ',', default_value = "q,v", help_heading = "LoRA")]
+    pub(crate) targets: Vec<String>,
+    /// Biases that train beside the adapters
+    #[arg(long, value_name = "none|lora_only|all", default_value = "none", value_parser = ["none", "lora_only", "all"], help_heading = "LoRA")]
+    pub(crate) lora_bias: String,
+    /// Let the update count alpha / √rank (rsLoRA)
+    #[arg(long, help_heading = "LoRA")]
+    pub(crate) rslora: bool,
+    /// The major version of transformers whose names the folder `adapter` of the run has
+    #[arg(long, value_name = "4|5", default_value = "5", value_parser = ["4", "5"], help_heading = "LoRA")]
+    pub(crate) peft_names: String,
+    /// Steps between validations (default: a tenth of all)
+    #[arg(long, value_name = "N", help_heading = "Watching")]
+    pub(crate) validate_every: Option<usize>,
+    /// Validations without a better score after which training ends
+    #[arg(long, value_name = "N", help_heading = "Watching")]
+    pub(crate) patience: Option<usize>,
+    /// Steps between checkpoints
+    #[arg(long, value_name = "N", default_value_t = 50, help_heading = "Watching")]
+    pub(crate) checkpoint_every: usize,
+    /// First make one step: list every tensor as trainable or frozen, and stop if a trainable one got no
+    /// gradient or a frozen one moved
+    #[arg(long, help_heading = "Watching")]
+    pub(crate) check: bool,
+    /// Begin even if the memory does not seem to be enough
+    #[arg(long, help_heading = "Watching")]
+    pub(crate) no_memory_check: bool,
+    /// Also write the tuned encoder as a Hugging Face folder, adapters merged into its weights
+    #[arg(long, help_heading = "Watching")]
+    pub(crate) save_encoder: bool,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -50,6 +50,7 @@
 //! ```
 
 use std::{
+    any::Any,
     error::Error as StdError,
     fmt,
     path::{Path, PathBuf},
@@ -265,6 +266,11 @@ pub trait Lent: Send + Sync {
         Err(Error::NotLent { what: "pixels" })
     }
 
+    /// The lender itself, for methods that know its type and what else it has.
+    fn lender(&self) -> Option<&dyn Any> {
+        None
+    }
+
     /// The mask of a case, `(d, h, w)` class indices at the size of its file, or as `view` moves it.
     ///
     /// # Errors
@@ -378,11 +384,13 @@ pub struct Context<'a> {
     pub progress: &'a dyn Progress,
     /// A folder of the method's own for checkpoints; what lies there from a broken run is gone on with.
     pub checkpoints: Option<&'a Path>,
+    /// Cases that a method which learns by steps may stop by; never the test part.
+    pub val: Option<&'a dyn Lent>,
 }
 
 impl Context<'_> {
     /// Nobody is told, nothing is kept.
-    pub const PLAIN: Context<'static> = Context { progress: &Silent, checkpoints: None };
+    pub const PLAIN: Context<'static> = Context { progress: &Silent, checkpoints: None, val: None };
 }
 
 impl fmt::Debug for Context<'_> {

@@ -230,6 +230,9 @@ pub enum Error {
     /// A tensor operation failed.
     #[error("tensor operation failed")]
     Tensor(#[from] candle::Error),
+    /// A training that failed.
+    #[error(transparent)]
+    Nn(#[from] dinorad_nn::Error),
 }
 
 /// Shorthand for this crate's results.

@@ -12,6 +12,7 @@ pub mod embed;
 mod error;
 pub mod experiment;
 pub mod export;
+pub mod finetune;
 mod paths;
 pub mod pca;
 pub mod probe;

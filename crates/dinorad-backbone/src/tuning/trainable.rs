@@ -1,9 +1,11 @@
 //! Encoders that train, of every family.
 
+use candle::DType;
 use dinorad_nn::Trainable;
 
 use crate::{
     Backbone, Dinov2, Error, Family, LoadOptions, LoadReport, Result, Sam, Source, Vit,
+    engine::{CpuEngine, EngineOptions},
     hub::{HubOptions, Progress, Silent},
     load::{Located, located, untrained_dinov2},
     sam, vit,
@@ -58,6 +60,15 @@ pub trait TrainableBackbone: Backbone + Trainable {
         Err(Error::Architecture { field: "drop_path", value, expected: "0 for this family of encoders" })
     }
 
+    /// The fast kernels over the weights as they are, adapters added in, where there are some for this encoder
+    /// and its device: what it computes for inference, several times faster.
+    ///
+    /// # Errors
+    /// If it cannot be packed.
+    fn packed(&self) -> Result<Option<CpuEngine>> {
+        Ok(None)
+    }
+
     /// As what a Hugging Face folder of it is read, for the families that are written so.
     fn as_dinov2(&self) -> Option<&Dinov2> {
         None
@@ -69,6 +80,11 @@ impl TrainableBackbone for Dinov2 {
         crate::dinov2::set_drop_path(self.blocks_mut(), rate)
     }
 
+    fn packed(&self) -> Result<Option<CpuEngine>> {
+        let fits = self.device().is_cpu() && self.dtype() == DType::F32;
+        fits.then(|| CpuEngine::new(self, &EngineOptions::default())).transpose()
+    }
+
     fn as_dinov2(&self) -> Option<&Dinov2> {
         Some(self)
     }
@@ -77,6 +93,11 @@ impl TrainableBackbone for Dinov2 {
 impl TrainableBackbone for Vit {
     fn set_drop_path(&mut self, rate: f64) -> Result<()> {
         crate::dinov2::set_drop_path(self.blocks_mut(), rate)
+    }
+
+    fn packed(&self) -> Result<Option<CpuEngine>> {
+        let fits = self.device().is_cpu() && self.dtype() == DType::F32;
+        fits.then(|| CpuEngine::of_vit(self, &EngineOptions::default())).transpose()
     }
 }
 

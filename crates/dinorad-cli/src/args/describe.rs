@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use dinorad::{
+    backbone::tuning::Scope,
     datasets::{Columns, DatasetSpec},
     eval::{Error as EvalError, experiment::Experiment},
 };
@@ -11,7 +12,7 @@ use toml::{Table, Value};
 
 use super::{
     Avgpool, ColumnArgs, EncoderArgs, EvalCommand, EvalKnnArgs, EvalLinearArgs, EvalLogregArgs, EvalMlknnArgs,
-    JudgeArgs, Precision, TokenArgs,
+    FinetuneArgs, JudgeArgs, Precision, TokenArgs,
 };
 
 /// A table of what was given; what was not is left to the protocol.
@@ -70,11 +71,7 @@ impl EvalCommand {
         };
         let costly = matches!(self, EvalCommand::Linear(args) if args.augment);
         let description = judge.description(method, tokens, costly)?;
-        let described = |source: &String| -> Result<Experiment> {
-            let table = description.clone().with("encoder", judge.encoder.described(source));
-            Ok(Experiment::from_table(&table.0)?)
-        };
-        judge.encoder.backbone.iter().map(described).collect()
+        judge.of_encoders(&description)
     }
 
     /// What all ways of judging take.
@@ -88,7 +85,78 @@ impl EvalCommand {
     }
 }
 
+impl FinetuneArgs {
+    /// The experiment for each encoder in turn.
+    pub(crate) fn experiments(&self) -> Result<Vec<Experiment>> {
+        let mut description = self.judge.description(self.described()?, Some(&self.tokens), true)?;
+        if self.method == LORA_ATTENTION {
+            description = description.with("aggregate", "attention");
+        }
+        self.judge.of_encoders(&description)
+    }
+
+    fn described(&self) -> Result<Given> {
+        let word = if self.method == LORA_ATTENTION { "lora" } else { &self.method };
+        let mut scope: Scope = word.parse()?;
+        scope.last_blocks *= self.last_blocks;
+        let lora = scope.lora.is_some().then(|| -> Result<Given> {
+            Ok(Given::default()
+                .with("rank", whole(self.rank)?)
+                .with("alpha", self.alpha)
+                .with("dropout", self.lora_dropout)
+                .list("targets", &self.targets)
+                .with("bias", self.lora_bias.clone())
+                .with("rslora", self.rslora))
+        });
+        let tune = Given::default()
+            .with("full", scope.full)
+            .with("bitfit", scope.bitfit)
+            .with("norm", scope.norm)
+            .with("last_blocks", whole(scope.last_blocks)?)
+            .maybe("lora", lora.transpose()?);
+        let pace = match self.steps {
+            Some(steps) => Given::default().with("steps", whole(steps)?),
+            None => Given::default().with("epochs", whole(self.epochs.unwrap_or(10))?),
+        };
+        Ok(Given::named("finetune")
+            .with("tune", tune)
+            .list("learning_rates", &self.lr)
+            .maybe("encoder_learning_rate", self.encoder_lr)
+            .with("pace", pace)
+            .with("batch_size", whole(self.batch_size)?)
+            .with("accumulate", whole(self.accumulate)?)
+            .with("warm_up", self.warm_up)
+            .with("decay", self.decay.clone())
+            .with("algorithm", self.algorithm.clone())
+            .with("weight_decay", self.weight_decay)
+            .with("clip", self.clip)
+            .with("ema", self.ema)
+            .with("layer_decay", self.layer_decay)
+            .with("drop_path", self.drop_path)
+            .with("augment", self.augment)
+            .maybe("max_slices", self.max_slices.map(whole).transpose()?)
+            .maybe("validate_every", self.validate_every.map(whole).transpose()?)
+            .maybe("patience", self.patience.map(whole).transpose()?)
+            .with("checkpoint_every", whole(self.checkpoint_every)?)
+            .with("peft_names", self.peft_names.clone())
+            .with("save_encoder", self.save_encoder)
+            .with("memory", !self.no_memory_check))
+    }
+}
+
+/// LoRA with the slices of a scan pooled by learned attention.
+const LORA_ATTENTION: &str = "lora-attention";
+
 impl JudgeArgs {
+    /// A description once for each encoder.
+    fn of_encoders(&self, description: &Given) -> Result<Vec<Experiment>> {
+        let described = |source: &String| -> Result<Experiment> {
+            let table = description.clone().with("encoder", self.encoder.described(source));
+            Ok(Experiment::from_table(&table.0)?)
+        };
+        self.encoder.backbone.iter().map(described).collect()
+    }
+
     /// `costly` where a control costs as much as the run.
     fn description(&self, method: Given, tokens: Option<&TokenArgs>, costly: bool) -> Result<Given> {
         let controls = match (self.no_controls, self.control_seeds) {
@@ -265,7 +333,7 @@ impl EvalLinearArgs {
 }
 
 /// The option that sets a key of a description.
-const OPTIONS: [(&str, &str); 28] = [
+const OPTIONS: [(&str, &str); 32] = [
     ("aggregate", "--aggregate"),
     ("attention.epochs", "--attention-epochs"),
     ("data.splits", "--splits"),
@@ -277,11 +345,15 @@ const OPTIONS: [(&str, &str); 28] = [
     ("method.batch_size", "--batch-size"),
     ("method.blocks", "--blocks"),
     ("method.epochs", "--epochs"),
+    ("method.encoder_learning_rate", "--encoder-lr"),
     ("method.init", "--init"),
     ("method.iterations", "--iterations"),
     ("method.learning_rates", "--lr"),
     ("method.momentum", "--momentum"),
+    ("method.pace", "--steps or --epochs:"),
     ("method.reduction", "--multilabel-loss"),
+    ("method.tune", "--method:"),
+    ("method.memory", "--no-memory-check"),
     ("preprocessing.image_size", "--image-size"),
     ("preprocessing.intensity", "--intensity"),
     ("preprocessing.monochrome1", "--monochrome1"),

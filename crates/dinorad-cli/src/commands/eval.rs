@@ -11,21 +11,30 @@ use dinorad::{
     },
 };
 
-use crate::{args::EvalCommand, progress::BARS, tell};
+use crate::{
+    args::{EvalCommand, JudgeArgs},
+    progress::BARS,
+    tell,
+};
 
 pub(crate) fn run(command: &EvalCommand) -> Result<usize> {
-    command.judge().names.around(|names| judge(command, names))
+    command.judge().names.around(|names| judge(command.judge(), command.experiments()?, names))
 }
 
-fn judge(command: &EvalCommand, names: Option<Pseudonyms>) -> Result<usize> {
-    let args = command.judge();
-    let experiments = command.experiments()?;
+/// What the experiments of `eval` and `finetune` run on.
+pub(super) fn runner(args: &JudgeArgs, names: Option<Pseudonyms>) -> Result<Runner<'static>> {
     let mut runner = args.encoder.hardware.runner()?;
     runner.features = args.features.clone().unwrap_or(runner.features);
     runner.pseudonyms = names;
     runner.existing = if args.overwrite { Existing::Replace } else { Existing::Refuse };
+    Ok(runner)
+}
+
+/// Runs the experiments, compares them with the first, and tells of them.
+pub(super) fn judge(args: &JudgeArgs, experiments: Vec<Experiment>, names: Option<Pseudonyms>) -> Result<usize> {
+    let runner = runner(args, names)?;
     if let Some(folds) = args.folds {
-        return over_folds(command, &runner, &experiments, CrossValidation { folds, repeats: args.repeats });
+        return over_folds(args, &runner, &experiments, CrossValidation { folds, repeats: args.repeats });
     }
     let alone = experiments.len() == 1;
     let planned: Vec<Planned> = experiments
@@ -55,12 +64,11 @@ fn judge(command: &EvalCommand, names: Option<Pseudonyms>) -> Result<usize> {
 
 /// Every experiment once for each fold of its cases: `folds.json` and a report beside the runs.
 fn over_folds(
-    command: &EvalCommand,
+    args: &JudgeArgs,
     runner: &Runner<'_>,
     experiments: &[Experiment],
     cross_validation: CrossValidation,
 ) -> Result<usize> {
-    let args = command.judge();
     // Tables of parts hold names of files: under pseudonyms they are not kept.
     let hidden = tempfile::tempdir()?;
     let folder = |i: usize, experiment: &Experiment| match experiments {

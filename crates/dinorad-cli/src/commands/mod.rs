@@ -6,6 +6,7 @@ mod doctor;
 mod embed;
 mod eval;
 mod export;
+mod finetune;
 mod inspect;
 mod models;
 mod pca;
@@ -28,6 +29,7 @@ pub(crate) fn run(args: &Args) -> Result<usize> {
         Command::Quickstart(a) => quickstart::run(a).map_err(as_typed),
         Command::Embed(a) => embed::run(a).map_err(as_typed),
         Command::Eval(a) => eval::run(a).map_err(as_typed),
+        Command::Finetune(a) => finetune::run(a).map_err(as_typed),
         Command::Run(a) => run::run(a),
         Command::Report(a) => report::run(a),
         Command::Compare(a) => compare::run(a),

@@ -8,6 +8,7 @@ use dinorad_backbone::{
     engine::{CpuEngine, EngineOptions},
     hub::HubOptions,
     load_dinov2, load_with, registry,
+    tuning::load_trainable,
 };
 use dinorad_core::{Protocol, nearest, resample::Filter};
 use dinorad_transforms::Compose;
@@ -18,6 +19,7 @@ use super::{
 };
 use crate::{
     Error, Result,
+    finetune::EncoderMaker,
     report::{EncoderCard, Training},
 };
 
@@ -30,6 +32,8 @@ pub struct Loaded {
     pub device: Device,
     /// The tensors of its file.
     pub report: LoadReport,
+    /// Makes it anew with parameters that train.
+    pub fresh: EncoderMaker,
 }
 
 impl Loaded {
@@ -101,7 +105,12 @@ impl EncoderChoice {
         if let Some(words) = report.copy_in_words() {
             watch.note(&format!("{source}: {words}"));
         }
-        Ok(Loaded { backbone: Arc::from(backbone), device: device.clone(), report })
+        let fresh: EncoderMaker = Arc::new(move || {
+            // What was downloaded above is found.
+            let options = LoadOptions { dtype: DType::F32, ..options.clone() };
+            Ok(load_trainable(&parsed, &options)?.0)
+        });
+        Ok(Loaded { backbone: Arc::from(backbone), device: device.clone(), report, fresh })
     }
 
     /// An encoder of the same shape with random weights.
@@ -133,7 +142,9 @@ impl EncoderChoice {
                 Device::Cpu => Arc::new(CpuEngine::new(&twin, &EngineOptions::default())?),
                 _ => Arc::new(twin),
             };
-            return Ok(Loaded { backbone, device: device.clone(), report: LoadReport::default() });
+            let config = trained.config().clone();
+            let fresh: EncoderMaker = Arc::new(move || Ok(Box::new(Dinov2::untrained(&config, 1, &Device::Cpu)?)));
+            return Ok(Loaded { backbone, device: device.clone(), report: LoadReport::default(), fresh });
         }
         let same = |e: &&Encoder| {
             (e.family, e.patch, e.embed_dim, e.depth) == (spec.family, spec.patch, spec.embed_dim, spec.depth)

@@ -14,12 +14,13 @@ use dinorad_heads::{
 use dinorad_io::{ReadOptions, npy};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::{Error, Result};
+use crate::{Error, Result, finetune::FinetuneMethod};
 
 /// Every method there is. A new one is one line here.
 pub fn methods() -> Vec<Entry> {
     let known = dinorad_heads::methods::entries().iter();
-    known.map(|entry| if entry.name == linear::ENTRY.name { LINEAR } else { *entry }).collect()
+    let known = known.map(|entry| if entry.name == linear::ENTRY.name { LINEAR } else { *entry });
+    known.chain([crate::finetune::ENTRY]).collect()
 }
 
 /// The linear probe, whose `init` may be an npz file too.
@@ -119,6 +120,17 @@ impl MethodChoice {
     /// [`Error::Description`] for one that cannot be written to TOML.
     pub fn whole(&self) -> Result<Self> {
         Ok(Self { given: table(&*self.method)?, method: self.method.clone() })
+    }
+
+    /// The fine-tuning that it is, if it is one.
+    pub(super) fn finetune(&self) -> Result<Option<FinetuneMethod>> {
+        if self.name() != crate::finetune::ENTRY.name {
+            return Ok(None);
+        }
+        let mut table = table(&*self.method)?;
+        table.remove("name");
+        let method = table.try_into().map_err(|e: toml::de::Error| Error::description("method", e.to_string()))?;
+        Ok(Some(method))
     }
 
     /// Another method in its place, such as one cut to the number of cases.

@@ -6,8 +6,9 @@ use std::{
     time::{Instant, SystemTime},
 };
 
+use dinorad_backbone::tuning::Checked;
 use dinorad_core::{
-    Protocol, TaskKind, in_full,
+    Progress, Protocol, TaskKind, in_full,
     method::{Context, Input, Method},
 };
 use dinorad_datasets::{Intensity, Kind, Pseudonyms, Unit};
@@ -27,12 +28,16 @@ use super::{
 };
 use crate::{
     AugmentedViews, Cases, Error, Result, date,
+    finetune::{CasePixels, DatasetPixels},
     probe::{
         Draw, Labelled, ProbeOptions, ProbeRun, Refit, SubsetOptions, Views, probe, shuffled_labels, subset_curves,
     },
     report::Timing,
     row_layout::{Aggregation, RowLayout},
 };
+
+/// The folder of a run in which a training that takes long keeps what it has until the run is whole.
+const CHECKPOINTS: &str = "checkpoints";
 
 impl Runner<'_> {
     /// Runs `experiment` into the folder `out`. Relative paths of the description count from the
@@ -73,7 +78,9 @@ impl Runner<'_> {
             Subject::Judged { method, .. } => method.tokens().unwrap_or(experiment.tokens),
             Subject::Shown => experiment.tokens,
         };
-        let layout = RowLayout { tokens, aggregate: experiment.aggregate };
+        // A method that trains the encoder pools slices itself: the features here only show that cases can be read.
+        let pooled = if input == Some(Input::Pixels) { Aggregation::Mean } else { experiment.aggregate };
+        let layout = RowLayout { tokens, aggregate: pooled };
         let encoder = experiment.encoder.load(protocol, &self.device, self.watch)?;
         if let Some(caution) = encoder.caution() {
             self.watch.note(caution);
@@ -105,6 +112,25 @@ impl Runner<'_> {
             experiment.attention = None;
         }
         Ok(Ready { experiment, subject, encoder, pixels, layout })
+    }
+
+    /// Makes one step of a fine-tuning, and tells of every tensor whether it trains, got a gradient and moved.
+    ///
+    /// # Errors
+    /// [`Error::Description`] for an experiment of another method; as [`run`](Self::run).
+    pub fn check_training(&self, experiment: &Experiment) -> Result<Vec<Checked>> {
+        let ready = self.ready(experiment)?;
+        let Subject::Judged { data, method } = &ready.subject else {
+            return Err(Error::description("method", "there is none that trains".into()));
+        };
+        let tuned = ready.experiment.method.as_ref().map(MethodChoice::finetune).transpose()?.flatten();
+        let Some(tuned) = tuned else {
+            return Err(Error::description("method", format!("{} trains nothing in the encoder", method.title())));
+        };
+        let options = ready.experiment.probe_options();
+        let job = Job { runner: self, checkpoints: PathBuf::new(), ready: &ready, data, method: &**method, options };
+        let features = job.features(&self.recipe(&ready, &ready.encoder), &mut Work::default())?;
+        tuned.check_step(&features.train, data.task())
     }
 
     pub(super) fn run_ready(&self, ready: Ready, out: &Path) -> Result<Outcome> {
@@ -170,7 +196,13 @@ impl Runner<'_> {
 
     /// A method that gives one answer a case.
     fn judge(&self, ready: &Ready, data: &Data, method: &dyn Method, folder: &RunWriter) -> Result<Outcome> {
-        let job = Job { runner: self, ready, data, method, options: ready.experiment.probe_options() };
+        let mut options = ready.experiment.probe_options();
+        if method.input() == Input::Pixels {
+            // Such a method pools slices itself, and learns the pooling with the rest.
+            options.attention = None;
+        }
+        let checkpoints = folder.path().join(CHECKPOINTS);
+        let job = Job { runner: self, checkpoints, ready, data, method, options };
         let recipe = self.recipe(ready, &ready.encoder);
         let mut made = Work::default();
         let features = job.features(&recipe, &mut made)?;
@@ -184,7 +216,7 @@ impl Runner<'_> {
         let subsets = match &subset_options {
             Some(options) => {
                 let stage = self.watch.stage("small training sets");
-                let context = Context { progress: &*stage, checkpoints: None };
+                let context = job.context(&*stage);
                 subset_curves(method, &features.splits(), data.task(), &job.options, options, &context)?
             }
             None => Vec::new(),
@@ -209,6 +241,7 @@ impl Runner<'_> {
             subsets.draw = Some(options.draw);
         }
         run.write(folder)?;
+        job.forget()?;
         let shown = exhibits::blocks(data, &features, &run, experiment.preprocessing.slice_step)?;
         Ok(Outcome {
             spec: ready.encoder.backbone.spec().clone(),
@@ -296,6 +329,8 @@ fn fitting(method: Box<dyn Method>, data: &Data, of: &Experiment, watch: &dyn Wa
 /// One experiment whose method gives one answer a case.
 struct Job<'a> {
     runner: &'a Runner<'a>,
+    /// Where a training that takes long keeps what it has.
+    checkpoints: PathBuf,
     ready: &'a Ready,
     data: &'a Data,
     method: &'a dyn Method,
@@ -303,9 +338,21 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
+    fn context<'c>(&'c self, progress: &'c dyn Progress) -> Context<'c> {
+        let checkpoints = (self.method.input() == Input::Pixels).then_some(self.checkpoints.as_path());
+        Context { progress, checkpoints, ..Context::PLAIN }
+    }
+
     /// The features of all parts, with views of the training images where the method wants them.
     fn features(&self, recipe: &Recipe<'_>, made: &mut Work) -> Result<Features> {
         let mut features = recipe.all(self.data, made)?;
+        if self.method.input() == Input::Pixels {
+            let pixels: Arc<dyn CasePixels> = Arc::new(self.pixels(recipe));
+            let parts = [Some(&mut features.train), features.val.as_mut(), Some(&mut features.test)];
+            for cases in parts.into_iter().flatten().chain(features.own_test.as_mut()) {
+                cases.pixels = Some(Arc::clone(&pixels));
+            }
+        }
         if self.method.wants_views() {
             let views: Arc<dyn Views> = Arc::new(self.views(recipe)?);
             let of_train: [Option<&mut Labelled>; 2] = [Some(&mut features.train), features.val.as_mut()];
@@ -314,6 +361,23 @@ impl Job<'_> {
             }
         }
         Ok(features)
+    }
+
+    /// The pixels of all parts, as they are judged and as training draws views of them.
+    fn pixels(&self, recipe: &Recipe<'_>) -> DatasetPixels {
+        let (mean, std) = recipe.mean_std();
+        let Pixels { crop, filter, .. } = self.ready.pixels;
+        let random = classification_train(crop, filter, mean, std);
+        let sets = [Some(&self.data.train), self.data.val.as_ref(), Some(&self.data.test)].into_iter().flatten();
+        let parts = sets.map(|part| {
+            let step = recipe.slice_step;
+            let plain = recipe.cases(part, recipe.preprocessing.clone()).with_slice_step(step);
+            let seen = recipe.cases(part, random.clone()).with_slice_step(step);
+            (part.set.clone(), plain, seen)
+        });
+        let digest = recipe.encoder.backbone.spec().digest.clone();
+        let layout = RowLayout { aggregate: self.ready.experiment.aggregate, ..self.ready.layout };
+        DatasetPixels::new(parts, Arc::clone(&recipe.encoder.fresh), digest, layout)
     }
 
     fn views(&self, recipe: &Recipe<'_>) -> Result<AugmentedViews> {
@@ -331,10 +395,18 @@ impl Job<'_> {
 
     fn probe(&self, features: &Features) -> Result<ProbeRun> {
         let stage = self.runner.watch.stage(self.method.title());
-        let context = Context { progress: &*stage, checkpoints: None };
+        let context = self.context(&*stage);
         let doing = || format!("could not judge by {}", self.method.title());
         probe(self.method, &features.splits(), self.data.task(), &self.options, &context)
             .map_err(|error| Error::While { doing: doing(), source: Box::new(error) })
+    }
+
+    /// Removes the checkpoints of trainings whose results have been written.
+    fn forget(&self) -> Result<()> {
+        match std::fs::remove_dir_all(&self.checkpoints) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::file("remove", &self.checkpoints)(e)),
+            _ => Ok(()),
+        }
     }
 
     fn subset_options(&self) -> Option<SubsetOptions> {
@@ -371,7 +443,7 @@ impl Job<'_> {
         let seeds: Vec<u64> = (0..controls.shuffled_labels as u64).map(|i| seed.wrapping_add(i)).collect();
         let shuffled = {
             let stage = self.runner.watch.stage("shuffled labels");
-            let context = Context { progress: &*stage, checkpoints: None };
+            let context = self.context(&*stage);
             shuffled_labels(self.method, &features.splits(), self.data.task(), &self.options, &seeds, &context)?
         };
         let untrained = controls.untrained_encoder.then(|| {

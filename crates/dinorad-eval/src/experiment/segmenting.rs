@@ -42,7 +42,7 @@ pub(super) fn segment(
     let started = Instant::now();
     let run = {
         let stage = runner.watch.stage(method.title());
-        let context = Context { progress: &*stage, checkpoints: None };
+        let context = Context { progress: &*stage, ..Context::PLAIN };
         let parts = SegmentParts { train: &train, val: val.as_ref(), test: &test };
         segmented(method, &parts, data.task(), &ready.experiment.bootstrap(), &context)?
     };

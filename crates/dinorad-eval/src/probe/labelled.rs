@@ -10,7 +10,7 @@ use dinorad_metrics::Resampling;
 use ndarray::{Array2, ArrayView2, Axis, concatenate, s};
 
 use super::Views;
-use crate::{Error, Result, row_layout::pooled, store::FeatureTable};
+use crate::{Error, Result, finetune::CasePixels, row_layout::pooled, store::FeatureTable};
 
 /// Where a case stands in its data set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +75,8 @@ pub struct Labelled {
     pub slice_weights: Option<Arc<Vec<Vec<f32>>>>,
     /// Other views of the cases, for methods that look at the pixels again.
     pub views: Option<Arc<dyn Views>>,
+    /// The pixels and the encoder behind the features, for methods that train it.
+    pub pixels: Option<Arc<dyn CasePixels>>,
 }
 
 impl fmt::Debug for Labelled {
@@ -105,6 +107,7 @@ impl Labelled {
             slices: None,
             slice_weights: None,
             views: None,
+            pixels: None,
         })
     }
 
@@ -165,6 +168,7 @@ impl Labelled {
                 .as_ref()
                 .map(|weights| Arc::new(rows.iter().map(|r| weights[*r].clone()).collect())),
             views: self.views.clone(),
+            pixels: self.pixels.clone(),
         })
     }
 
@@ -198,6 +202,7 @@ impl Labelled {
             slices,
             slice_weights,
             views: self.views.clone(),
+            pixels: self.pixels.clone(),
         })
     }
 

@@ -1,5 +1,7 @@
 //! Cached features as methods borrow them.
 
+use std::any::Any;
+
 use dinorad_core::{
     Target,
     method::{Error, Lent, TokenLayout, Views},
@@ -23,6 +25,10 @@ impl Lent for Labelled {
 
     fn tokens(&self) -> Option<TokenLayout> {
         self.layout.map(|layout| TokenLayout { blocks: layout.blocks, avgpool: layout.avgpool })
+    }
+
+    fn lender(&self) -> Option<&dyn Any> {
+        Some(self)
     }
 
     fn views(&self) -> Option<&dyn Views> {

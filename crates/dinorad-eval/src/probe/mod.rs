@@ -39,7 +39,10 @@ mod subsets;
 use std::sync::Arc;
 
 use dinorad_aggregate::GatedAttentionPool;
-use dinorad_core::{Protocol, Task, TaskKind, method::Answer};
+use dinorad_core::{
+    Protocol, Task, TaskKind,
+    method::{Answer, Lent},
+};
 use dinorad_heads::{AttentionTraining, first_best};
 use dinorad_metrics::BootstrapOptions;
 use ndarray::Array2;
@@ -352,7 +355,8 @@ fn search(
             notices.push(format!("without a training case: {}", names(task, &missing)));
         }
     }
-    let fitted = method.fit(train, task, context)?;
+    let context = Context { val: val.map(|val| val as &dyn Lent), ..*context };
+    let fitted = method.fit(train, task, &context)?;
     let predicted = val.map(|val| probabilities(&*fitted, val)).transpose()?;
     let mut scores = vec![Quick::default(); settings.len()];
     if let (Some(val), Some(predicted)) = (val, &predicted) {

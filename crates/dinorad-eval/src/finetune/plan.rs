@@ -1,0 +1,124 @@
+//! How much memory a training will take, before it takes it.
+
+use dinorad_backbone::Backbone;
+use dinorad_nn::Trainable;
+
+use super::{method::FinetuneMethod, model::Model, source::CasePixels};
+use crate::{Error, Result, probe::Labelled};
+
+/// Values kept for the backward pass of a block, in widths of the encoder for every token: what attention, both
+/// norms, the feed-forward network (four widths inside) and the residual branches keep.
+const KEPT_WIDTHS: f64 = 34.0;
+
+/// An estimate of the most memory that a training holds, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct MemoryPlan {
+    /// Weights, of which the trainable ones are there twice: an encoder is loaded anew for every training.
+    pub weights: f64,
+    /// Gradients, moments and averages of what trains.
+    pub training: f64,
+    /// What the backward pass needs of one case.
+    pub case: f64,
+    /// Cases whose loss is computed at once.
+    pub batch: usize,
+    /// Memory that is free, where the system tells it.
+    pub free: Option<f64>,
+}
+
+impl MemoryPlan {
+    pub(super) fn of(
+        method: &FinetuneMethod,
+        model: &Model,
+        train: &Labelled,
+        source: &dyn CasePixels,
+    ) -> Result<Self> {
+        let mut weights = 0.0;
+        let mut trained = 0.0;
+        let mut first = usize::MAX;
+        let depth = model.encoder.spec().depth;
+        model.visit("", &mut |name, t| {
+            weights += t.elem_count() as f64 * 4.0;
+            if method.rate(&*model.encoder, name, t.dims(), 1e-3).is_some() {
+                trained += t.elem_count() as f64 * 4.0;
+                if let Some(inner) = name.strip_prefix("encoder.") {
+                    first = first.min(model.encoder.block_of(inner));
+                }
+            }
+        });
+        let Some(place) = train.places.first() else { return Err(Error::EmptySplit { split: "train" }) };
+        let slices = source.pixels(*place, None)?;
+        let spec = model.encoder.spec();
+        let tokens = slices.first().map_or(0, |s| {
+            let (_, h, w) = s.dim();
+            (h / spec.patch.max(1)) * (w / spec.patch.max(1)) + spec.prefix_tokens
+        });
+        let seen = method.max_slices.map_or(slices.len(), |most| most.min(slices.len()));
+        // blocks before the first one that trains keep nothing
+        let blocks = if first == usize::MAX { 0 } else { depth.saturating_sub(first.saturating_sub(1)).min(depth) };
+        let one = match spec.patch {
+            // a convolutional network: its maps, roughly, of every layer
+            1 => slices.first().map_or(0.0, |s| s.len() as f64 * 4.0 * 120.0),
+            _ => blocks as f64 * tokens as f64 * spec.embed_dim as f64 * 4.0 * KEPT_WIDTHS,
+        };
+        let moments = if method.ema > 0.0 { 4.0 } else { 3.0 };
+        Ok(Self {
+            weights: weights + trained,
+            training: trained * moments,
+            case: one * seen as f64,
+            batch: method.batch_size,
+            free: free_memory(),
+        })
+    }
+
+    /// The whole of it.
+    pub fn total(&self) -> f64 {
+        self.weights + self.training + self.case * self.batch as f64
+    }
+
+    /// # Errors
+    /// [`Error::Protocol`] where it is more than there is, with what would fit.
+    pub fn fits(&self) -> Result<()> {
+        let Some(free) = self.free.filter(|free| self.total() > 0.95 * free) else { return Ok(()) };
+        let gib = |bytes: f64| format!("{:.1} GiB", bytes / f64::from(1 << 30));
+        let left = 0.9 * free - self.weights - self.training;
+        let batch = (left / self.case.max(1.0)).floor();
+        let help = if batch >= 1.0 {
+            let batch = batch as usize;
+            let parts = self.batch.div_ceil(batch);
+            format!("--batch-size {batch} --accumulate {parts} makes the same steps in less memory")
+        } else if left > 0.0 {
+            "fewer slices (--max-slices, --slice-step), a smaller --image-size or --method lora need less".into()
+        } else {
+            "--method lora or bitfit trains far fewer parameters".into()
+        };
+        let why = format!("about {} would be needed and {} are free: {help}", gib(self.total()), gib(free));
+        Err(Error::Protocol { protocol: "fine-tuning", why })
+    }
+}
+
+/// What the system says is free for new work.
+fn free_memory() -> Option<f64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kib: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_fit_is_told_what_would() {
+        let gib = f64::from(1 << 30);
+        let plan = MemoryPlan { weights: gib, training: gib, case: gib, batch: 16, free: Some(8.0 * gib) };
+        let why = plan.fits().unwrap_err().to_string();
+        assert!(why.contains("18.0 GiB") && why.contains("--batch-size 5 --accumulate 4"), "{why}");
+        assert!(MemoryPlan { batch: 4, ..plan }.fits().is_ok());
+        assert!(MemoryPlan { free: None, ..plan }.fits().is_ok());
+        let wide = MemoryPlan { case: 20.0 * gib, ..plan };
+        assert!(wide.fits().unwrap_err().to_string().contains("--max-slices"));
+        let heavy = MemoryPlan { training: 20.0 * gib, ..plan };
+        assert!(heavy.fits().unwrap_err().to_string().contains("lora"));
+    }
+}

@@ -1,0 +1,93 @@
+//! What fine-tuning looks at: the pixels of cases, and the encoder that is trained on them.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use dinorad_backbone::tuning::TrainableBackbone;
+use dinorad_core::{Split, method::View};
+use dinorad_datasets::Dataset;
+use ndarray::Array3;
+
+use crate::{Cases, DatasetCases, Error, Result, probe::Place, row_layout::RowLayout};
+
+/// Makes a fresh encoder, as it was before any training.
+pub type EncoderMaker = Arc<dyn Fn() -> Result<Box<dyn TrainableBackbone>> + Send + Sync>;
+
+/// The pixels of cases as an encoder gets them, and the encoder.
+pub trait CasePixels: Send + Sync {
+    /// The slices of a case, `(c, h, w)` each: as it is judged, or as a view draws crops and flips.
+    ///
+    /// # Errors
+    /// A case that cannot be read.
+    fn pixels(&self, place: Place, view: Option<View>) -> Result<Vec<Array3<f32>>>;
+
+    /// A fresh encoder.
+    ///
+    /// # Errors
+    /// [`Error::Encoder`].
+    fn encoder(&self) -> Result<Box<dyn TrainableBackbone>>;
+
+    /// Which of its tokens are seen, and how the slices of a scan become one vector.
+    fn layout(&self) -> RowLayout;
+
+    /// What decides the pixels and the encoder, as text: part of what tells one training from another.
+    fn identity(&self) -> String;
+}
+
+/// The parts of a data set behind a preprocessing.
+#[derive(Clone)]
+pub struct DatasetPixels {
+    judged: BTreeMap<Split, DatasetCases>,
+    seen: BTreeMap<Split, DatasetCases>,
+    make: EncoderMaker,
+    digest: String,
+    layout: RowLayout,
+}
+
+impl DatasetPixels {
+    /// Cases as they are judged, and as training draws views of them; `digest` is that of the encoder.
+    pub fn new(
+        parts: impl IntoIterator<Item = (Arc<dyn Dataset>, DatasetCases, DatasetCases)>,
+        make: EncoderMaker,
+        digest: String,
+        layout: RowLayout,
+    ) -> Self {
+        let (mut judged, mut seen) = (BTreeMap::new(), BTreeMap::new());
+        for (set, plain, random) in parts {
+            judged.insert(set.split(), plain);
+            seen.insert(set.split(), random);
+        }
+        Self { judged, seen, make, digest, layout }
+    }
+}
+
+impl CasePixels for DatasetPixels {
+    fn pixels(&self, place: Place, view: Option<View>) -> Result<Vec<Array3<f32>>> {
+        let of = if view.is_some() { &self.seen } else { &self.judged };
+        let Some(cases) = of.get(&place.split) else {
+            let why = format!("no {} split to take pixels of", place.split);
+            return Err(Error::Protocol { protocol: "fine-tuning", why });
+        };
+        let loaded = match view {
+            Some(view) => cases.clone().with_view(view).load(place.index),
+            None => cases.load(place.index),
+        };
+        loaded.map(|prepared| prepared.slices).map_err(|why| Error::Protocol {
+            protocol: "fine-tuning",
+            why: format!("{}: {why}", cases.dataset().sample_id(place.index)),
+        })
+    }
+
+    fn encoder(&self) -> Result<Box<dyn TrainableBackbone>> {
+        (self.make)()
+    }
+
+    fn layout(&self) -> RowLayout {
+        self.layout
+    }
+
+    fn identity(&self) -> String {
+        let settings: Vec<String> =
+            self.judged.values().chain(self.seen.values()).map(|cases| format!("{:?}", cases.settings())).collect();
+        format!("{} {:?} {}", self.digest, self.layout, settings.join(" "))
+    }
+}
