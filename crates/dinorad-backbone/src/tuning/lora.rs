@@ -39,17 +39,17 @@ impl Biases {
 /// The maps that get an adapter in every block.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Targets(pub Vec<String>);
+pub struct LoraTargets(pub Vec<String>);
 
-impl Default for Targets {
+impl Default for LoraTargets {
     /// Queries and values, as in the paper.
     fn default() -> Self {
-        Targets(vec!["q".into(), "v".into()])
+        LoraTargets(vec!["q".into(), "v".into()])
     }
 }
 
-impl Targets {
-    /// The words that [`Targets`] knows: ours, those of timm and of transformers 4 and 5.
+impl LoraTargets {
+    /// The words that [`LoraTargets`] knows: ours, those of timm and of transformers 4 and 5.
     pub const WORDS: &'static str =
         "q, k, v, qkv, proj, fc1, fc2, w12, w3, all-linear, or a module's name (q_proj, query, dense …)";
 
@@ -92,7 +92,7 @@ pub struct Lora {
     /// Dropout before the adapters, in training.
     pub dropout: f64,
     /// The maps that get one.
-    pub targets: Targets,
+    pub targets: LoraTargets,
     /// The biases that train beside them.
     pub bias: Biases,
     /// Whether the update counts `alpha / √rank` instead.
@@ -115,7 +115,7 @@ impl Default for Lora {
             rank: 8,
             alpha: 16.0,
             dropout: 0.0,
-            targets: Targets::default(),
+            targets: LoraTargets::default(),
             bias: Biases::None,
             rslora: false,
             blocks: None,
@@ -205,7 +205,7 @@ pub fn add_lora(encoder: &mut dyn TrainableBackbone, lora: &Lora, seed: u64) -> 
     })?;
     if adapted == 0 {
         let value = lora.targets.0.join(", ");
-        return Err(Error::Architecture { field: "targets", value, expected: Targets::WORDS });
+        return Err(Error::Architecture { field: "targets", value, expected: LoraTargets::WORDS });
     }
     Ok(())
 }

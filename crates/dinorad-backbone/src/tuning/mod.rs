@@ -9,7 +9,7 @@ mod trainable;
 
 pub use self::{
     check::{Checked, check_step},
-    lora::{Biases, Lora, Targets, add_lora},
+    lora::{Biases, Lora, LoraTargets, add_lora},
     peft::{PeftAdapter, PeftNames, in_transformers, load_peft, save_peft},
     scope::Scope,
     trainable::{TrainableBackbone, load_trainable, load_trainable_with},

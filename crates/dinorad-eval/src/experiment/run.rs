@@ -36,8 +36,8 @@ use crate::{
     row_layout::{Aggregation, RowLayout},
 };
 
-/// The folder of a run in which a training that takes long keeps what it has until the run is whole.
-const CHECKPOINTS: &str = "checkpoints";
+/// The folder of a run in which trainings keep their logs, and what they have until the run is whole.
+const CHECKPOINTS: &str = "training";
 
 impl Runner<'_> {
     /// Runs `experiment` into the folder `out`. Relative paths of the description count from the
@@ -401,12 +401,18 @@ impl Job<'_> {
             .map_err(|error| Error::While { doing: doing(), source: Box::new(error) })
     }
 
-    /// Removes the checkpoints of trainings whose results have been written.
+    /// Removes the checkpoints of trainings whose results have been written; their logs stay.
     fn forget(&self) -> Result<()> {
-        match std::fs::remove_dir_all(&self.checkpoints) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::file("remove", &self.checkpoints)(e)),
-            _ => Ok(()),
+        let Ok(trainings) = std::fs::read_dir(&self.checkpoints) else { return Ok(()) };
+        for training in trainings.flatten() {
+            for file in std::fs::read_dir(training.path()).into_iter().flatten().flatten() {
+                let path = file.path();
+                if path.extension().is_some_and(|e| e == "safetensors") {
+                    std::fs::remove_file(&path).map_err(Error::file("remove", &path))?;
+                }
+            }
         }
+        Ok(())
     }
 
     fn subset_options(&self) -> Option<SubsetOptions> {

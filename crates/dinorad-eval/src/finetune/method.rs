@@ -309,7 +309,7 @@ impl FinetuneMethod {
         let mut trainer = Trainer::new(model, &self.options(steps), &mut |name| rates.get(name).copied())?;
         let trained: Vec<String> = trainer.variables().keys().cloned().collect();
         let identity = self.identity(lr, train, *val, &**source);
-        let folder = context.checkpoints.map(|folder| folder.join(&blake3::hash(identity.as_bytes()).to_hex()[..16]));
+        let folder = context.checkpoints.map(|folder| folder.join(format!("lr{lr}-{}", &identity[..12])));
         let options = RunOptions {
             validate_every: self.validate_every.unwrap_or_else(|| steps.div_ceil(10)),
             patience: self.patience,

@@ -1,0 +1,208 @@
+//! `dinorad finetune`: it learns, goes on where it was killed, and says what it cannot do.
+
+#[allow(dead_code, reason = "each test crate uses its part")]
+mod common;
+
+use std::{fs, path::Path, time::Duration};
+
+use common::{Desk, examples, files};
+use serde_json::Value;
+
+/// Gray squares in three parts: bright ones are of the second class, whatever their noise.
+fn squares(desk: &Desk, n: usize, label: impl Fn(usize, bool) -> String) {
+    fs::create_dir_all(desk.path("squares")).unwrap();
+    let mut text = String::from("path,label,split\n");
+    for i in 0..n {
+        let bright = i / 4 % 2 == 1;
+        // a bright quarter: 8 bits are stretched to their own range, so only place tells
+        let picture = image::GrayImage::from_fn(28, 28, |x, y| {
+            // one that tells nothing of class or part
+            let mixed = (x * 28 + y + 784 * i as u32).wrapping_mul(2_654_435_761);
+            let noise = (mixed ^ mixed >> 15).wrapping_mul(2_246_822_519) >> 26;
+            let quarter = (x < 14) == bright && y < 14;
+            image::Luma([if quarter { 190 + noise as u8 } else { noise as u8 }])
+        });
+        picture.save(desk.path(format!("squares/{i:03}.png"))).unwrap();
+        let split = ["train", "train", "val", "test"][i % 4];
+        text += &format!("{i:03}.png,{},{split}\n", label(i, bright));
+    }
+    fs::write(desk.path("squares/table.csv"), text).unwrap();
+}
+
+fn two_classes(_: usize, bright: bool) -> String {
+    if bright { "right" } else { "left" }.to_owned()
+}
+
+const COMMON: &str =
+    "--dataset csv --root squares/table.csv --backbone untrained --image-size 28 --draws 20 --no-controls --seed 2";
+
+fn metrics(desk: &Desk, run: &str) -> Value {
+    serde_json::from_str(&fs::read_to_string(desk.path(run).join("metrics.json")).unwrap()).unwrap()
+}
+
+fn auroc(desk: &Desk, run: &str) -> f64 {
+    metrics(desk, run)["metrics"]["test"]["auroc"]["mean"].as_f64().unwrap()
+}
+
+/// What must be the same bytes.
+fn results(run: &Path) -> Vec<(String, Vec<u8>)> {
+    let kept = ["metrics.json", "model.safetensors", "predictions.csv", "predictions-val.csv"];
+    let all = files_of(run);
+    kept.iter().map(|name| ((*name).to_owned(), all.iter().find(|(n, _)| n == name).unwrap().1.clone())).collect()
+}
+
+fn files_of(run: &Path) -> Vec<(String, Vec<u8>)> {
+    let entries = fs::read_dir(run).unwrap().map(|e| e.unwrap().path()).filter(|p| p.is_file());
+    entries.map(|p| (p.file_name().unwrap().to_string_lossy().into_owned(), fs::read(p).unwrap())).collect()
+}
+
+fn assert_same(desk: &Desk, a: &str, b: &str) {
+    for ((name, x), (_, y)) in results(&desk.path(a)).into_iter().zip(results(&desk.path(b))) {
+        assert!(x == y, "{a} and {b}: {name} differs");
+    }
+}
+
+#[test]
+fn every_method_learns_what_a_frozen_encoder_cannot_be_told() {
+    let desk = Desk::new();
+    squares(&desk, 64, two_classes);
+    for method in ["full", "lora", "bitfit", "norm", "last-blocks", "lora+bitfit"] {
+        let out = format!("runs/{}", method.replace('+', "-"));
+        let lr = if method == "full" { "3e-3 --encoder-lr 3e-4" } else { "5e-3" };
+        desk.run(
+            &format!("finetune --method {method} {COMMON} --lr {lr} --steps 40 --batch-size 8 --out {out}"),
+            &[],
+            0,
+        );
+        assert!(auroc(&desk, &out) > 0.9, "{method}: {}", auroc(&desk, &out));
+        let run = desk.path(&out);
+        let kept = files(&fs::read_dir(run.join("training")).unwrap().next().unwrap().unwrap().path());
+        assert!(kept.contains_key("log.jsonl"), "{method}: {:?}", kept.keys());
+        assert!(!kept.keys().any(|name| name.ends_with(".safetensors")), "{method}: checkpoints are left");
+        assert_eq!(run.join("adapter").is_dir(), method.contains("lora"), "{method}");
+        let lines = fs::read_to_string(run.join("report.html")).unwrap();
+        assert!(lines.contains("AUROC"), "{method}");
+    }
+}
+
+#[test]
+fn a_grid_is_chosen_by_validation_and_the_run_repeats_from_its_description() {
+    let desk = Desk::new();
+    squares(&desk, 48, two_classes);
+    let args =
+        format!("finetune --method lora {COMMON} --lr 1e-8,5e-3 --steps 24 --batch-size 8 --augment --out runs/a");
+    desk.run(&args, &[], 0);
+    let chosen = metrics(&desk, "runs/a")["setting"].to_string();
+    assert!(chosen.contains("0.005"), "{chosen}");
+    desk.run("run runs/a/config.toml --out runs/b --features elsewhere --threads 1", &[], 0);
+    assert_same(&desk, "runs/a", "runs/b");
+}
+
+#[test]
+fn killed_at_any_moment_it_ends_with_the_same_bytes() {
+    let desk = Desk::new();
+    squares(&desk, 48, two_classes);
+    let args = |out: &str, threads: usize| {
+        format!(
+            "--threads {threads} finetune --method lora+norm {COMMON} --lr 2e-3,1e-3 --steps 60 --batch-size 8 --accumulate 2 \
+             --lora-dropout 0.2 --drop-path 0.2 --ema 0.9 --checkpoint-every 3 --out {out}"
+        )
+    };
+    desk.run(&args("whole", 2), &[], 0);
+    let mut killed = 0;
+    for millis in [400, 900, 600, 1200, 700, 300, 1500, 800, 500, 1000] {
+        let mut child = desk.command(&args("resumed", 1 + killed % 2), &[]).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(millis));
+        match child.try_wait().unwrap() {
+            Some(_) => break,
+            None => child.kill().unwrap(),
+        }
+        child.wait().unwrap();
+        killed += 1;
+    }
+    assert!(killed > 1, "it was never killed while it trained");
+    desk.run(&args("resumed", 1), &[], 0);
+    assert_same(&desk, "whole", "resumed");
+    // the same folder, typed once more, is the same run again
+    desk.run(&args("resumed", 2), &[], 0);
+    assert_same(&desk, "whole", "resumed");
+}
+
+#[test]
+fn a_check_lists_every_tensor_and_what_one_step_did() {
+    let desk = Desk::new();
+    squares(&desk, 24, two_classes);
+    let said =
+        desk.run(&format!("finetune --method bitfit {COMMON} --check --steps 2 --batch-size 4 --out runs/a"), &[], 0);
+    let line = |name: &str| said.stdout.lines().find(|l| l.split_whitespace().next() == Some(name)).unwrap().to_owned();
+    assert!(line("encoder.blocks.0.attn.proj.bias").contains("trainable"));
+    assert!(line("encoder.blocks.0.attn.proj.weight").contains("frozen"));
+    assert!(said.stdout.contains("parameters train"), "{}", said.stdout);
+}
+
+#[test]
+fn findings_learn_too() {
+    let desk = Desk::new();
+    squares(&desk, 48, |i, bright| match (bright, i % 3) {
+        (true, 0) => "right|third".to_owned(),
+        (false, 0) => "left|third".to_owned(),
+        (true, _) => "right".to_owned(),
+        (false, _) => "left".to_owned(),
+    });
+    desk.run(
+        &format!("finetune --method lora {COMMON} --lr 5e-3 --steps 30 --batch-size 8 --out runs/findings"),
+        &[],
+        0,
+    );
+    assert!(auroc(&desk, "runs/findings") > 0.6, "{}", auroc(&desk, "runs/findings"));
+}
+
+#[test]
+fn slices_of_a_scan_share_one_loss() {
+    let desk = Desk::new();
+    let root = examples().join("medmnist/adrenalmnist3d_64.npz");
+    let args = "finetune --method lora-attention --backbone untrained --image-size 14 --draws 20 --no-controls --steps 2 \
+                --batch-size 2 --max-slices 3 --checkpoint-every 1 --dataset medmnist --out runs/scans --root";
+    desk.run(args, &[&root], 0);
+    let config = fs::read_to_string(desk.path("runs/scans/config.toml")).unwrap();
+    assert!(config.contains("aggregate = \"attention\"") && config.contains("max_slices = 3"), "{config}");
+    let bytes = fs::read(desk.path("runs/scans/model.safetensors")).unwrap();
+    assert!(String::from_utf8_lossy(&bytes).contains("pool.score.weight"));
+}
+
+#[test]
+fn what_cannot_be_is_said_in_words() {
+    let desk = Desk::new();
+    squares(&desk, 24, two_classes);
+    let refused =
+        |args: &str, words: &[&str]| desk.run(&format!("finetune {COMMON} --out runs/x {args}"), &[], 2).names(words);
+    refused("--method everything", &["full, lora, bitfit"]);
+    refused("--method lora --targets elbow --steps 1", &["elbow", "qkv"]);
+    refused("--method last-blocks --last-blocks 99 --steps 1", &["99"]);
+    refused("--method lora --rank 0", &["rank"]);
+    refused("--method full --lr 0", &["--lr"]);
+    refused("--method full --lr 1e30 --clip 0 --steps 40 --batch-size 4", &["learning rate"]);
+    refused("--method full --batch-size 900000 --steps 1", &["GiB", "--batch-size"]);
+    assert!(!desk.path("runs/x/model.safetensors").exists());
+}
+
+#[test]
+fn the_encoder_is_written_for_transformers() {
+    let desk = Desk::new();
+    squares(&desk, 24, two_classes);
+    desk.run(
+        &format!("finetune --method lora {COMMON} --lr 1e-2 --steps 6 --batch-size 8 --save-encoder --peft-names 4 --out runs/a"),
+        &[],
+        0,
+    );
+    let adapter = files(&desk.path("runs/a/adapter"));
+    let text = String::from_utf8_lossy(&adapter["adapter_model.safetensors"]).into_owned();
+    assert!(text.contains("encoder.layer.0.attention.attention.query.lora_A.weight"));
+    // read again it is an encoder like any other
+    desk.run(
+        "eval knn --dataset csv --root squares/table.csv --image-size 28 --draws 20 --no-controls --k 3 --out runs/knn --backbone",
+        &[&desk.path("runs/a/encoder")],
+        0,
+    );
+    assert!(desk.path("runs/knn/metrics.json").is_file());
+}
