@@ -23,6 +23,7 @@ fn judge(command: &EvalCommand, names: Option<Pseudonyms>) -> Result<usize> {
     let mut runner = args.encoder.hardware.runner()?;
     runner.features = args.features.clone().unwrap_or(runner.features);
     runner.pseudonyms = names;
+    runner.whole_models = args.keep_model;
     runner.existing = if args.overwrite { Existing::Replace } else { Existing::Refuse };
     if let Some(folds) = args.folds {
         return over_folds(command, &runner, &experiments, CrossValidation { folds, repeats: args.repeats });
@@ -49,7 +50,10 @@ fn judge(command: &EvalCommand, names: Option<Pseudonyms>) -> Result<usize> {
         let text = serde_json::to_string_pretty(&told)?;
         write_atomic(&args.out.join("comparisons.json"), text.as_bytes(), "eval")?;
     }
-    tell::page(&done, &args.out, None)?;
+    tell::page(&done, &args.out, args.title.as_deref())?;
+    if args.json {
+        return tell::json(&done);
+    }
     tell::outcomes(&done, &compared, &args.out)
 }
 
@@ -83,7 +87,7 @@ fn over_folds(
         }
         let scores = cross_validation.scores(experiment, &done);
         write_atomic(&out.join("folds.json"), serde_json::to_string_pretty(&scores)?.as_bytes(), "eval")?;
-        failed += tell::folds(&done, &scores, &out)?;
+        failed += tell::folds(&done, &scores, &out, args)?;
     }
     Ok(failed)
 }
