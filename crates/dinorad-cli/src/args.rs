@@ -18,6 +18,9 @@ pub(crate) struct Args {
     /// Say more on stderr
     #[arg(short, long, global = true)]
     pub(crate) verbose: bool,
+    /// Say nothing on stderr but errors and what failed: no notes, no progress
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
     /// Worker threads (default: all cores)
     #[arg(long, global = true, value_name = "N")]
     pub(crate) threads: Option<usize>,
@@ -29,64 +32,104 @@ pub(crate) struct Args {
 #[allow(clippy::large_enum_variant, reason = "there is one in a run")]
 pub(crate) enum Command {
     /// The whole flow on the data in the repository: X-ray, CT and MRI to scores, pictures, report
+    #[command(after_help = "Example:\n  dinorad quickstart --backbone facebook/dinov2-small -o runs/quickstart")]
     Quickstart(QuickstartArgs),
     /// Any files or folders to a feature store that can be resumed
+    #[command(after_help = "Example:\n  dinorad embed scans --backbone facebook/dinov2-small -o embedded")]
     Embed(EmbedArgs),
     /// Judge an encoder on a data set
     #[command(subcommand)]
     Eval(EvalCommand),
     /// Train inside an encoder on a data set (full, LoRA, BitFit, norms, last blocks), and judge it
     ///
-    ///   dinorad finetune --method lora --dataset pneumoniamnist --root medmnist
-    ///     --backbone facebook/dinov2-small --lr 1e-3 --epochs 10 --out runs/lora
-    ///
     /// A training that was broken off is gone on with when the same is typed again.
-    #[command(verbatim_doc_comment)]
+    #[command(
+        after_help = "Example:\n  dinorad finetune --method lora --dataset csv --root table.csv --backbone untrained \\\n    --image-size 28 --steps 2 --no-controls -o runs/lora"
+    )]
     Finetune(FinetuneArgs),
+    /// The model of a run on new files: a probability for every class or finding
+    #[command(after_help = "Example:\n  dinorad predict --run runs/logreg new -o predictions.csv")]
+    Predict(PredictArgs),
     /// Experiments that a file describes, or the one of a run again
+    #[command(after_help = "Example:\n  dinorad run runs/knn/config.toml -o runs/again")]
     Run(RunArgs),
     /// A page over runs, from their folders alone
-    ///
-    ///   dinorad report runs --out runs/report.html
-    #[command(verbatim_doc_comment)]
+    #[command(after_help = "Example:\n  dinorad report runs -o runs/report.html")]
     Report(ReportArgs),
     /// Two runs beside each other: paired tests on the cases both have judged, and how they differ
-    ///
-    ///   dinorad compare runs/knn runs/logreg
-    #[command(verbatim_doc_comment)]
+    #[command(after_help = "Example:\n  dinorad compare runs/knn runs/logreg")]
     Compare(CompareArgs),
     /// Features of a store as Parquet, npy or CSV
+    #[command(after_help = "Example:\n  dinorad export embedded -o features.parquet")]
     Export(ExportArgs),
     /// What the feature stores in a folder hold, and tidying them
     #[command(subcommand)]
     Store(StoreCommand),
     /// The study's patch-feature pictures of an image or a scan
+    #[command(after_help = "Example:\n  dinorad pca scans --backbone facebook/dinov2-small -o pca.png")]
     Pca(PcaArgs),
     /// What is in a file or folder, without personal data
+    #[command(after_help = "Example:\n  dinorad inspect scans")]
     Inspect(InspectArgs),
     /// The encoders that `--backbone` knows by name
+    #[command(after_help = "Example:\n  dinorad models --json")]
     Models(ModelsArgs),
     /// Check a data set, or without one this machine and build
+    #[command(after_help = "Example:\n  dinorad doctor --dataset csv --root table.csv")]
     Doctor(DoctorArgs),
     /// The data sets and layouts that `--dataset` knows by name
+    #[command(after_help = "Example:\n  dinorad datasets")]
     Datasets(DatasetsArgs),
     /// Which case of a data set is in which part, as a table; no file is moved
     ///
     /// Patients are told apart by salted hashes of their numbers. Before a table leaves the house, set
     /// DINORAD_SALT to a secret of yours: short numbers can be found by trying them all.
+    #[command(after_help = "Example:\n  dinorad splits csv table.csv --shares 0.7,0.15,0.15 -o parts.csv")]
     Splits(SplitsArgs),
+    /// Completions for a shell: bash, zsh, fish, elvish, powershell
+    #[command(after_help = "Example:\n  dinorad completions bash > dinorad.bash")]
+    Completions(CompletionsArgs),
+    /// Manual pages, one for every command
+    #[command(after_help = "Example:\n  dinorad man man1")]
+    Man(ManArgs),
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct CompletionsArgs {
+    /// The shell
+    #[arg(value_enum)]
+    pub(crate) shell: clap_complete::Shell,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ManArgs {
+    /// Folder to write them to
+    #[arg(value_name = "DIR")]
+    pub(crate) folder: PathBuf,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum EvalCommand {
     /// Soft k-nearest-neighbour vote
+    #[command(
+        after_help = "Example:\n  dinorad eval knn --dataset csv --root table.csv \\\n    --backbone facebook/dinov2-small --k 1,5,20 -o runs/knn"
+    )]
     Knn(EvalKnnArgs),
     /// Multi-label k nearest neighbours, for data sets of findings
     #[command(visible_alias = "ml-knn")]
+    #[command(
+        after_help = "Example:\n  dinorad eval mlknn --dataset csv --root findings.csv \\\n    --backbone facebook/dinov2-small --k 5,20 -o runs/mlknn"
+    )]
     Mlknn(EvalMlknnArgs),
-    /// L2-regularised logistic regression over a path of strengths
+    /// L2-regularised logistic regression over a path of inverse regularisations C
+    #[command(
+        after_help = "Example:\n  dinorad eval logreg --dataset csv --root table.csv --backbone facebook/dinov2-small -o runs/logreg"
+    )]
     Logreg(EvalLogregArgs),
     /// Linear probes by SGD, a whole grid of settings trained in one pass
+    #[command(
+        after_help = "Example:\n  dinorad eval linear --dataset csv --root table.csv \\\n    --backbone facebook/dinov2-small --epochs 10 -o runs/linear"
+    )]
     Linear(EvalLinearArgs),
 }
 
@@ -110,6 +153,7 @@ pub(crate) enum DeviceKind {
 
 /// What an encoder runs on; nothing of it decides a number.
 #[derive(Debug, Clone, ClapArgs)]
+#[command(next_help_heading = "Hardware")]
 pub(crate) struct HardwareArgs {
     /// Where the encoder runs
     #[arg(long, value_enum, default_value = "auto")]
@@ -120,11 +164,12 @@ pub(crate) struct HardwareArgs {
 }
 
 #[derive(Debug, Clone, ClapArgs)]
+#[command(next_help_heading = "Encoder")]
 pub(crate) struct EncoderArgs {
     /// `untrained[:name][?seed=N]`, a name of `dinorad models`, a Hub id such as facebook/dinov2-small, or the
     /// path of a weights file or folder. `eval` takes several, separated by commas or each with its
     /// own --backbone, and compares them with the first
-    #[arg(long, value_name = "ID|DIR|FILE", value_delimiter = ',', required = true)]
+    #[arg(long, value_name = "ID|DIR|FILE", value_delimiter = ',')]
     pub(crate) backbone: Vec<String>,
     /// Number format of the encoder
     #[arg(long, value_enum, default_value = "f32")]
@@ -153,11 +198,14 @@ pub(crate) struct QuickstartArgs {
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
     /// Folder for the run
-    #[arg(long, value_name = "DIR", default_value = "runs/quickstart")]
+    #[arg(short, long, value_name = "DIR", default_value = "runs/quickstart")]
     pub(crate) out: PathBuf,
     /// Seed of everything that is drawn
     #[arg(long, default_value_t = 0)]
     pub(crate) seed: u64,
+    /// Print what came out as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -166,7 +214,7 @@ pub(crate) struct EmbedArgs {
     #[arg(required = true, value_name = "PATH")]
     pub(crate) paths: Vec<PathBuf>,
     /// Folder of the feature store
-    #[arg(long, value_name = "DIR", default_value = "features")]
+    #[arg(short, long, value_name = "DIR", default_value = "features")]
     pub(crate) out: PathBuf,
     #[command(flatten)]
     pub(crate) encoder: EncoderArgs,
@@ -223,6 +271,33 @@ pub(crate) struct EmbedArgs {
     pub(crate) json: bool,
 }
 
+/// What `dinorad predict` takes.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct PredictArgs {
+    /// Folder of the run whose model answers
+    #[arg(long, value_name = "RUN")]
+    pub(crate) run: PathBuf,
+    /// Images, volumes, DICOM folders, or folders of any of these
+    #[arg(value_name = "INPUT", required_unless_present = "part")]
+    pub(crate) inputs: Vec<PathBuf>,
+    /// Cases of the run's own data set in place of files, with their truths: train, val or test
+    #[arg(long, value_name = "PART", conflicts_with = "inputs", value_parser = ["train", "val", "test"])]
+    pub(crate) part: Option<String>,
+    /// The table to write: CSV, or JSON where its name ends so (default: CSV on stdout)
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// JSON with names of classes, on stdout or in --out
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Folder of the feature store to find and keep features in (default: none is kept)
+    #[arg(long, value_name = "DIR")]
+    pub(crate) features: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) hardware: HardwareArgs,
+    #[command(flatten)]
+    pub(crate) names: PseudonymArgs,
+}
+
 /// What `dinorad run` takes.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct RunArgs {
@@ -230,7 +305,7 @@ pub(crate) struct RunArgs {
     #[arg(value_name = "FILE.toml")]
     pub(crate) file: PathBuf,
     /// Folder of the run; of several experiments, the folder that their runs lie in
-    #[arg(long, value_name = "DIR")]
+    #[arg(short, long, value_name = "DIR")]
     pub(crate) out: PathBuf,
     /// Another value for a key of all experiments, such as method.k=[1,5]; may be given several times
     #[arg(long, value_name = "KEY=VALUE")]
@@ -243,15 +318,25 @@ pub(crate) struct RunArgs {
     /// Results that lie in the folder give way
     #[arg(long)]
     pub(crate) overwrite: bool,
+    /// Heading of the report (default: data and encoder, or how many runs it shows)
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) title: Option<String>,
+    /// Keep models for `dinorad predict` also where they are the training features themselves (kNN, ML-kNN)
+    #[arg(long)]
+    pub(crate) keep_model: bool,
     /// Folder of the feature store, shared by runs (default: features in the current folder)
     #[arg(long, value_name = "DIR")]
     pub(crate) features: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) hardware: HardwareArgs,
+    /// Print what came out as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// What the columns of a table of files (csv) are called, where not by their own names.
 #[derive(Debug, Clone, ClapArgs)]
+#[command(next_help_heading = "Columns of a table")]
 pub(crate) struct ColumnArgs {
     /// Column of files in a table (csv), where it is not called path
     #[arg(long, value_name = "NAME")]
@@ -274,113 +359,140 @@ pub(crate) struct ColumnArgs {
 #[derive(Debug, ClapArgs)]
 pub(crate) struct JudgeArgs {
     /// Name of the data set or of its layout (see `dinorad datasets`)
-    #[arg(long, value_name = "NAME", requires = "root")]
+    #[arg(long, value_name = "NAME", requires = "root", help_heading = "Data")]
     pub(crate) dataset: Option<String>,
     /// The data set's file or folder
-    #[arg(long, value_name = "FILE|DIR", requires = "dataset")]
+    #[arg(long, value_name = "FILE|DIR", requires = "dataset", help_heading = "Data")]
     pub(crate) root: Option<PathBuf>,
     /// The data set whose train and validation splits are used, in place of --dataset and --root
-    #[arg(long, value_name = "NAME:root=PATH")]
+    #[arg(long, value_name = "NAME:root=PATH", help_heading = "Data")]
     pub(crate) train: Option<String>,
     /// Another data set whose test split is judged; the labels that both have, by name, count
-    #[arg(long, value_name = "NAME:root=PATH")]
+    #[arg(long, value_name = "NAME:root=PATH", help_heading = "Data")]
     pub(crate) test: Option<String>,
     /// Let names of classes of the two data sets agree without case, blanks and punctuation
-    #[arg(long, requires = "test")]
+    #[arg(long, requires = "test", help_heading = "Data")]
     pub(crate) fold_labels: bool,
+    /// Features that are there already, in place of --backbone: npy, Parquet or CSV of whatever program, the folder
+    /// of an export, or a feature store; cases are found by id, rows without ids by the lines of --labels
+    #[arg(long, value_name = "FILE|DIR", conflicts_with = "backbone", help_heading = "Data")]
+    pub(crate) embeddings: Option<PathBuf>,
+    /// Table with the labels of --embeddings, in place of --dataset and --root: id,label[,split][,patient]
+    #[arg(long, value_name = "CSV", requires = "embeddings", conflicts_with_all = ["dataset", "root", "train"], help_heading = "Data")]
+    pub(crate) labels: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) columns: ColumnArgs,
     #[command(flatten)]
     pub(crate) encoder: EncoderArgs,
     /// Side in pixels of the square that the encoder sees; a multiple of the patch size (default:
     /// what the encoder is usually given, 224 for most)
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", help_heading = "Preparation")]
     pub(crate) image_size: Option<usize>,
     /// Side in pixels that images are resized to before the middle is cut out (default: the image
     /// size; under the paper's protocol 256/224 of it for kNN and ML-kNN)
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", help_heading = "Preparation")]
     pub(crate) resize: Option<usize>,
     /// Scale of the values: auto (CT in HU from -1024 to 600, other scans by robust limits, 8 bits as they
     /// are), none, robust, file (the file's window), a CT window such as lung, or CENTER/WIDTH (default:
     /// auto under strict, none under paper)
-    #[arg(long, value_name = "SCALE")]
+    #[arg(long, value_name = "SCALE", help_heading = "Preparation")]
     pub(crate) intensity: Option<String>,
     /// What becomes of X-rays whose low values are bright (MONOCHROME1): turned over, as viewers do, or left
     /// (default: inverted under strict, as-stored under paper)
-    #[arg(long, value_name = "inverted|as-stored")]
+    #[arg(long, value_name = "inverted|as-stored", help_heading = "Preparation")]
     pub(crate) monochrome1: Option<String>,
+    /// Of volumes every how many slices one is encoded, from the middle of the first such group; 1 for all
+    #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Preparation")]
+    pub(crate) slice_step: usize,
     /// How the slices of a scan become one vector: mean, max, top-k (or top-8 and so on), attention
-    #[arg(long, value_name = "HOW", default_value = "mean")]
+    #[arg(long, value_name = "HOW", default_value = "mean", help_heading = "Preparation")]
     pub(crate) aggregate: String,
     /// Passes over the training scans that the attention is learned in (default: 50)
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", help_heading = "Preparation")]
     pub(crate) attention_epochs: Option<usize>,
     /// paper: the study's method; strict: what we recommend
-    #[arg(long, value_name = "paper|strict", default_value = "strict")]
+    #[arg(long, value_name = "paper|strict", default_value = "strict", help_heading = "Protocol")]
     pub(crate) protocol: String,
     /// On what the setting that validation chose is trained before it meets the test split (default:
     /// train under strict, train-val under paper)
-    #[arg(long, value_name = "train|train-val")]
+    #[arg(long, value_name = "train|train-val", help_heading = "Protocol")]
     pub(crate) refit: Option<String>,
     /// Folder of the run
-    #[arg(long, value_name = "DIR")]
+    #[arg(short, long, value_name = "DIR", help_heading = "Results")]
     pub(crate) out: PathBuf,
+    /// Heading of the report (default: data and encoder)
+    #[arg(long, value_name = "TEXT", help_heading = "Results")]
+    pub(crate) title: Option<String>,
+    /// Print what came out as JSON
+    #[arg(long, help_heading = "Results")]
+    pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) names: PseudonymArgs,
     /// Results of another experiment that lie in the folder give way
-    #[arg(long)]
+    #[arg(long, help_heading = "Results")]
     pub(crate) overwrite: bool,
+    /// Keep the model for `dinorad predict` also where it is the training features themselves (kNN, ML-kNN)
+    #[arg(long, help_heading = "Results")]
+    pub(crate) keep_model: bool,
     /// Folder of the feature store, shared by runs (default: features in the current folder)
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", help_heading = "Results")]
     pub(crate) features: Option<PathBuf>,
     /// Seed of everything that is drawn
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, help_heading = "Protocol")]
     pub(crate) seed: u64,
-    /// Draws of the bootstrap behind every interval
-    #[arg(long = "draws", visible_alias = "bootstrap", value_name = "N", default_value_t = 1000)]
+    /// Bootstrap resamples behind every interval
+    #[arg(
+        long = "resamples",
+        visible_alias = "bootstrap",
+        alias = "draws",
+        value_name = "N",
+        default_value_t = 1000,
+        help_heading = "Protocol"
+    )]
     pub(crate) bootstrap: usize,
     /// Also train on so many cases alone (counted as --shot-rule says), and draw the curve
-    #[arg(long, value_name = "N,N,…", value_delimiter = ',')]
+    #[arg(long, value_name = "N,N,…", value_delimiter = ',', help_heading = "Further looks")]
     pub(crate) shots: Vec<usize>,
     /// Also train on these shares of the training cases, and draw the curve
-    #[arg(long, value_name = "F,F,…", value_delimiter = ',')]
+    #[arg(long, value_name = "F,F,…", value_delimiter = ',', help_heading = "Further looks")]
     pub(crate) fraction: Vec<f64>,
-    /// Seeded draws of every --shots and --fraction
-    #[arg(long, value_name = "N", default_value_t = 5)]
+    /// Repeats of every --shots and --fraction, each drawn anew by seed
+    #[arg(long, value_name = "N", default_value_t = 5, help_heading = "Further looks")]
     pub(crate) tries: usize,
     /// How shots are chosen and counted: cases of every class by seed, patients of every class, or cases
     /// in all (default: per-class; under paper the study's rule: patients for NIH, else evenly-spaced)
-    #[arg(long, value_name = "per-class|patients|evenly-spaced")]
+    #[arg(long, value_name = "per-class|patients|evenly-spaced", help_heading = "Further looks")]
     pub(crate) shot_rule: Option<String>,
     /// Also judge the test split under graded shifts of its images: noise, blur, contrast, resolution
-    #[arg(long, value_name = "SHIFT,…", value_delimiter = ',')]
+    #[arg(long, value_name = "SHIFT,…", value_delimiter = ',', help_heading = "Further looks")]
     pub(crate) shift: Vec<String>,
     /// Leave out the controls: the same head on shuffled labels, and on an untrained encoder of the
     /// same shape
-    #[arg(long)]
+    #[arg(long, help_heading = "Further looks")]
     pub(crate) no_controls: bool,
     /// Seeds of the shuffled labels (default: 3; 1 with --augment)
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", help_heading = "Further looks")]
     pub(crate) control_seeds: Option<usize>,
     /// A table of `dinorad splits` in place of the data set's own parts
-    #[arg(long, value_name = "CSV")]
+    #[arg(long, value_name = "CSV", help_heading = "Data")]
     pub(crate) splits: Option<PathBuf>,
     /// Cut all cases into so many folds by patient and class, and judge each once: mean, deviation, interval
-    #[arg(long, value_name = "K", conflicts_with_all = ["splits", "test", "train"])]
+    #[arg(long, value_name = "K", conflicts_with_all = ["splits", "test", "train"], help_heading = "Protocol")]
     pub(crate) folds: Option<usize>,
     /// Cut them anew so often
-    #[arg(long, value_name = "N", default_value_t = 1, requires = "folds")]
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "folds", help_heading = "Protocol")]
     pub(crate) repeats: usize,
     /// What CheXpert's uncertain findings (-1) count as: extra-class, zeros, ones, ignore
-    #[arg(long, value_name = "RULE", default_value = "extra-class")]
+    #[arg(long, value_name = "RULE", default_value = "extra-class", help_heading = "Data")]
     pub(crate) uncertain: String,
     /// A case that cannot be read ends the run instead of being left out and listed
-    #[arg(long)]
+    #[arg(long, help_heading = "Data")]
     pub(crate) strict_data: bool,
 }
 
 /// Which tokens a head sees that sees one choice of them.
 #[derive(Debug, ClapArgs)]
+#[command(next_help_heading = "Preparation")]
 pub(crate) struct TokenArgs {
     /// Class tokens of so many last blocks
     #[arg(long, value_name = "N", default_value_t = 1)]
@@ -391,6 +503,7 @@ pub(crate) struct TokenArgs {
 }
 
 #[derive(Debug, ClapArgs)]
+#[command(next_help_heading = "Method")]
 pub(crate) struct EvalKnnArgs {
     #[command(flatten)]
     pub(crate) judge: JudgeArgs,
@@ -406,6 +519,7 @@ pub(crate) struct EvalKnnArgs {
 }
 
 #[derive(Debug, ClapArgs)]
+#[command(next_help_heading = "Method")]
 pub(crate) struct EvalMlknnArgs {
     #[command(flatten)]
     pub(crate) judge: JudgeArgs,
@@ -425,15 +539,16 @@ pub(crate) struct EvalMlknnArgs {
 }
 
 #[derive(Debug, ClapArgs)]
+#[command(next_help_heading = "Method")]
 pub(crate) struct EvalLogregArgs {
     #[command(flatten)]
     pub(crate) judge: JudgeArgs,
     #[command(flatten)]
     pub(crate) tokens: TokenArgs,
-    /// Strengths (default: the study's 45, from 1e-6 to 1e5)
+    /// Values of C, the inverse regularisation (default: the study's 45, from 1e-6 to 1e5)
     #[arg(long = "c", value_name = "C,C,…", value_delimiter = ',')]
     pub(crate) c: Vec<f64>,
-    /// Most iterations per strength
+    /// Most iterations for each C
     #[arg(long, value_name = "N", default_value_t = 1000)]
     pub(crate) max_iterations: usize,
     /// Largest entry of the gradient of a solution
@@ -450,6 +565,7 @@ pub(crate) enum Avgpool {
 }
 
 #[derive(Debug, ClapArgs)]
+#[command(next_help_heading = "Method")]
 pub(crate) struct EvalLinearArgs {
     #[command(flatten)]
     pub(crate) judge: JudgeArgs,
@@ -606,6 +722,9 @@ pub(crate) struct ReportArgs {
     /// The page to write
     #[arg(short, long, value_name = "HTML", default_value = "report.html")]
     pub(crate) out: PathBuf,
+    /// Its heading (default: data and encoder, or how many runs it shows)
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) title: Option<String>,
     #[command(flatten)]
     pub(crate) names: PseudonymArgs,
     /// Print what is on the page as JSON
@@ -621,8 +740,8 @@ pub(crate) struct CompareArgs {
     /// Folder of the second run
     #[arg(value_name = "B")]
     pub(crate) b: PathBuf,
-    /// Draws of the bootstrap and of the permutations
-    #[arg(long, value_name = "N", default_value_t = 2000)]
+    /// Bootstrap resamples and permutations
+    #[arg(long = "resamples", alias = "draws", value_name = "N", default_value_t = 2000)]
     pub(crate) draws: usize,
     /// Seed of everything that is drawn
     #[arg(long, default_value_t = 0)]
@@ -641,7 +760,7 @@ pub(crate) struct ExportArgs {
     #[arg(long, value_name = "parquet|npy|csv", default_value = "parquet")]
     pub(crate) format: String,
     /// The file to write; a folder for npy and with --per-shard
-    #[arg(long, value_name = "PATH")]
+    #[arg(short, long, value_name = "PATH")]
     pub(crate) out: PathBuf,
     /// Which features (default: all vectors; a sequence such as `slices` by itself)
     #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
@@ -657,15 +776,20 @@ pub(crate) struct ExportArgs {
     /// The cases of one set (default: those of all sets, each once)
     #[arg(long, value_name = "NAME")]
     pub(crate) set: Option<String>,
+    /// Print what came out as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum StoreCommand {
     /// The stores in a folder: encoder, settings, sets, cases, size, date
+    #[command(after_help = "Example:\n  dinorad store list features")]
     List(StoreListArgs),
     /// Remove what nothing needs: torn files, damaged shards, entries that richer ones replace
     ///
     /// Tells what would go; --yes removes it.
+    #[command(after_help = "Example:\n  dinorad store prune features")]
     Prune(StorePruneArgs),
 }
 
@@ -693,6 +817,9 @@ pub(crate) struct StorePruneArgs {
     /// Do it
     #[arg(long)]
     pub(crate) yes: bool,
+    /// Print what came out as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -701,7 +828,7 @@ pub(crate) struct PcaArgs {
     #[arg(required = true, value_name = "PATH")]
     pub(crate) paths: Vec<PathBuf>,
     /// The picture to write
-    #[arg(long, value_name = "PNG", default_value = "pca.png")]
+    #[arg(short, long, value_name = "PNG", default_value = "pca.png")]
     pub(crate) out: PathBuf,
     #[command(flatten)]
     pub(crate) encoder: EncoderArgs,
@@ -714,6 +841,9 @@ pub(crate) struct PcaArgs {
     /// Slices shown of each volume, evenly spaced
     #[arg(long, value_name = "N", default_value_t = 4)]
     pub(crate) slices: usize,
+    /// Print what came out as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -806,6 +936,9 @@ pub(crate) struct SplitsArgs {
     #[arg(long, value_name = "K", requires = "out")]
     pub(crate) folds: Option<usize>,
     /// The table to write (default: stdout)
-    #[arg(long, value_name = "CSV")]
+    #[arg(short, long, value_name = "CSV")]
     pub(crate) out: Option<PathBuf>,
+    /// Print what came out as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }

@@ -33,7 +33,19 @@ impl HardwareArgs {
             batch: self.batch,
             watch: &BARS,
             commit: COMMIT.map(str::to_owned),
+            command: Some(typed()),
             ..Runner::default()
         })
     }
+}
+
+/// The command as it was typed, words with blanks in quotes.
+fn typed() -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@+%?|".contains(c);
+    let quoted = |word: String| match word.is_empty() || word.contains(|c| !plain(c) || c == '|' || c == '?') {
+        true => format!("'{}'", word.replace('\'', "'\\''")),
+        false => word,
+    };
+    let words = std::env::args_os().skip(1).map(|word| quoted(word.to_string_lossy().into_owned()));
+    std::iter::once("dinorad".to_owned()).chain(words).collect::<Vec<_>>().join(" ")
 }

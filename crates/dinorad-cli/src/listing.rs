@@ -2,6 +2,8 @@
 
 use dinorad::eval::store::Failure;
 
+use crate::progress;
+
 /// How many failures are printed before the rest is counted; all of them are in the manifest.
 const SHOWN: usize = 50;
 
@@ -27,8 +29,15 @@ pub(crate) fn ways_on(failures: &[Failure]) {
     }
 }
 
+/// One remark, unless nobody wants any.
+pub(crate) fn note(text: &str) {
+    if !progress::is_quiet() {
+        eprintln!("note: {text}");
+    }
+}
+
 pub(crate) fn notices(notices: &[String]) {
     for notice in notices {
-        eprintln!("note: {notice}");
+        note(notice);
     }
 }

@@ -26,6 +26,15 @@ fn main() -> ExitCode {
     let args = args::Args::parse();
     // Slices without content are the rule in volumes; that they became zero is said with -v only,
     // and so is what the HTTP client and the feature store log: it comes back to us and is told once.
+    progress::be_quiet(args.quiet);
+    // What is done is in its place whenever this is stopped: every file appears whole.
+    let stopped = || {
+        eprintln!("\nstopped; what is done is kept: run the same command again to resume");
+        std::process::exit(130);
+    };
+    if let Err(error) = ctrlc::set_handler(stopped) {
+        eprintln!("note: Ctrl-C ends this without a word: {error}");
+    }
     let level = match args.verbose {
         true => "info,dinorad=debug",
         false => "warn,dinorad_transforms=error,dinorad_eval::store=error,ureq=off,rustls_platform_verifier=off",

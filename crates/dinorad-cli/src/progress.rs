@@ -1,12 +1,35 @@
-//! Progress bars on stderr; silent when it is not a terminal.
+//! Progress on stderr: bars on a terminal, elsewhere a line now and then.
 
-use std::{collections::BTreeSet, sync::Mutex, time::Duration};
+use std::{
+    collections::BTreeSet,
+    io::IsTerminal,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+    time::{Duration, Instant},
+};
 
 use dinorad::{
     backbone::hub::{self, Transfer},
     eval::{Progress, experiment::Watch},
 };
 use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+
+/// How often a line says how far things are where there is no terminal for a bar.
+const EVERY: Duration = Duration::from_secs(30);
+
+static QUIET: AtomicBool = AtomicBool::new(false);
+
+/// Says nothing from now on but errors and what failed.
+pub(crate) fn be_quiet(quiet: bool) {
+    QUIET.store(quiet, Ordering::Relaxed);
+}
+
+pub(crate) fn is_quiet() -> bool {
+    QUIET.load(Ordering::Relaxed)
+}
 
 /// Bars for the stages of an experiment; each note is told once.
 pub(crate) struct Bars {
@@ -23,7 +46,7 @@ impl Watch for Bars {
 
     fn note(&self, text: &str) {
         let fresh = self.told.lock().map_or(true, |mut told| told.insert(text.to_owned()));
-        if fresh {
+        if fresh && !is_quiet() {
             eprintln!("note: {text}");
         }
     }
@@ -37,6 +60,8 @@ impl Watch for Bars {
 pub(crate) struct Bar {
     bar: ProgressBar,
     what: String,
+    /// Gone with the bar: then its lines end.
+    _lines: Option<mpsc::Sender<()>>,
 }
 
 impl Bar {
@@ -48,13 +73,16 @@ impl Bar {
 
     /// A spinner for work whose length nobody knows.
     pub(crate) fn spinner(what: impl Into<String>) -> Self {
-        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        let target = if is_quiet() { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+        let bar = ProgressBar::with_draw_target(None, target);
         let style = ProgressStyle::with_template("{spinner:.cyan} {msg} {elapsed}");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
         let what = what.into();
         bar.set_message(what.clone());
         bar.enable_steady_tick(Duration::from_millis(120));
-        Self { bar, what }
+        let lines = (!is_quiet() && !std::io::stderr().is_terminal())
+            .then(|| lines(bar.clone(), EVERY, |line| eprintln!("{line}")));
+        Self { bar, what, _lines: lines }
     }
 }
 
@@ -74,6 +102,36 @@ impl Progress for Bar {
 
     fn message(&self, text: &str) {
         self.bar.set_message(format!("{}: {text}", self.what));
+    }
+}
+
+/// Says how far a bar is, again and again until the sender that it gives is gone.
+fn lines(bar: ProgressBar, every: Duration, say: impl Fn(String) + Send + 'static) -> mpsc::Sender<()> {
+    let (sender, gone) = mpsc::channel();
+    let started = Instant::now();
+    std::thread::spawn(move || {
+        while gone.recv_timeout(every) == Err(mpsc::RecvTimeoutError::Timeout) {
+            say(line(&bar.message(), bar.position(), bar.length(), started.elapsed()));
+        }
+    });
+    sender
+}
+
+/// `nih train: 1200 of 5000, 24 %, 3 min, 9 min left`.
+fn line(what: &str, done: u64, all: Option<u64>, took: Duration) -> String {
+    let time = |seconds: f64| match seconds {
+        s if s < 90.0 => format!("{s:.0} s"),
+        s if s < 5400.0 => format!("{:.0} min", s / 60.0),
+        s => format!("{:.1} h", s / 3600.0),
+    };
+    let took = took.as_secs_f64();
+    match all.filter(|all| *all > 0) {
+        None => format!("{what}: {}", time(took)),
+        Some(all) => {
+            let left = took * all.saturating_sub(done) as f64 / done as f64;
+            let left = if done > 0 { format!(", {} left", time(left)) } else { String::new() };
+            format!("{what}: {done} of {all}, {} %, {}{left}", done * 100 / all, time(took))
+        }
     }
 }
 
@@ -110,7 +168,8 @@ impl dinorad::backbone::hub::Progress for Download {
     fn update(&mut self, transfer: &Transfer<'_>) {
         let fresh = self.bar.as_ref().is_none_or(|(file, _)| file != transfer.file);
         if fresh {
-            let bar = ProgressBar::with_draw_target(Some(transfer.total), ProgressDrawTarget::stderr());
+            let target = if is_quiet() { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+            let bar = ProgressBar::with_draw_target(Some(transfer.total), target);
             let style = ProgressStyle::with_template(
                 "{msg:36} {wide_bar:.cyan/dim} {bytes}/{total_bytes} {bytes_per_sec} {eta}",
             );
@@ -131,6 +190,25 @@ impl dinorad::backbone::hub::Progress for Download {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn without_a_terminal_lines_say_how_far_things_are() {
+        let minutes = |n: u64| Duration::from_secs(60 * n);
+        assert_eq!(line("nih train", 1200, Some(4800), minutes(3)), "nih train: 1200 of 4800, 25 %, 3 min, 9 min left");
+        assert_eq!(line("nih train", 0, Some(4800), minutes(1)), "nih train: 0 of 4800, 0 %, 60 s");
+        assert_eq!(line("loading", 0, None, minutes(150)), "loading: 2.5 h");
+        let (told, hears) = mpsc::channel();
+        let bar = ProgressBar::hidden();
+        bar.set_message("fits");
+        bar.set_length(10);
+        bar.set_position(4);
+        let running = lines(bar, Duration::from_millis(5), move |line| drop(told.send(line)));
+        let first = hears.recv_timeout(Duration::from_secs(20)).unwrap();
+        assert!(first.starts_with("fits: 4 of 10, 40 %"), "{first}");
+        drop(running);
+        // the lines end with the work
+        while hears.recv_timeout(Duration::from_secs(20)).is_ok() {}
+    }
 
     #[test]
     fn a_bar_of_several_fits_never_overruns() {

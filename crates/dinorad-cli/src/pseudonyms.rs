@@ -8,6 +8,7 @@ use dinorad::{datasets::Pseudonyms, eval::pseudonyms::KeyTable};
 
 /// Whether names are shown, and where it is kept who is who.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Names")]
 pub(crate) struct PseudonymArgs {
     /// Salted hashes in place of ids, file and folder names in everything written; DINORAD_SALT holds the
     /// secret

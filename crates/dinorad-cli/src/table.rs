@@ -24,8 +24,13 @@ pub(crate) fn table(head: &[&str], left: usize) -> Table {
 
 /// The same with narrow gaps and as wide as a line at most.
 pub(crate) fn narrow_table(head: &[&str], left: usize) -> Table {
+    fitted(head, left, width())
+}
+
+/// The same in lines of `width` columns.
+pub(crate) fn fitted(head: &[&str], left: usize, width: usize) -> Table {
     let mut table = table(head, left);
-    table.set_width(u16::try_from(width()).unwrap_or(u16::MAX));
+    table.set_width(u16::try_from(width).unwrap_or(u16::MAX));
     for column in table.column_iter_mut() {
         column.set_padding((0, 1));
     }

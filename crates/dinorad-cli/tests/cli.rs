@@ -1,5 +1,6 @@
 //! The command as a user meets it: exit codes, files, and what is said on which stream.
 
+#[allow(dead_code, reason = "each test crate uses its part")]
 mod common;
 
 use std::{

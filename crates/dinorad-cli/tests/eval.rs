@@ -5,51 +5,8 @@ mod common;
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use common::{Desk, files, golden, nifti};
+use common::{Desk, SMALL, binary, files, golden, mean, metrics, nifti, table};
 use serde_json::Value;
-
-/// A gray picture of 28 pixels a side: stripes whose direction is the class, under noise that `seed`
-/// decides.
-fn stripes(class: usize, seed: u32) -> image::GrayImage {
-    image::GrayImage::from_fn(28, 28, |x, y| {
-        let mixed = (x + 31 * y + 997 * seed + 1).wrapping_mul(0x9E37_79B9);
-        let noise = (mixed ^ (mixed >> 15)).wrapping_mul(0x85EB_CA6B) >> 25;
-        let stripe = if class == 1 { x / 4 % 2 } else { y / 4 % 2 };
-        image::Luma([(stripe * 100 + noise) as u8])
-    })
-}
-
-/// A folder with a table of pictures, `rows` of split, label and class of the stripes.
-fn table(desk: &Desk, name: &str, rows: &[(&str, String, usize)]) {
-    let folder = desk.path(name);
-    fs::create_dir_all(&folder).unwrap();
-    let mut text = String::from("path,label,split\n");
-    for (i, (split, label, class)) in rows.iter().enumerate() {
-        let seed = i as u32 + name.bytes().map(u32::from).sum::<u32>() * 1000;
-        stripes(*class, seed).save(folder.join(format!("image-{i:03}.png"))).unwrap();
-        text += &format!("image-{i:03}.png,{label},{split}\n");
-    }
-    fs::write(folder.join("table.csv"), text).unwrap();
-}
-
-/// Two classes in turn, so many in train, val and test.
-fn binary(desk: &Desk, name: &str, sizes: [usize; 3], labels: [&str; 2]) {
-    let mut rows = Vec::new();
-    for (split, n) in ["train", "val", "test"].into_iter().zip(sizes) {
-        rows.extend((0..n).map(|i| (split, labels[i % 2].to_owned(), i % 2)));
-    }
-    table(desk, name, &rows);
-}
-
-fn metrics(desk: &Desk, run: &str) -> Value {
-    serde_json::from_slice(&fs::read(desk.path(run).join("metrics.json")).unwrap()).unwrap()
-}
-
-fn mean(metrics: &Value, split: &str, name: &str) -> f64 {
-    metrics["metrics"][split][name]["mean"].as_f64().unwrap_or_else(|| panic!("no {split} {name} in {metrics}"))
-}
-
-const SMALL: &str = "--image-size 28 --bootstrap 30 --features features";
 
 #[test]
 fn every_head_makes_a_run_with_controls_and_curves() {

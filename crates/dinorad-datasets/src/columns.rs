@@ -65,6 +65,10 @@ impl Columns {
 /// The one of the columns there are that may be meant by one that is missing.
 pub(crate) fn likely<'a>(missing: &str, there: &'a [String]) -> Option<&'a str> {
     let (_, usual) = USUAL.iter().find(|(column, _)| *column == missing)?;
-    let plain = |name: &str| name.to_lowercase().replace([' ', '_', '-'], "");
     there.iter().map(String::as_str).find(|name| usual.contains(&plain(name).as_str()))
+}
+
+/// A header in small letters without blanks, `_` and `-`.
+pub(crate) fn plain(name: &str) -> String {
+    name.to_lowercase().replace([' ', '_', '-'], "")
 }

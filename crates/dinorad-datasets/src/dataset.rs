@@ -129,6 +129,12 @@ pub trait Dataset: Send + Sync {
         None
     }
 
+    /// What the table of case `i` says of it beside its label, by a plain name: `age`, `sex`, `scanner`. To be
+    /// counted over many cases, never to be shown of one.
+    fn about(&self, _: usize) -> &[(&'static str, String)] {
+        &[]
+    }
+
     /// The label of case `i`. For classification no pixel is decoded.
     ///
     /// # Errors

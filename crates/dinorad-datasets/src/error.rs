@@ -10,6 +10,12 @@ use dinorad_core::Split;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// Cases that are known by their labels alone.
+    #[error("the cases of {dataset} have no files here: there are no pixels to read")]
+    NoPixels {
+        /// The data set.
+        dataset: String,
+    },
     /// A file that could not be read or decoded; its text names the file.
     #[error(transparent)]
     Io(#[from] dinorad_io::Error),
@@ -201,6 +207,7 @@ impl Error {
     pub fn unnamed(&self) -> String {
         match self {
             Error::Io(e) => e.unnamed(),
+            Error::NoPixels { .. } => "no pixels to read".to_owned(),
             Error::Read { source, .. } => format!("could not be read ({})", source.kind()),
             Error::Write { source, .. } => format!("could not be written ({})", source.kind()),
             Error::Link { why, .. } => why.to_string(),

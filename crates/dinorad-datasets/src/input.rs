@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use dinorad_io::{Format, Personal, ReadOptions, dicom};
 
 use crate::{
-    Dataset, Error, PatientKey, Pixels, Result,
+    Colour, Dataset, Error, PatientKey, Pixels, Prepare, Result,
     files::{content_files, hash_files, of_stack},
-    listed::{load, load_stack},
+    listed::{coloured, load, load_stack, prepare},
 };
 
 /// What one input is.
@@ -96,6 +96,23 @@ impl Input {
         if !pixels.is_finite() {
             return Err(Error::NotFinite { path: self.path.clone() });
         }
+        Ok(pixels)
+    }
+
+    /// The same after what a data set does to its pixels: `colour` to pictures, then the study's intensity step.
+    /// Volumes lie as they are stored, as they do under the study's protocol.
+    ///
+    /// # Errors
+    /// As [`Input::load`]; [`Error::Transform`] for values that the step cannot take.
+    pub fn load_as(&self, options: &ReadOptions, colour: Colour, step: Prepare) -> Result<Pixels> {
+        let mut pixels = match self.load(options)? {
+            Pixels::Image(image) => Pixels::Image(coloured(image, colour)?),
+            Pixels::Slices(slices) => {
+                Pixels::Slices(slices.into_iter().map(|slice| coloured(slice, colour)).collect::<Result<_>>()?)
+            }
+            volume => volume,
+        };
+        prepare(&mut pixels, step, &self.path)?;
         Ok(pixels)
     }
 

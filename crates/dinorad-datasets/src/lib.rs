@@ -40,6 +40,7 @@ pub use error::{Error, Result};
 pub use info::Info;
 pub use input::{Input, InputKind};
 pub use intensity::{Intensity, Scale};
+pub use layouts::csv_manifest::label_ids;
 pub use layouts::msd::{MsdCase, MsdFolder, open_unlabelled};
 pub use listed::slice_of;
 pub use loader::{Bad, LoadOptions, Loader, Ordered, ordered};

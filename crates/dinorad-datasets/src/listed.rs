@@ -31,6 +31,8 @@ pub(crate) enum Source {
     Pictures(Vec<PathBuf>),
     /// A DICOM series: its files, as found in one folder.
     Series { folder: PathBuf, files: Vec<PathBuf>, frames: Option<Vec<usize>>, uneven: bool },
+    /// None here: somebody else has made features of them.
+    Nowhere,
 }
 
 impl Source {
@@ -41,6 +43,7 @@ impl Source {
             Source::VolumeSlice { path, .. } | Source::Volume { path, .. } => path,
             Source::Pictures(files) => files.first().map_or(Path::new(""), |p| p.as_path()),
             Source::Series { folder, .. } => folder,
+            Source::Nowhere => Path::new(""),
         }
     }
 }
@@ -120,11 +123,13 @@ pub(crate) struct Entry {
     pub(crate) case: Option<String>,
     /// The label as its table has it.
     pub(crate) raw_label: Option<String>,
+    /// What its table says beside the label.
+    pub(crate) about: Vec<(&'static str, String)>,
 }
 
 impl Entry {
     pub(crate) fn new(id: impl Into<String>, patient: Option<PatientKey>, source: Source, answer: Answer) -> Self {
-        Self { id: id.into(), patient, source, answer, case: None, raw_label: None }
+        Self { id: id.into(), patient, source, answer, case: None, raw_label: None, about: Vec::new() }
     }
 
     /// The files of pixels and label.
@@ -132,6 +137,7 @@ impl Entry {
         let (first, more): (Option<&Path>, &[PathBuf]) = match &self.source {
             Source::Pictures(files) => (None, files),
             Source::Series { files, .. } => (None, files),
+            Source::Nowhere => (None, &[]),
             one => (Some(one.path()), &[]),
         };
         let masks = match &self.answer {
@@ -310,6 +316,7 @@ impl Listed {
                 let read = |p: &PathBuf| self.picture(p);
                 Pixels::Slices(files.iter().map(read).collect::<Result<_>>()?)
             }
+            Source::Nowhere => return Err(Error::NoPixels { dataset: self.common.id.clone() }),
             Source::Series { folder, files, frames, uneven } => {
                 let mut options = self.read_options();
                 options.frames.clone_from(frames);
@@ -323,7 +330,7 @@ impl Listed {
             return Err(Error::NotFinite { path: source.path().to_owned() });
         }
         if self.common.options.protocol == Protocol::Paper {
-            self.prepare(&mut pixels, source.path())?;
+            prepare(&mut pixels, self.common.prepare, source.path())?;
         }
         Ok(pixels)
     }
@@ -344,35 +351,6 @@ impl Listed {
             Pixels::Image(image) => Ok(Pixels::Image(coloured(image, self.common.colour)?)),
             Pixels::Volume(volume) => Ok(Pixels::Volume(self.turned(volume))),
             slices => Ok(slices),
-        }
-    }
-
-    fn prepare(&self, pixels: &mut Pixels, path: &Path) -> Result<()> {
-        let each = |data: &mut Array3<f32>| match self.common.prepare {
-            Prepare::Nothing => Ok(()),
-            Prepare::Clamp(low, high) => {
-                clamp(data, low, high);
-                Ok(())
-            }
-            Prepare::Percentiles(rule) => percentile_clip(data, 5.0, 95.0, 3, rule)
-                .map(|_| ())
-                .map_err(|source| Error::Transform { path: path.to_owned(), source }),
-        };
-        match pixels {
-            Pixels::Image(image) => each(&mut image.data),
-            Pixels::Slices(slices) => slices.iter_mut().try_for_each(|s| each(&mut s.data)),
-            Pixels::Volume(volume) => match self.common.prepare {
-                // the percentiles are those of a slice
-                Prepare::Percentiles(_) => {
-                    for mut plane in volume.data.axis_iter_mut(Axis(0)) {
-                        let mut one = plane.to_owned().insert_axis(Axis(0));
-                        each(&mut one)?;
-                        plane.assign(&one.index_axis(Axis(0), 0));
-                    }
-                    Ok(())
-                }
-                _ => each(&mut volume.data),
-            },
         }
     }
 
@@ -470,6 +448,10 @@ impl Dataset for Listed {
         self.entries.get(i).and_then(|e| e.raw_label.clone())
     }
 
+    fn about(&self, i: usize) -> &[(&'static str, String)] {
+        self.entries.get(i).map_or(&[], |e| &e.about)
+    }
+
     fn target(&self, i: usize) -> Result<Target> {
         self.answer(&self.entry(i)?.answer)
     }
@@ -503,6 +485,7 @@ impl Dataset for Listed {
             Source::Array(path) => read_as("array", *of_file(path)?),
             Source::BrainTumor(path) => read_as("brain-tumor", *of_file(path)?),
             Source::Pictures(files) => read_as("pictures", several(files)?),
+            Source::Nowhere => read_as("nothing", blake3::hash(self.entry(i)?.id.as_bytes())),
             // one file alone may be a picture or hold many frames when it is read by itself
             Source::Series { files, frames: Some(frames), .. } => of_stack(files, Some(frames))?.finalize(),
             Source::Series { files, .. } if files.len() == 1 => read_as("series", several(files)?),
@@ -635,7 +618,37 @@ fn two_d(path: &Path, array: ndarray::ArrayD<f32>) -> Result<Array2<f32>> {
     array.into_dimensionality::<Ix2>().map_err(wrong)
 }
 
-fn coloured(mut image: Image, colour: Colour) -> Result<Image> {
+/// The study's intensity step.
+pub(crate) fn prepare(pixels: &mut Pixels, how: Prepare, path: &Path) -> Result<()> {
+    let each = |data: &mut Array3<f32>| match how {
+        Prepare::Nothing => Ok(()),
+        Prepare::Clamp(low, high) => {
+            clamp(data, low, high);
+            Ok(())
+        }
+        Prepare::Percentiles(rule) => percentile_clip(data, 5.0, 95.0, 3, rule)
+            .map(|_| ())
+            .map_err(|source| Error::Transform { path: path.to_owned(), source }),
+    };
+    match pixels {
+        Pixels::Image(image) => each(&mut image.data),
+        Pixels::Slices(slices) => slices.iter_mut().try_for_each(|s| each(&mut s.data)),
+        Pixels::Volume(volume) => match how {
+            // the percentiles are those of a slice
+            Prepare::Percentiles(_) => {
+                for mut plane in volume.data.axis_iter_mut(Axis(0)) {
+                    let mut one = plane.to_owned().insert_axis(Axis(0));
+                    each(&mut one)?;
+                    plane.assign(&one.index_axis(Axis(0), 0));
+                }
+                Ok(())
+            }
+            _ => each(&mut volume.data),
+        },
+    }
+}
+
+pub(crate) fn coloured(mut image: Image, colour: Colour) -> Result<Image> {
     let n = image.data.dim().0;
     match colour {
         Colour::Gray if n != 1 => {

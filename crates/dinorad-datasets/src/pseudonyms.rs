@@ -226,6 +226,10 @@ impl Dataset for Pseudonymous {
         if i < self.len() { self.names.of(Kind::Case, &self.inner.case(i)) } else { String::new() }
     }
 
+    fn about(&self, i: usize) -> &[(&'static str, String)] {
+        self.inner.about(i)
+    }
+
     fn raw_label(&self, i: usize) -> Option<String> {
         self.inner.raw_label(i)
     }

@@ -63,7 +63,8 @@ static INFOS: &[Info] = &[
     },
     Info { split_rule: SplitRule::Ours(HIPPOCAMPUS), ..general("msd", &["nnunet", "decathlon"], "A folder with dataset.json: Medical Segmentation Decathlon, nnU-Net", "segmentation", "dataset.json, imagesTr/, labelsTr/", open_msd) },
     // the paths of a table are named by the user, wherever they lead
-    Info { leaves_root: true, ..general("csv", &["manifest"], "A table of files", "classification or segmentation", "CSV with path,label or path,mask, optionally split and patient", csv_manifest::open) },
+    Info { leaves_root: true, ..general("csv", &["manifest"], "A table of files", "classification or segmentation", "CSV with path,label or path,mask, optionally split and patient; with SeriesInstanceUID or PatientID in place of path for DICOM series below its folder", csv_manifest::open) },
+    general("labels", &[], "A table of cases whose features come from elsewhere (--embeddings)", "classification", "CSV with id,label, optionally split and patient", csv_manifest::open_labels),
     general("folder", &["image-folder"], "Folders named after classes", "classification", "[train|val|test/]CLASS/files", image_folder::open),
     general("dicom", &["dicom-folder"], "A folder of DICOM studies", "none (no labels)", "files at any depth; one case per series", dicom_folder::open),
     Info {
@@ -208,7 +209,7 @@ pub fn open(name: &str, root: &Path, split: Split, options: &OpenOptions) -> Res
         let known = format!("{} and the sets of MedMNIST by their names", known.join(", "));
         return Err(Error::Unknown { got: name.to_owned(), near: nearest(name), known });
     };
-    if !options.columns.is_empty() && info.name != "csv" {
+    if !options.columns.is_empty() && !["csv", "labels"].contains(&info.name) {
         let why = format!("{} is no table of files (csv): its columns have their own names", info.name);
         return Err(Error::Parameter { what: "columns", why });
     }

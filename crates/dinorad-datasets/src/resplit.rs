@@ -128,6 +128,10 @@ impl Dataset for Resplit {
         self.of(i).ok().and_then(|(set, i)| set.raw_label(i))
     }
 
+    fn about(&self, i: usize) -> &[(&'static str, String)] {
+        self.of(i).map_or(&[], |(set, i)| set.about(i))
+    }
+
     fn target(&self, i: usize) -> Result<Target> {
         let (set, i) = self.of(i)?;
         set.target(i)

@@ -2,7 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::{Columns, Error, Result, columns::likely};
+use crate::{
+    Columns, Error, Result,
+    columns::{likely, plain},
+};
 
 /// One record with the line it starts on.
 pub(crate) struct Record {
@@ -102,6 +105,32 @@ impl Table {
         let there = self.columns.join(", ");
         let what = format!("column `{name}` is missing, there are {there}{}", hint.unwrap_or_default());
         Err(Error::layout(&self.path, what))
+    }
+
+    /// Where the first column stands that is called one of `names`, written in small letters without blanks, `_`
+    /// and `-`.
+    pub(crate) fn like(&self, names: &[&str]) -> Option<usize> {
+        names.iter().find_map(|name| self.columns.iter().position(|column| plain(column) == **name))
+    }
+
+    /// Whether a column seems to name files, under another name.
+    pub(crate) fn has_files(&self) -> bool {
+        likely("path", &self.columns).is_some()
+    }
+
+    /// Where a column stands.
+    pub(crate) fn column(&self, column: &str) -> Option<usize> {
+        self.place(column)
+    }
+
+    /// The header of a column.
+    pub(crate) fn header(&self, column: usize) -> &str {
+        self.columns.get(column).map_or("", String::as_str)
+    }
+
+    /// The field of a record in a column.
+    pub(crate) fn field<'a>(&self, record: &'a Record, column: usize) -> &'a str {
+        record.fields.get(column).map_or("", String::as_str)
     }
 
     /// The field of a record, or nothing where there is no such column.

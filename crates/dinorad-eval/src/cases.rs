@@ -205,6 +205,14 @@ impl InputCases {
         self
     }
 
+    /// Prepares cases as those of a run were prepared, whatever was said before.
+    #[must_use]
+    pub fn with_settings(mut self, settings: Settings) -> Self {
+        self.options.volume = settings.volume;
+        self.settings = settings;
+        self
+    }
+
     /// The inputs.
     pub fn inputs(&self) -> &[Input] {
         &self.inputs
@@ -237,7 +245,8 @@ impl Cases for InputCases {
         }
         // The id is the path below what the user named: all that the reason may hold of it.
         let in_words = |e: &dyn StdError| without_name(&replaced(&in_full(e), &input.path, &input.id), &input.id);
-        let pixels = input.load(&self.options).map_err(|e| match &self.names {
+        let Settings { colour, prepare, .. } = self.settings;
+        let pixels = input.load_as(&self.options, colour, prepare).map_err(|e| match &self.names {
             Some(names) => without_name(&in_full(&names.error(&input.id, &e)), &input.id),
             None => in_words(&e),
         })?;

@@ -6,7 +6,7 @@ use std::{fmt, str::FromStr, sync::Arc};
 use candle::Tensor;
 use dinorad_aggregate::{Aggregate, MaxPool, TopKMean};
 use dinorad_backbone::{BackboneSpec, Features, Patches, Request};
-use dinorad_core::method::TokenLayout;
+use dinorad_core::{Target, method::TokenLayout};
 use dinorad_datasets::Dataset;
 use dinorad_heads::InputLayout;
 use ndarray::{Array2, Axis, concatenate};
@@ -132,6 +132,14 @@ impl RowLayout {
     /// # Errors
     /// [`Error::NoSuchTensor`] for a store made otherwise, [`Error::Damaged`], [`Error::Dataset`].
     pub fn labelled(&self, store: &FeatureStore, spec: &BackboneSpec, dataset: &dyn Dataset) -> Result<Labelled> {
+        self.unlabelled(store, spec)?.with_truths_of(dataset)
+    }
+
+    /// The rows of a store made with [`embed_options`](Self::embed_options), without truths.
+    ///
+    /// # Errors
+    /// As [`labelled`](Self::labelled).
+    pub fn unlabelled(&self, store: &FeatureStore, spec: &BackboneSpec) -> Result<Labelled> {
         // A set whose cases all failed has no feature.
         if store.is_empty() {
             let none = Array2::zeros((0, self.layout(spec.embed_dim).width()));
@@ -161,7 +169,8 @@ impl RowLayout {
             }
             slices = Some(SliceRows { rows: wide(&parts)?, offsets });
         }
-        let mut out = Labelled::from_table(vectors()?, dataset)?;
+        let table = vectors()?;
+        let mut out = Labelled::new(table.ids, vec![Target::Unlabelled; table.features.nrows()], table.features)?;
         out.layout = Some(self.layout(spec.embed_dim));
         if let Some(slices) = slices {
             match self.pool() {

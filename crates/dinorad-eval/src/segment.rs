@@ -372,7 +372,7 @@ impl SegmentRun {
     pub fn convention(&self) -> String {
         format!(
             "strict; dice and jaccard: mean over foreground classes that occur, all pixels pooled; dice_by_volume: \
-             mean over volumes; ci95: percentile bootstrap over volumes, {} draws, seed {}",
+             mean over volumes; ci95: percentile bootstrap over volumes, {} resamples, seed {}",
             self.bootstrap.draws, self.bootstrap.seed
         )
     }

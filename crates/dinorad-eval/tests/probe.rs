@@ -536,7 +536,8 @@ fn a_convention_says_of_what_when_and_over_whom() {
             probe(&logreg(&[1.0]), &splits, &task, &options(protocol), &Context::PLAIN).unwrap().metrics().convention
         };
         let strict = of(Protocol::Strict, Some(&val), &test);
-        for told in ["strict; ", "by auroc", "trained on train; ", auroc, "bootstrap over cases, 50 draws, seed 0"] {
+        for told in ["strict; ", "by auroc", "trained on train; ", auroc, "bootstrap over cases, 50 resamples, seed 0"]
+        {
             assert!(strict.contains(told), "{told}: {strict}");
         }
         let paper = of(Protocol::Paper, Some(&val), &test);

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use dinorad_core::{Target, Task, TaskKind};
-use dinorad_metrics::{Calibration, precision_recall_curve, roc_curve};
+use dinorad_metrics::{BootstrapOptions, Calibration, Resampling, at_youden, precision_recall_curve, roc_curve};
 use ndarray::{Array1, ArrayView1};
 
 use crate::{
@@ -12,6 +12,9 @@ use crate::{
     folder::PREDICTIONS,
     plot::{LinePlot, Marks, PALETTE, Plot, Series, XScale},
 };
+
+/// What scores on test are called where settings are searched.
+const DIAGNOSTIC: &str = "test (diagnostic)";
 
 /// Bins of the expected calibration error.
 pub const BINS: usize = 15;
@@ -38,7 +41,9 @@ pub fn of_run(run: &RunFolder) -> Result<Vec<NamedPlot>> {
     let Some(metrics) = run.metrics() else { return Ok(Vec::new()) };
     let mut plots = Vec::new();
     if let (Some(predictions), Some(task)) = (run.predictions(PREDICTIONS)?, &metrics.task) {
-        plots.extend(of_predictions(&predictions, task, metrics)?);
+        let operating = Operating::of(run, &predictions, task)?;
+        let groups = groups(run, &predictions)?;
+        plots.extend(of_predictions(&predictions, task, metrics, (&groups, operating.as_ref()))?);
     }
     plots.extend(metrics.search.as_ref().and_then(of_search));
     let name = run.exhibits().encoder.as_ref().map_or_else(|| "this run".to_owned(), |card| card.name().to_owned());
@@ -85,7 +90,12 @@ fn drawn<'a>(predictions: &'a Predictions, task: &'a Task, scores: &BTreeMap<Str
 }
 
 /// ROC, precision over recall and reliability on test.
-fn of_predictions(predictions: &Predictions, task: &Task, metrics: &Metrics) -> Result<Vec<NamedPlot>> {
+fn of_predictions(
+    predictions: &Predictions,
+    task: &Task,
+    metrics: &Metrics,
+    (groups, operating): (&Groups, Option<&Operating>),
+) -> Result<Vec<NamedPlot>> {
     let none = BTreeMap::new();
     let scores = metrics.metrics.get("test").unwrap_or(&none);
     let labelled = labelled(predictions);
@@ -94,7 +104,20 @@ fn of_predictions(predictions: &Predictions, task: &Task, metrics: &Metrics) -> 
     let mut push = |name: &str, plot: Option<Plot>, caption: String| {
         plots.extend(plot.map(|plot| NamedPlot { name: name.into(), plot, caption, varied: false }));
     };
-    push("roc", roc(&labelled, task, scores)?, format!("ROC on the test split{setting}."));
+    let mut drawn = roc(&labelled, task, scores)?;
+    let mut caption = format!("ROC on the test split{setting}.");
+    if let Some(Plot::Roc { curves, marked }) = &mut drawn {
+        if banded(&labelled, task, scores, groups, curves)? {
+            let unit = if groups.patients { "patients" } else { "cases" };
+            caption += &format!(" Bands: 95 % of {BAND_DRAWS} bootstrap resamples of {unit}.");
+        }
+        if let Some(at) = operating {
+            let (x, y) = (1.0 - at.specificity, at.sensitivity);
+            marked.push(Series::new(format!("threshold {:.3}", at.threshold), vec![(x, y)]));
+            caption += " Dot: the threshold that was chosen on validation, by Youden's index.";
+        }
+    }
+    push("roc", drawn, caption);
     let caption = format!("Precision over recall on the test split{setting}.");
     push("precision-recall", precision_recall(&labelled, task, scores)?, caption);
     let of = match (task.kind, labelled.probabilities.ncols()) {
@@ -105,6 +128,152 @@ fn of_predictions(predictions: &Predictions, task: &Task, metrics: &Metrics) -> 
     let caption = format!("Do probabilities of {of} come true? Test split; bars: share of cases.");
     push("reliability", reliability(&labelled, task)?, caption);
     Ok(plots)
+}
+
+/// Resamples behind the band of a ROC, and the most lines that have one.
+const BAND_DRAWS: usize = 500;
+const BANDS: usize = 3;
+/// Places on the axis at which a band is known.
+const BAND_STEPS: usize = 40;
+
+/// Which cases are drawn together.
+pub(crate) struct Groups {
+    /// Whether the groups are patients.
+    pub(crate) patients: bool,
+    /// Of every row of the predictions.
+    of_row: Vec<usize>,
+}
+
+impl Groups {
+    pub(crate) fn resampling(&self, rows: &[usize]) -> Result<Resampling> {
+        let keys: Vec<usize> = rows.iter().filter_map(|row| self.of_row.get(*row)).copied().collect();
+        Ok(Resampling::by_group(&keys)?)
+    }
+}
+
+/// The patients of the rows of predictions on test, else every row by itself.
+pub(crate) fn groups(run: &RunFolder, predictions: &Predictions) -> Result<Groups> {
+    let cases = run.cases()?;
+    let patients = cases.as_ref().and_then(|cases| cases.patients("test"));
+    let known = patients.and_then(|of| predictions.ids.iter().map(|id| of.get(id.as_str()).copied()).collect());
+    Ok(match known {
+        Some(of_row) => Groups { patients: true, of_row },
+        None => Groups { patients: false, of_row: (0..predictions.ids.len()).collect() },
+    })
+}
+
+/// A threshold that validation chose, and what it gives on test: of tasks with two classes.
+pub(crate) struct Operating {
+    pub(crate) threshold: f64,
+    pub(crate) sensitivity: f64,
+    pub(crate) specificity: f64,
+    /// Of the test part, by row with a truth.
+    pub(crate) called: Vec<(usize, bool, bool)>,
+}
+
+impl Operating {
+    /// `None` for other tasks, without a validation part, and where a part shows one class alone.
+    pub(crate) fn of(run: &RunFolder, test: &Predictions, task: &Task) -> Result<Option<Self>> {
+        let two = |p: &Predictions| task.kind != TaskKind::Multilabel && p.probabilities.ncols() == 2;
+        let Some(val) = run.predictions(&format!("{PREDICTIONS}-val"))?.filter(|val| two(val) && two(test)) else {
+            return Ok(None);
+        };
+        let val = labelled(&val);
+        let Some(of_val) = columns(&val, task).next() else { return Ok(None) };
+        let both = |truth: &Array1<u8>| [0, 1].iter().all(|kind| truth.iter().any(|t| t == kind));
+        if !both(&of_val.truth) {
+            return Ok(None);
+        }
+        let threshold = at_youden(of_val.scores, of_val.truth.view())?.threshold;
+        let called: Vec<(usize, bool, bool)> = test
+            .targets
+            .iter()
+            .enumerate()
+            .filter_map(|(row, target)| match target {
+                Target::Class(class) => {
+                    let p = test.probabilities.get((row, 1)).map_or(f64::NAN, |p| f64::from(*p));
+                    Some((row, *class == 1, p > threshold))
+                }
+                _ => None,
+            })
+            .collect();
+        let share = |of: bool| {
+            let all = called.iter().filter(|(_, truth, _)| *truth == of).count();
+            let right = called.iter().filter(|(_, truth, said)| *truth == of && said == truth).count();
+            (all > 0).then(|| right as f64 / all as f64)
+        };
+        let (Some(sensitivity), Some(specificity)) = (share(true), share(false)) else { return Ok(None) };
+        Ok(Some(Self { threshold, sensitivity, specificity, called }))
+    }
+}
+
+/// Puts bands around the lines of a ROC; whether it has any.
+fn banded(
+    labelled: &Predictions,
+    task: &Task,
+    scores: &BTreeMap<String, MetricValue>,
+    groups: &Groups,
+    curves: &mut [Series],
+) -> Result<bool> {
+    if curves.is_empty() || curves.len() > BANDS || groups.of_row.len() != labelled.ids.len() {
+        return Ok(false);
+    }
+    let rows: Vec<usize> = (0..labelled.ids.len()).collect();
+    let resampling = groups.resampling(&rows)?;
+    if resampling.groups() < 3 {
+        return Ok(false);
+    }
+    let options = BootstrapOptions { draws: BAND_DRAWS, ..BootstrapOptions::default() };
+    for (curve, column) in curves.iter_mut().zip(drawn(labelled, task, scores)) {
+        let mut order = rows.clone();
+        order.sort_by(|a, b| column.scores[*b].total_cmp(&column.scores[*a]));
+        let heights = |weights: &[u32]| heights(&order, &column, weights);
+        let found = resampling.bootstrap_many(&options, heights)?;
+        let band = found.into_iter().enumerate().filter_map(|(i, interval)| {
+            let interval = interval?;
+            Some((i as f64 / BAND_STEPS as f64, interval.low, interval.high))
+        });
+        *curve = std::mem::replace(curve, Series::new("", Vec::new())).with_band(band.collect());
+    }
+    Ok(true)
+}
+
+/// The true positive rates of weighted cases at evenly spaced false positive rates.
+fn heights(order: &[usize], column: &Column<'_>, weights: &[u32]) -> Vec<Option<f64>> {
+    let sum =
+        |kind: u8| -> f64 { order.iter().filter(|i| column.truth[**i] == kind).map(|i| f64::from(weights[*i])).sum() };
+    let (positives, negatives) = (sum(1), sum(0));
+    if positives == 0.0 || negatives == 0.0 {
+        return vec![None; BAND_STEPS + 1];
+    }
+    let mut points = vec![(0.0, 0.0)];
+    let (mut x, mut y) = (0.0, 0.0);
+    for (n, &i) in order.iter().enumerate() {
+        let weight = f64::from(weights[i]);
+        if column.truth[i] == 1 {
+            y += weight / positives
+        } else {
+            x += weight / negatives
+        }
+        // equal scores are one point
+        if order.get(n + 1).is_none_or(|next| column.scores[*next] != column.scores[i]) {
+            points.push((x, y));
+        }
+    }
+    let mut out = Vec::with_capacity(BAND_STEPS + 1);
+    let mut at = 0;
+    for step in 0..=BAND_STEPS {
+        let wanted = step as f64 / BAND_STEPS as f64;
+        while at + 1 < points.len() && points[at + 1].0 <= wanted + 1e-12 {
+            at += 1;
+        }
+        let (x0, y0) = points[at];
+        out.push(Some(match points.get(at + 1) {
+            Some(&(x1, y1)) if x1 > x0 => y0 + (y1 - y0) * (wanted - x0) / (x1 - x0),
+            _ => y0,
+        }));
+    }
+    out
 }
 
 /// The cases with a truth.
@@ -126,7 +295,7 @@ pub fn roc(p: &Predictions, task: &Task, scores: &BTreeMap<String, MetricValue>)
         let points = roc.false_positive_rate.into_iter().zip(roc.true_positive_rate).collect();
         curves.push(Series::new(format!("{} {}", column.name, value.text()), points));
     }
-    Ok((!curves.is_empty()).then_some(Plot::Roc { curves }))
+    Ok((!curves.is_empty()).then_some(Plot::Roc { curves, marked: Vec::new() }))
 }
 
 /// Precision over recall with average precision in the legend; `None` as for [`roc`].
@@ -218,7 +387,7 @@ fn of_search(search: &Search) -> Option<NamedPlot> {
         let line = if many { format!("validation, {}", rest(&of.values)) } else { "validation".to_owned() };
         push(line, x, score("val"));
         if !many {
-            push("test".into(), x, score("test"));
+            push(DIAGNOSTIC.into(), x, score("test"));
         }
     }
     if !series.iter().any(|s| s.points.len() > 1) {
@@ -233,8 +402,9 @@ fn of_search(search: &Search) -> Option<NamedPlot> {
         x_scale: if positive { XScale::Log } else { XScale::Linear },
         marks: Marks::Dots,
     };
-    let on_test = series.iter().any(|s| s.name == "test");
-    let diagnostic = if on_test { " That of test is shown for diagnosis: nothing was chosen by it." } else { "" };
+    let on_test = series.iter().any(|s| s.name == DIAGNOSTIC);
+    let diagnostic =
+        if on_test { " Diagnostic: the scores on test are shown, nothing was chosen by them." } else { "" };
     Some(NamedPlot {
         name: axis.plot.clone(),
         plot: Plot::Lines { axes, series },

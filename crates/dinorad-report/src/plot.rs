@@ -34,7 +34,7 @@ const TICKS: usize = 8;
 /// ```
 /// use dinorad_report::plot::{Plot, Series};
 ///
-/// let plot = Plot::Roc { curves: vec![Series::new("pneumonia", vec![(0.0, 0.0), (0.1, 0.8), (1.0, 1.0)])] };
+/// let plot = Plot::Roc { curves: vec![Series::new("pneumonia", vec![(0.0, 0.0), (0.1, 0.8), (1.0, 1.0)])], marked: vec![] };
 /// let kept = serde_json::to_string(&plot)?;
 /// let again: Plot = serde_json::from_str(&kept)?;
 /// assert_eq!(again.to_svg()?, plot.to_svg()?);
@@ -48,6 +48,9 @@ pub enum Plot {
     Roc {
         /// One for each class.
         curves: Vec<Series>,
+        /// Single points.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        marked: Vec<Series>,
     },
     /// As [`precision_recall`].
     PrecisionRecall {
@@ -76,11 +79,12 @@ pub enum Plot {
 impl Plot {
     /// The names of its lines.
     pub(crate) fn names(&mut self) -> impl Iterator<Item = &mut String> {
-        let series = match self {
-            Plot::Roc { curves } | Plot::PrecisionRecall { curves, .. } | Plot::Reliability { curves, .. } => curves,
-            Plot::Lines { series, .. } => series,
+        let (series, more): (_, &mut [Series]) = match self {
+            Plot::Roc { curves, marked } => (curves, marked),
+            Plot::PrecisionRecall { curves, .. } | Plot::Reliability { curves, .. } => (curves, &mut []),
+            Plot::Lines { series, .. } => (series, &mut []),
         };
-        series.iter_mut().map(|line| &mut line.name)
+        series.iter_mut().chain(more).map(|line| &mut line.name)
     }
 
     /// The text of the SVG; the same for the same plot.
@@ -89,7 +93,7 @@ impl Plot {
     /// [`Error::Draw`].
     pub fn to_svg(&self) -> Result<String> {
         match self {
-            Plot::Roc { curves } => roc(curves),
+            Plot::Roc { curves, marked } => roc(curves, marked),
             Plot::PrecisionRecall { curves, prevalence } => precision_recall(curves, *prevalence),
             Plot::Reliability { curves, bars } => reliability(curves, bars),
             Plot::Lines { axes, series } => lines(axes, series),
@@ -181,14 +185,14 @@ pub enum Marks {
 /// Receiver operating characteristic: sensitivity over 1 − specificity, with the line of chance.
 ///
 /// `points` of each series are `(false positive rate, true positive rate)` from (0, 0) to (1, 1);
-/// name the series with its AUROC and interval.
+/// name the series with its AUROC and interval. `marked` are single points, such as an operating point.
 ///
 /// # Errors
 /// [`Error::Draw`].
-pub fn roc(curves: &[Series]) -> Result<String> {
+pub fn roc(curves: &[Series], marked: &[Series]) -> Result<String> {
     let plot = LinePlot::of_shares("1 − specificity (false positive rate)", "sensitivity (true positive rate)");
     let chance = Series::new("chance", vec![(0.0, 0.0), (1.0, 1.0)]);
-    let more = Extras { x_range: Some((0.0, 1.0)), dashed: vec![chance], ..Extras::default() };
+    let more = Extras { x_range: Some((0.0, 1.0)), dashed: vec![chance], marked: marked.to_vec(), ..Extras::default() };
     draw((520, 480), &plot, curves, &more)
 }
 
@@ -203,7 +207,7 @@ pub fn precision_recall(curves: &[Series], prevalence: Option<f64>) -> Result<St
     let plot = LinePlot::of_shares("recall (sensitivity)", "precision (positive predictive value)");
     let chance = prevalence.map(|p| Series::new(format!("chance {p:.3}"), vec![(0.0, p), (1.0, p)]));
     let dashed = chance.into_iter().collect();
-    let more = Extras { x_range: Some((0.0, 1.0)), dashed, legend: Corner::LowerLeft, ..Extras::default() };
+    let more = Extras { x_range: Some((0.0, 1.0)), dashed, ..Extras::default() };
     draw((520, 480), &plot, curves, &more)
 }
 
@@ -221,8 +225,7 @@ pub fn precision_recall(curves: &[Series], prevalence: Option<f64>) -> Result<St
 pub fn reliability(curves: &[Series], bars: &[(f64, f64, f64)]) -> Result<String> {
     let plot = LinePlot { marks: Marks::Dots, ..LinePlot::of_shares("confidence", "share that came true") };
     let ideal = Series::new("calibrated", vec![(0.0, 0.0), (1.0, 1.0)]);
-    let more =
-        Extras { x_range: Some((0.0, 1.0)), dashed: vec![ideal], bars: bars.to_vec(), legend: Corner::UpperLeft };
+    let more = Extras { x_range: Some((0.0, 1.0)), dashed: vec![ideal], bars: bars.to_vec(), ..Extras::default() };
     draw((520, 480), &plot, curves, &more)
 }
 
@@ -234,16 +237,6 @@ pub fn lines(plot: &LinePlot, series: &[Series]) -> Result<String> {
     draw((520, 420), plot, series, &Extras::default())
 }
 
-/// Where the legend is.
-#[derive(Debug, Clone, Copy, Default)]
-enum Corner {
-    /// Where the curves are not.
-    #[default]
-    Free,
-    UpperLeft,
-    LowerLeft,
-}
-
 /// What some plots have beside their lines.
 #[derive(Debug, Default)]
 struct Extras {
@@ -251,11 +244,51 @@ struct Extras {
     dashed: Vec<Series>,
     /// `(from, to, height)` behind everything.
     bars: Vec<(f64, f64, f64)>,
-    legend: Corner,
+    /// Single points with names.
+    marked: Vec<Series>,
+}
+
+/// The colour of a single point: that of a line which is not there.
+fn mark(i: usize) -> RGBColor {
+    let [r, g, b] = color(i + 1);
+    RGBColor(r, g, b)
+}
+
+/// Height of a line of the legend, and where its text begins, in pixels.
+const LINE: i32 = 24;
+const TEXT_AT: i32 = 34;
+
+/// The names of a legend in rows, as many beside each other as the width of a plot has room for; each with
+/// where it begins.
+fn rows(names: &[String]) -> Vec<Vec<(usize, i32)>> {
+    const WIDTH: i32 = 480;
+    let mut rows: Vec<Vec<(usize, i32)>> = Vec::new();
+    let mut at = 0;
+    for (i, name) in names.iter().enumerate() {
+        let wide = TEXT_AT + 24 + (name.chars().count() as f64 * 0.5 * FONT * 0.93) as i32;
+        match rows.last_mut().filter(|_| at + wide <= WIDTH) {
+            Some(row) => row.push((i, at)),
+            None => {
+                at = 0;
+                rows.push(vec![(i, 0)]);
+            }
+        }
+        at += wide;
+    }
+    rows
+}
+
+/// A name that fits on a line.
+fn short(name: &str) -> String {
+    const MOST: usize = 60;
+    match name.char_indices().nth(MOST) {
+        Some((at, _)) => format!("{}…", name[..at].trim_end()),
+        None => name.to_owned(),
+    }
 }
 
 fn draw(size: (u32, u32), plot: &LinePlot, series: &[Series], more: &Extras) -> Result<String> {
-    let Extras { x_range, dashed, bars, legend } = more;
+    let Extras { x_range, dashed, bars, marked } = more;
     let log = plot.x_scale == XScale::Log;
     let place = |x: f64| if log { x.ln() } else { x };
     let keep = |s: &Series| -> Vec<(f64, f64)> {
@@ -269,8 +302,12 @@ fn draw(size: (u32, u32), plot: &LinePlot, series: &[Series], more: &Extras) -> 
     if !(drawable(y0) && drawable(y1) && y0 < y1) {
         return Err(Error::Draw { what: "a plot", why: format!("y cannot run from {y0} to {y1}") });
     }
-    let names: Vec<&str> = series.iter().chain(dashed).map(|s| s.name.as_str()).collect();
-    let free = free_corner(&kept, (x0, x1), (y0, y1), &names);
+    let named = series.len() + dashed.len() > 1 || x_range.is_some();
+    let names: Vec<String> = match named {
+        true => series.iter().chain(marked).chain(dashed).map(|s| short(&s.name)).collect(),
+        false => Vec::new(),
+    };
+    let legend = rows(&names);
     // With a logarithmic axis the ticks are the x values that occur.
     let mut ticks: Vec<f64> = kept.iter().flatten().map(|p| p.0).collect();
     ticks.sort_by(f64::total_cmp);
@@ -280,9 +317,12 @@ fn draw(size: (u32, u32), plot: &LinePlot, series: &[Series], more: &Extras) -> 
     }
     let mut svg = String::new();
     {
-        let area = SVGBackend::with_string(&mut svg, size).into_drawing_area();
+        let below = legend.len() as i32 * LINE;
+        let whole = (size.0, size.1 + below as u32 + if legend.is_empty() { 0 } else { 8 });
+        let area = SVGBackend::with_string(&mut svg, whole).into_drawing_area();
+        let (upper, _) = area.split_vertically(size.1);
         let text = |size: f64| ("sans-serif", size).into_font().color(&INK);
-        let mut chart = ChartBuilder::on(&area)
+        let mut chart = ChartBuilder::on(&upper)
             .margin(12)
             .margin_right(20)
             .x_label_area_size(54)
@@ -333,13 +373,9 @@ fn draw(size: (u32, u32), plot: &LinePlot, series: &[Series], more: &Extras) -> 
             chart.draw_series(std::iter::once(Polygon::new(outline, RGBColor(r, g, b).mix(0.18)))).map_err(drawing)?;
         }
         for s in dashed {
-            chart
-                .draw_series(DashedLineSeries::new(keep(s), 6, 5, INK.mix(0.55).stroke_width(2)))
-                .map_err(drawing)?
-                .label(&s.name)
-                .legend(|(x, y)| PathElement::new(vec![(x, y), (x + 9, y)], INK.mix(0.55).stroke_width(2)));
+            chart.draw_series(DashedLineSeries::new(keep(s), 6, 5, INK.mix(0.55).stroke_width(2))).map_err(drawing)?;
         }
-        for (i, (s, points)) in series.iter().zip(kept).enumerate() {
+        for (i, points) in kept.into_iter().enumerate() {
             let [r, g, b] = color(i);
             let style = RGBColor(r, g, b).stroke_width(3);
             if plot.marks == Marks::Dots {
@@ -347,69 +383,43 @@ fn draw(size: (u32, u32), plot: &LinePlot, series: &[Series], more: &Extras) -> 
                     .draw_series(points.iter().map(|&p| Circle::new(p, 5, RGBColor(r, g, b).filled())))
                     .map_err(drawing)?;
             }
-            chart
-                .draw_series(LineSeries::new(points, style))
-                .map_err(drawing)?
-                .label(&s.name)
-                .legend(move |(x, y)| PathElement::new(vec![(x, y), (x + 22, y)], style));
+            chart.draw_series(LineSeries::new(points, style)).map_err(drawing)?;
         }
-        if series.len() + dashed.len() > 1 || x_range.is_some() {
-            let corner = match legend {
-                Corner::UpperLeft => SeriesLabelPosition::UpperLeft,
-                Corner::LowerLeft => SeriesLabelPosition::LowerLeft,
-                Corner::Free => free,
-            };
-            chart
-                .configure_series_labels()
-                .position(corner)
-                .legend_area_size(30)
-                .margin(14)
-                .label_font(text(FONT * 0.93))
-                .draw()
-                .map_err(drawing)?;
+        for (i, point) in marked.iter().enumerate() {
+            let dots = keep(point);
+            let style = mark(i);
+            chart.draw_series(dots.into_iter().map(|p| Circle::new(p, 7, style.filled()))).map_err(drawing)?;
+        }
+        let style = text(FONT * 0.93).pos(plotters::style::text_anchor::Pos::new(
+            plotters::style::text_anchor::HPos::Left,
+            plotters::style::text_anchor::VPos::Center,
+        ));
+        for (row, entries) in legend.iter().enumerate() {
+            let y = size.1 as i32 + row as i32 * LINE + LINE / 2;
+            for &(which, x) in entries {
+                let x = x + 20;
+                let line = |from: i32, to: i32, style| PathElement::new(vec![(x + from, y), (x + to, y)], style);
+                match which.checked_sub(series.len()) {
+                    None => {
+                        let [r, g, b] = color(which);
+                        area.draw(&line(0, 24, RGBColor(r, g, b).stroke_width(3))).map_err(drawing)?;
+                    }
+                    Some(i) if i < marked.len() => {
+                        area.draw(&Circle::new((x + 12, y), 7, mark(i).filled())).map_err(drawing)?;
+                    }
+                    Some(_) => {
+                        let style = INK.mix(0.55).stroke_width(2);
+                        area.draw(&line(0, 9, style)).map_err(drawing)?;
+                        area.draw(&line(15, 24, style)).map_err(drawing)?;
+                    }
+                }
+                let name = names.get(which).cloned().unwrap_or_default();
+                area.draw(&Text::new(name, (x + TEXT_AT, y), style.clone())).map_err(drawing)?;
+            }
         }
         area.present().map_err(drawing)?;
     }
     Ok(svg.replace("#010203", "currentColor"))
-}
-
-/// The corner in which a legend of these names covers least of the curves.
-fn free_corner(
-    curves: &[Vec<(f64, f64)>],
-    (x0, x1): (f64, f64),
-    (y0, y1): (f64, f64),
-    names: &[&str],
-) -> SeriesLabelPosition {
-    /// Places that are looked at on every piece of a curve.
-    const STEPS: usize = 32;
-    let longest = names.iter().map(|n| n.chars().count()).max().unwrap_or(0);
-    // shares of a plot of some 420 by 340 pixels
-    let wide = (62.0 + 0.55 * FONT * longest as f64) / 420.0;
-    let high = (28.0 + 1.4 * FONT * names.len() as f64) / 340.0;
-    let along = |pair: &[(f64, f64)]| -> Vec<(f64, f64)> {
-        let (from, to) = (pair[0], pair[pair.len() - 1]);
-        let at = |i: usize| i as f64 / STEPS as f64;
-        (0..=STEPS).map(|i| (from.0 + (to.0 - from.0) * at(i), from.1 + (to.1 - from.1) * at(i))).collect()
-    };
-    let places: Vec<(f64, f64)> = curves
-        .iter()
-        .flat_map(|curve| curve.windows(curve.len().clamp(1, 2)).flat_map(along))
-        .map(|(x, y)| ((x - x0) / (x1 - x0), (y - y0) / (y1 - y0)))
-        .collect();
-    let covered = |right: bool, upper: bool| {
-        let inside = |(x, y): &&(f64, f64)| {
-            (if right { 1.0 - x } else { *x }) < wide && (if upper { 1.0 - y } else { *y }) < high
-        };
-        places.iter().filter(inside).count()
-    };
-    let corners = [
-        (covered(true, false), SeriesLabelPosition::LowerRight),
-        (covered(true, true), SeriesLabelPosition::UpperRight),
-        (covered(false, true), SeriesLabelPosition::UpperLeft),
-        (covered(false, false), SeriesLabelPosition::LowerLeft),
-    ];
-    // of equals the first
-    corners.into_iter().min_by_key(|(covered, _)| *covered).map_or(SeriesLabelPosition::LowerRight, |(_, c)| c)
 }
 
 /// The finite part of a band, its places on the axis.
@@ -470,32 +480,34 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_legend_keeps_out_of_the_curves() {
-        let corner = |curves: &[&[(f64, f64)]]| {
-            let curves: Vec<Vec<(f64, f64)>> = curves.iter().map(|c| c.to_vec()).collect();
-            match free_corner(&curves, (0.0, 1.0), (0.0, 1.0), &["validation", "test"]) {
-                SeriesLabelPosition::LowerRight => "lower right",
-                SeriesLabelPosition::UpperRight => "upper right",
-                SeriesLabelPosition::UpperLeft => "upper left",
-                SeriesLabelPosition::LowerLeft => "lower left",
-                _ => "elsewhere",
-            }
+    fn a_legend_stands_below_the_curves() {
+        let names = ["validation", "test (diagnostic)", "a name that takes a whole line of its own, as long as it is"];
+        let series: Vec<Series> = names.iter().map(|n| Series::new(*n, vec![(0.0, 0.1), (1.0, 0.9)])).collect();
+        let svg = lines(&LinePlot::new("setting", "AUROC"), &series).unwrap();
+        let height = |text: &str| -> f64 {
+            let before = &svg[..svg.find(text).unwrap_or_else(|| panic!("no {text} in {svg}"))];
+            let at = before.rfind("<text").unwrap();
+            before[at..].split("y=\"").nth(1).unwrap().split('"').next().unwrap().parse().unwrap()
         };
-        assert_eq!(corner(&[&[(0.0, 0.1), (1.0, 0.9)]]), "lower right");
-        assert_eq!(corner(&[&[(0.0, 0.9), (1.0, 0.1)]]), "upper right");
-        // one high all along, one that falls, as AUROC over k may
-        assert_eq!(corner(&[&[(0.0, 0.95), (1.0, 0.95)], &[(0.0, 0.4), (1.0, 0.1)]]), "lower left");
-        assert_eq!(corner(&[&[(0.0, 0.05), (1.0, 0.05)], &[(0.5, 0.5), (1.0, 0.95)]]), "upper left");
-        assert_eq!(corner(&[]), "lower right");
-        assert_eq!(corner(&[&[(0.9, 0.1)]]), "upper right");
+        let axis = height(">\nsetting");
+        assert!(names.iter().all(|name| height(&format!(">\n{name}")) > axis), "{svg}");
+        assert_eq!(height(">\nvalidation"), height(">\ntest (diagnostic)"), "short names share a line");
+        assert!(height(">\na name") > height(">\nvalidation"));
+        assert!(rows(&names.map(str::to_owned)).len() == 2 && rows(&[]).is_empty());
     }
 
     #[test]
     fn plots_are_the_same_each_time_and_safe_to_embed() {
         let curve =
             || Series::new("<b>pneumonia</b> & \"more\"", vec![(0.0, 0.0), (0.2, 0.9), (f64::NAN, 0.5), (1.0, 1.0)]);
-        let svg = roc(&[curve()]).unwrap();
-        assert_eq!(svg, roc(&[curve()]).unwrap());
+        let svg = roc(&[curve()], &[]).unwrap();
+        assert_eq!(svg, roc(&[curve()], &[]).unwrap());
+        let marked = roc(&[curve()], &[Series::new("threshold", vec![(0.2, 0.9)])]).unwrap();
+        assert_eq!(
+            marked.matches("<circle").count(),
+            svg.matches("<circle").count() + 2,
+            "on the curve and in the legend"
+        );
         assert!(svg.starts_with("<svg") && svg.contains("currentColor") && !svg.contains("#010203"));
         assert!(!svg.contains("<b>") && svg.contains("&lt;b&gt;"), "labels are escaped");
         assert!(!svg.contains("NaN"));

@@ -13,7 +13,8 @@ use crate::{
 /// Probabilities of every case beside the truth.
 ///
 /// Columns `sample_id,target,p_0,p_1,…`; `p_j` is the probability of class `j`, written with the
-/// fewest digits that read back as the same f32. A multilabel target is written `0;1;0`, an
+/// fewest digits that read back as the same f32. Where the names of the classes are known, a last column
+/// `target_name` has the truth in words, several findings as `a|b`; it is passed over in reading. A multilabel target is written `0;1;0`, an
 /// unknown one as nothing; that of a single finding reads back as a class. An id that a spreadsheet
 /// could take for a formula has a quote before it, which reading takes away again
 /// ([`crate::spreadsheet`]).
@@ -25,7 +26,12 @@ pub struct Predictions {
     pub targets: Vec<Target>,
     /// `(n, classes)`.
     pub probabilities: Array2<f32>,
+    /// Names of the classes; none where they are not known, as after reading.
+    pub names: Vec<String>,
 }
+
+/// The last column, where classes have names.
+const TARGET_NAME: &str = "target_name";
 
 impl Predictions {
     /// Checks that the three agree in number and that no target is a mask.
@@ -47,7 +53,26 @@ impl Predictions {
                 got: "a mask".into(),
             });
         }
-        Ok(Self { ids, targets, probabilities })
+        Ok(Self { ids, targets, probabilities, names: Vec::new() })
+    }
+
+    /// The same with names of the classes, which a file then has beside the truths.
+    #[must_use]
+    pub fn with_names(self, names: Vec<String>) -> Self {
+        Self { names, ..self }
+    }
+
+    /// A truth in words: the class, or the findings with `|` between; nothing where it is unknown.
+    fn name_of(&self, target: &Target) -> String {
+        let name = |class: usize| self.names.get(class).map_or("", String::as_str);
+        match target {
+            Target::Class(class) => name(*class).to_owned(),
+            Target::Labels(labels) => {
+                let there = (0..labels.len()).filter(|class| labels[*class] == 1);
+                there.map(name).collect::<Vec<_>>().join("|")
+            }
+            Target::Unlabelled | Target::Mask(_) => String::new(),
+        }
     }
 
     /// Index of the most probable class by row; the first of equals, NaN last.
@@ -62,6 +87,7 @@ impl Predictions {
             ids: rows.iter().map(|row| self.ids[*row].clone()).collect(),
             targets: rows.iter().map(|row| self.targets[*row].clone()).collect(),
             probabilities: self.probabilities.select(Axis(0), &rows),
+            names: self.names.clone(),
         }
     }
 
@@ -92,10 +118,15 @@ impl Predictions {
     }
 
     /// The file's bytes.
-    pub(crate) fn to_csv(&self) -> std::result::Result<Vec<u8>, csv::Error> {
+    ///
+    /// # Errors
+    /// What the writer says; memory does not fail.
+    pub fn to_csv(&self) -> std::result::Result<Vec<u8>, csv::Error> {
         let mut writer = csv::Writer::from_writer(Vec::new());
         let mut record = vec!["sample_id".to_owned(), "target".to_owned()];
         record.extend((0..self.probabilities.ncols()).map(|j| format!("p_{j}")));
+        let named = !self.names.is_empty();
+        record.extend(named.then(|| TARGET_NAME.to_owned()));
         writer.write_record(&record)?;
         for ((id, target), row) in self.ids.iter().zip(&self.targets).zip(self.probabilities.rows()) {
             record.clear();
@@ -106,6 +137,7 @@ impl Predictions {
                 Target::Unlabelled | Target::Mask(_) => String::new(),
             });
             record.extend(row.iter().map(|p| format!("{p:?}")));
+            record.extend(named.then(|| guarded(&self.name_of(target)).into_owned()));
             writer.write_record(&record)?;
         }
         writer.into_inner().map_err(|e| csv::Error::from(e.into_error()))
@@ -124,10 +156,11 @@ impl Predictions {
         let damaged = |why: String| Error::Damaged { path: path.to_owned(), why };
         let mut reader = csv::Reader::from_reader(bytes);
         let header = reader.headers().map_err(|e| damaged(e.to_string()))?;
-        let n_classes = header.len().saturating_sub(2);
+        let named = usize::from(header.iter().next_back() == Some(TARGET_NAME));
+        let n_classes = header.len().saturating_sub(2 + named);
         let expected: Vec<String> =
             ["sample_id".into(), "target".into()].into_iter().chain((0..n_classes).map(|j| format!("p_{j}"))).collect();
-        if !header.iter().eq(expected.iter().map(String::as_str)) {
+        if !header.iter().take(2 + n_classes).eq(expected.iter().map(String::as_str)) {
             return Err(damaged(format!("its columns are not {}", expected.join(","))));
         }
         let (mut ids, mut targets, mut values) = (Vec::new(), Vec::new(), Vec::new());
@@ -144,7 +177,7 @@ impl Predictions {
             } else {
                 Target::Class(target.parse().map_err(|_| no_number(target))?)
             });
-            for cell in record.iter().skip(2) {
+            for cell in record.iter().skip(2).take(n_classes) {
                 values.push(cell.parse::<f32>().map_err(|_| no_number(cell))?);
             }
         }
@@ -190,6 +223,24 @@ mod tests {
         let text = fs::read_to_string(&path).unwrap();
         assert!(text.starts_with("sample_id,target,p_0,p_1\n\"a,b\",1,0.33333334,0.6666666"));
         assert_eq!(predictions.classes(), [1, 1, 1, 1]);
+    }
+
+    #[test]
+    fn truths_have_their_names_besides() {
+        let targets = vec![Target::Class(1), Target::Labels(vec![1, 1]), Target::Unlabelled];
+        let ids = ["a", "b", "c"].map(str::to_owned).to_vec();
+        let plain = Predictions::new(ids, targets, array![[0.25, 0.75], [0.5, 0.5], [1.0, 0.0]]).unwrap();
+        let named = plain.clone().with_names(vec!["=well".into(), "sick, very".into()]);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("p.csv");
+        fs::write(&path, named.to_csv().unwrap()).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        assert_eq!(
+            text,
+            "sample_id,target,p_0,p_1,target_name\na,1,0.25,0.75,\"sick, very\"\n\
+             b,1;1,0.5,0.5,\"'=well|sick, very\"\nc,,1.0,0.0,\n"
+        );
+        assert_eq!(Predictions::read_csv(&path).unwrap(), plain);
     }
 
     #[test]

@@ -48,6 +48,9 @@ impl From<Given> for Value {
     }
 }
 
+/// What is said where no encoder is named.
+const NO_ENCODER: &str = "name an encoder: --backbone ID, such as facebook/dinov2-small (see `dinorad models`)";
+
 fn whole(n: usize) -> Result<i64> {
     i64::try_from(n).with_context(|| format!("{n} is too large"))
 }
@@ -154,7 +157,11 @@ impl JudgeArgs {
             let table = description.clone().with("encoder", self.encoder.described(source));
             Ok(Experiment::from_table(&table.0)?)
         };
-        self.encoder.backbone.iter().map(described).collect()
+        match &self.embeddings {
+            Some(path) => Ok(vec![described(&format!("embeddings:{}", text(path)))?]),
+            None if self.encoder.backbone.is_empty() => bail!("{NO_ENCODER}, or features with --embeddings"),
+            None => self.encoder.backbone.iter().map(described).collect(),
+        }
     }
 
     /// `costly` where a control costs as much as the run.
@@ -182,6 +189,7 @@ impl JudgeArgs {
         let preprocessing = Given::default()
             .maybe("image_size", self.image_size.map(whole).transpose()?)
             .maybe("resize", self.resize.map(whole).transpose()?)
+            .maybe("slice_step", (self.slice_step != 1).then(|| whole(self.slice_step)).transpose()?)
             .maybe("intensity", self.intensity.clone())
             .maybe("monochrome1", self.monochrome1.clone());
         let mut description = Given::default()
@@ -197,7 +205,8 @@ impl JudgeArgs {
             .maybe("subsets", subsets.transpose()?)
             .maybe("controls", controls.transpose()?)
             .with("intervals", Given::default().with("draws", whole(self.bootstrap)?))
-            .with("method", method);
+            .with("method", method)
+            .maybe("about", self.title.as_ref().map(|title| Given::default().with("title", title.clone())));
         if let Some(TokenArgs { blocks, avgpool }) = tokens {
             description =
                 description.with("tokens", Given::default().with("blocks", whole(*blocks)?).with("avgpool", *avgpool));
@@ -218,6 +227,11 @@ impl JudgeArgs {
             }
             Ok((spec.name, root))
         };
+        if let Some(labels) = &self.labels {
+            let data = Given::named("labels").with("root", text(labels));
+            let data = data.maybe("splits", self.splits.as_deref().map(text));
+            return Ok(data.maybe("columns", self.columns.described()));
+        }
         let (name, root) = match (&self.train, &self.dataset, &self.root) {
             (Some(train), None, None) => named("--train", train)?,
             (None, Some(name), Some(root)) => (name.clone(), root.clone()),
@@ -285,6 +299,7 @@ impl EncoderArgs {
     /// The one encoder of a command that takes one.
     pub(crate) fn one(&self) -> Result<dinorad::eval::experiment::EncoderChoice> {
         match self.backbone.as_slice() {
+            [] => bail!("{NO_ENCODER}"),
             [source] => Ok(Value::from(self.described(source)).try_into()?),
             several => bail!("this command takes one --backbone, got {}: {}", several.len(), several.join(", ")),
         }
@@ -333,14 +348,14 @@ impl EvalLinearArgs {
 }
 
 /// The option that sets a key of a description.
-const OPTIONS: [(&str, &str); 32] = [
+const OPTIONS: [(&str, &str); 33] = [
     ("aggregate", "--aggregate"),
     ("attention.epochs", "--attention-epochs"),
     ("data.splits", "--splits"),
     ("encoder.mean", "--mean"),
     ("encoder.source", "--backbone"),
     ("encoder.std", "--std"),
-    ("intervals.draws", "--draws"),
+    ("intervals.draws", "--resamples"),
     ("method.avgpool", "--avgpool"),
     ("method.batch_size", "--batch-size"),
     ("method.blocks", "--blocks"),
@@ -358,6 +373,7 @@ const OPTIONS: [(&str, &str); 32] = [
     ("preprocessing.intensity", "--intensity"),
     ("preprocessing.monochrome1", "--monochrome1"),
     ("preprocessing.resize", "--resize"),
+    ("preprocessing.slice_step", "--slice-step"),
     ("protocol", "--protocol"),
     ("refit", "--refit"),
     ("shifts", "--shift"),

@@ -48,7 +48,7 @@ fn embed_all(args: &EmbedArgs, names: Option<Pseudonyms>) -> Result<usize> {
         discover_with(&args.paths, &options)
     };
     for notice in found.notices(names.is_none()) {
-        eprintln!("note: {notice}");
+        listing::note(&notice);
     }
     if found.inputs.is_empty() {
         bail!("nothing to embed below the given paths");

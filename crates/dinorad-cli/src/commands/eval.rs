@@ -26,6 +26,7 @@ pub(super) fn runner(args: &JudgeArgs, names: Option<Pseudonyms>) -> Result<Runn
     let mut runner = args.encoder.hardware.runner()?;
     runner.features = args.features.clone().unwrap_or(runner.features);
     runner.pseudonyms = names;
+    runner.whole_models = args.keep_model;
     runner.existing = if args.overwrite { Existing::Replace } else { Existing::Refuse };
     Ok(runner)
 }
@@ -58,7 +59,10 @@ pub(super) fn judge(args: &JudgeArgs, experiments: Vec<Experiment>, names: Optio
         let text = serde_json::to_string_pretty(&told)?;
         write_atomic(&args.out.join("comparisons.json"), text.as_bytes(), "eval")?;
     }
-    tell::page(&done, &args.out, None)?;
+    tell::page(&done, &args.out, args.title.as_deref())?;
+    if args.json {
+        return tell::json(&done);
+    }
     tell::outcomes(&done, &compared, &args.out)
 }
 
@@ -91,7 +95,7 @@ fn over_folds(
         }
         let scores = cross_validation.scores(experiment, &done);
         write_atomic(&out.join("folds.json"), serde_json::to_string_pretty(&scores)?.as_bytes(), "eval")?;
-        failed += tell::folds(&done, &scores, &out)?;
+        failed += tell::folds(&done, &scores, &out, args)?;
     }
     Ok(failed)
 }

@@ -12,8 +12,9 @@ use dinorad::{
         store::FeatureStore,
     },
 };
+use serde_json::json;
 
-use crate::{args::ExportArgs, output::say, table::thousands};
+use crate::{args::ExportArgs, listing, output::say, table::thousands};
 
 pub(crate) fn run(args: &ExportArgs) -> Result<usize> {
     args.names.around(|names| write_out(args, names))
@@ -40,9 +41,18 @@ fn write_out(args: &ExportArgs, names: Option<Pseudonyms>) -> Result<usize> {
     };
     let labels = args.labels.as_deref().map(labels).transpose()?;
     let exported = export(&store, labels.as_ref(), &options, &args.out)?;
-    say!("{} rows in {} file(s): {}", thousands(exported.rows as u64), exported.files.len(), args.out.display());
+    if args.json {
+        let told = json!({ "files": exported.files, "rows": exported.rows, "unlabelled": exported.unlabelled });
+        say!("{}", serde_json::to_string_pretty(&told)?);
+    } else {
+        say!("{} rows in {} file(s): {}", thousands(exported.rows as u64), exported.files.len(), args.out.display());
+    }
     if exported.unlabelled > 0 {
-        eprintln!("note: {} rows have no label in {}", exported.unlabelled, args.labels.as_deref().unwrap_or_default());
+        listing::note(&format!(
+            "{} rows have no label in {}",
+            exported.unlabelled,
+            args.labels.as_deref().unwrap_or_default()
+        ));
     }
     let failures = store.failures().len();
     if failures > 0 {

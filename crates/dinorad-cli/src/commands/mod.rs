@@ -1,6 +1,7 @@
 //! One file per command.
 
 mod compare;
+mod completions;
 mod datasets;
 mod doctor;
 mod embed;
@@ -10,6 +11,7 @@ mod finetune;
 mod inspect;
 mod models;
 mod pca;
+mod predict;
 mod quickstart;
 mod report;
 mod run;
@@ -30,6 +32,7 @@ pub(crate) fn run(args: &Args) -> Result<usize> {
         Command::Embed(a) => embed::run(a).map_err(as_typed),
         Command::Eval(a) => eval::run(a).map_err(as_typed),
         Command::Finetune(a) => finetune::run(a).map_err(as_typed),
+        Command::Predict(a) => predict::run(a),
         Command::Run(a) => run::run(a),
         Command::Report(a) => report::run(a),
         Command::Compare(a) => compare::run(a),
@@ -41,5 +44,7 @@ pub(crate) fn run(args: &Args) -> Result<usize> {
         Command::Doctor(a) => doctor::run(a),
         Command::Datasets(a) => datasets::run(a),
         Command::Splits(a) => splits::run(a),
+        Command::Completions(a) => completions::completions(a),
+        Command::Man(a) => completions::man(a),
     }
 }

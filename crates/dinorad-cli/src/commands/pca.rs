@@ -49,6 +49,10 @@ pub(crate) fn run(args: &PcaArgs) -> Result<usize> {
         pca_sheet(&shown, &encoder, &request)?
     };
     write_atomic(&args.out, &sheet.to_png()?, "pca").with_context(|| format!("writing {}", args.out.display()))?;
-    say!("{} images drawn: {}", shown.len(), args.out.display());
+    if args.json {
+        say!("{}", serde_json::json!({ "picture": args.out, "images": shown.len(), "failed": failed }));
+    } else {
+        say!("{} images drawn: {}", shown.len(), args.out.display());
+    }
     Ok(failed)
 }

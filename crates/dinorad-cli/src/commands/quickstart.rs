@@ -55,6 +55,9 @@ pub(crate) fn run(args: &QuickstartArgs) -> Result<usize> {
         done.push(runner.run(&one.experiment, &one.out).with_context(|| one.name.clone())?);
     }
     let page = tell::page(&done, &args.out, Some("dinorad quickstart"))?;
+    if args.json {
+        return tell::json(&done);
+    }
     say!("{}", super::run::summary(&done));
     say!("done in {:.0} s; open {}", started.elapsed().as_secs_f64(), page.display());
     if done.first().is_some_and(|one| one.spec.is_untrained()) {

@@ -22,7 +22,11 @@ fn page(args: &ReportArgs, names: Option<Pseudonyms>) -> Result<usize> {
         Some(names) => walked.renamed(&renaming(names))?,
         None => walked,
     };
-    pages::report(&walked.runs, &walked.skipped)?.write(&args.out)?;
+    let report = pages::report(&walked.runs, &walked.skipped)?;
+    match &args.title {
+        Some(title) => report.with_title(title).write(&args.out)?,
+        None => report.write(&args.out)?,
+    }
     if args.json {
         let skipped: Vec<Value> = walked.skipped.iter().map(skipped).collect();
         let runs: Vec<Value> = walked.runs.iter().map(|run| shown(run, hidden)).collect();

@@ -7,7 +7,7 @@ use dinorad::{
     eval::experiment::{Descriptions, Estimate, Existing, Outcome, Planned, Runner},
 };
 
-use crate::{args::RunArgs, listing, output::say, table::table, tell};
+use crate::{args::RunArgs, listing, output::say, table::narrow_table, tell};
 
 pub(crate) fn run(args: &RunArgs) -> Result<usize> {
     args.names.around(|names| run_all(args, names))
@@ -17,6 +17,7 @@ fn run_all(args: &RunArgs, names: Option<Pseudonyms>) -> Result<usize> {
     let mut runner = args.hardware.runner()?;
     runner.features = args.features.clone().unwrap_or(runner.features);
     runner.pseudonyms = names;
+    runner.whole_models = args.keep_model;
     runner.existing = if args.overwrite { Existing::Replace } else { Existing::Refuse };
     let planned = Descriptions::read(&args.file, &args.set)?.planned(&args.out);
     runner.check(&planned)?;
@@ -27,7 +28,7 @@ fn run_all(args: &RunArgs, names: Option<Pseudonyms>) -> Result<usize> {
     for one in &planned {
         match runner.run_planned(one) {
             Ok(Some(outcome)) => done.push(outcome),
-            Ok(None) => eprintln!("note: {} was done before: {}", one.name, one.out.display()),
+            Ok(None) => listing::note(&format!("{} was done before: {}", one.name, one.out.display())),
             // One that fails does not stop the others.
             Err(error) if planned.len() > 1 => {
                 eprintln!("error: {}: {}", one.name, in_full(&error));
@@ -39,7 +40,10 @@ fn run_all(args: &RunArgs, names: Option<Pseudonyms>) -> Result<usize> {
     if done.is_empty() {
         return Ok(failed);
     }
-    tell::page(&done, &args.out, None)?;
+    tell::page(&done, &args.out, args.title.as_deref())?;
+    if args.json {
+        return Ok(failed + tell::json(&done)?);
+    }
     if planned.len() == 1 {
         return tell::outcomes(&done, &[None], &args.out);
     }
@@ -55,7 +59,7 @@ fn run_all(args: &RunArgs, names: Option<Pseudonyms>) -> Result<usize> {
 
 /// One line an experiment.
 pub(crate) fn summary(done: &[Outcome]) -> comfy_table::Table {
-    let mut rows = table(&["experiment", "data", "score on test (95 % CI)", "method"], 4);
+    let mut rows = narrow_table(&["experiment", "data", "score on test (95 % CI)", "method"], 4);
     for one in done {
         rows.add_row([one.heading(), one.data_name(), one.headline(), one.method()]);
     }
@@ -64,7 +68,7 @@ pub(crate) fn summary(done: &[Outcome]) -> comfy_table::Table {
 
 /// What would run, and what it would cost at most.
 fn dry(runner: &Runner<'_>, planned: &[Planned]) -> Result<usize> {
-    let mut rows = table(&["experiment", "folder", "images", "encoding", "features", "memory"], 2);
+    let mut rows = narrow_table(&["experiment", "folder", "images", "encoding", "features", "memory"], 2);
     let mut all = Estimate::default();
     for one in planned {
         let of = runner.estimate(&one.experiment)?;

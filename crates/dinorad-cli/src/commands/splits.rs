@@ -9,6 +9,7 @@ use dinorad::{
 
 use crate::{
     args::{DrawRule, SplitsArgs},
+    listing,
     output::say,
     table::table,
 };
@@ -36,7 +37,7 @@ pub(crate) fn run(args: &SplitsArgs) -> Result<usize> {
             for (a, b, patients) in splits.overlaps() {
                 let n = patients.len();
                 let are = if n == 1 { "patient is" } else { "patients are" };
-                eprintln!("note: {n} {are} both in {a} and {b}: {}", patients.join(", "));
+                listing::note(&format!("{n} {are} both in {a} and {b}: {}", patients.join(", ")));
             }
         }
     }
@@ -66,12 +67,18 @@ pub(crate) fn run(args: &SplitsArgs) -> Result<usize> {
             splits.write(out)?;
             summary(&splits, &out.display().to_string())?;
         }
+        None if args.json => {
+            let rows = splits.rows.iter().map(
+                |row| serde_json::json!({ "case": row.case, "split": row.split.to_string(), "patient": row.patient }),
+            );
+            say!("{}", serde_json::to_string_pretty(&rows.collect::<Vec<_>>())?);
+        }
         None => say!("{}", splits.to_csv().trim_end()),
     }
     if let Some(info) = find(name)
         && let (Some(published), Protocol::Paper, None, None) = (info.published, protocol, &args.shares, draw)
     {
-        eprintln!("note: published are {} / {} / {}", published[0], published[1], published[2]);
+        listing::note(&format!("published are {} / {} / {}", published[0], published[1], published[2]));
     }
     Ok(0)
 }

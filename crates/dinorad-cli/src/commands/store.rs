@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::{
     args::{StoreCommand, StoreListArgs, StorePruneArgs},
     output::say,
-    table::{table, thousands},
+    table::{narrow_table, thousands},
 };
 
 pub(crate) fn run(command: &StoreCommand) -> Result<usize> {
@@ -40,7 +40,7 @@ fn run_list(args: &StoreListArgs) -> Result<usize> {
     if listing.stores.is_empty() && listing.older.is_empty() {
         say!("no feature store in {}", args.folder.display());
     }
-    let mut rows = table(&["store", "encoder", "cases", "size", "written", "sets"], 6);
+    let mut rows = narrow_table(&["store", "encoder", "cases", "size", "written", "sets"], 6);
     for store in &listing.stores {
         let encoder = &store.key.encoder;
         rows.add_row([
@@ -84,7 +84,13 @@ fn run_prune(args: &StorePruneArgs) -> Result<usize> {
     options.older_format = args.older_format;
     options.act = args.yes;
     let removals = prune(&args.folder, &options)?;
-    let bytes = removals.iter().map(|r| r.bytes).sum();
+    let bytes: u64 = removals.iter().map(|r| r.bytes).sum();
+    if args.json {
+        let told = removals.iter().map(|r| json!({ "path": r.path, "why": r.why.to_string(), "bytes": r.bytes }));
+        let told = json!({ "removed": args.yes, "bytes": bytes, "files": told.collect::<Vec<_>>() });
+        say!("{}", serde_json::to_string_pretty(&told)?);
+        return Ok(0);
+    }
     for removal in &removals {
         say!("{}: {} ({})", removal.path.display(), removal.why, size(removal.bytes));
     }

@@ -57,7 +57,7 @@ impl Desk {
         command.current_dir(self.0.path()).args(args.split_whitespace()).args(paths);
         // What most tests do not care about, the command does not assume.
         let takes_encoder = ["embed", "eval", "pca"].iter().any(|name| args.split_whitespace().next() == Some(name));
-        let named = args.contains("--backbone") || paths.contains(&Path::new("--backbone"));
+        let named = ["--backbone", "--embeddings"].iter().any(|o| args.contains(o) || paths.contains(&Path::new(o)));
         if takes_encoder && !named {
             command.args(["--backbone", "untrained"]);
         }
@@ -192,4 +192,108 @@ pub(crate) fn nifti(shape: [u16; 3], spacing: [f32; 3], description: &str) -> Ve
     put(344, b"n+1\0");
     file.extend((0..shape.iter().map(|n| usize::from(*n)).product()).map(|i: usize| (i * 37 % 251) as u8));
     file
+}
+
+/// A gray picture of 28 pixels a side: stripes whose direction is the class, under noise that `seed`
+/// decides.
+pub(crate) fn stripes(class: usize, seed: u32) -> image::GrayImage {
+    image::GrayImage::from_fn(28, 28, |x, y| {
+        let mixed = (x + 31 * y + 997 * seed + 1).wrapping_mul(0x9E37_79B9);
+        let noise = (mixed ^ (mixed >> 15)).wrapping_mul(0x85EB_CA6B) >> 25;
+        let stripe = if class == 1 { x / 4 % 2 } else { y / 4 % 2 };
+        image::Luma([(stripe * 100 + noise) as u8])
+    })
+}
+
+/// A folder with a table of pictures, `rows` of split, label and class of the stripes.
+pub(crate) fn table(desk: &Desk, name: &str, rows: &[(&str, String, usize)]) {
+    let folder = desk.path(name);
+    fs::create_dir_all(&folder).unwrap();
+    let mut text = String::from("path,label,split\n");
+    for (i, (split, label, class)) in rows.iter().enumerate() {
+        let seed = i as u32 + name.bytes().map(u32::from).sum::<u32>() * 1000;
+        stripes(*class, seed).save(folder.join(format!("image-{i:03}.png"))).unwrap();
+        text += &format!("image-{i:03}.png,{label},{split}\n");
+    }
+    fs::write(folder.join("table.csv"), text).unwrap();
+}
+
+/// Two classes in turn, so many in train, val and test.
+pub(crate) fn binary(desk: &Desk, name: &str, sizes: [usize; 3], labels: [&str; 2]) {
+    let mut rows = Vec::new();
+    for (split, n) in ["train", "val", "test"].into_iter().zip(sizes) {
+        rows.extend((0..n).map(|i| (split, labels[i % 2].to_owned(), i % 2)));
+    }
+    table(desk, name, &rows);
+}
+
+pub(crate) fn metrics(desk: &Desk, run: &str) -> Value {
+    serde_json::from_slice(&fs::read(desk.path(run).join("metrics.json")).unwrap()).unwrap()
+}
+
+pub(crate) fn mean(metrics: &Value, split: &str, name: &str) -> f64 {
+    metrics["metrics"][split][name]["mean"].as_f64().unwrap_or_else(|| panic!("no {split} {name} in {metrics}"))
+}
+
+/// What makes `eval` quick.
+pub(crate) const SMALL: &str = "--image-size 28 --bootstrap 30 --features features";
+
+/// A DICOM file of 16 x 16 pixels: a slice of a series of a patient, dark or bright.
+pub(crate) fn dicom(patient: &str, series: &str, slice: u16, bright: bool) -> Vec<u8> {
+    let element = |tag: u32, vr: &[u8; 2], value: &[u8]| {
+        let mut value = value.to_vec();
+        if value.len() % 2 == 1 {
+            value.push(if vr == b"UI" { 0 } else { b' ' });
+        }
+        let mut out = [((tag >> 16) as u16).to_le_bytes(), (tag as u16).to_le_bytes()].concat();
+        out.extend(vr);
+        match vr {
+            b"OW" | b"OB" => out.extend([&[0, 0], &(value.len() as u32).to_le_bytes()[..]].concat()),
+            _ => out.extend((value.len() as u16).to_le_bytes()),
+        }
+        out.extend(value);
+        out
+    };
+    let text = |tag: u32, vr: &[u8; 2], value: &str| element(tag, vr, value.as_bytes());
+    let short = |tag: u32, value: u16| element(tag, b"US", &value.to_le_bytes());
+    let instance = format!("1.2.9.{series}.{slice}");
+    let pixels: Vec<u8> = (0..256_u16)
+        .flat_map(|n| {
+            let (x, y) = (n % 16, n / 16);
+            let stripe = if bright { x / 4 % 2 } else { y / 4 % 2 };
+            (stripe * 800 + (n * 37 + slice * 11) % 100).to_le_bytes()
+        })
+        .collect();
+    let meta = [
+        element(0x0002_0001, b"OB", &[0, 1]),
+        text(0x0002_0002, b"UI", "1.2.840.10008.5.1.4.1.1.4"),
+        text(0x0002_0003, b"UI", &instance),
+        text(0x0002_0010, b"UI", "1.2.840.10008.1.2.1"),
+    ]
+    .concat();
+    let length = element(0x0002_0000, b"UL", &(meta.len() as u32).to_le_bytes());
+    let set = [
+        text(0x0008_0016, b"UI", "1.2.840.10008.5.1.4.1.1.4"),
+        text(0x0008_0018, b"UI", &instance),
+        text(0x0008_0060, b"CS", "MR"),
+        text(0x0010_0010, b"PN", "Doe^Canary"),
+        text(0x0010_0020, b"LO", patient),
+        text(0x0018_0050, b"DS", "2"),
+        text(0x0020_000E, b"UI", &format!("1.2.9.{series}")),
+        text(0x0020_0013, b"IS", &slice.to_string()),
+        text(0x0020_0032, b"DS", &format!("0\\0\\{}", 2 * slice)),
+        text(0x0020_0037, b"DS", "1\\0\\0\\0\\1\\0"),
+        short(0x0028_0002, 1),
+        text(0x0028_0004, b"CS", "MONOCHROME2"),
+        short(0x0028_0010, 16),
+        short(0x0028_0011, 16),
+        text(0x0028_0030, b"DS", "1\\1"),
+        short(0x0028_0100, 16),
+        short(0x0028_0101, 16),
+        short(0x0028_0102, 15),
+        short(0x0028_0103, 0),
+        element(0x7FE0_0010, b"OW", &pixels),
+    ]
+    .concat();
+    [vec![0; 128], b"DICM".to_vec(), length, meta, set].concat()
 }

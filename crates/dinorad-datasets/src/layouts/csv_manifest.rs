@@ -1,4 +1,6 @@
-//! A table of files: `path,label[,split][,patient]` or `path,mask[,split][,patient]`.
+//! A table of files: `path,label[,split][,patient]` or `path,mask[,split][,patient]`; of DICOM series below its
+//! folder, which it names by `SeriesInstanceUID` or `PatientID` in place of `path`; or of cases that have no files
+//! here, by `id`.
 //!
 //! Labels are names. Whole numbers may be written as `1` or `1.0`, as a column with a gap is saved by pandas;
 //! a blank, `NaN`, `NA` or `null` is no label, and its row is left out and counted.
@@ -9,10 +11,14 @@ use std::{
 };
 
 use dinorad_core::{Protocol, Split, Target, Task, TaskKind};
+use dinorad_io::{Format, ReadOptions, dicom};
 use rayon::prelude::*;
 
+use super::dicom_folder;
 use crate::{
-    Colour, Dataset, Error, OpenOptions, PatientKey, Result,
+    Colour, Columns, Dataset, Error, InputKind, OpenOptions, PatientKey, Result,
+    discover::discover_inputs,
+    error::number,
     faults::Faults,
     info::Opening,
     listed::{Answer, Common, Entry, Listed, Mask, Source, Values, holds_volume},
@@ -26,24 +32,99 @@ struct Row {
     line: u64,
     given: String,
     path: PathBuf,
+    source: Source,
+    /// Of a series, where the table does not say whose it is.
+    key: Option<PatientKey>,
     label: String,
+    about: Vec<(&'static str, String)>,
     split: Option<Split>,
     patient: Option<String>,
 }
 
 /// Opens a csv file, or a folder with one.
 pub(crate) fn open(asked: &Opening) -> Result<Box<dyn Dataset>> {
+    open_table(asked, false)
+}
+
+/// The same of cases whose features come from elsewhere: there are no files to read.
+pub(crate) fn open_labels(asked: &Opening) -> Result<Box<dyn Dataset>> {
+    open_table(asked, true)
+}
+
+/// The ids of all cases of a table without files, line by line.
+///
+/// # Errors
+/// Those of opening a data set.
+pub fn label_ids(path: &Path, columns: &Columns) -> Result<Vec<String>> {
+    let table = Table::read(&locate(path)?)?.with_columns(columns)?;
+    Ok(table.rows.iter().enumerate().map(|(at, record)| id_of(&table, record, at)).collect())
+}
+
+/// How a table names its cases.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Named {
+    /// By files.
+    Files,
+    /// By the series that lie below its folder.
+    Series,
+    /// By all series of a patient there.
+    Patients,
+    /// By ids alone.
+    Cases,
+}
+
+/// What the columns are called that name series, patients and cases without files.
+const OF_SERIES: [&str; 4] = ["seriesinstanceuid", "seriesuid", "seriesid", "series"];
+const OF_PATIENTS: [&str; 1] = ["patientid"];
+const OF_CASES: [&str; 10] =
+    ["id", "sampleid", "path", "filename", "file", "image", "imageid", "caseid", "case", "name"];
+
+impl Named {
+    fn of(table: &Table) -> Self {
+        match (
+            table.has("path") || table.has_files(),
+            table.like(&OF_SERIES),
+            table.has("patient") || table.like(&OF_PATIENTS).is_some(),
+        ) {
+            (true, ..) => Self::Files,
+            (_, Some(_), _) => Self::Series,
+            (_, _, true) => Self::Patients,
+            _ => Self::Files,
+        }
+    }
+}
+
+fn id_of(table: &Table, record: &Record, at: usize) -> String {
+    let column = match table.has("path") {
+        true => table.get(record, "path"),
+        false => table.like(&OF_CASES).map_or("", |column| table.field(record, column)),
+    };
+    match column.trim() {
+        "" => at.to_string(),
+        id => id.to_owned(),
+    }
+}
+
+fn open_table(asked: &Opening, without_files: bool) -> Result<Box<dyn Dataset>> {
     let Opening { info, split, options, .. } = *asked;
     let path = locate(asked.root)?;
     let root = path.parent().unwrap_or(Path::new("")).to_owned();
     let table = Table::read(&path)?.with_columns(&options.columns)?;
-    table.need("path")?;
+    let named = if without_files { Named::Cases } else { Named::of(&table) };
+    if let Named::Files = named {
+        table.need("path")?;
+    }
     let masks = table.has("mask") && !table.has("label");
     let answer_column = if masks { "mask" } else { "label" };
     table.need(answer_column)?;
     let mut faults = Faults::new(options);
-    let mut rows = rows(&table, &root, answer_column, &mut faults)?;
-    let mut warnings = duplicates(&rows);
+    let mut warnings = Vec::new();
+    let mut rows = match named {
+        Named::Files => rows(&table, &root, answer_column, &mut faults)?,
+        Named::Cases => cases(&table, answer_column, &mut faults)?,
+        by => series(&table, &root, (by, answer_column), options, &mut faults, &mut warnings)?,
+    };
+    warnings.extend(duplicates(&rows));
     let multilabel = !masks && rows.iter().any(|r| r.label.contains('|'));
     let (class_names, values) = if masks {
         mask_classes(&mut rows, &root, options, &mut faults)?
@@ -59,12 +140,16 @@ pub(crate) fn open(asked: &Opening) -> Result<Box<dyn Dataset>> {
             (.., 2) => TaskKind::Binary,
             _ => TaskKind::Multiclass,
         },
-        is_3d: rows.first().is_some_and(|r| holds_volume(&r.path)),
+        is_3d: match named {
+            Named::Files => rows.first().is_some_and(|r| holds_volume(&r.path)),
+            _ => rows.iter().any(|r| matches!(r.source, Source::Series { .. })),
+        },
         class_names,
     };
     let answers = rows.iter().map(|row| answer(row, &task, &root)).collect::<Result<Vec<_>>>()?;
     let parts = parts(&table, &rows, &answers, options)?;
-    if options.protocol == Protocol::Strict && table.has("patient") && !options.parts_are_replaced {
+    let says_patients = table.has("patient") || named != Named::Files && table.like(&OF_PATIENTS).is_some();
+    if options.protocol == Protocol::Strict && says_patients && !options.parts_are_replaced {
         patients_apart(&path, &rows, &parts, options, &mut faults)?;
     }
     let chosen = parts.of(split);
@@ -84,9 +169,9 @@ pub(crate) fn open(asked: &Opening) -> Result<Box<dyn Dataset>> {
         .filter_map(|i| Some((rows.get(*i)?, answers.get(*i)?)))
         .map(|(row, answer)| {
             let id = format!("{}#{}", row.given, row.line);
-            let patient = row.patient.as_deref().map(PatientKey::of);
-            let entry = Entry::new(id, patient, Source::File(row.path.clone()), answer.clone());
-            Entry { raw_label: (!masks).then(|| row.label.clone()), ..entry }
+            let patient = row.patient.as_deref().map(PatientKey::of).or_else(|| row.key.clone());
+            let entry = Entry::new(id, patient, row.source.clone(), answer.clone());
+            Entry { raw_label: (!masks).then(|| row.label.clone()), about: row.about.clone(), ..entry }
         })
         .collect();
     warnings.extend(table.warnings.iter().cloned());
@@ -100,7 +185,11 @@ pub(crate) fn open(asked: &Opening) -> Result<Box<dyn Dataset>> {
         options: options.clone(),
         warnings,
         left_out,
-        layout: "table of files",
+        layout: match named {
+            Named::Files => "table of files",
+            Named::Cases => "table of cases without files",
+            _ => "table of DICOM series",
+        },
     };
     Ok(Box::new(Listed::new(common, unique_ids(entries))?))
 }
@@ -156,6 +245,125 @@ fn row(table: &Table, record: &Record, root: &Path, answer_column: &str) -> Resu
     if !path.exists() {
         return Err(Error::row(&table.path, line, format!("{given} does not exist")));
     }
+    what_is_said(table, record, (given, Source::File(path)), answer_column)
+}
+
+/// The cases of a table whose features come from elsewhere.
+fn cases(table: &Table, answer_column: &str, faults: &mut Faults) -> Result<Vec<Row>> {
+    let mut out = Vec::new();
+    for (at, record) in table.rows.iter().enumerate() {
+        let id = id_of(table, record, at);
+        out.extend(faults.keep(what_is_said(table, record, (&id, Source::Nowhere), answer_column))?);
+    }
+    Ok(out)
+}
+
+/// The DICOM series below the table's folder that its lines name. What they are called in the table, and whose
+/// they are, is compared and told to nobody.
+fn series(
+    table: &Table,
+    root: &Path,
+    (by, answer_column): (Named, &str),
+    options: &OpenOptions,
+    faults: &mut Faults,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<Row>> {
+    let folder = if root.as_os_str().is_empty() { Path::new(".") } else { root };
+    let column = match by {
+        Named::Series => table.like(&OF_SERIES),
+        _ if table.has("patient") => table.column("patient"),
+        _ => table.like(&OF_PATIENTS),
+    };
+    let Some(column) = column else { return table.need("path").map(|()| Vec::new()) };
+    let header = table.header(column);
+    let mut lines: BTreeMap<PatientKey, &Record> = BTreeMap::new();
+    let mut contradicted = BTreeSet::new();
+    let mut named = 0;
+    for record in &table.rows {
+        let value = table.field(record, column).trim();
+        if value.is_empty() {
+            faults.note(Error::row(&table.path, record.line, format!("empty {header}")));
+            continue;
+        }
+        named += 1;
+        if let Some(before) = lines.insert(PatientKey::of(value), record)
+            && table.get(before, answer_column).trim() != table.get(record, answer_column).trim()
+        {
+            let why = format!("the same {header} as line {}, and another {answer_column}", before.line);
+            faults.note(Error::row(&table.path, record.line, why));
+            contradicted.insert(PatientKey::of(value));
+        }
+    }
+    lines.retain(|key, _| !contradicted.contains(key));
+    let found = discover_inputs(&[folder.to_owned()]);
+    let read = ReadOptions::default().with_limits(options.limits);
+    let (mut out, mut used, mut others) = (Vec::new(), BTreeSet::new(), 0);
+    for input in found.inputs {
+        let (source, first, uid) = match &input.kind {
+            InputKind::Series { folder, files, frames, uneven, uid, .. } => {
+                let Some(first) = files.first().cloned() else { continue };
+                let source = Source::Series {
+                    folder: folder.clone(),
+                    files: files.clone(),
+                    frames: frames.clone(),
+                    uneven: uneven.is_some(),
+                };
+                (source, first, Some(uid.clone()))
+            }
+            InputKind::File(Format::Dicom) => (Source::File(input.path.clone()), input.path.clone(), None),
+            InputKind::Bad { reason } if dicom_folder::is_dicom(&input.path) => {
+                faults.note(Error::layout(&input.path, reason));
+                continue;
+            }
+            _ => continue,
+        };
+        // a series whose patient cannot be read might be anybody's
+        let patient = dicom::hash_patient(&first, &read, PatientKey::of).map_err(Error::from);
+        let Some(patient) = faults.keep(patient)? else { continue };
+        let key = match by {
+            Named::Series => {
+                let own = || dicom::DicomFile::open(&first, &read).map(|file| file.header().series.clone());
+                let uid = match uid.filter(|uid| !uid.reveal().is_empty()) {
+                    Some(uid) => Some(uid),
+                    None => own()?,
+                };
+                uid.map(|uid| PatientKey::of(uid.reveal()))
+            }
+            _ => patient.clone(),
+        };
+        let Some((key, record)) = key.and_then(|key| lines.get_key_value(&key)) else {
+            others += 1;
+            continue;
+        };
+        used.insert(key.clone());
+        let said = what_is_said(table, record, (&input.id, source), answer_column);
+        out.extend(faults.keep(said)?.map(|row| Row { key: patient, ..row }));
+    }
+    let lines = lines.len();
+    if out.is_empty() {
+        let why = match others {
+            0 => format!("no DICOM series lies below its folder for the column {header}"),
+            n => format!(
+                "none of the {} DICOM series below its folder has the {header} of one of its {named} lines (spreadsheets \
+                 drop leading zeros)",
+                n
+            ),
+        };
+        return Err(Error::layout(&table.path, why));
+    }
+    if others > 0 {
+        warnings.push(format!("{} no line in the table", number(others, "DICOM series has", "DICOM series have")));
+    }
+    if lines > used.len() {
+        let n = number(lines - used.len(), "line of the table names", "lines of the table name");
+        warnings.push(format!("{n} no DICOM series below its folder"));
+    }
+    Ok(out)
+}
+
+/// What a line says of its case.
+fn what_is_said(table: &Table, record: &Record, (given, source): (&str, Source), answer_column: &str) -> Result<Row> {
+    let line = record.line;
     let split = match table.get(record, "split").trim() {
         _ if !table.has("split") => None,
         text => {
@@ -163,15 +371,37 @@ fn row(table: &Table, record: &Record, root: &Path, answer_column: &str) -> Resu
             Some(text.parse::<Split>().map_err(wrong)?)
         }
     };
-    let patient = table.get(record, "patient").trim();
+    let patient = match table.column("patient").or_else(|| table.like(&OF_PATIENTS)) {
+        Some(column) => table.field(record, column).trim(),
+        None => "",
+    };
     Ok(Row {
         line,
         given: given.to_owned(),
-        path,
+        path: source.path().to_owned(),
+        source,
+        key: None,
         label: table.get(record, answer_column).trim().to_owned(),
+        about: about(table, record),
         split,
         patient: (!patient.is_empty()).then(|| patient.to_owned()),
     })
+}
+
+/// Columns that tell who cases are of and what made them, by plain names.
+const ABOUT: [(&str, &[&str]); 3] = [
+    ("age", &["age", "patientage", "ageyears", "ageinyears"]),
+    ("sex", &["sex", "patientsex", "gender", "patientgender"]),
+    ("scanner", &["scanner", "scannermodel", "manufacturer", "manufacturermodelname", "vendor", "device"]),
+];
+
+/// What a line says of its case beside label and patient.
+fn about(table: &Table, record: &Record) -> Vec<(&'static str, String)> {
+    let cell = |(name, headers): &(&'static str, &[&str])| {
+        let text = table.field(record, table.like(headers)?).trim();
+        (!text.is_empty() && !is_missing(text)).then(|| (*name, text.to_owned()))
+    };
+    ABOUT.iter().filter_map(cell).collect()
 }
 
 /// Keeps the rows that a check lets through, and what it makes of them.
@@ -311,7 +541,17 @@ fn parts(table: &Table, rows: &[Row], answers: &[Answer], options: &OpenOptions)
     let Some(shares) = options.divide else {
         return Ok(Parts::undivided(n));
     };
-    let patients: Vec<_> = rows.iter().map(|r| Some(r.patient.clone().unwrap_or_else(|| r.given.clone()))).collect();
+    // a patient whom only the headers tell apart is kept together too
+    let mut keys: BTreeMap<&PatientKey, String> = BTreeMap::new();
+    for key in rows.iter().filter_map(|row| row.key.as_ref()) {
+        let next = keys.len();
+        keys.entry(key).or_insert_with(|| format!("patient {next}"));
+    }
+    let patient = |row: &Row| {
+        let own = row.patient.clone().or_else(|| row.key.as_ref().and_then(|key| keys.get(key)).cloned());
+        Some(own.unwrap_or_else(|| row.given.clone()))
+    };
+    let patients: Vec<_> = rows.iter().map(patient).collect();
     let class = |a: &Answer| if let Answer::Known(Target::Class(c)) = a { Some(*c) } else { None };
     by_patient(&patients, &answers.iter().map(class).collect::<Vec<_>>(), shares, options.seed)
 }

@@ -81,6 +81,6 @@ pub(crate) fn open(asked: &Opening) -> Result<Box<dyn Dataset>> {
     Ok(Box::new(Listed::new(common, entries)?))
 }
 
-fn is_dicom(path: &Path) -> bool {
+pub(super) fn is_dicom(path: &Path) -> bool {
     path.is_dir() || matches!(dinorad_io::sniff(path), Ok(Format::Dicom))
 }

@@ -1,6 +1,10 @@
 //! The parts of an experiment's data set: what a method learns from, chooses by and is judged on.
 
-use std::{collections::BTreeSet, path::Path, path::PathBuf, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use dinorad_core::{Orientation, Protocol, Split, Target, Task, TaskKind, in_full};
 use dinorad_datasets::{Bad, Dataset, Error as DatasetError, OpenOptions, Pseudonymous, Pseudonyms, Unit, open};
@@ -39,6 +43,8 @@ pub struct Data {
     /// The labels in common where the test part is another data set's, and the test part of the one
     /// that heads learn from.
     pub(super) across: Option<Across>,
+    /// Whether names may not be told.
+    hidden: bool,
 }
 
 pub(super) struct Across {
@@ -134,7 +140,7 @@ impl Data {
             let own_test = part(own, Split::Test).unwrap_or(None);
             across = Some(Across { shared, own_test });
         }
-        Ok(Data { train, val, test: judged, across })
+        Ok(Data { train, val, test: judged, across, hidden: names.is_some() })
     }
 
     /// The task; of two data sets, that of the labels they share.
@@ -142,12 +148,34 @@ impl Data {
         self.across.as_ref().map_or_else(|| self.train.set.task(), |across| across.shared.task())
     }
 
-    /// Whose cases are judged, after learning from whose.
+    /// Whether cases can be looked at.
+    pub(super) fn has_pixels(&self) -> bool {
+        self.parts().all(|part| part.set.source(0).is_none_or(|path| !path.as_os_str().is_empty()))
+    }
+
+    /// Whose cases are judged, after learning from whose. One's own data go by the name of their file or folder
+    /// where names may be told.
     pub fn title(&self) -> String {
         match &self.across {
-            Some(_) => format!("{} → {}", self.train.set.id(), self.test.set.id()),
-            None => self.train.set.id().to_owned(),
+            Some(_) => format!("{} → {}", self.name_of(&self.train), self.name_of(&self.test)),
+            None => self.name_of(&self.train),
         }
+    }
+
+    fn name_of(&self, part: &Part) -> String {
+        let id = part.set.id();
+        let own = ["csv", "folder", "dicom", "labels", "msd"].contains(&id) && !self.hidden;
+        let whole = part.root.canonicalize().unwrap_or_else(|_| part.root.clone());
+        let usual = ["table", "labels", "data", "list", "index", "dataset"];
+        let named = |path: &Path| path.file_stem().map(|name| name.to_string_lossy().into_owned());
+        let name = match named(&whole).filter(|_| own) {
+            // `xrays/table.csv` are the X-rays
+            Some(name) if whole.is_file() && usual.contains(&name.to_lowercase().as_str()) => {
+                whole.parent().and_then(named)
+            }
+            other => other,
+        };
+        name.filter(|name| !name.is_empty()).unwrap_or_else(|| id.to_owned())
     }
 
     /// What a reader of the numbers should know.
@@ -163,7 +191,7 @@ impl Data {
     /// What the data are, for a report.
     pub(super) fn card(&self, image_size: usize) -> DatasetCard {
         let task = self.train.set.task();
-        let mut card = DatasetCard::new(self.train.set.id())
+        let mut card = DatasetCard::new(self.name_of(&self.train))
             .with_fact("task", format!("{:?}, {}", task.kind, if task.is_3d { "3D" } else { "2D" }).to_lowercase())
             .with_fact("image size", format!("{image_size} x {image_size} pixels for the encoder"));
         card = card.with_splits(self.parts().map(|p| match &self.across {
@@ -182,6 +210,18 @@ impl Data {
                 at.map_or(0, |class| count(&*p.set, class, its))
             };
             card = card.with_class(name.clone(), self.parts().map(of).collect::<Vec<_>>());
+        }
+        let parts: Vec<&Part> = self.parts().collect();
+        let patients = parts.iter().map(|part| {
+            let keys: Option<BTreeSet<_>> = (0..part.set.len()).map(|i| part.set.patient_key(i)).collect();
+            keys.map_or_else(|| "not told apart".to_owned(), |keys| keys.len().to_string())
+        });
+        let patients: Vec<String> = patients.collect();
+        if patients.iter().any(|n| n.parse::<usize>().is_ok()) {
+            card = card.with_row("patients", patients);
+        }
+        for (name, cells) in characteristics(&parts) {
+            card = card.with_row(name, cells);
         }
         for warning in self.train.set.warnings() {
             card = card.with_note(warning.clone());
@@ -208,6 +248,59 @@ impl Data {
         let why = format!("all {n} training cases of {id} are of the class `{name}`: there is nothing to learn");
         Err(Error::unfit(why))
     }
+}
+
+/// Most values of a word, such as a sex or a scanner, that have a row each.
+const WORDS: usize = 8;
+
+/// Rows of what tables say of cases beside labels, counted part by part: never of a single case.
+fn characteristics(parts: &[&Part]) -> Vec<(String, Vec<String>)> {
+    let mut rows = Vec::new();
+    for name in ["age", "sex", "scanner"] {
+        let of = |part: &Part| -> Vec<String> {
+            let known = (0..part.set.len()).flat_map(|i| part.set.about(i).iter().filter(|(of, _)| *of == name));
+            known.map(|(_, text)| text.clone()).collect()
+        };
+        let all: Vec<Vec<String>> = parts.iter().map(|part| of(part)).collect();
+        if all.iter().all(Vec::is_empty) {
+            continue;
+        }
+        // DICOM writes ages as 054Y
+        let number = |text: &String| text.trim_end_matches(['Y', 'y']).trim().replace(',', ".").parse::<f64>().ok();
+        if all.iter().flatten().all(|text| number(text).is_some()) {
+            let cells = all.iter().zip(parts).map(|(of, part)| spread(of.iter().filter_map(number), part.set.len()));
+            rows.push((format!("{name}, mean ± deviation"), cells.collect()));
+            continue;
+        }
+        let mut words: BTreeMap<&str, usize> = BTreeMap::new();
+        all.iter().flatten().for_each(|text| *words.entry(text).or_default() += 1);
+        if words.len() > WORDS {
+            rows.push((name.to_owned(), all.iter().map(|_| format!("{} values in all", words.len())).collect()));
+            continue;
+        }
+        for word in words.keys() {
+            let cell = |of: &Vec<String>| {
+                let n = of.iter().filter(|text| text == word).count();
+                let share = if of.is_empty() { 0.0 } else { n as f64 * 100.0 / of.len() as f64 };
+                format!("{n} ({share:.0} %)")
+            };
+            rows.push((format!("{name}: {word}"), all.iter().map(cell).collect()));
+        }
+    }
+    rows
+}
+
+/// `58.2 ± 12.1`, and of how many it is known where not of all.
+fn spread(values: impl Iterator<Item = f64>, cases: usize) -> String {
+    let values: Vec<f64> = values.collect();
+    let n = values.len() as f64;
+    if values.is_empty() {
+        return "unknown".to_owned();
+    }
+    let mean = values.iter().sum::<f64>() / n;
+    let deviation = (values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0).max(1.0)).sqrt();
+    let known = if values.len() < cases { format!(" (known of {})", values.len()) } else { String::new() };
+    format!("{mean:.1} ± {deviation:.1}{known}")
 }
 
 /// BLAKE3 of a file, as 64 hexadecimal digits.

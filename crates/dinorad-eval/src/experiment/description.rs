@@ -12,7 +12,7 @@ use dinorad_heads::AttentionTraining;
 use dinorad_transforms::Shift;
 use serde::{Deserialize, Serialize};
 
-use super::methods::MethodChoice;
+use super::{methods::MethodChoice, stored};
 use crate::{
     Error, Result,
     probe::{Draw, Refit, Spelling},
@@ -206,8 +206,8 @@ pub enum Precision {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub struct EncoderChoice {
-    /// `untrained[:name][?seed=N]`, a name of the registry, a Hub id, or the path of a weights file or
-    /// folder; a relative path counts from the folder of the description.
+    /// `untrained[:name][?seed=N]`, a name of the registry, a Hub id, the path of a weights file or folder, or
+    /// `embeddings:PATH` for features that are there already (npy, Parquet, CSV, a store); a relative path counts from the folder of the description.
     pub source: String,
     /// Its number format.
     #[serde(default)]
@@ -436,6 +436,10 @@ impl Experiment {
         if let Some(test) = &mut self.data.test {
             set(&mut test.root);
         }
+        if let Some(mut path) = stored::place(&self.encoder.source) {
+            set(&mut path);
+            self.encoder.source = format!("{}{}", stored::PREFIX, path.display());
+        }
         // A word that names a file or folder there is one; any other is a name.
         let beside = base.join(&self.encoder.source);
         if !base.as_os_str().is_empty() && Path::new(&self.encoder.source).is_relative() && beside.exists() {
@@ -453,7 +457,10 @@ impl Experiment {
         if let Some(test) = &mut self.data.test {
             told(&mut test.root);
         }
-        if Path::new(&self.encoder.source).exists() {
+        if let Some(mut source) = stored::place(&self.encoder.source) {
+            told(&mut source);
+            self.encoder.source = format!("{}{}", stored::PREFIX, source.display());
+        } else if Path::new(&self.encoder.source).exists() {
             let mut source = PathBuf::from(&self.encoder.source);
             told(&mut source);
             self.encoder.source = source.display().to_string();

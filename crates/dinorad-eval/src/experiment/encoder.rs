@@ -16,6 +16,7 @@ use dinorad_transforms::Compose;
 use super::{
     EncoderChoice, Precision, Watch,
     pixels::{Pixels, image_size},
+    stored::{self, Stored},
 };
 use crate::{
     Error, Result,
@@ -34,6 +35,8 @@ pub struct Loaded {
     pub report: LoadReport,
     /// Makes it anew with parameters that train.
     pub fresh: EncoderMaker,
+    /// Features that are there already, in place of an encoder.
+    pub(super) stored: Option<Arc<Stored>>,
 }
 
 impl Loaded {
@@ -92,6 +95,9 @@ impl EncoderChoice {
     }
 
     fn load_source(&self, source: &str, protocol: Protocol, device: &Device, watch: &dyn Watch) -> Result<Loaded> {
+        if let Some(path) = stored::place(source) {
+            return stored::load(&path);
+        }
         let parsed: Source = source.parse().map_err(|error| named(source, error))?;
         let dtype = self.precision.dtype();
         let mut options = LoadOptions::default().with_device(device.clone()).with_dtype(dtype).with_protocol(protocol);
@@ -110,7 +116,7 @@ impl EncoderChoice {
             let options = LoadOptions { dtype: DType::F32, ..options.clone() };
             Ok(load_trainable(&parsed, &options)?.0)
         });
-        Ok(Loaded { backbone: Arc::from(backbone), device: device.clone(), report, fresh })
+        Ok(Loaded { backbone: Arc::from(backbone), device: device.clone(), report, fresh, stored: None })
     }
 
     /// An encoder of the same shape with random weights.
@@ -124,6 +130,9 @@ impl EncoderChoice {
         device: &Device,
         watch: &dyn Watch,
     ) -> Result<Loaded> {
+        if stored::place(&self.source).is_some() {
+            return Err(Error::unfit("the features are given, their encoder is not here".into()));
+        }
         let source: Source = self.source.parse()?;
         let spec = encoder.spec();
         let load = |source: String| self.load_source(&source, protocol, device, watch);
@@ -144,7 +153,8 @@ impl EncoderChoice {
             };
             let config = trained.config().clone();
             let fresh: EncoderMaker = Arc::new(move || Ok(Box::new(Dinov2::untrained(&config, 1, &Device::Cpu)?)));
-            return Ok(Loaded { backbone, device: device.clone(), report: LoadReport::default(), fresh });
+            let report = LoadReport::default();
+            return Ok(Loaded { backbone, device: device.clone(), report, fresh, stored: None });
         }
         let same = |e: &&Encoder| {
             (e.family, e.patch, e.embed_dim, e.depth) == (spec.family, spec.patch, spec.embed_dim, spec.depth)
@@ -186,6 +196,11 @@ fn named(given: &str, error: dinorad_backbone::Error) -> Error {
 pub(super) fn card(encoder: &Loaded) -> EncoderCard {
     let spec = encoder.backbone.spec();
     let training = if spec.is_untrained() { Training::Untrained } else { Training::Pretrained };
+    if encoder.stored.is_some() {
+        return EncoderCard::new(spec.id.clone(), training)
+            .with_fact("numbers a case", spec.embed_dim)
+            .with_fact("features (BLAKE3)", &spec.digest[..spec.digest.len().min(16)]);
+    }
     let mut card = EncoderCard::new(spec.id.clone(), training)
         .with_fact("patch size", format!("{0} x {0}", spec.patch))
         .with_fact("embed dim", spec.embed_dim)

@@ -28,6 +28,8 @@ pub(super) const OWN_TEST: &str = "test_own_data_set";
 /// How features are made.
 pub(super) struct Recipe<'a> {
     pub(super) encoder: &'a Loaded,
+    /// What its bars begin with, where it is not the encoder that is judged.
+    pub(super) called: &'static str,
     pub(super) batch: usize,
     pub(super) preprocessing: Compose,
     /// On which scale values are shown.
@@ -197,9 +199,20 @@ impl Recipe<'_> {
     ) -> Result<Labelled> {
         let set = &*part.set;
         let encoder = &*self.encoder.backbone;
+        if let Some(stored) = &self.encoder.stored {
+            let (cases, failures) = stored.labelled(set)?;
+            if let (true, Some(first)) = (cases.is_empty(), failures.first()) {
+                let why =
+                    format!("no case of the {split} split has a row in {}; the first: {}", encoder.spec().id, first.id);
+                return Err(Error::unfit(why));
+            }
+            made.fail(split, failures);
+            made.fail(split, part.left_out());
+            return Ok(cases);
+        }
         let mut options = self.layout.embed_options(self.options(part));
         options.request.norm = encoder.spec().study_norm();
-        let stage = self.watch.stage(&format!("{} {}{what}", set.id(), set.split()));
+        let stage = self.watch.stage(&format!("{}{} {}{what}", self.called, set.id(), set.split()));
         let cases = Arc::new(cases.with_slice_step(self.slice_step));
         let report = embed(cases, encoder, self.folder, &options, &*stage)?;
         drop(stage);

@@ -11,7 +11,7 @@ use dinorad_core::{
     Progress, Protocol, TaskKind, in_full,
     method::{Context, Input, Method},
 };
-use dinorad_datasets::{Intensity, Kind, Pseudonyms, Unit};
+use dinorad_datasets::{Intensity, Kind, Pseudonyms, Unit, label_ids};
 use dinorad_metrics::BootstrapOptions;
 use dinorad_report::{Existing, Found, Made, RunLock, RunWriter, Status};
 use dinorad_transforms::{Shift, presets::classification_train};
@@ -23,8 +23,9 @@ use super::{
     features::{Features, Recipe},
     gallery,
     pixels::Pixels,
+    predict,
     runner::{Ready, Runner, Subject},
-    segmenting,
+    segmenting, stored,
 };
 use crate::{
     AugmentedViews, Cases, Error, Result, date,
@@ -81,7 +82,22 @@ impl Runner<'_> {
         // A method that trains the encoder pools slices itself: the features here only show that cases can be read.
         let pooled = if input == Some(Input::Pixels) { Aggregation::Mean } else { experiment.aggregate };
         let layout = RowLayout { tokens, aggregate: pooled };
-        let encoder = experiment.encoder.load(protocol, &self.device, self.watch)?;
+        let mut encoder = experiment.encoder.load(protocol, &self.device, self.watch)?;
+        if let (Some(stored), Subject::Judged { method, .. }) = (encoder.stored.clone(), &subject) {
+            let needed = [
+                (method.wants_views(), "method", "new views of the training images"),
+                (method.input() != Input::Rows, "method", "more than one row of features a case"),
+                (!experiment.shifts.is_empty(), "shifts", "the images themselves"),
+                (experiment.aggregate != Aggregation::Mean, "aggregate", "the slices of scans"),
+            ];
+            if let Some((_, key, what)) = needed.iter().find(|(needed, ..)| *needed) {
+                return Err(Error::description(*key, format!("embeddings that are given have no encoder for {what}")));
+            }
+            if stored.is_nameless() {
+                let ids = label_ids(&experiment.data.root, &experiment.data.columns)?;
+                encoder.stored = Some(Arc::new(stored.named(ids)?));
+            }
+        }
         if let Some(caution) = encoder.caution() {
             self.watch.note(caution);
         }
@@ -184,6 +200,7 @@ impl Runner<'_> {
             date: Some(date::utc(SystemTime::now())),
             version: Some(env!("CARGO_PKG_VERSION").to_owned()),
             commit: self.commit.clone(),
+            command: self.command.clone().filter(|_| self.pseudonyms.is_none()),
             machine: Some(format!("{} {}", std::env::consts::OS, std::env::consts::ARCH)),
             threads: Some(rayon::current_num_threads()),
             seconds: Some(seconds(started)),
@@ -242,6 +259,10 @@ impl Runner<'_> {
         }
         run.write(folder)?;
         job.forget()?;
+        if self.whole_models {
+            run.save_model(folder.path())?;
+        }
+        predict::keep(folder, &recipe.cases(&data.train, recipe.preprocessing.clone()), recipe.slice_step)?;
         let shown = exhibits::blocks(data, &features, &run, experiment.preprocessing.slice_step)?;
         Ok(Outcome {
             spec: ready.encoder.backbone.spec().clone(),
@@ -452,6 +473,15 @@ impl Job<'_> {
             let context = self.context(&*stage);
             shuffled_labels(self.method, &features.splits(), self.data.task(), &self.options, &seeds, &context)?
         };
+        // Cost is said before it is paid.
+        if controls.untrained_encoder && self.ready.encoder.stored.is_none() {
+            let cases: usize = self.data.parts().map(|part| part.set.len()).sum();
+            let views = if self.method.wants_views() { ", and their views anew in every pass" } else { "" };
+            self.runner.watch.note(&format!(
+                "the control encodes all {cases} cases once more with an untrained encoder of the same shape{views}; \
+                 --no-controls leaves it out"
+            ));
+        }
         let untrained = controls.untrained_encoder.then(|| {
             let (device, watch) = (&self.runner.device, self.runner.watch);
             let twin = encoder.untrained_twin(&*self.ready.encoder.backbone, *protocol, device, watch);
@@ -463,7 +493,8 @@ impl Job<'_> {
             Some(Ok(twin)) => {
                 // The pixels stay those of the encoder that is judged.
                 let preprocessing = recipe.preprocessing.clone();
-                let recipe = Recipe { preprocessing, ..self.runner.recipe(self.ready, &twin) };
+                let called = "control, untrained encoder: ";
+                let recipe = Recipe { preprocessing, called, ..self.runner.recipe(self.ready, &twin) };
                 let mut own = Work::default();
                 let features = self.features(&recipe, &mut own)?;
                 made.add_work(own);
@@ -482,6 +513,10 @@ fn told(experiment: &Experiment, folder: &Path, names: Option<&Pseudonyms>) -> E
         let whole = path.canonicalize().unwrap_or_else(|_| path.clone());
         *path = names.of(Kind::File, &whole.display().to_string()).into();
     };
+    if let Some(mut path) = stored::place(&told.encoder.source) {
+        hide(&mut path);
+        told.encoder.source = format!("{}{}", stored::PREFIX, path.display());
+    }
     hide(&mut told.data.root);
     told.data.splits.iter_mut().for_each(hide);
     if let Some(test) = &mut told.data.test {

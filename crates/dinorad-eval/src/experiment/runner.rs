@@ -21,6 +21,9 @@ pub struct Runner<'a> {
     /// What becomes of another experiment's run in the folder; the same experiment's is made again, its
     /// features found where they are.
     pub existing: Existing,
+    /// Whether the run keeps the training features too where they are the model, as for neighbours: as large
+    /// as they are, and as private as the images they come from.
+    pub whole_models: bool,
     /// Names of files and folders, and the ids of cases made of them, give way to these in everything that
     /// is written. A description written so names no data any more: to run it again, set `data.root`.
     pub pseudonyms: Option<Pseudonyms>,
@@ -28,6 +31,8 @@ pub struct Runner<'a> {
     pub patience: Duration,
     /// The commit that the program was made from, where it knows; `[made]` tells it.
     pub commit: Option<String>,
+    /// The command that was typed; `[made]` tells it where names may be told.
+    pub command: Option<String>,
     /// Who watches.
     pub watch: &'a dyn Watch,
 }
@@ -40,9 +45,11 @@ impl Default for Runner<'_> {
             batch: 16,
             features: "features".into(),
             existing: Existing::Refuse,
+            whole_models: false,
             pseudonyms: None,
             patience: Duration::from_secs(12 * 3600),
             commit: None,
+            command: None,
             watch: &Unwatched,
         }
     }
@@ -74,6 +81,7 @@ impl Runner<'_> {
         let percentiles = given.percentiles.then_some(ready.experiment.protocol);
         Recipe {
             encoder,
+            called: "",
             batch: self.batch,
             preprocessing: ready.pixels.steps(&*encoder.backbone, percentiles),
             intensity: given.intensity.unwrap_or_default(),

@@ -91,3 +91,39 @@ impl CasePixels for DatasetPixels {
         format!("{} {:?} {}", self.digest, self.layout, settings.join(" "))
     }
 }
+
+/// Cases without truths behind a preprocessing: what a model that was kept is asked about.
+pub struct GivenPixels {
+    cases: Arc<dyn Cases>,
+    make: EncoderMaker,
+    layout: RowLayout,
+}
+
+impl GivenPixels {
+    /// The cases, by index of their list.
+    pub fn new(cases: Arc<dyn Cases>, make: EncoderMaker, layout: RowLayout) -> Self {
+        Self { cases, make, layout }
+    }
+}
+
+impl CasePixels for GivenPixels {
+    fn pixels(&self, place: Place, _: Option<View>) -> Result<Vec<Array3<f32>>> {
+        let loaded = self.cases.load(place.index);
+        loaded.map(|prepared| prepared.slices).map_err(|why| Error::Protocol {
+            protocol: "prediction",
+            why: format!("{}: {why}", self.cases.key(place.index).id),
+        })
+    }
+
+    fn encoder(&self) -> Result<Box<dyn TrainableBackbone>> {
+        (self.make)()
+    }
+
+    fn layout(&self) -> RowLayout {
+        self.layout
+    }
+
+    fn identity(&self) -> String {
+        String::new()
+    }
+}

@@ -100,7 +100,8 @@ pub fn judge(
         let expected = format!("(n, {})", task.n_classes());
         return Err(Error::shape("probabilities", expected, probabilities.shape()));
     }
-    let predictions = Predictions::new(cases.ids.clone(), cases.targets.clone(), probabilities)?;
+    let predictions =
+        Predictions::new(cases.ids.clone(), cases.targets.clone(), probabilities)?.with_names(task.class_names.clone());
     let scores = scores_of(&cases.answers(task.n_classes())?, predictions.probabilities.view())?;
     let (positives, majority_accuracy, constant) =
         (scores.positives(), scores.majority_accuracy(), scores.is_constant());

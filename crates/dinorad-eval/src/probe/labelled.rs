@@ -119,8 +119,16 @@ impl Labelled {
     /// [`Error::Dataset`] for a label that cannot be read; [`Error::Protocol`] for a feature without a
     /// case.
     pub fn from_table(table: FeatureTable, dataset: &dyn Dataset) -> Result<Self> {
+        Self::new(table.ids, vec![Target::Unlabelled; table.features.nrows()], table.features)?.with_truths_of(dataset)
+    }
+
+    /// The same cases with the truths of `dataset`, matched by sample id.
+    ///
+    /// # Errors
+    /// As [`from_table`](Self::from_table).
+    pub fn with_truths_of(self, dataset: &dyn Dataset) -> Result<Self> {
         let known: BTreeMap<String, usize> = (0..dataset.len()).map(|i| (dataset.sample_id(i), i)).collect();
-        let mut out = Self::new(table.ids, vec![Target::Unlabelled; table.features.nrows()], table.features)?;
+        let mut out = self;
         for (row, id) in out.ids.iter().enumerate() {
             let &index = known.get(id).ok_or_else(|| Error::Protocol {
                 protocol: "features and labels",

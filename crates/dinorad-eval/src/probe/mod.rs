@@ -151,7 +151,13 @@ pub fn probe(
 ) -> Result<ProbeRun> {
     let pooled = Pooled::learn(splits, task, options)?;
     let splits = &pooled.as_ref().map_or(*splits, Pooled::splits);
-    let chosen = search(method, splits.train, splits.val, task, context)?;
+    let chosen = search(method, splits.train, splits.val, task, context).map_err(|error| match error {
+        Error::Heads(dinorad_heads::Error::OneClass { class, rows }) => {
+            let name = names(task, &[class]);
+            Error::unfit(format!("all {rows} training cases are of the class `{name}`: there is nothing to learn"))
+        }
+        other => other,
+    })?;
     let val = match (splits.val, &chosen.val_predictions) {
         (Some(val), Some(p)) => Some(judge(val, p.clone(), task, &options.bootstrap)?),
         _ => None,

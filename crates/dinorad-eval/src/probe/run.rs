@@ -4,7 +4,8 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use dinorad_aggregate::GatedAttentionPool;
 use dinorad_core::{Task, TaskKind, method::MODEL_FILE};
-use dinorad_report::{CaseTable, MetricValue, Metrics, RunWriter, Search, SearchAxis, Searched};
+use dinorad_nn::Trainable;
+use dinorad_report::{CaseTable, MetricValue, Metrics, RunWriter, Search, SearchAxis, Searched, folder::POOLING};
 
 use super::{Evaluation, Fitted, Labelled, Method, ProbeOptions, Refit, Setting, judge, numbers::metric};
 use crate::{Error, Result};
@@ -135,7 +136,7 @@ impl ProbeRun {
         let unit = if self.test.patients.iter().all(Option::is_some) { "patients" } else { "cases" };
         format!(
             "{}; settings chosen on validation by {}, tested model trained on {trained}; {auroc}; ci95: percentile \
-             bootstrap over {unit}, {} draws, seed {}",
+             bootstrap over {unit}, {} resamples, seed {}",
             self.options.protocol, self.chosen_by, b.draws, b.seed
         )
     }
@@ -232,6 +233,10 @@ impl ProbeRun {
         }
         run.cases(&cases)?;
         self.model.save(self.model_at, &run.model_path())?;
+        if let Some(pool) = &self.pool {
+            let failed = |e| Error::format(run.path().join(POOLING), "safetensors", e);
+            run.file(POOLING, &safetensors::serialize(pool.tensors(), None).map_err(failed)?)?;
+        }
         Ok(())
     }
 }

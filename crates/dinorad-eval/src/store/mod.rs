@@ -70,7 +70,7 @@ pub use writer::Store;
 
 /// Version of the files' layout; part of every key.
 const FORMAT: u32 = 2;
-const MANIFEST: &str = "manifest.json";
+pub(crate) const MANIFEST: &str = "manifest.json";
 
 #[cfg(test)]
 mod tests;

@@ -89,7 +89,7 @@ impl Method for LogregMethod {
     }
 
     fn search_axis(&self) -> Option<SearchAxis> {
-        Some(SearchAxis { value: "C", label: "strength C", plot: "auroc-by-c" })
+        Some(SearchAxis { value: "C", label: "inverse regularisation C", plot: "auroc-by-c" })
     }
 
     fn single_setting(&self) -> &'static str {

@@ -9,6 +9,8 @@
 //! | `cases.csv` | part and patient (a running number) of every case: [`CaseTable`] |
 //! | `exhibits.json`, `pictures/*.png` | what a page shows besides: [`Exhibits`] |
 //! | `model.safetensors` | the tested model |
+//! | `pooling.safetensors` | the pooling of slices, where it was learned |
+//! | `prepared.json` | how cases were prepared for the encoder, so that new ones can be alike |
 //! | `plots/*.svg` | the plots of a page, for other uses |
 //! | `log.jsonl` | what happened when |
 //!
@@ -68,6 +70,10 @@ pub const EXHIBITS: &str = "exhibits.json";
 pub const CASES: &str = "cases.csv";
 /// The tested model.
 pub const MODEL: &str = "model.safetensors";
+/// The pooling of slices, where it was learned.
+pub const POOLING: &str = "pooling.safetensors";
+/// How cases were prepared for the encoder.
+pub const PREPARED: &str = "prepared.json";
 /// What happened when.
 pub const LOG: &str = "log.jsonl";
 /// Folder of pictures.

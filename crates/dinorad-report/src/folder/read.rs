@@ -200,8 +200,12 @@ impl RunFolder {
         })
     }
 
-    /// A file of the run's own, if it has it.
-    fn text(&self, file: &str) -> Result<Option<String>> {
+    /// The text of a file of the run's own, such as [`PREPARED`](super::PREPARED); `None` where it has none of
+    /// that name.
+    ///
+    /// # Errors
+    /// [`Error::File`], [`Error::Damaged`].
+    pub fn text(&self, file: &str) -> Result<Option<String>> {
         let Some(&bytes) = self.marker.files.get(file) else { return Ok(None) };
         let path = self.folder.join(file);
         let text = limited(&path, LARGEST_TEXT)?;

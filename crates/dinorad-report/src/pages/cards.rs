@@ -126,6 +126,9 @@ pub struct DatasetCard {
     pub(super) classes: Vec<ClassCount>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) cases: Option<Vec<usize>>,
+    /// Who the cases are of, by split: patients, age, sex, scanner.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) rows: Vec<(String, Vec<String>)>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) note: Option<String>,
 }
@@ -171,6 +174,17 @@ impl DatasetCard {
     pub fn with_cases(mut self, counts: impl Into<Vec<usize>>) -> Self {
         self.cases = Some(counts.into());
         self
+    }
+
+    /// A row of what is known of the cases by split, such as patients, age or sex.
+    pub fn with_row<S: Into<String>>(mut self, name: impl Into<String>, cells: impl IntoIterator<Item = S>) -> Self {
+        self.rows.push((name.into(), cells.into_iter().map(Into::into).collect()));
+        self
+    }
+
+    /// Every split with its cases.
+    pub(super) fn parts(&self) -> impl Iterator<Item = (&str, usize)> {
+        self.splits.iter().enumerate().map(|(at, split)| (split.as_str(), self.total(at)))
     }
 
     /// What a reader should know, such as that the voxels are shape masks.

@@ -38,6 +38,13 @@ pub enum Exhibit {
     Table(Table),
     /// How long the steps took.
     Timings(Vec<Timing>),
+    /// Words to copy, such as a paragraph for a paper or a command.
+    Quote {
+        /// Above them.
+        heading: String,
+        /// The words.
+        text: String,
+    },
 }
 
 /// A plot or picture with the sentence below it.
@@ -348,6 +355,7 @@ impl Exhibit {
                 table.columns.iter_mut().chain(table.rows.iter_mut().flatten()).for_each(tell);
             }
             // titles of scores, names of classes, steps
+            Exhibit::Quote { text, .. } => *text = told.text(text),
             Exhibit::Scores(_) | Exhibit::Confusion(_) | Exhibit::Timings(_) => {}
         }
     }

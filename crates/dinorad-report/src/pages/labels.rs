@@ -14,6 +14,12 @@ pub(super) fn title(run: &RunFolder) -> String {
     })
 }
 
+/// Whose cases they are: as their card says, else the data set by its name.
+pub(super) fn data_name(run: &RunFolder) -> Option<String> {
+    let card = run.exhibits().dataset.as_ref().map(|card| card.name().to_owned());
+    run.description().text("about.data").map(str::to_owned).or(card).or_else(|| run.description().data())
+}
+
 /// The encoder of a run, as its card names it, else as it was asked for.
 pub(super) fn encoder_name(run: &RunFolder) -> Option<String> {
     let asked = || run.description().encoder().map(str::to_owned);

@@ -21,6 +21,7 @@
 
 mod beside;
 mod cards;
+mod clinic;
 mod exhibit;
 mod labels;
 mod runs;
@@ -46,6 +47,7 @@ use crate::{Error, Failure, Result, atomic::write_atomic, plot::Plot};
 pub struct Report {
     title: String,
     intro: Option<String>,
+    findings: Vec<String>,
     facts: Vec<(String, String)>,
     encoder: EncoderCard,
     sections: Vec<Section>,
@@ -58,6 +60,7 @@ impl Report {
         Self {
             title: title.into(),
             intro: None,
+            findings: Vec::new(),
             facts: Vec::new(),
             encoder,
             sections: Vec::new(),
@@ -74,6 +77,12 @@ impl Report {
     /// A sentence or two below the title.
     pub fn with_intro(mut self, text: impl Into<String>) -> Self {
         self.intro = Some(text.into());
+        self
+    }
+
+    /// A sentence of what was found, at the very top.
+    pub fn with_finding(mut self, text: impl Into<String>) -> Self {
+        self.findings.push(text.into());
         self
     }
 

@@ -5,6 +5,7 @@ use dinorad_core::{Target, TaskKind, in_full};
 use super::{
     Confusion, EncoderCard, Exhibit, Figure, Report, Section, Table, Training, beside,
     cards::{count, number},
+    clinic,
     labels::{encoder_name, method, title},
     scores::Tested,
     tables,
@@ -43,6 +44,11 @@ pub fn report(runs: &[RunFolder], skipped: &[Skipped]) -> Result<Report> {
         _ => format!("{} runs", runs.len()),
     };
     let mut report = Report::new(title, encoder(runs));
+    for run in runs {
+        if let Some(text) = clinic::finding(run)? {
+            report = report.with_finding(text);
+        }
+    }
     for (name, value) in facts(first, runs, &made) {
         report = report.with_fact(name, value);
     }
@@ -120,7 +126,6 @@ fn facts(first: &RunFolder, runs: &[RunFolder], made: &[Made]) -> Vec<(&'static 
         (made.iter().filter_map(|m| m.images).sum(), made.iter().filter_map(|m| m.peak_memory_mb).fold(0.0, f64::max));
     let seconds: f64 = made.iter().filter_map(|m| m.seconds).sum();
     let facts = [
-        ("command", one_of(made.iter().map(|m| m.command.clone()).collect())),
         ("runs", (runs.len() > 1).then(|| count(runs.len()))),
         ("protocol", one_of(runs.iter().map(|r| r.description().protocol().map(str::to_owned)).collect())),
         ("seed", (runs.len() == 1).then(|| first.description().value("seed").map(ToString::to_string)).flatten()),
@@ -159,6 +164,9 @@ fn section(run: &RunFolder, made: &Made) -> Result<Section> {
     if let Some(card) = &exhibits.dataset {
         section = section.with_dataset(card.clone());
     }
+    if let Some(block) = clinic::flow(run) {
+        section = section.with(block);
+    }
     let plots = figures::of_run(run)?;
     if let Some(metrics) = run.metrics() {
         for score in Tested::of(metrics).iter().flat_map(|tested| tested.headlines(&exhibits.headlines)) {
@@ -178,6 +186,12 @@ fn section(run: &RunFolder, made: &Made) -> Result<Section> {
         for block in varied(metrics, &plots) {
             section = section.with(block);
         }
+    }
+    if let Some(text) = clinic::methods(run, made) {
+        section = section.with(Exhibit::Quote { heading: "Methods, to copy".into(), text });
+    }
+    if let Some(command) = &made.command {
+        section = section.with(Exhibit::Quote { heading: "The command".into(), text: command.clone() });
     }
     if !made.steps.is_empty() {
         section = section.with(Exhibit::Timings(made.steps.clone()));
@@ -204,6 +218,7 @@ fn judged(run: &RunFolder, metrics: &Metrics, plots: &[NamedPlot]) -> Result<Vec
         blocks.push(Exhibit::Scores(tested.whole(&of_setting)));
         blocks.extend(tested.by_class());
     }
+    blocks.extend(clinic::operating(run)?);
     blocks.extend(cases(metrics));
     let figures = drawn(plots, false);
     if !figures.is_empty() {

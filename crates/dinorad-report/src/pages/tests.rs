@@ -87,6 +87,7 @@ fn sample() -> Result<Report> {
                                 Series::new("pneumonia 0.912 (0.881–0.938)", curve(0.25)),
                                 Series::new("normal 0.853 (0.810–0.891)", curve(0.5)),
                             ],
+                            marked: Vec::new(),
                         },
                         "ROC on the test split.",
                     ),
