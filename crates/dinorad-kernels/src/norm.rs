@@ -1,16 +1,19 @@
 //! LayerNorm over rows.
 
-use super::{
+use crate::{
     Kernels,
     gemm::{Rows, RowsMut},
 };
 
 /// Scale and shift of a LayerNorm.
 #[derive(Debug, Clone)]
-pub(crate) struct Norm {
-    pub(crate) gamma: Vec<f32>,
-    pub(crate) beta: Vec<f32>,
-    pub(crate) eps: f32,
+pub struct Norm {
+    /// Scale of every channel.
+    pub gamma: Vec<f32>,
+    /// Shift of every channel.
+    pub beta: Vec<f32>,
+    /// Added to the variance.
+    pub eps: f32,
 }
 
 impl Norm {
@@ -18,7 +21,7 @@ impl Norm {
     ///
     /// # Panics
     /// If a buffer is shorter than the shapes say.
-    pub(crate) fn apply(&self, kernels: &Kernels, rows: usize, input: Rows<'_>, out: RowsMut<'_>) {
+    pub fn apply(&self, kernels: &Kernels, rows: usize, input: Rows<'_>, out: RowsMut<'_>) {
         let dim = self.gamma.len();
         assert_eq!(self.beta.len(), dim);
         for i in 0..rows {

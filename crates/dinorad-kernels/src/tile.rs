@@ -4,7 +4,7 @@ use super::{math, simd::Simd};
 
 /// What happens to the accumulators of a tile on their way to memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Epilogue {
+pub enum Epilogue {
     /// `c = a·b`
     Store,
     /// `c += a·b`
@@ -21,13 +21,30 @@ pub(crate) enum Epilogue {
     SwiGlu,
 }
 
+/// What happens to the accumulators of a tile in a [`product`](crate::product): the epilogues of
+/// packed layers, or those of training, which read or write a second matrix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Last {
+    /// As inference has it.
+    Plain(Epilogue),
+    /// `second = a·b + bias`, `c = gelu(second)`
+    Gelu,
+    /// `second = a·b + bias`, `c = second · sigmoid(1.702 second)`
+    QuickGelu,
+    /// `c = second + gain · (a·b + bias)`
+    Residual,
+    /// `c = a·b · gelu'(second)`
+    GeluGradient,
+}
+
 /// Operands of one tile: up to `mr` rows of `a` times one packed panel of `b`.
 pub(super) struct Tile {
     /// Length of the inner sum.
     pub(super) k: usize,
-    /// First row of `a`; row `i` starts `i * lda` further.
+    /// First value of `a`; row `i` starts `i * lda` further, and its next values are `step` apart.
     pub(super) a: *const f32,
     pub(super) lda: usize,
+    pub(super) step: usize,
     /// The panel: `k` times `nv` registers.
     pub(super) b: *const f32,
     /// `nv` registers of bias (unused by the epilogues without).
@@ -37,7 +54,14 @@ pub(super) struct Tile {
     pub(super) ldc: usize,
     /// Output columns that exist, at most those of the panel.
     pub(super) columns: usize,
-    pub(super) epilogue: Epilogue,
+    /// Whether `c` holds the sum over earlier parts of the inner dimension.
+    pub(super) partial: bool,
+    pub(super) last: Last,
+    /// `nv` registers of gains, for [`Last::Residual`].
+    pub(super) gain: *const f32,
+    /// The second matrix, where `last` has one; row `i` starts `i * ld2` further.
+    pub(super) second: *mut f32,
+    pub(super) ld2: usize,
 }
 
 /// `MR` rows times a panel of `NV` registers. Every output is one chain of fused multiply-adds in
@@ -51,21 +75,26 @@ pub(super) unsafe fn tile<S: Simd, const MR: usize, const NV: usize>(t: &Tile) {
     // `columns` values of each row of `c` are the caller's promise.
     unsafe {
         let mut acc = [[S::splat(0.0); NV]; MR];
-        let mut b = t.b;
-        for p in 0..t.k {
+        let (mut a, mut b) = (t.a, t.b);
+        for _ in 0..t.k {
             let mut row = [S::splat(0.0); NV];
             for (v, r) in row.iter_mut().enumerate() {
                 *r = S::load(b.add(v * S::LANES));
             }
             b = b.add(NV * S::LANES);
             for i in 0..MR {
-                let x = S::splat(*t.a.add(i * t.lda + p));
+                let x = S::splat(*a.add(i * t.lda));
                 for v in 0..NV {
                     acc[i][v] = S::fma(x, row[v], acc[i][v]);
                 }
             }
+            a = a.add(t.step);
         }
-        if t.epilogue == Epilogue::SwiGlu {
+        let epilogue = match t.last {
+            Last::Plain(epilogue) => epilogue,
+            last => return finish::<S, MR, NV>(t, acc, last),
+        };
+        if epilogue == Epilogue::SwiGlu {
             for (i, acc) in acc.iter().enumerate() {
                 let gate = math::swish::<S>(S::add(acc[0], S::load(t.bias)), 1.0);
                 let value = S::add(acc[NV - 1], S::load(t.bias.add((NV - 1) * S::LANES)));
@@ -79,14 +108,14 @@ pub(super) unsafe fn tile<S: Simd, const MR: usize, const NV: usize>(t: &Tile) {
                 break;
             }
             let left = t.columns - from;
-            let bias = match t.epilogue {
+            let bias = match epilogue {
                 Epilogue::Store | Epilogue::Accumulate => S::splat(0.0),
                 _ => S::load(t.bias.add(from)),
             };
             for i in 0..MR {
                 let to = t.c.add(i * t.ldc + from);
-                let sum = acc[i][v];
-                let out = match t.epilogue {
+                let sum = if t.partial { S::add(get::<S>(to, left), acc[i][v]) } else { acc[i][v] };
+                let out = match epilogue {
                     Epilogue::Store => sum,
                     Epilogue::Bias => S::add(sum, bias),
                     Epilogue::BiasGelu => math::gelu::<S>(S::add(sum, bias)),
@@ -100,14 +129,53 @@ pub(super) unsafe fn tile<S: Simd, const MR: usize, const NV: usize>(t: &Tile) {
     }
 }
 
+/// The epilogues of training.
+///
+/// # Safety
+/// As for [`tile`]; `gain` and `second` are valid where `last` uses them.
 #[inline(always)]
-unsafe fn get<S: Simd>(from: *const f32, n: usize) -> S::V {
+unsafe fn finish<S: Simd, const MR: usize, const NV: usize>(t: &Tile, acc: [[S::V; NV]; MR], last: Last) {
+    // SAFETY: the caller's promise, as in `tile`.
+    unsafe {
+        for v in 0..NV {
+            let from = v * S::LANES;
+            if from >= t.columns {
+                break;
+            }
+            let left = t.columns - from;
+            let bias = if last == Last::GeluGradient { S::splat(0.0) } else { S::load(t.bias.add(from)) };
+            for i in 0..MR {
+                let to = t.c.add(i * t.ldc + from);
+                let second = t.second.add(i * t.ld2 + from);
+                let mut sum = if t.partial { S::add(get::<S>(to, left), acc[i][v]) } else { acc[i][v] };
+                sum = S::add(sum, bias);
+                let out = match last {
+                    Last::Gelu => {
+                        put::<S>(second, sum, left);
+                        math::gelu::<S>(sum)
+                    }
+                    Last::QuickGelu => {
+                        put::<S>(second, sum, left);
+                        math::swish::<S>(sum, 1.702)
+                    }
+                    Last::Residual => S::fma(sum, S::load(t.gain.add(from)), get::<S>(second, left)),
+                    Last::GeluGradient => S::mul(sum, math::gelu_slope::<S>(get::<S>(second, left))),
+                    Last::Plain(_) => sum,
+                };
+                put::<S>(to, out, left);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+pub(super) unsafe fn get<S: Simd>(from: *const f32, n: usize) -> S::V {
     // SAFETY: the caller has `n` values there.
     unsafe { if n >= S::LANES { S::load(from) } else { S::load_partial(from, n) } }
 }
 
 #[inline(always)]
-unsafe fn put<S: Simd>(to: *mut f32, v: S::V, n: usize) {
+pub(super) unsafe fn put<S: Simd>(to: *mut f32, v: S::V, n: usize) {
     // SAFETY: the caller has room for `n` values there.
     unsafe { if n >= S::LANES { S::store(to, v) } else { S::store_partial(to, v, n) } }
 }

@@ -9,7 +9,7 @@ use std::sync::Mutex;
 
 use rayon::prelude::*;
 
-use super::{
+use crate::{
     Aligned, Epilogue, Kernels,
     gemm::{Panels, Rows, RowsMut, multiply},
 };
@@ -23,17 +23,21 @@ const MAX_QUERIES: usize = 24;
 
 /// Sizes of an attention over `images` images of `tokens` tokens.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Shape {
-    pub(crate) images: usize,
-    pub(crate) tokens: usize,
+pub struct Shape {
+    /// Images, which do not see each other.
+    pub images: usize,
+    /// Tokens of an image.
+    pub tokens: usize,
     /// Tokens of every image that ask, from the first on; all of them are asked.
-    pub(crate) queries: usize,
-    pub(crate) heads: usize,
-    pub(crate) head_dim: usize,
+    pub queries: usize,
+    /// Heads.
+    pub heads: usize,
+    /// Width of a head.
+    pub head_dim: usize,
 }
 
 /// What one thread needs.
-pub(crate) struct Scratch {
+pub struct Scratch {
     keys: Panels,
     values: Vec<Panels>,
     scores: Aligned,
@@ -68,7 +72,7 @@ unsafe impl Sync for Shared {}
 ///
 /// # Panics
 /// If a buffer is shorter than the shapes say.
-pub(crate) fn attend(kernels: &Kernels, shape: Shape, qkv: Rows<'_>, out: RowsMut<'_>, scratch: &[Mutex<Scratch>]) {
+pub fn attend(kernels: &Kernels, shape: Shape, qkv: Rows<'_>, out: RowsMut<'_>, scratch: &[Mutex<Scratch>]) {
     let Shape { images, tokens, queries, heads, head_dim } = shape;
     let dim = heads * head_dim;
     let rows = images * tokens;
@@ -146,7 +150,7 @@ fn scale(kernels: &Kernels, row: &mut [f32], factor: f32) {
 }
 
 /// The scratch of the current thread; free, unless more threads than slots share the pool.
-pub(crate) fn slot<T>(slots: &[Mutex<T>]) -> std::sync::MutexGuard<'_, T> {
+pub fn slot<T>(slots: &[Mutex<T>]) -> std::sync::MutexGuard<'_, T> {
     let index = rayon::current_thread_index().unwrap_or(0) % slots.len();
     // A poisoned slot is only scratch: whatever a panicking task left there is overwritten.
     slots[index].lock().unwrap_or_else(std::sync::PoisonError::into_inner)

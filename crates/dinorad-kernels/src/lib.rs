@@ -1,26 +1,33 @@
-//! The kernels of the CPU engine and the choice among instruction sets at run time.
-//!
-//! All `unsafe` of the engine lives in this folder. A [`Kernels`] is a table of functions compiled
-//! for one instruction set; it can only be had when the processor has that set, which is what makes
-//! the safe wrappers in [`gemm`], [`attention`] and [`norm`] sound. [`reference`] holds the same
-//! operations in plain Rust.
+#![doc = include_str!("../README.md")]
+// Bad input ends in typed errors: CI refuses what could panic on it.
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::todo, clippy::unimplemented)
+)]
+// This is where the unsafe code of the workspace lives. A [`Kernels`] is a table of functions
+// compiled for one instruction set; it can only be had when the processor has that set, which is
+// what makes the safe wrappers sound.
 #![allow(unsafe_code)]
 
 mod aligned;
-pub(crate) mod attention;
-pub(crate) mod gemm;
+pub mod attention;
+pub mod gemm;
 mod math;
-pub(crate) mod norm;
+pub mod matmul;
+pub mod norm;
+pub mod probe;
+pub mod product;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
 mod reference;
+pub mod scalar;
+mod shared;
 mod simd;
 mod tile;
 
-pub(crate) use aligned::Aligned;
-pub(crate) use tile::Epilogue;
-use tile::Tile;
+pub use aligned::Aligned;
+pub use tile::Epilogue;
 
 /// Instruction sets that the engine has kernels for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -61,10 +68,10 @@ impl InstructionSet {
     }
 }
 
-type TileFn = unsafe fn(&Tile);
+type TileFn = unsafe fn(&tile::Tile);
 
 /// Kernels for one instruction set.
-pub(crate) struct Kernels {
+pub struct Kernels {
     set: InstructionSet,
     /// Values in a register.
     lanes: usize,
@@ -82,7 +89,7 @@ pub(crate) struct Kernels {
 
 impl Kernels {
     /// The kernels of `set`, if this processor can run them.
-    pub(crate) fn of(set: InstructionSet) -> Option<&'static Self> {
+    pub fn of(set: InstructionSet) -> Option<&'static Self> {
         match set {
             #[cfg(target_arch = "x86_64")]
             InstructionSet::Avx512 if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("fma") => {
@@ -99,7 +106,8 @@ impl Kernels {
         }
     }
 
-    pub(crate) fn set(&self) -> InstructionSet {
+    /// The instruction set.
+    pub fn set(&self) -> InstructionSet {
         self.set
     }
 
