@@ -4,10 +4,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::{
-    Aligned, Epilogue, Kernels,
-    tile::{Last, Tile},
-};
+use crate::{Aligned, Epilogue, Kernels, tile::Tile};
 
 /// Bytes of packed panels that stay in the second-level cache while rows pass over them.
 const PANEL_GROUP: usize = 256 << 10;
@@ -219,6 +216,36 @@ pub fn multiply(
     out: RowsMut<'_>,
     epilogue: Epilogue,
 ) {
+    multiply_any(kernels, rows, input, 1, panels, columns, out, epilogue);
+}
+
+/// [`multiply`] with the transpose of `input`: its rows are the columns of what is stored.
+///
+/// # Panics
+/// If a buffer is shorter than the shapes say.
+pub(crate) fn multiply_transposed(
+    kernels: &Kernels,
+    rows: usize,
+    input: Rows<'_>,
+    panels: &Panels,
+    out: RowsMut<'_>,
+    epilogue: Epilogue,
+) {
+    let columns = Rows { data: input.data, stride: 1 };
+    multiply_any(kernels, rows, columns, input.stride, panels, 0..panels.n, out, epilogue);
+}
+
+/// The values of a row of `input` are `step` apart.
+fn multiply_any(
+    kernels: &Kernels,
+    rows: usize,
+    input: Rows<'_>,
+    step: usize,
+    panels: &Panels,
+    columns: Range<usize>,
+    out: RowsMut<'_>,
+    epilogue: Epilogue,
+) {
     if rows == 0 || columns.is_empty() {
         return;
     }
@@ -226,7 +253,7 @@ pub fn multiply(
     assert!(columns.end <= panels.n && columns.start.is_multiple_of(per));
     assert!(columns.end == panels.n || columns.end.is_multiple_of(per));
     assert!(panels.lanes == kernels.lanes && panels.gated == (epilogue == Epilogue::SwiGlu));
-    assert!((rows - 1) * input.stride + panels.k <= input.data.len());
+    assert!((rows - 1) * input.stride + panels.k.saturating_sub(1) * step < input.data.len() || panels.k == 0);
     assert!((rows - 1) * out.stride + columns.len() <= out.data.len());
     // Panels without bias (scratch) have an empty `bias` and may only be stored or accumulated.
     let biased = !matches!(epilogue, Epilogue::Store | Epilogue::Accumulate);
@@ -261,7 +288,7 @@ pub fn multiply(
                         k: panels.k,
                         a: input.data.as_ptr().add(row * input.stride),
                         lda: input.stride,
-                        step: 1,
+                        step,
                         b: panels.data.as_ptr().add(j * panel_len),
                         bias: if biased {
                             panels.bias.as_ptr().add(j * panels.nv * panels.lanes)
@@ -271,11 +298,7 @@ pub fn multiply(
                         c: out_data.add(row * out.stride + column),
                         ldc: out.stride,
                         columns: (columns.end - j * per).min(per),
-                        partial: false,
-                        last: Last::Plain(epilogue),
-                        gain: std::ptr::null(),
-                        second: std::ptr::null_mut(),
-                        ld2: 0,
+                        epilogue,
                     };
                     tiles[height - 1](&tile);
                 }

@@ -9,11 +9,17 @@
 // what makes the safe wrappers sound.
 #![allow(unsafe_code)]
 
+pub mod activation;
 mod aligned;
 pub mod attention;
+pub mod attention_backward;
+pub mod channel_norm;
+pub mod convolution;
+pub mod cross_entropy;
 pub mod gemm;
 mod math;
 pub mod matmul;
+pub mod memory;
 pub mod norm;
 pub mod probe;
 pub mod product;
@@ -21,13 +27,15 @@ pub mod product;
 mod properties;
 #[cfg(test)]
 mod reference;
+pub mod resize;
 pub mod scalar;
 mod shared;
 mod simd;
 mod tile;
+pub mod update;
 
 pub use aligned::Aligned;
-pub use tile::Epilogue;
+pub use tile::{Activation, Epilogue};
 
 /// Instruction sets that the engine has kernels for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -80,7 +88,11 @@ pub struct Kernels {
     /// `tiles[nv - 1][rows - 1]`; a row of the table is as long as the most rows whose accumulators
     /// fit the registers.
     tiles: [&'static [TileFn]; 4],
-    layer_norm: unsafe fn(*const f32, usize, *const f32, *const f32, f32, *mut f32),
+    layer_norm: unsafe fn(*const f32, usize, *const f32, *const f32, f32, *mut f32) -> (f32, f32),
+    layer_norm_backward: unsafe fn(&tile::NormRow),
+    finish: unsafe fn(&tile::Finished),
+    activate: unsafe fn(Activation, *const f32, *const f32, usize, *mut f32),
+    softmax_backward: unsafe fn(*mut f32, *mut f32, usize, f32, f32, f32),
     softmax_step: unsafe fn(*mut f32, usize, &mut f32, &mut f32) -> f32,
     scale: unsafe fn(*mut f32, usize, f32),
     /// Transposes a square of `lanes` by `lanes` values.
@@ -132,8 +144,24 @@ macro_rules! kernels {
                 unsafe { tile::tile::<Isa, MR, NV>(t) }
             }
             $(#[target_feature(enable = $features)])?
-            unsafe fn layer_norm(x: *const f32, dim: usize, gamma: *const f32, beta: *const f32, eps: f32, out: *mut f32) {
+            unsafe fn layer_norm(x: *const f32, dim: usize, gamma: *const f32, beta: *const f32, eps: f32, out: *mut f32) -> (f32, f32) {
                 unsafe { tile::layer_norm::<Isa>(x, dim, gamma, beta, eps, out) }
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn finish(t: &tile::Finished) {
+                unsafe { tile::finish::<Isa>(t) }
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn layer_norm_backward(row: &tile::NormRow) {
+                unsafe { tile::layer_norm_backward::<Isa>(row) }
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn activate(f: tile::Activation, x: *const f32, dy: *const f32, n: usize, to: *mut f32) {
+                unsafe { tile::activate::<Isa>(f, x, dy, n, to) }
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn softmax_backward(scores: *mut f32, dp: *mut f32, n: usize, lse: f32, delta: f32, scale: f32) {
+                unsafe { tile::softmax_backward::<Isa>(scores, dp, n, lse, delta, scale) }
             }
             $(#[target_feature(enable = $features)])?
             unsafe fn softmax_step(scores: *mut f32, n: usize, max: &mut f32, sum: &mut f32) -> f32 {
@@ -154,6 +182,10 @@ macro_rules! kernels {
                 nv: $nv,
                 tiles: [$(&[$(tile::<$mr, $width> as TileFn),*]),*],
                 layer_norm,
+                layer_norm_backward,
+                finish,
+                activate,
+                softmax_backward,
                 softmax_step,
                 scale,
                 transpose,

@@ -14,17 +14,16 @@ use rayon::prelude::*;
 use crate::{
     Aligned, Epilogue, Kernels,
     shared::Shared,
-    tile::{Last, Tile},
+    tile::{Finished, Last, Tile},
 };
 
-/// Longest part of the inner dimension: a panel of so many rows stays in the first-level cache.
-const PART: usize = 448;
-/// Bytes of packed panels that stay in the second-level cache while rows pass over them.
-const GROUP: usize = 256 << 10;
+/// Longest part of the inner dimension: a panel of so many rows stays in the first-level cache while
+/// the rows of a block, which stay in the second, pass over it.
+const PART: usize = 288;
 /// Rows of a block of the output, about.
-const BLOCK_ROWS: usize = 128;
-/// Groups of panels that a block packs transposed rows for.
-const GROUPS: usize = 4;
+const BLOCK_ROWS: usize = 132;
+/// Tasks for every thread, at least, where there are enough columns.
+const TASKS: usize = 4;
 /// Multiply-adds that are not worth a second thread.
 const SMALL: usize = 1 << 16;
 
@@ -45,6 +44,12 @@ impl<'a> Operand<'a> {
     /// Column `j` starts at `j * stride`: the transpose of what is stored.
     pub fn columns(data: &'a [f32], stride: usize) -> Self {
         Operand { data, stride, transposed: true }
+    }
+
+    /// The transpose.
+    #[must_use]
+    pub fn transposed(self) -> Self {
+        Operand { transposed: !self.transposed, ..self }
     }
 
     /// Whether `rows` by `columns` values are there.
@@ -95,21 +100,24 @@ pub struct Product<'a> {
     pub scale: Option<&'a [f32]>,
     /// Where the sum of every row of `a` goes; `a` has to be transposed.
     pub row_sums: Option<&'a mut [f32]>,
+    /// Distance between rows of the output; the other matrices of a [`Finish`] are always dense.
+    pub out_stride: usize,
 }
 
 impl<'a> Product<'a> {
     /// Without scale and row sums.
     pub fn new((m, n, k): (usize, usize, usize), a: Operand<'a>, b: Operand<'a>) -> Self {
-        Product { m, n, k, a, b, scale: None, row_sums: None }
+        Product { m, n, k, a, b, scale: None, row_sums: None, out_stride: n }
     }
 
-    /// Writes dense rows to `out`.
+    /// Writes rows to `out`.
     ///
     /// # Panics
     /// If a slice is shorter than the shapes say.
     pub fn run(mut self, kernels: &Kernels, out: &mut [f32], finish: Finish<'_>) {
         let (m, n, k) = (self.m, self.n, self.k);
-        assert!(self.a.holds(m, k) && self.b.holds(k, n) && out.len() >= m * n);
+        assert!(self.a.holds(m, k) && self.b.holds(k, n) && self.out_stride >= n);
+        assert!(m == 0 || (m - 1) * self.out_stride + n <= out.len());
         assert!(self.scale.is_none_or(|s| s.len() >= k));
         if m == 0 || n == 0 {
             if let Some(sums) = self.row_sums.as_deref_mut() {
@@ -118,36 +126,27 @@ impl<'a> Product<'a> {
             }
             return;
         }
-        let lanes = kernels.lanes;
-        let registers = n.div_ceil(lanes);
-        let padded = |values: &[f32], pad: f32| {
-            assert!(values.len() >= n);
-            let mut out = Aligned::zeros(registers * lanes);
-            out[..n].copy_from_slice(&values[..n]);
-            out[n..].fill(pad);
-            out
-        };
-        let zeros = || Aligned::zeros(registers * lanes);
+        let (lanes, registers) = (kernels.lanes, n.div_ceil(kernels.lanes));
         let null = (std::ptr::null_mut(), 0);
+        let none: &[f32] = &[];
         let (start, last, bias, gain, second) = match finish {
-            Finish::Store => (false, Last::Plain(Epilogue::Store), zeros(), None, null),
-            Finish::Accumulate => (true, Last::Plain(Epilogue::Store), zeros(), None, null),
-            Finish::Bias(bias) => (false, Last::Plain(Epilogue::Bias), padded(bias, 0.0), None, null),
-            Finish::Gelu(bias, before) => {
-                (false, Last::Gelu, padded(bias, 0.0), None, (before.as_mut_ptr(), before.len()))
-            }
+            Finish::Store => (false, Last::Store, none, none, null),
+            Finish::Accumulate => (true, Last::Store, none, none, null),
+            Finish::Bias(bias) => (false, Last::Bias, bias, none, null),
+            Finish::Gelu(bias, before) => (false, Last::Gelu, bias, none, (before.as_mut_ptr(), before.len())),
             Finish::QuickGelu(bias, before) => {
-                (false, Last::QuickGelu, padded(bias, 0.0), None, (before.as_mut_ptr(), before.len()))
+                (false, Last::QuickGelu, bias, none, (before.as_mut_ptr(), before.len()))
             }
             Finish::Residual { bias, gain, residual } => {
-                let second = (residual.as_ptr().cast_mut(), residual.len());
-                (false, Last::Residual, padded(bias, 0.0), Some(padded(gain, 0.0)), second)
+                assert!(gain.len() >= n);
+                (false, Last::Residual, bias, gain, (residual.as_ptr().cast_mut(), residual.len()))
             }
             Finish::GeluGradient(before) => {
-                (false, Last::GeluGradient, zeros(), None, (before.as_ptr().cast_mut(), before.len()))
+                (false, Last::GeluGradient, none, none, (before.as_ptr().cast_mut(), before.len()))
             }
         };
-        assert!(second.0.is_null() || second.1 >= m * n);
+        assert!(matches!(last, Last::Store | Last::GeluGradient) || bias.len() >= n);
+        assert!(matches!(last, Last::Store | Last::Bias) || second.1 >= m * n);
 
         let mut packed = take();
         packed.reserve(k * registers * lanes);
@@ -157,22 +156,21 @@ impl<'a> Product<'a> {
         self.pack(kernels, &mut packed, length, parallel);
 
         let height = kernels.rows(kernels.nv);
-        let blocks = m.div_ceil(BLOCK_ROWS);
+        // The cut into tasks is free: it decides which thread computes a value, not how.
+        let threads = if parallel { rayon::current_num_threads() } else { 1 };
+        let blocks = m.div_ceil(BLOCK_ROWS).next_multiple_of(threads);
         let rows = m.div_ceil(blocks).next_multiple_of(height);
         let blocks = m.div_ceil(rows);
         let width = kernels.nv * lanes;
         let panels = registers.div_ceil(kernels.nv);
-        let group = (GROUP / (4 * width * length)).clamp(1, panels);
-        // as many groups as there are, of about the same size
-        let group = panels.div_ceil(panels.div_ceil(group));
-        let wide = if self.a.transposed { group * GROUPS } else { group };
+        let wide = panels.div_ceil((TASKS * threads).div_ceil(blocks)).max(1);
         let ranges = panels.div_ceil(wide);
         let row_sums = self.row_sums.as_deref_mut().map(|sums| {
             assert!(sums.len() >= m && self.a.transposed);
             Shared::new(sums)
         });
         let (out, second) = (Shared::new(out), Shared::from_raw(second.0, second.1));
-        let (a, packed) = (self.a, &packed[..]);
+        let (a, packed, ldc) = (self.a, &packed[..], self.out_stride);
         let task = |index: usize| {
             // neighbouring tasks read the same rows
             let (block, range) = (index / ranges, index % ranges);
@@ -183,49 +181,54 @@ impl<'a> Product<'a> {
                 for part in 0..parts {
                     let (p0, p1) = (part * length, ((part + 1) * length).min(k));
                     let depth = p1 - p0;
-                    if a.transposed {
+                    if a.transposed && depth > 0 {
                         let sums = row_sums.as_ref().filter(|_| range == 0);
                         // SAFETY: this task alone has rows `first..end` of the sums.
                         let sums = sums.map(|s| unsafe { s.slice(first, end - first) });
                         pack_rows(a, first..end, p0..p1, height, a_packed, sums.map(|s| (s, part > 0)));
                     }
-                    for g in (from..to).step_by(group) {
+                    for j in from..to {
+                        let wide = (registers - j * kernels.nv).min(kernels.nv);
+                        let column = j * width;
+                        let columns = (n - column).min(width);
                         for row in (first..end).step_by(height) {
                             let tall = height.min(end - row);
                             let (pointer, lda, step) = if a.transposed {
-                                (a_packed[(row - first) * depth..].as_ptr(), 1, tall)
+                                (a_packed.as_ptr().wrapping_add((row - first) * depth), 1, tall)
                             } else {
-                                (a.data[row * a.stride + p0..].as_ptr(), a.stride, 1)
+                                (a.data.as_ptr().wrapping_add(row * a.stride + p0), a.stride, 1)
                             };
-                            for j in g..(g + group).min(to) {
-                                let wide = (registers - j * kernels.nv).min(kernels.nv);
-                                let column = j * width;
-                                let place = row * n + column;
-                                let finishes = part + 1 == parts;
-                                // SAFETY: rows `row..row + tall` are below `m`, parts below `k`,
-                                // which the assertions measured the operands for; the panel of
-                                // `depth` rows of `wide` registers lies in `packed`, bias and gain
-                                // are whole registers long, and at most `n - column` columns are
-                                // written to the rows of `out` and `second`, which this task alone
-                                // has for these columns.
-                                unsafe {
-                                    let tile = Tile {
-                                        k: depth,
-                                        a: pointer,
-                                        lda,
-                                        step,
-                                        b: packed.as_ptr().add(p0 * registers * lanes + depth * column),
-                                        bias: bias.as_ptr().add(column),
-                                        c: out.at(place),
-                                        ldc: n,
-                                        columns: (n - column).min(width),
-                                        partial: start || part > 0,
-                                        last: if finishes { last } else { Last::Plain(Epilogue::Store) },
-                                        gain: gain.as_ref().map_or(std::ptr::null(), |g| g.as_ptr().add(column)),
-                                        second: second.at_or_null(place),
+                            // SAFETY: rows `row..row + tall` are below `m`, parts below `k`,
+                            // which the assertions measured the operands for; the panel of
+                            // `depth` rows of `wide` registers lies in `packed`, and `columns`
+                            // columns of the rows of `out`, `second`, `bias` and `gain` exist,
+                            // the first two of which this task alone has.
+                            unsafe {
+                                let tile = Tile {
+                                    k: depth,
+                                    a: pointer,
+                                    lda,
+                                    step,
+                                    b: packed.as_ptr().add(p0 * registers * lanes + depth * column),
+                                    bias: std::ptr::null(),
+                                    c: out.at(row * ldc + column),
+                                    ldc,
+                                    columns,
+                                    epilogue: if start || part > 0 { Epilogue::Accumulate } else { Epilogue::Store },
+                                };
+                                (kernels.tiles[wide - 1][tall - 1])(&tile);
+                                if part + 1 == parts && last != Last::Store {
+                                    (kernels.finish)(&Finished {
+                                        last,
+                                        rows: tall,
+                                        columns,
+                                        c: tile.c,
+                                        ldc,
+                                        bias: bias.as_ptr().wrapping_add(column),
+                                        gain: gain.as_ptr().wrapping_add(column),
+                                        second: second.at_or_null(row * n + column),
                                         ld2: n,
-                                    };
-                                    (kernels.tiles[wide - 1][tall - 1])(&tile);
+                                    });
                                 }
                             }
                         }

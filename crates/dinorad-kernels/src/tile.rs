@@ -21,19 +21,21 @@ pub enum Epilogue {
     SwiGlu,
 }
 
-/// What happens to the accumulators of a tile in a [`product`](crate::product): the epilogues of
-/// packed layers, or those of training, which read or write a second matrix.
+/// What follows a tile of a [`product`](crate::product) while it is in the first-level cache. Apart from
+/// [`tile`], of which there are many: this is compiled once for an instruction set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Last {
-    /// As inference has it.
-    Plain(Epilogue),
-    /// `second = a·b + bias`, `c = gelu(second)`
+    /// Nothing.
+    Store,
+    /// `c = c + bias`
+    Bias,
+    /// `second = c + bias`, `c = gelu(second)`
     Gelu,
-    /// `second = a·b + bias`, `c = second · sigmoid(1.702 second)`
+    /// `second = c + bias`, `c = second · sigmoid(1.702 second)`
     QuickGelu,
-    /// `c = second + gain · (a·b + bias)`
+    /// `c = second + gain · (c + bias)`
     Residual,
-    /// `c = a·b · gelu'(second)`
+    /// `c = c · gelu'(second)`
     GeluGradient,
 }
 
@@ -54,10 +56,19 @@ pub(super) struct Tile {
     pub(super) ldc: usize,
     /// Output columns that exist, at most those of the panel.
     pub(super) columns: usize,
-    /// Whether `c` holds the sum over earlier parts of the inner dimension.
-    pub(super) partial: bool,
+    pub(super) epilogue: Epilogue,
+}
+
+/// A finished block of sums and what [`finish`] needs.
+pub(super) struct Finished {
     pub(super) last: Last,
-    /// `nv` registers of gains, for [`Last::Residual`].
+    pub(super) rows: usize,
+    pub(super) columns: usize,
+    pub(super) c: *mut f32,
+    pub(super) ldc: usize,
+    /// A value for every column, where `last` has a bias.
+    pub(super) bias: *const f32,
+    /// A factor for every column, for [`Last::Residual`].
     pub(super) gain: *const f32,
     /// The second matrix, where `last` has one; row `i` starts `i * ld2` further.
     pub(super) second: *mut f32,
@@ -90,10 +101,7 @@ pub(super) unsafe fn tile<S: Simd, const MR: usize, const NV: usize>(t: &Tile) {
             }
             a = a.add(t.step);
         }
-        let epilogue = match t.last {
-            Last::Plain(epilogue) => epilogue,
-            last => return finish::<S, MR, NV>(t, acc, last),
-        };
+        let epilogue = t.epilogue;
         if epilogue == Epilogue::SwiGlu {
             for (i, acc) in acc.iter().enumerate() {
                 let gate = math::swish::<S>(S::add(acc[0], S::load(t.bias)), 1.0);
@@ -114,7 +122,7 @@ pub(super) unsafe fn tile<S: Simd, const MR: usize, const NV: usize>(t: &Tile) {
             };
             for i in 0..MR {
                 let to = t.c.add(i * t.ldc + from);
-                let sum = if t.partial { S::add(get::<S>(to, left), acc[i][v]) } else { acc[i][v] };
+                let sum = acc[i][v];
                 let out = match epilogue {
                     Epilogue::Store => sum,
                     Epilogue::Bias => S::add(sum, bias),
@@ -132,37 +140,35 @@ pub(super) unsafe fn tile<S: Simd, const MR: usize, const NV: usize>(t: &Tile) {
 /// The epilogues of training.
 ///
 /// # Safety
-/// As for [`tile`]; `gain` and `second` are valid where `last` uses them.
+/// The instruction set of `S`; `c`, and what `last` uses of the others, valid for the shape.
 #[inline(always)]
-unsafe fn finish<S: Simd, const MR: usize, const NV: usize>(t: &Tile, acc: [[S::V; NV]; MR], last: Last) {
-    // SAFETY: the caller's promise, as in `tile`.
+pub(super) unsafe fn finish<S: Simd>(t: &Finished) {
+    // SAFETY: the caller's promise; every access is below `columns`.
     unsafe {
-        for v in 0..NV {
-            let from = v * S::LANES;
-            if from >= t.columns {
-                break;
-            }
-            let left = t.columns - from;
-            let bias = if last == Last::GeluGradient { S::splat(0.0) } else { S::load(t.bias.add(from)) };
-            for i in 0..MR {
-                let to = t.c.add(i * t.ldc + from);
-                let second = t.second.add(i * t.ld2 + from);
-                let mut sum = if t.partial { S::add(get::<S>(to, left), acc[i][v]) } else { acc[i][v] };
-                sum = S::add(sum, bias);
-                let out = match last {
+        for i in 0..t.rows {
+            let mut j = 0;
+            while j < t.columns {
+                let left = t.columns - j;
+                let to = t.c.add(i * t.ldc + j);
+                let sum = get::<S>(to, left);
+                let biased = || S::add(sum, get::<S>(t.bias.add(j), left));
+                let second = t.second.wrapping_add(i * t.ld2 + j);
+                let out = match t.last {
+                    Last::Store => sum,
+                    Last::Bias => biased(),
                     Last::Gelu => {
-                        put::<S>(second, sum, left);
-                        math::gelu::<S>(sum)
+                        put::<S>(second, biased(), left);
+                        math::gelu::<S>(biased())
                     }
                     Last::QuickGelu => {
-                        put::<S>(second, sum, left);
-                        math::swish::<S>(sum, 1.702)
+                        put::<S>(second, biased(), left);
+                        math::swish::<S>(biased(), 1.702)
                     }
-                    Last::Residual => S::fma(sum, S::load(t.gain.add(from)), get::<S>(second, left)),
+                    Last::Residual => S::fma(biased(), get::<S>(t.gain.add(j), left), get::<S>(second, left)),
                     Last::GeluGradient => S::mul(sum, math::gelu_slope::<S>(get::<S>(second, left))),
-                    Last::Plain(_) => sum,
                 };
                 put::<S>(to, out, left);
+                j += S::LANES;
             }
         }
     }
@@ -180,7 +186,8 @@ pub(super) unsafe fn put<S: Simd>(to: *mut f32, v: S::V, n: usize) {
     unsafe { if n >= S::LANES { S::store(to, v) } else { S::store_partial(to, v, n) } }
 }
 
-/// `(x - mean) / sqrt(variance + eps) * gamma + beta` of one row of `dim` values.
+/// `(x - mean) / sqrt(variance + eps) * gamma + beta` of one row of `dim` values; returns the mean
+/// and `1 / sqrt(variance + eps)`.
 ///
 /// # Safety
 /// The instruction set of `S`; all pointers valid for `dim` values.
@@ -192,7 +199,7 @@ pub(super) unsafe fn layer_norm<S: Simd>(
     beta: *const f32,
     eps: f32,
     out: *mut f32,
-) {
+) -> (f32, f32) {
     // SAFETY: every access is below `dim`.
     unsafe {
         let whole = dim / S::LANES * S::LANES;
@@ -214,6 +221,159 @@ pub(super) unsafe fn layer_norm<S: Simd>(
             let n = dim - i;
             let d = S::mul(S::sub(get::<S>(x.add(i), n), m), s);
             put::<S>(out.add(i), S::fma(d, get::<S>(gamma.add(i), n), get::<S>(beta.add(i), n)), n);
+            i += S::LANES;
+        }
+        (mean, scale)
+    }
+}
+
+/// The backward pass of [`layer_norm`] on one row: `dx` is written, or added to; the row's share is
+/// added to `dgamma` and `dbeta`, where they are not null.
+///
+/// # Safety
+/// The instruction set of `S`; all pointers that are not null valid for `dim` values.
+#[inline(always)]
+pub(super) unsafe fn layer_norm_backward<S: Simd>(row: &NormRow) {
+    // SAFETY: every access is below `dim`.
+    unsafe {
+        let &NormRow { x, dy, gamma, dim, mean, scale, dx, add, dgamma, dbeta } = row;
+        let (m, s) = (S::splat(mean), S::splat(scale));
+        if !dgamma.is_null() {
+            let mut i = 0;
+            while i < dim {
+                let n = dim - i;
+                let normed = S::mul(S::sub(get::<S>(x.add(i), n), m), s);
+                let g = get::<S>(dy.add(i), n);
+                put::<S>(dgamma.add(i), S::fma(g, normed, get::<S>(dgamma.add(i), n)), n);
+                put::<S>(dbeta.add(i), S::add(g, get::<S>(dbeta.add(i), n)), n);
+                i += S::LANES;
+            }
+        }
+        if dx.is_null() {
+            return;
+        }
+        let whole = dim / S::LANES * S::LANES;
+        let mut sums = [S::splat(0.0); 4];
+        let (mut rest, mut rest_normed) = (0.0, 0.0);
+        let mut i = 0;
+        while i + 2 * S::LANES <= whole {
+            for j in 0..2 {
+                let at = i + j * S::LANES;
+                let g = S::mul(S::load(dy.add(at)), S::load(gamma.add(at)));
+                let normed = S::mul(S::sub(S::load(x.add(at)), m), s);
+                sums[j] = S::add(sums[j], g);
+                sums[2 + j] = S::fma(g, normed, sums[2 + j]);
+            }
+            i += 2 * S::LANES;
+        }
+        while i < dim {
+            let g = *dy.add(i) * *gamma.add(i);
+            rest += g;
+            rest_normed += g * ((*x.add(i) - mean) * scale);
+            i += 1;
+        }
+        let mean_g = (S::sum(S::add(sums[0], sums[1])) + rest) / dim as f32;
+        let mean_gx = (S::sum(S::add(sums[2], sums[3])) + rest_normed) / dim as f32;
+        let (mean_g, mean_gx) = (S::splat(mean_g), S::splat(mean_gx));
+        let mut i = 0;
+        while i < dim {
+            let n = dim - i;
+            let g = S::mul(get::<S>(dy.add(i), n), get::<S>(gamma.add(i), n));
+            let normed = S::mul(S::sub(get::<S>(x.add(i), n), m), s);
+            let mut d = S::mul(S::sub(S::sub(g, mean_g), S::mul(normed, mean_gx)), s);
+            if add {
+                d = S::add(d, get::<S>(dx.add(i), n));
+            }
+            put::<S>(dx.add(i), d, n);
+            i += S::LANES;
+        }
+    }
+}
+
+/// One row of a layer norm's backward pass.
+pub(super) struct NormRow {
+    pub(super) x: *const f32,
+    pub(super) dy: *const f32,
+    pub(super) gamma: *const f32,
+    pub(super) dim: usize,
+    pub(super) mean: f32,
+    pub(super) scale: f32,
+    /// Null where nobody asks for it.
+    pub(super) dx: *mut f32,
+    /// Whether `dx` is added to.
+    pub(super) add: bool,
+    /// Null together with `dbeta`.
+    pub(super) dgamma: *mut f32,
+    pub(super) dbeta: *mut f32,
+}
+
+/// `to = f(x)`, or `f'(x) · dy` where `dy` is not null.
+///
+/// # Safety
+/// The instruction set of `S`; pointers valid for `n` values. `to` may be `x` or `dy`.
+#[inline(always)]
+pub(super) unsafe fn activate<S: Simd>(f: Activation, x: *const f32, dy: *const f32, n: usize, to: *mut f32) {
+    // SAFETY: every access is below `n`, and reads of a place come before its write.
+    unsafe {
+        let mut i = 0;
+        while i < n {
+            let left = n - i;
+            let v = get::<S>(x.add(i), left);
+            let out = if dy.is_null() {
+                match f {
+                    Activation::Gelu => math::gelu::<S>(v),
+                    Activation::QuickGelu => math::swish::<S>(v, 1.702),
+                    Activation::Silu => math::swish::<S>(v, 1.0),
+                }
+            } else {
+                let slope = match f {
+                    Activation::Gelu => math::gelu_slope::<S>(v),
+                    Activation::QuickGelu => math::swish_slope::<S>(v, 1.702),
+                    Activation::Silu => math::swish_slope::<S>(v, 1.0),
+                };
+                S::mul(slope, get::<S>(dy.add(i), left))
+            };
+            put::<S>(to.add(i), out, left);
+            i += S::LANES;
+        }
+    }
+}
+
+/// What stands between the maps of a feed-forward network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Activation {
+    /// The exact (erf) GELU.
+    Gelu,
+    /// `x · sigmoid(1.702 x)`: OpenAI's CLIP.
+    QuickGelu,
+    /// `x · sigmoid(x)`
+    Silu,
+}
+
+/// From scores in units of log 2 and the gradient of their weights to the weights,
+/// `p = 2^(s - lse)`, and the gradient of the scores, `p (dp - delta) scale`, both in place.
+///
+/// # Safety
+/// The instruction set of `S`; pointers valid for `n` values.
+#[inline(always)]
+pub(super) unsafe fn softmax_backward<S: Simd>(
+    scores: *mut f32,
+    dp: *mut f32,
+    n: usize,
+    lse: f32,
+    delta: f32,
+    scale: f32,
+) {
+    // SAFETY: every access is below `n`.
+    unsafe {
+        let (lse, delta, scale) = (S::splat(lse), S::splat(delta), S::splat(scale));
+        let mut i = 0;
+        while i < n {
+            let left = n - i;
+            let p = math::exp2::<S>(S::sub(get::<S>(scores.add(i), left), lse));
+            let d = S::mul(S::mul(p, scale), S::sub(get::<S>(dp.add(i), left), delta));
+            put::<S>(scores.add(i), p, left);
+            put::<S>(dp.add(i), d, left);
             i += S::LANES;
         }
     }
