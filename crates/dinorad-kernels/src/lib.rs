@@ -118,6 +118,12 @@ impl Kernels {
         }
     }
 
+    /// The fastest kernels that this processor can run.
+    pub fn best() -> &'static Self {
+        static BEST: std::sync::OnceLock<&'static Kernels> = std::sync::OnceLock::new();
+        BEST.get_or_init(|| Self::of(InstructionSet::best()).unwrap_or(&portable::KERNELS))
+    }
+
     /// The instruction set.
     pub fn set(&self) -> InstructionSet {
         self.set

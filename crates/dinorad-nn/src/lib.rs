@@ -16,6 +16,7 @@ mod layer_norm;
 mod linear;
 pub mod loss;
 mod mode;
+pub mod ops;
 pub mod optim;
 mod rotary;
 mod schedule;
