@@ -1,9 +1,8 @@
 //! The feed-forward networks of vision transformers, and the gain of its residual branches.
 
-use candle::{D, Tensor};
-use candle_nn::ops::sigmoid;
+use candle::Tensor;
 
-use crate::{Linear, Mode, Result, parameters};
+use crate::{Linear, Mode, Result, ops, parameters};
 
 /// What stands between the two maps of an [`Mlp`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize)]
@@ -22,10 +21,7 @@ impl Activation {
     /// # Errors
     /// If a tensor operation fails.
     pub fn forward(self, x: &Tensor) -> Result<Tensor> {
-        Ok(match self {
-            Activation::Gelu => x.gelu_erf()?,
-            Activation::QuickGelu => (x * sigmoid(&(x * 1.702)?)?)?,
-        })
+        ops::activate(x, self)
     }
 }
 
@@ -48,7 +44,22 @@ impl Mlp {
     /// # Errors
     /// If the last axis of `x` is not `dim`.
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
-        self.fc2.forward(&self.activation.forward(&self.fc1.forward(x, mode)?)?, mode)
+        self.fc2.forward(&self.fc1.forward_activated(x, self.activation, mode)?, mode)
+    }
+
+    /// The mapped tokens times a gain, added to `residual`.
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward).
+    pub fn forward_residual(
+        &self,
+        x: &Tensor,
+        gain: Option<&LayerScale>,
+        residual: &Tensor,
+        mode: Mode,
+    ) -> Result<Tensor> {
+        let hidden = self.fc1.forward_activated(x, self.activation, mode)?;
+        self.fc2.forward_residual(&hidden, gain, residual, mode)
     }
 }
 
@@ -72,11 +83,21 @@ impl SwiGlu {
     /// # Errors
     /// If the last axis of `x` is not `dim`.
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
-        let both = self.w12.forward(x, mode)?;
-        let hidden = both.dim(D::Minus1)? / 2;
-        let gate = both.narrow(D::Minus1, 0, hidden)?.contiguous()?;
-        let value = both.narrow(D::Minus1, hidden, hidden)?.contiguous()?;
-        self.w3.forward(&(gate.silu()? * value)?, mode)
+        self.w3.forward(&ops::swiglu(&self.w12.forward(x, mode)?)?, mode)
+    }
+
+    /// The mapped tokens times a gain, added to `residual`.
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward).
+    pub fn forward_residual(
+        &self,
+        x: &Tensor,
+        gain: Option<&LayerScale>,
+        residual: &Tensor,
+        mode: Mode,
+    ) -> Result<Tensor> {
+        self.w3.forward_residual(&ops::swiglu(&self.w12.forward(x, mode)?)?, gain, residual, mode)
     }
 }
 
@@ -97,11 +118,16 @@ impl LayerScale {
         LayerScale { gamma }
     }
 
+    /// The gains, `(dim,)`.
+    pub fn gamma(&self) -> &Tensor {
+        &self.gamma
+    }
+
     /// The scaled tokens.
     ///
     /// # Errors
     /// If the last axis of `x` is not `dim`.
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
-        Ok(x.broadcast_mul(&mode.of(&self.gamma))?)
+        ops::layer_scale(x, &mode.of(&self.gamma))
     }
 }

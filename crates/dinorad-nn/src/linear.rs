@@ -2,7 +2,11 @@
 
 use candle::Tensor;
 
-use crate::{Error, Mode, Result, parameters};
+use crate::{
+    Activation, Error, LayerScale, Mode, Result,
+    ops::{self, Adapter},
+    parameters,
+};
 
 /// A low-rank update of a [`Linear`]: adds `scale * B A x`.
 ///
@@ -26,11 +30,6 @@ impl LowRank {
     /// The factor alpha / r.
     pub fn scale(&self) -> f64 {
         self.scale
-    }
-
-    fn delta(&self, rows: &Tensor, mode: Mode) -> Result<Tensor> {
-        let low = rows.matmul(&mode.of(&self.a).t()?)?;
-        Ok((low.matmul(&mode.of(&self.b).t()?)? * self.scale)?)
     }
 }
 
@@ -102,20 +101,43 @@ impl Linear {
     /// # Errors
     /// If the last axis of `x` is not `in`.
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
-        let mut shape = x.dims().to_vec();
-        let (out, input) = self.weight.dims2()?;
-        // One tall product instead of one per batch item: candle would repeat the weight for each.
-        let rows = x.reshape(((), input))?;
-        let mut y = rows.matmul(&mode.of(&self.weight).t()?)?;
-        if let Some(bias) = &self.bias {
-            y = y.broadcast_add(&mode.of(bias))?;
+        let (weight, bias) = (mode.of(&self.weight), self.bias.as_ref().map(|b| mode.of(b)));
+        let parts = self.adapter.as_ref().map(|l| (mode.of(&l.a), mode.of(&l.b), l.scale));
+        let adapter = parts.as_ref().map(|(a, b, scale)| {
+            let outputs = 0..b.dims().first().copied().unwrap_or_default();
+            Adapter { a, b, scale: *scale, outputs, input: None }
+        });
+        ops::adapted(x, &weight, bias.as_ref(), adapter.as_slice())
+    }
+
+    /// The mapped rows after an activation.
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward).
+    pub fn forward_activated(&self, x: &Tensor, activation: Activation, mode: Mode) -> Result<Tensor> {
+        if self.adapter.is_some() {
+            return activation.forward(&self.forward(x, mode)?);
         }
-        if let Some(adapter) = &self.adapter {
-            y = (y + adapter.delta(&rows, mode)?)?;
+        let bias = self.bias.as_ref().map(|b| mode.of(b));
+        ops::linear_activated(x, &mode.of(&self.weight), bias.as_ref(), activation)
+    }
+
+    /// The mapped rows times a gain, added to `residual`.
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward).
+    pub fn forward_residual(
+        &self,
+        x: &Tensor,
+        gain: Option<&LayerScale>,
+        residual: &Tensor,
+        mode: Mode,
+    ) -> Result<Tensor> {
+        if self.adapter.is_some() {
+            let y = self.forward(x, mode)?;
+            return ops::add(residual, &gain.map_or_else(|| Ok(y.clone()), |gain| gain.forward(&y, mode))?);
         }
-        if let Some(last) = shape.last_mut() {
-            *last = out;
-        }
-        Ok(y.reshape(shape)?)
+        let (bias, gain) = (self.bias.as_ref().map(|b| mode.of(b)), gain.map(|g| mode.of(g.gamma())));
+        ops::linear_residual(x, &mode.of(&self.weight), bias.as_ref(), gain.as_ref(), residual)
     }
 }

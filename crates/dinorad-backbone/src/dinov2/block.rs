@@ -24,6 +24,19 @@ impl FeedForwardNet {
             FeedForwardNet::SwiGlu(net) => net.forward(x, mode),
         }
     }
+
+    fn forward_residual(
+        &self,
+        x: &Tensor,
+        gain: Option<&LayerScale>,
+        residual: &Tensor,
+        mode: Mode,
+    ) -> dinorad_nn::Result<Tensor> {
+        match self {
+            FeedForwardNet::Mlp(net) => net.forward_residual(x, gain, residual, mode),
+            FeedForwardNet::SwiGlu(net) => net.forward_residual(x, gain, residual, mode),
+        }
+    }
 }
 
 impl Trainable for FeedForwardNet {
@@ -100,6 +113,13 @@ impl TransformerBlock {
 
     /// The same with positions as rotations.
     pub(crate) fn forward_rotated(&self, x: &Tensor, rotary: Option<&Rotary>, mode: Mode) -> Result<Tensor> {
+        if mode == Mode::Training {
+            return Ok(dinorad_nn::ops::segment(&[x], || -> dinorad_nn::Result<Tensor> {
+                let normed = self.norm1.forward(x, mode)?;
+                let x = self.attn.forward_residual(&normed, rotary, self.ls1.as_ref(), x, mode)?;
+                self.mlp.forward_residual(&self.norm2.forward(&x, mode)?, self.ls2.as_ref(), &x, mode)
+            })?);
+        }
         let scaled = |gain: &Option<LayerScale>, y: Tensor| match gain {
             Some(gain) => gain.forward(&y, mode),
             None => Ok(y),
