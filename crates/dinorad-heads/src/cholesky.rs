@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::matmul::{Mat, Threads, gemm};
+use dinorad_kernels::matmul::{Mat, Threads, gemm};
 
 /// Columns factored together; the rest of the matrix is updated by matrix products.
 const BLOCK: usize = 64;

@@ -3,13 +3,13 @@
 use std::path::Path;
 
 use candle::{DType, Device, Tensor};
+use dinorad_kernels::matmul::Threads;
 use ndarray::{Array1, Array2, ArrayView2, Axis};
 use rayon::prelude::*;
 
 use crate::{
     Error, Fit, Predict, Result, Targets,
     logistic_problem::{Design, Links, Problem, sigmoid},
-    matmul::Threads,
     rows::Rows,
     store,
 };

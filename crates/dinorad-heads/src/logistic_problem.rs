@@ -1,9 +1,10 @@
 //! The objective of logistic regression, as the solver sees it.
 
+use dinorad_kernels::matmul::{Mat, Threads, gemm};
+
 use crate::{
     cholesky::Cholesky,
     lbfgs::{Convex, Ended, Stop, dot, minimise},
-    matmul::{Mat, Threads, gemm},
     rows::Rows,
 };
 

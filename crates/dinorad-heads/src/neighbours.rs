@@ -1,14 +1,10 @@
 //! Exact nearest neighbours by cosine similarity.
 
+use dinorad_kernels::matmul::{Mat, Threads, gemm};
 use ndarray::Array2;
 use rayon::prelude::*;
 
-use crate::{
-    Error, Result,
-    matmul::{Mat, Threads, gemm},
-    rows::Rows,
-    top_k::TopK,
-};
+use crate::{Error, Result, rows::Rows, top_k::TopK};
 
 /// The nearest training rows of every query, first the nearest.
 ///

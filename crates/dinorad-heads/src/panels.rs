@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use pulp::Arch;
 
-use crate::panel_kernels::{BLOCK, Descent, Forward, LANES, PANEL, STRIP};
+use dinorad_kernels::probe::{BLOCK, Descent, Forward, LANES, PANEL, STRIP};
 
 /// Weights of some neighbouring columns that read the same features, feature after feature.
 ///
@@ -179,5 +179,117 @@ pub(crate) fn pack<'a>(strip: &mut [f32], rows: impl Iterator<Item = &'a [f32]>)
     }
     for i in packed..STRIP {
         strip.chunks_exact_mut(BLOCK).for_each(|block| block[i * STRIP..][..STRIP].fill(0.0));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pulp::Arch;
+    use rand::Rng;
+
+    use super::*;
+
+    /// Plain Rust and every kind of vectors that this processor has.
+    fn every_arch() -> Vec<Arch> {
+        #[allow(unused_mut)]
+        let mut all = vec![Arch::Scalar, Arch::new()];
+        #[cfg(target_arch = "x86_64")]
+        all.extend(pulp::x86::V3::try_new().map(Arch::V3));
+        all
+    }
+
+    struct Step {
+        logits: Vec<f32>,
+        velocity: Vec<f32>,
+        weights: Vec<f32>,
+    }
+
+    /// One step by the kernels, compared with plain loops in f64.
+    fn step(arch: Arch, rows: usize, dim: usize, features: &Range<usize>, outputs: usize) -> Vec<Step> {
+        let mut rng = dinorad_core::rng::stream((rows * dim * outputs) as u64, 0, 0);
+        let mut random = |n: usize| -> Vec<f32> { (0..n).map(|_| rng.random_range(-1.0..1.0)).collect() };
+        let (offset, strip, strips) = (LANES, strip_len(dim), rows.div_ceil(STRIP));
+        let (data, bias, answers) = (random(rows * dim), random(outputs), random(rows * outputs));
+        let stride = offset + outputs.next_multiple_of(LANES) + LANES;
+        let mut x = vec![f32::NAN; strips * strip];
+        for (x, rows) in x.chunks_exact_mut(strip).zip(data.chunks(STRIP * dim)) {
+            pack(x, rows.chunks(dim));
+        }
+        let mut all_bias = vec![0f32; stride];
+        all_bias[offset..offset + outputs].copy_from_slice(&bias);
+        let rates: Vec<f32> = (0..stride).map(|c| 0.1 + c as f32 * 0.01).collect();
+        let mut panels = Panel::split(offset, outputs, 1, false, features, 2);
+        let mut wanted = Vec::new();
+        for panel in &mut panels {
+            for column in panel.columns.clone().filter(|c| *c < offset + outputs) {
+                let (weights, velocity) = (random(features.len()), random(features.len()));
+                panel.column_mut(column).zip(&weights).for_each(|(to, from)| *to = *from);
+                std::mem::swap(&mut panel.weights, &mut panel.velocity);
+                panel.column_mut(column).zip(&velocity).for_each(|(to, from)| *to = *from);
+                std::mem::swap(&mut panel.weights, &mut panel.velocity);
+                wanted.push((weights, velocity));
+            }
+        }
+        let mut logits = vec![0f32; strips * STRIP * stride];
+        let mut gradients = logits.clone();
+        for (to, from) in gradients.chunks_exact_mut(stride).zip(answers.chunks(outputs)) {
+            to[offset..offset + outputs].copy_from_slice(from);
+        }
+        let mut out = Vec::new();
+        for panel in &mut panels {
+            let (column, columns) = (panel.columns.start, panel.columns.clone());
+            panel.bias.copy_from_slice(&all_bias[columns.clone()]);
+            for (x, out) in x.chunks_exact(strip).zip(logits.chunks_exact_mut(STRIP * stride)) {
+                panel.forward(arch, x, out, stride, column);
+            }
+            let gradients = Gradients { values: &gradients, stride, column };
+            let step = Move { momentum: 0.9, rates: &rates[columns] };
+            panel.descents(&x, strip, gradients, step, 2 * STRIP).for_each(|piece| arch.dispatch(piece));
+        }
+        let at = |row: usize, feature: usize| f64::from(data[row * dim + features.start + feature]);
+        for (output, (weights, velocity)) in wanted.iter().enumerate() {
+            let column = offset + output;
+            for row in 0..rows {
+                let sum: f64 = weights.iter().enumerate().map(|(f, w)| f64::from(*w) * at(row, f)).sum();
+                let got = f64::from(logits[row * stride + column]);
+                assert!((got - sum - f64::from(bias[output])).abs() < 1e-5, "{rows} {dim} {outputs}: {got} {sum}");
+            }
+            let panel = panels.iter().find(|p| p.columns.contains(&column)).unwrap();
+            for (feature, got) in panel.column(column).enumerate() {
+                let sum: f64 = (0..rows).map(|r| f64::from(answers[r * outputs + output]) * at(r, feature)).sum();
+                let moved = 0.9 * f64::from(velocity[feature]) + sum;
+                let want = f64::from(weights[feature]) - f64::from(rates[column]) * moved;
+                assert!((f64::from(*got) - want).abs() < 1e-5, "{rows} {dim} {outputs}: {got} {want}");
+            }
+        }
+        for mut panel in panels {
+            // whatever no head reads is zero and stays so
+            let own = panel.columns.clone().filter(|c| *c < offset + outputs).count() * features.len();
+            assert!(panel.weights.iter().filter(|w| **w != 0.0).count() <= own);
+            assert!(panel.velocity.iter().filter(|v| **v != 0.0).count() <= own);
+            for column in panel.columns.clone().filter(|c| *c >= offset + outputs) {
+                assert!(logits.iter().skip(column).step_by(stride).all(|z| *z == 0.0));
+                assert!(panel.column_mut(column).all(|w| *w == 0.0));
+            }
+            out.push(Step { logits: logits.clone(), velocity: panel.velocity, weights: panel.weights });
+        }
+        out
+    }
+
+    #[test]
+    fn odd_sizes_equal_plain_loops_with_all_kinds_of_vectors() {
+        for rows in [1, 8, 19] {
+            for (dim, features) in [(5, 0..5), (16, 0..16), (23, 3..23), (61, 11..42), (40, 7..8)] {
+                for outputs in [1, 16, 17, 48, 65] {
+                    let all: Vec<Vec<Step>> =
+                        every_arch().into_iter().map(|arch| step(arch, rows, dim, &features, outputs)).collect();
+                    // those that fuse multiply and add agree to the bit
+                    for (a, b) in all[1].iter().zip(all.last().unwrap()) {
+                        let fused = cfg!(target_arch = "x86_64") && all.len() > 2;
+                        assert!(!fused || (a.logits == b.logits && a.velocity == b.velocity && a.weights == b.weights));
+                    }
+                }
+            }
+        }
     }
 }

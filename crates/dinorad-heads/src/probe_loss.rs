@@ -2,14 +2,14 @@
 
 use std::ops::Range;
 
+use dinorad_kernels::{
+    probe::STRIP,
+    scalar::{exp, ln_1p},
+};
 use ndarray::Array2;
 use pulp::{Simd, WithSimd};
 
-use crate::{
-    Error, ProbeTask, Result, Targets,
-    fast_math::{exp, ln_1p},
-    panel_kernels::STRIP,
-};
+use crate::{Error, ProbeTask, Result, Targets};
 use dinorad_nn::loss::Reduction;
 
 /// The answers of one batch.

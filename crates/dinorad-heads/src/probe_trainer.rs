@@ -3,13 +3,13 @@
 use std::ops::Range;
 
 use candle::Device;
+use dinorad_kernels::probe::STRIP;
 use dinorad_nn::{cosine_lr, init, loss::Reduction};
 use pulp::Arch;
 use rayon::prelude::*;
 
 use crate::{
     Error, ProbePoint, ProbeTask, Result, Targets,
-    panel_kernels::STRIP,
     panels::{Gradients, Move, Panel, pack, strip_len},
     probe_loss::{Answers, StripLoss},
     rows::Rows,

@@ -3,7 +3,7 @@
 use candle::{D, DType, Tensor};
 use candle_nn::ops::{softmax, softmax_last_dim};
 
-use crate::{Linear, Pass, Result, Rotary, error::parameter, flash, parameters};
+use crate::{LayerScale, Linear, Pass, Result, Rotary, error::parameter, flash, ops, parameters};
 
 /// Scores of at most this many bytes are held at a time on the CPU: beyond, the softmax waits for
 /// memory.
@@ -60,13 +60,37 @@ impl Attention {
     /// # Errors
     /// If `x` is not `(b, n, dim)`, or the rotation is for other tokens.
     pub fn forward_rotated(&self, x: &Tensor, rotary: Option<&Rotary>, pass: Pass) -> Result<Tensor> {
+        self.proj.forward(&self.heads_of(x, rotary, pass)?, pass.at(1))
+    }
+
+    /// The attended tokens times a gain, added to `residual`.
+    ///
+    /// # Errors
+    /// As [`forward_rotated`](Self::forward_rotated).
+    pub fn forward_residual(
+        &self,
+        x: &Tensor,
+        rotary: Option<&Rotary>,
+        gain: Option<&LayerScale>,
+        residual: &Tensor,
+        pass: Pass,
+    ) -> Result<Tensor> {
+        self.proj.forward_residual(&self.heads_of(x, rotary, pass)?, gain, residual, pass.at(1))
+    }
+
+    /// What the heads return, side by side.
+    fn heads_of(&self, x: &Tensor, rotary: Option<&Rotary>, pass: Pass) -> Result<Tensor> {
         let (b, n, dim) = x.dims3()?;
         let head = dim / self.heads;
-        let qkv = self.qkv.forward(x, pass.at(0))?.reshape((b, n, 3, self.heads, head))?;
+        let qkv = self.qkv.forward(x, pass.at(0))?;
+        if rotary.is_none() && pass.is_training() {
+            return ops::attention(&qkv, self.heads, (head as f64).powf(-0.5));
+        }
+        let qkv = qkv.reshape((b, n, 3, self.heads, head))?;
         if rotary.is_none()
             && let Some(out) = flash::attend(&qkv, pass)?
         {
-            return self.proj.forward(&out.reshape((b, n, dim))?, pass.at(1));
+            return Ok(out.reshape((b, n, dim))?);
         }
         let part = |i: usize| qkv.narrow(2, i, 1)?.squeeze(2)?.transpose(1, 2)?.contiguous();
         let turned = |t: Tensor| rotary.map_or_else(|| Ok(t.clone()), |r| r.forward(&t));
@@ -88,8 +112,7 @@ impl Attention {
                 if parts.len() == 1 { parts.swap_remove(0) } else { Tensor::cat(&parts, 0)? }
             }
         };
-        let out = out.reshape((b, self.heads, n, head))?.transpose(1, 2)?.reshape((b, n, dim))?;
-        self.proj.forward(&out, pass.at(1))
+        Ok(out.reshape((b, self.heads, n, head))?.transpose(1, 2)?.reshape((b, n, dim))?)
     }
 }
 

@@ -1,9 +1,8 @@
 //! The feed-forward networks of vision transformers, and the gain of its residual branches.
 
-use candle::{D, Tensor};
-use candle_nn::ops::sigmoid;
+use candle::Tensor;
 
-use crate::{Linear, Pass, Result, parameters};
+use crate::{Linear, Pass, Result, ops, parameters};
 
 /// What stands between the two maps of an [`Mlp`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize)]
@@ -22,10 +21,7 @@ impl Activation {
     /// # Errors
     /// If a tensor operation fails.
     pub fn forward(self, x: &Tensor) -> Result<Tensor> {
-        Ok(match self {
-            Activation::Gelu => x.gelu_erf()?,
-            Activation::QuickGelu => (x * sigmoid(&(x * 1.702)?)?)?,
-        })
+        ops::activate(x, self)
     }
 }
 
@@ -48,7 +44,22 @@ impl Mlp {
     /// # Errors
     /// If the last axis of `x` is not `dim`.
     pub fn forward(&self, x: &Tensor, pass: Pass) -> Result<Tensor> {
-        self.fc2.forward(&self.activation.forward(&self.fc1.forward(x, pass.at(0))?)?, pass.at(1))
+        self.fc2.forward(&self.fc1.forward_activated(x, self.activation, pass.at(0))?, pass.at(1))
+    }
+
+    /// The mapped tokens times a gain, added to `residual`.
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward).
+    pub fn forward_residual(
+        &self,
+        x: &Tensor,
+        gain: Option<&LayerScale>,
+        residual: &Tensor,
+        pass: Pass,
+    ) -> Result<Tensor> {
+        let hidden = self.fc1.forward_activated(x, self.activation, pass.at(0))?;
+        self.fc2.forward_residual(&hidden, gain, residual, pass.at(1))
     }
 }
 
@@ -72,11 +83,21 @@ impl SwiGlu {
     /// # Errors
     /// If the last axis of `x` is not `dim`.
     pub fn forward(&self, x: &Tensor, pass: Pass) -> Result<Tensor> {
-        let both = self.w12.forward(x, pass.at(0))?;
-        let hidden = both.dim(D::Minus1)? / 2;
-        let gate = both.narrow(D::Minus1, 0, hidden)?.contiguous()?;
-        let value = both.narrow(D::Minus1, hidden, hidden)?.contiguous()?;
-        self.w3.forward(&(gate.silu()? * value)?, pass.at(1))
+        self.w3.forward(&ops::swiglu(&self.w12.forward(x, pass.at(0))?)?, pass.at(1))
+    }
+
+    /// The mapped tokens times a gain, added to `residual`.
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward).
+    pub fn forward_residual(
+        &self,
+        x: &Tensor,
+        gain: Option<&LayerScale>,
+        residual: &Tensor,
+        pass: Pass,
+    ) -> Result<Tensor> {
+        self.w3.forward_residual(&ops::swiglu(&self.w12.forward(x, pass.at(0))?)?, gain, residual, pass.at(1))
     }
 }
 
@@ -97,11 +118,16 @@ impl LayerScale {
         LayerScale { gamma }
     }
 
+    /// The gains, `(dim,)`.
+    pub fn gamma(&self) -> &Tensor {
+        &self.gamma
+    }
+
     /// The scaled tokens.
     ///
     /// # Errors
     /// If the last axis of `x` is not `dim`.
     pub fn forward(&self, x: &Tensor, pass: Pass) -> Result<Tensor> {
-        Ok(x.broadcast_mul(&pass.of(&self.gamma))?)
+        ops::layer_scale(x, &pass.of(&self.gamma))
     }
 }

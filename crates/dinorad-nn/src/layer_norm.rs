@@ -1,8 +1,8 @@
 //! Normalisation of each token.
 
-use candle::{D, DType, Tensor};
+use candle::Tensor;
 
-use crate::{Pass, Result, parameters};
+use crate::{Pass, Result, ops, parameters};
 
 /// `(x - mean) / sqrt(var + eps) * weight + bias` over the last axis.
 ///
@@ -41,15 +41,7 @@ impl LayerNorm {
                 let (weight, bias) = (pass.of(&self.weight), pass.of(&self.bias));
                 Ok(candle_nn::ops::layer_norm(&x.contiguous()?, &weight, &bias, self.eps as f32)?)
             }
-            Pass::Training(_) => {
-                // Sums of many halves lose digits: work in f32 as PyTorch does.
-                let wide = if matches!(x.dtype(), DType::F16 | DType::BF16) { DType::F32 } else { x.dtype() };
-                let wx = x.to_dtype(wide)?;
-                let centred = wx.broadcast_sub(&wx.mean_keepdim(D::Minus1)?)?;
-                let deviation = (centred.sqr()?.mean_keepdim(D::Minus1)? + self.eps)?.sqrt()?;
-                let normed = centred.broadcast_div(&deviation)?.to_dtype(x.dtype())?;
-                Ok(normed.broadcast_mul(&self.weight)?.broadcast_add(&self.bias)?)
-            }
+            Pass::Training(_) => ops::layer_norm(x, &self.weight, &self.bias, self.eps),
         }
     }
 }

@@ -15,6 +15,7 @@ pub mod init;
 mod layer_norm;
 mod linear;
 pub mod loss;
+pub mod ops;
 pub mod optim;
 mod pass;
 mod rotary;

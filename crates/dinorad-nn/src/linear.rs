@@ -4,7 +4,12 @@ use std::ops::Range;
 
 use candle::Tensor;
 
-use crate::{Error, Pass, Result, Trainable, error::parameter, join};
+use crate::{
+    Activation, Error, LayerScale, Pass, Result, Trainable,
+    error::parameter,
+    join,
+    ops::{self, Adapter},
+};
 
 /// A low-rank update of some outputs of a [`Linear`]: adds `scale * B A x` to them.
 ///
@@ -71,12 +76,6 @@ impl LowRank {
     /// The factor, alpha / r.
     pub fn scale(&self) -> f64 {
         self.scale
-    }
-
-    /// `B` times the factor, with rows of zeros for the outputs of `out` that it does not serve.
-    fn whole_b(&self, out: usize, pass: Pass) -> Result<Tensor> {
-        let b = (pass.of(&self.b) * self.scale)?;
-        Ok(b.pad_with_zeros(0, self.outputs.start, out - self.outputs.end)?)
     }
 }
 
@@ -179,18 +178,19 @@ impl Linear {
         Ok(())
     }
 
-    /// What the adapters add to `rows`, `(n, out)`.
-    ///
-    /// All of them are one product with their `A` stacked, and one with their `B` side by side; dropout
-    /// drops the same inputs for all adapters of the map.
-    fn update(&self, rows: &Tensor, pass: Pass) -> Result<Option<Tensor>> {
-        let Some(first) = self.adapters.first() else { return Ok(None) };
-        let out = self.weight.dim(0)?;
-        let a: Vec<Tensor> = self.adapters.iter().map(|l| pass.of(&l.a)).collect();
-        let b = self.adapters.iter().map(|l| l.whole_b(out, pass)).collect::<Result<Vec<_>>>()?;
-        let (a, b) = (Tensor::cat(&a, 0)?, Tensor::cat(&b, 1)?);
-        let low = pass.dropout(rows, first.dropout)?.matmul(&a.t()?)?;
-        Ok(Some(low.matmul(&b.t()?)?))
+    /// Hands `f` what the operations take of the adapters; in training with dropout each reads rows of its own.
+    fn with_adapters<T>(&self, x: &Tensor, pass: Pass, f: impl FnOnce(&[Adapter<'_>]) -> Result<T>) -> Result<T> {
+        let mut parts = Vec::with_capacity(self.adapters.len());
+        for (l, part) in self.adapters.iter().zip(0..) {
+            let dropped = l.dropout > 0.0 && pass.is_drawing();
+            let input = if dropped { Some(pass.at(part).dropout(x, l.dropout)?) } else { None };
+            parts.push((l, pass.of(&l.a), pass.of(&l.b), input));
+        }
+        let adapters: Vec<Adapter<'_>> = parts
+            .iter()
+            .map(|(l, a, b, input)| Adapter { a, b, scale: l.scale, outputs: l.outputs.clone(), input: input.as_ref() })
+            .collect();
+        f(&adapters)
     }
 
     /// The mapped rows.
@@ -198,20 +198,38 @@ impl Linear {
     /// # Errors
     /// If the last axis of `x` is not `in`.
     pub fn forward(&self, x: &Tensor, pass: Pass) -> Result<Tensor> {
-        let mut shape = x.dims().to_vec();
-        let (out, input) = self.weight.dims2()?;
-        // One tall product instead of one per batch item: candle would repeat the weight for each.
-        let rows = x.reshape(((), input))?;
-        let mut y = rows.matmul(&pass.of(&self.weight).t()?)?;
-        if let Some(bias) = &self.bias {
-            y = y.broadcast_add(&pass.of(bias))?;
+        let (weight, bias) = (pass.of(&self.weight), self.bias.as_ref().map(|b| pass.of(b)));
+        self.with_adapters(x, pass, |adapters| ops::adapted(x, &weight, bias.as_ref(), adapters))
+    }
+
+    /// The mapped rows after an activation.
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward).
+    pub fn forward_activated(&self, x: &Tensor, activation: Activation, pass: Pass) -> Result<Tensor> {
+        if !self.adapters.is_empty() {
+            return activation.forward(&self.forward(x, pass)?);
         }
-        if let Some(update) = self.update(&rows, pass)? {
-            y = (y + update)?;
+        let bias = self.bias.as_ref().map(|b| pass.of(b));
+        ops::linear_activated(x, &pass.of(&self.weight), bias.as_ref(), activation)
+    }
+
+    /// The mapped rows times a gain, added to `residual`.
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward).
+    pub fn forward_residual(
+        &self,
+        x: &Tensor,
+        gain: Option<&LayerScale>,
+        residual: &Tensor,
+        pass: Pass,
+    ) -> Result<Tensor> {
+        if !self.adapters.is_empty() {
+            let y = self.forward(x, pass)?;
+            return ops::add(residual, &gain.map_or_else(|| Ok(y.clone()), |gain| gain.forward(&y, pass))?);
         }
-        if let Some(last) = shape.last_mut() {
-            *last = out;
-        }
-        Ok(y.reshape(shape)?)
+        let (bias, gain) = (self.bias.as_ref().map(|b| pass.of(b)), gain.map(|g| pass.of(g.gamma())));
+        ops::linear_residual(x, &pass.of(&self.weight), bias.as_ref(), gain.as_ref(), residual)
     }
 }

@@ -2,7 +2,7 @@
 
 use candle::{D, DType, Tensor};
 
-use crate::{Error, Result, error::parameter};
+use crate::{Error, Result, error::parameter, ops};
 
 /// How single losses become one number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize)]
@@ -23,9 +23,7 @@ pub enum Reduction {
 /// [`Error::Shape`] if the shapes do not belong together, [`Error::Parameter`] if a label is not
 /// below `classes`.
 pub fn cross_entropy(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
-    let log_p = log_softmax(&channels_last(logits, labels)?)?;
-    let labels = checked(labels, log_p.dim(1)?)?;
-    Ok(log_p.gather(&labels.unsqueeze(1)?, 1)?.mean_all()?.neg()?)
+    ops::cross_entropy(&channels_last(logits, labels)?, &labels.flatten_all()?)
 }
 
 /// Binary cross-entropy of `logits` with `labels` (0..1, any dtype) of the same shape.

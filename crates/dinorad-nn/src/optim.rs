@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use candle::{DType, Tensor, Var, backprop::GradStore};
 
-use crate::{Error, Result, error::parameter, train::Gradients};
+use dinorad_kernels::update::{Adam, Sgd};
+
+use crate::{Error, Result, error::parameter, ops, train::Gradients};
 
 /// How a gradient becomes a step.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -174,6 +176,9 @@ impl Optimizer {
             for (name, var) in &group.variables {
                 let Some(grad) = gradient(name, var) else { continue };
                 let (p, g) = (var.as_detached_tensor(), grad.detach());
+                if step_in_place(self.algorithm, group, &p, &g, name, &mut self.state)? {
+                    continue;
+                }
                 let p_new = step_one(self.algorithm, group, &p, &g, name, &mut self.state)?;
                 var.set(&p_new)?;
             }
@@ -189,9 +194,10 @@ impl Optimizer {
         let mut out = BTreeMap::new();
         for (name, s) in &self.state {
             out.insert(format!("{name}#steps"), Tensor::new(&[s.steps], s.first.device())?);
-            out.insert(format!("{name}#first"), s.first.clone());
+            // copies: steps change the state in place
+            out.insert(format!("{name}#first"), s.first.copy()?);
             if let Some(second) = &s.second {
-                out.insert(format!("{name}#second"), second.clone());
+                out.insert(format!("{name}#second"), second.copy()?);
             }
         }
         Ok(out)
@@ -227,7 +233,7 @@ impl Optimizer {
             }
             let steps = steps.flatten_all()?.to_vec1::<u32>()?;
             let steps = *steps.first().ok_or_else(|| bad(format!("`{name}` has no step count")))?;
-            let place = |t: &Tensor| t.to_device(var.device());
+            let place = |t: &Tensor| t.to_device(var.device())?.copy();
             state.insert(
                 name.clone(),
                 State { steps, first: place(first)?, second: second.as_ref().map(place).transpose()? },
@@ -236,6 +242,41 @@ impl Optimizer {
         self.state = state;
         Ok(())
     }
+}
+
+/// One step in one pass over the parameter and its state, where the kernels can; `false` where not.
+fn step_in_place(
+    algorithm: Algorithm,
+    group: &Group,
+    p: &Tensor,
+    g: &Tensor,
+    name: &str,
+    state: &mut BTreeMap<String, State>,
+) -> Result<bool> {
+    if !(p.device().is_cpu() && p.dtype() == DType::F32 && g.dtype() == DType::F32 && p.is_contiguous()) {
+        return Ok(false);
+    }
+    if !state.contains_key(name) {
+        let adam = matches!(algorithm, Algorithm::Adam { .. });
+        let second = adam.then(|| p.zeros_like()).transpose()?;
+        state.insert(name.to_owned(), State { steps: 0, first: p.zeros_like()?, second });
+    }
+    let Some(s) = state.get_mut(name) else { return Ok(false) };
+    let (lr, weight_decay) = (group.lr, group.weight_decay);
+    let done = match (algorithm, &s.second) {
+        (Algorithm::Sgd { momentum }, _) => {
+            let sgd = Sgd { lr, momentum, weight_decay, gradient_scale: 1.0 };
+            ops::sgd_step(&sgd, p, g, &s.first)?
+        }
+        (Algorithm::Adam { betas, eps, decay }, Some(second)) => {
+            let (decoupled, step) = (decay == Decay::Decoupled, s.steps + 1);
+            let adam = Adam { lr, betas, eps, weight_decay, decoupled, step, gradient_scale: 1.0 };
+            ops::adam_step(&adam, p, g, &s.first, second)?
+        }
+        _ => false,
+    };
+    s.steps += u32::from(done);
+    Ok(done)
 }
 
 /// The parameter after one step; its state is updated. Moments are kept in at least f32.

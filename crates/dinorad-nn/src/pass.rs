@@ -47,6 +47,11 @@ impl Pass {
         matches!(self, Pass::Training(_))
     }
 
+    /// Whether anything is dropped.
+    pub fn is_drawing(self) -> bool {
+        matches!(self, Pass::Training(Stream(Some(_))))
+    }
+
     /// The same pass for a part of the model, which draws apart from every other part.
     #[must_use]
     pub fn at(self, part: u64) -> Self {

@@ -20,6 +20,7 @@ mod vgg;
 use std::{collections::BTreeMap, path::Path};
 
 use candle::{DType, Device, Tensor};
+use dinorad_kernels::{InstructionSet, Kernels};
 use dinorad_nn::Pass;
 
 pub use self::config::{CnnConfig, DenseNetConfig, ResNetBlock, ResNetConfig, ResNetStage, VggConfig};
@@ -36,7 +37,6 @@ use crate::{
     Backbone, BackboneSpec, Encoder, Error, Family, Features, LayerTokens, LoadOptions, LoadReport, Normalization,
     Output, Request, Result,
     architecture::check_parameters,
-    engine::{InstructionSet, kernels::Kernels},
     weights::{
         checkpoint::Checkpoint,
         strict::{check_dtype, read_strict},

@@ -10,19 +10,17 @@ use std::{
 };
 
 use candle::{CpuStorage, DType, Device, Storage, Tensor};
+use dinorad_kernels::{
+    Aligned, Epilogue, Kernels,
+    gemm::{self, Dense, Panels, Rows, RowsMut},
+};
 use rayon::prelude::*;
 
 use super::{
     ops::{Affine, ConvLayer, Ops, Window},
     plain::part,
 };
-use crate::{
-    Error, Result,
-    engine::kernels::{
-        Aligned, Epilogue, Kernels,
-        gemm::{self, Dense, Panels, Rows, RowsMut},
-    },
-};
+use crate::{Error, Result};
 
 /// Inputs of a product that are multiplied at a time: a panel of so many stays in the second-level
 /// cache while rows pass over it.

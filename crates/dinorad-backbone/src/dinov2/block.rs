@@ -24,6 +24,19 @@ impl FeedForwardNet {
             FeedForwardNet::SwiGlu(net) => net.forward(x, pass),
         }
     }
+
+    fn forward_residual(
+        &self,
+        x: &Tensor,
+        gain: Option<&LayerScale>,
+        residual: &Tensor,
+        pass: Pass,
+    ) -> dinorad_nn::Result<Tensor> {
+        match self {
+            FeedForwardNet::Mlp(net) => net.forward_residual(x, gain, residual, pass),
+            FeedForwardNet::SwiGlu(net) => net.forward_residual(x, gain, residual, pass),
+        }
+    }
 }
 
 impl Trainable for FeedForwardNet {
@@ -113,6 +126,13 @@ impl TransformerBlock {
 
     /// The same with positions as rotations.
     pub(crate) fn forward_rotated(&self, x: &Tensor, rotary: Option<&Rotary>, pass: Pass) -> Result<Tensor> {
+        if pass.is_training() && (self.drop_path == 0.0 || !pass.is_drawing()) {
+            return Ok(dinorad_nn::ops::segment(&[x], || -> dinorad_nn::Result<Tensor> {
+                let normed = self.norm1.forward(x, pass)?;
+                let x = self.attn.forward_residual(&normed, rotary, self.ls1.as_ref(), x, pass.at(0))?;
+                self.mlp.forward_residual(&self.norm2.forward(&x, pass)?, self.ls2.as_ref(), &x, pass.at(2))
+            })?);
+        }
         let scaled = |gain: &Option<LayerScale>, y: Tensor| match gain {
             Some(gain) => gain.forward(&y, pass),
             None => Ok(y),

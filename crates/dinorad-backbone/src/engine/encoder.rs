@@ -8,15 +8,15 @@
 
 use std::sync::Mutex;
 
+use dinorad_kernels::{
+    Epilogue, Kernels,
+    attention::{self, Shape, slot},
+    gemm::{Rows, RowsMut},
+    norm::Norm,
+};
 use rayon::prelude::*;
 
 use super::{
-    kernels::{
-        Epilogue, Kernels,
-        attention::{self, Shape, slot},
-        gemm::{Rows, RowsMut},
-        norm::Norm,
-    },
     precision::Matrix,
     workspace::{ChainScratch, Workspace},
 };

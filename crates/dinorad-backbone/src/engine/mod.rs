@@ -9,7 +9,6 @@
 //! The candle path stays the reference and the one for training, masking and other devices.
 
 mod encoder;
-pub(crate) mod kernels;
 mod precision;
 #[doc(hidden)]
 pub mod probe;
@@ -25,12 +24,11 @@ use std::{
 };
 
 use candle::{CpuStorage, DType, Device, Storage, Tensor};
+use dinorad_kernels::{Epilogue, Kernels, gemm::Panels, norm::Norm};
 use dinorad_nn::{Activation, Pass, Rotary, Trainable};
 
-pub use self::kernels::InstructionSet;
 use self::{
     encoder::{Encoder, Pixels, PositionEncoding, Wanted},
-    kernels::{Epilogue, Kernels, gemm::Panels, norm::Norm},
     weights::{Architecture, Tensors},
 };
 use crate::{
@@ -40,6 +38,7 @@ use crate::{
     dinov2::tokens::{self, grid_of},
     resample_positions,
 };
+pub use dinorad_kernels::InstructionSet;
 
 /// Positions of grids that are kept; images come in few sizes.
 const KEPT_GRIDS: usize = 8;

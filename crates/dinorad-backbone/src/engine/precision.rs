@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::kernels::{
+use dinorad_kernels::{
     Epilogue, Kernels,
     gemm::{self, Dense, Panels, Rows, RowsMut},
 };

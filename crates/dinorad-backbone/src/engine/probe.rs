@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use super::kernels::{
+use dinorad_kernels::{
     Aligned, Epilogue, InstructionSet, Kernels,
     attention::{self, Scratch, Shape},
     gemm::{Dense, Panels, Rows, RowsMut, multiply},

@@ -2,11 +2,11 @@
 
 use std::{borrow::Cow, ops::Range};
 
+use dinorad_kernels::{Epilogue, Kernels, gemm::Dense, norm::Norm};
 use rayon::prelude::*;
 
 use super::{
     encoder::{Encoder, PackedBlock, SLAB},
-    kernels::{Epilogue, Kernels, gemm::Dense, norm::Norm},
     precision::Matrix,
 };
 

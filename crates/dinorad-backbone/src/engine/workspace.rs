@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use super::kernels::{Aligned, attention};
+use dinorad_kernels::{Aligned, attention};
 
 /// Activations of one forward pass and what its threads need.
 #[derive(Default)]

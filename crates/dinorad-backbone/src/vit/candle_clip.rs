@@ -80,7 +80,7 @@ impl Backbone for CandleClip {
         self.spec().check(request)?;
         let c = self.ours.config();
         let grid = tokens::grid_of(pixels, c.patch)?;
-        if request.pass == Pass::GRADIENTS || grid != (c.grid, c.grid) {
+        if request.pass.is_training() || grid != (c.grid, c.grid) {
             return self.ours.forward(pixels, request);
         }
         let pixels = pixels.to_device(self.ours.device())?.to_dtype(self.ours.dtype())?;

@@ -8,6 +8,7 @@ use super::Gradients;
 use crate::{
     Error, Optimizer, Pass, Result, Schedule, Trainable,
     error::parameter,
+    ops,
     optim::{Algorithm, Group},
 };
 
@@ -181,7 +182,7 @@ impl<M: Trainable> Trainer<M> {
                 return Err(Error::Diverged { what: "loss", value, step });
             }
             total += value / parts as f64;
-            let gradients = Gradients::of(&of_part.backward()?, &self.variables);
+            let gradients = Gradients::of(&ops::backward(&of_part)?, &self.variables);
             if part == 0 { sum = gradients } else { sum.add(gradients)? }
         }
         if parts > 1 {

@@ -4,7 +4,7 @@
 ///
 /// A polynomial on ±ln 2 / 2 and the exponent put together from bits: no table, no branch.
 #[inline(always)]
-pub(crate) fn exp(x: f32) -> f32 {
+pub fn exp(x: f32) -> f32 {
     const MAGIC: f32 = 12_582_912.0; // 1.5 * 2^23: adding it rounds to a whole number
     const LN2_HIGH: f32 = 0.693_359_4;
     const LN2_LOW: f32 = -2.121_944_4e-4;
@@ -34,7 +34,7 @@ pub(crate) fn exp(x: f32) -> f32 {
 ///
 /// The series of `2·atanh(x / (2 + x))`, whose argument is at most 1/3.
 #[inline(always)]
-pub(crate) fn ln_1p(x: f32) -> f32 {
+pub fn ln_1p(x: f32) -> f32 {
     let s = x / (2.0 + x);
     let square = s * s;
     let mut p = 1.0 / 15.0;

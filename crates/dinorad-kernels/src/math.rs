@@ -34,10 +34,43 @@ pub(super) unsafe fn swish<S: Simd>(x: S::V, slope: f32) -> S::V {
     }
 }
 
+/// The slope of [`gelu`]: `(1 + erf(x/√2)) / 2 + x φ(x)` with the normal density `φ`.
+#[inline(always)]
+pub(super) unsafe fn gelu_slope<S: Simd>(x: S::V) -> S::V {
+    // SAFETY: as in `exp2`.
+    unsafe {
+        let density = exp2::<S>(S::mul(S::mul(x, x), S::splat(-0.5 * std::f32::consts::LOG2_E)));
+        let density = S::mul(density, S::splat(0.398_942_280_401_432_7));
+        S::fma(x, density, S::fma(erf_of_root::<S>(x), S::splat(0.5), S::splat(0.5)))
+    }
+}
+
+/// The slope of [`swish`]: `s (1 + slope x (1 - s))` with `s` the sigmoid of `slope x`.
+#[inline(always)]
+pub(super) unsafe fn swish_slope<S: Simd>(x: S::V, slope: f32) -> S::V {
+    // SAFETY: as in `exp2`.
+    unsafe {
+        let e = exp2::<S>(S::min(S::mul(x, S::splat(-slope * std::f32::consts::LOG2_E)), S::splat(126.0)));
+        let one = S::splat(1.0);
+        let s = S::div(one, S::add(one, e));
+        S::mul(s, S::fma(S::mul(x, S::splat(slope)), S::sub(one, s), one))
+    }
+}
+
 /// `x/2 (1 + erf(x/√2))`; `erf` is a rational function on `[-4, 4]` (that of Eigen and XLA),
 /// absolute error below 5e-7.
 #[inline(always)]
 pub(super) unsafe fn gelu<S: Simd>(x: S::V) -> S::V {
+    // SAFETY: as in `exp2`.
+    unsafe {
+        let half = S::mul(x, S::splat(0.5));
+        S::fma(half, erf_of_root::<S>(x), half)
+    }
+}
+
+/// `erf(x/√2)`
+#[inline(always)]
+unsafe fn erf_of_root<S: Simd>(x: S::V) -> S::V {
     // SAFETY: as in `exp2`.
     unsafe {
         let u = S::mul(x, S::splat(std::f32::consts::FRAC_1_SQRT_2));
@@ -55,8 +88,6 @@ pub(super) unsafe fn gelu<S: Simd>(x: S::V) -> S::V {
         q = S::fma(q, t, S::splat(-1.682_826_974_382_03e-3));
         q = S::fma(q, t, S::splat(-7.373_329_167_204_68e-3));
         q = S::fma(q, t, S::splat(-1.426_473_905_141_89e-2));
-        let erf = S::div(S::mul(p, u), q);
-        let half = S::mul(x, S::splat(0.5));
-        S::fma(half, erf, half)
+        S::div(S::mul(p, u), q)
     }
 }

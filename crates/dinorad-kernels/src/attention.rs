@@ -9,9 +9,10 @@ use std::sync::Mutex;
 
 use rayon::prelude::*;
 
-use super::{
+use crate::{
     Aligned, Epilogue, Kernels,
     gemm::{Panels, Rows, RowsMut, multiply},
+    shared::Shared,
 };
 
 /// Keys per tile: a multiple of every panel's width.
@@ -23,21 +24,26 @@ const MAX_QUERIES: usize = 24;
 
 /// Sizes of an attention over `images` images of `tokens` tokens.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Shape {
-    pub(crate) images: usize,
-    pub(crate) tokens: usize,
+pub struct Shape {
+    /// Images, which do not see each other.
+    pub images: usize,
+    /// Tokens of an image.
+    pub tokens: usize,
     /// Tokens of every image that ask, from the first on; all of them are asked.
-    pub(crate) queries: usize,
-    pub(crate) heads: usize,
-    pub(crate) head_dim: usize,
+    pub queries: usize,
+    /// Heads.
+    pub heads: usize,
+    /// Width of a head.
+    pub head_dim: usize,
 }
 
 /// What one thread needs.
-pub(crate) struct Scratch {
+pub struct Scratch {
     keys: Panels,
     values: Vec<Panels>,
     scores: Aligned,
     out: Aligned,
+    queries: Aligned,
 }
 
 impl Default for Scratch {
@@ -47,18 +53,10 @@ impl Default for Scratch {
             values: Vec::new(),
             scores: Aligned::zeros(MAX_QUERIES * SCORE_STRIDE),
             out: Aligned::default(),
+            queries: Aligned::default(),
         }
     }
 }
-
-/// Memory that several tasks write to, each its own part.
-struct Shared {
-    data: *mut f32,
-    len: usize,
-}
-
-// SAFETY: `attend` writes from every task to rows and columns of its own only.
-unsafe impl Sync for Shared {}
 
 /// Attention of all heads of all images.
 ///
@@ -68,7 +66,36 @@ unsafe impl Sync for Shared {}
 ///
 /// # Panics
 /// If a buffer is shorter than the shapes say.
-pub(crate) fn attend(kernels: &Kernels, shape: Shape, qkv: Rows<'_>, out: RowsMut<'_>, scratch: &[Mutex<Scratch>]) {
+pub fn attend(kernels: &Kernels, shape: Shape, qkv: Rows<'_>, out: RowsMut<'_>, scratch: &[Mutex<Scratch>]) {
+    run(kernels, shape, None, qkv, out, None, scratch);
+}
+
+/// [`attend`] for training: queries are scaled by `scale` here, and `lse` gets the logarithm (base 2)
+/// of every row's sum of exponentials, `(images, heads, queries)`.
+///
+/// # Panics
+/// If a buffer is shorter than the shapes say.
+pub fn attend_saving(
+    kernels: &Kernels,
+    shape: Shape,
+    scale: f32,
+    qkv: Rows<'_>,
+    out: RowsMut<'_>,
+    lse: &mut [f32],
+    scratch: &[Mutex<Scratch>],
+) {
+    run(kernels, shape, Some(scale * std::f32::consts::LOG2_E), qkv, out, Some(lse), scratch);
+}
+
+fn run(
+    kernels: &Kernels,
+    shape: Shape,
+    scale: Option<f32>,
+    qkv: Rows<'_>,
+    out: RowsMut<'_>,
+    lse: Option<&mut [f32]>,
+    scratch: &[Mutex<Scratch>],
+) {
     let Shape { images, tokens, queries, heads, head_dim } = shape;
     let dim = heads * head_dim;
     let rows = images * tokens;
@@ -84,14 +111,15 @@ pub(crate) fn attend(kernels: &Kernels, shape: Shape, qkv: Rows<'_>, out: RowsMu
     // Enough tasks to share evenly, few enough that packing keys and values does not show.
     let wanted = (4 * rayon::current_num_threads()).div_ceil(images * heads);
     let parts = if rayon::current_num_threads() == 1 { 1 } else { wanted.clamp(1, blocks.max(1)) };
-    let shared = Shared { data: out.data.as_mut_ptr(), len: out.data.len() };
-    let shared = &shared;
+    assert!(lse.as_ref().is_none_or(|l| l.len() >= images * heads * queries));
+    let lse = lse.map(Shared::new);
+    let (shared, lse) = (&Shared::new(out.data), lse.as_ref());
 
     (0..images * heads * parts).into_par_iter().with_max_len(1).for_each(|task| {
         let (head_of_image, part) = (task / parts, task % parts);
         let (image, head) = (head_of_image / heads, head_of_image % heads);
         let mut guard = slot(scratch);
-        let Scratch { keys, values, scores, out: accumulator } = &mut *guard;
+        let Scratch { keys, values, scores, out: accumulator, queries: scaled } = &mut *guard;
 
         let first = image * tokens;
         let at = |row: usize, which: usize| (first + row) * qkv.stride + which * dim + head * head_dim;
@@ -106,7 +134,15 @@ pub(crate) fn attend(kernels: &Kernels, shape: Shape, qkv: Rows<'_>, out: RowsMu
         for b in part * blocks / parts..(part + 1) * blocks / parts {
             let from = b * block;
             let n = (queries - from).min(block);
-            let query = Rows { data: &qkv.data[at(from, 0)..], stride: qkv.stride };
+            let mut query = Rows { data: &qkv.data[at(from, 0)..], stride: qkv.stride };
+            if let Some(factor) = scale {
+                scaled.reserve(MAX_QUERIES * head_dim);
+                for (i, to) in scaled.chunks_exact_mut(head_dim).enumerate().take(n) {
+                    let from = &query.data[i * query.stride..][..head_dim];
+                    to.iter_mut().zip(from).for_each(|(to, x)| *to = x * factor);
+                }
+                query = Rows { data: scaled, stride: head_dim };
+            }
             let mut max = [f32::NEG_INFINITY; MAX_QUERIES];
             let mut sum = [0.0f32; MAX_QUERIES];
             for (tile, start) in values.iter().zip((0..tokens).step_by(KEYS)) {
@@ -118,7 +154,7 @@ pub(crate) fn attend(kernels: &Kernels, shape: Shape, qkv: Rows<'_>, out: RowsMu
                     // SAFETY: a row has room for `len <= KEYS` values rounded up to registers.
                     let shrink = unsafe { (kernels.softmax_step)(row.as_mut_ptr(), len, &mut max[i], &mut sum[i]) };
                     if start > 0 {
-                        scale(kernels, &mut accumulator[i * head_dim..][..head_dim], shrink);
+                        self::shrink(kernels, &mut accumulator[i * head_dim..][..head_dim], shrink);
                     }
                 }
                 let epilogue = if start == 0 { Epilogue::Store } else { Epilogue::Accumulate };
@@ -128,25 +164,28 @@ pub(crate) fn attend(kernels: &Kernels, shape: Shape, qkv: Rows<'_>, out: RowsMu
             }
             for i in 0..n {
                 let row = &mut accumulator[i * head_dim..][..head_dim];
-                scale(kernels, row, 1.0 / sum[i]);
+                shrink(kernels, row, 1.0 / sum[i]);
+                if let Some(lse) = lse {
+                    // SAFETY: this task alone has this head of this image's rows in block `b`.
+                    unsafe { *lse.at(head_of_image * queries + from + i) = max[i] + sum[i].log2() };
+                }
                 let to = (first + from + i) * out.stride + head * head_dim;
-                debug_assert!(to + head_dim <= shared.len);
                 // SAFETY: in bounds by the assertion at the top (row below `rows`, columns below
                 // `dim <= stride`); this task alone has this head of this image's rows in block `b`,
                 // and `out` is borrowed uniquely for the whole call.
-                unsafe { std::ptr::copy_nonoverlapping(row.as_ptr(), shared.data.add(to), head_dim) };
+                unsafe { std::ptr::copy_nonoverlapping(row.as_ptr(), shared.at(to), head_dim) };
             }
         }
     });
 }
 
-fn scale(kernels: &Kernels, row: &mut [f32], factor: f32) {
+fn shrink(kernels: &Kernels, row: &mut [f32], factor: f32) {
     // SAFETY: the pointer is good for the slice's length.
     unsafe { (kernels.scale)(row.as_mut_ptr(), row.len(), factor) }
 }
 
 /// The scratch of the current thread; free, unless more threads than slots share the pool.
-pub(crate) fn slot<T>(slots: &[Mutex<T>]) -> std::sync::MutexGuard<'_, T> {
+pub fn slot<T>(slots: &[Mutex<T>]) -> std::sync::MutexGuard<'_, T> {
     let index = rayon::current_thread_index().unwrap_or(0) % slots.len();
     // A poisoned slot is only scratch: whatever a panicking task left there is overwritten.
     slots[index].lock().unwrap_or_else(std::sync::PoisonError::into_inner)

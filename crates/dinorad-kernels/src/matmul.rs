@@ -5,7 +5,7 @@
 
 /// A matrix within a slice, any strides.
 #[derive(Clone, Copy)]
-pub(crate) struct Mat<'a, T> {
+pub struct Mat<'a, T> {
     data: &'a [T],
     rows: usize,
     cols: usize,
@@ -18,18 +18,18 @@ impl<'a, T> Mat<'a, T> {
     ///
     /// # Panics
     /// If the slice is too short; callers take both from the same shape.
-    pub(crate) fn new(data: &'a [T], rows: usize, cols: usize) -> Self {
+    pub fn new(data: &'a [T], rows: usize, cols: usize) -> Self {
         Self::strided(data, rows, cols, cols)
     }
 
     /// The first `cols` of rows that start `row_stride` apart.
-    pub(crate) fn strided(data: &'a [T], rows: usize, cols: usize, row_stride: usize) -> Self {
+    pub fn strided(data: &'a [T], rows: usize, cols: usize, row_stride: usize) -> Self {
         assert!(fits(data.len(), rows, cols, row_stride), "matrix larger than its buffer");
         Mat { data, rows, cols, row_stride, col_stride: 1 }
     }
 
     /// The transpose.
-    pub(crate) fn t(self) -> Self {
+    pub fn t(self) -> Self {
         Mat {
             data: self.data,
             rows: self.cols,
@@ -47,7 +47,8 @@ fn fits(len: usize, rows: usize, cols: usize, row_stride: usize) -> bool {
 }
 
 /// The element types that products exist for.
-pub(crate) trait Scalar: Copy + PartialEq + Send + Sync + 'static {
+pub trait Scalar: Copy + PartialEq + Send + Sync + 'static {
+    /// Zero.
     const ZERO: Self;
 }
 impl Scalar for f32 {
@@ -59,7 +60,7 @@ impl Scalar for f64 {
 
 /// How many threads a product may use.
 #[derive(Clone, Copy)]
-pub(crate) enum Threads {
+pub enum Threads {
     /// Only the calling one.
     One,
     /// rayon's.
@@ -70,7 +71,7 @@ pub(crate) enum Threads {
 ///
 /// # Panics
 /// If the shapes do not fit; callers take them from the same numbers.
-pub(crate) fn gemm<T: Scalar>(dst: &mut [T], keep: T, a: Mat<'_, T>, b: Mat<'_, T>, scale: T, threads: Threads) {
+pub fn gemm<T: Scalar>(dst: &mut [T], keep: T, a: Mat<'_, T>, b: Mat<'_, T>, scale: T, threads: Threads) {
     let (m, n, k) = (a.rows, b.cols, a.cols);
     assert_eq!(k, b.rows, "inner sizes differ");
     assert!(fits(dst.len(), m, n, n), "product larger than its buffer");

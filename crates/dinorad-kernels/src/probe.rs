@@ -9,28 +9,29 @@ use std::ops::Range;
 use pulp::{Simd, WithSimd};
 
 /// Rows, and features, that lie together in packed rows.
-pub(crate) const STRIP: usize = 8;
+pub const STRIP: usize = 8;
 /// Values of a strip of rows for as many features.
-pub(crate) const BLOCK: usize = STRIP * STRIP;
+pub const BLOCK: usize = STRIP * STRIP;
 /// Columns come in whole vectors of the widest kind.
-pub(crate) const LANES: usize = 16;
+pub const LANES: usize = 16;
 /// Columns of a panel at most, unless a head has more. Eight rows of three vectors are what 32
 /// registers hold; two are as fast, and more panels are shared more evenly.
-pub(crate) const PANEL: usize = 2 * LANES;
+pub const PANEL: usize = 2 * LANES;
 
 /// Logits of one strip of rows: `out = bias + x·weights`.
-pub(crate) struct Forward<'a> {
+pub struct Forward<'a> {
     /// The strip, `[feature / 8][row][feature % 8]`.
-    pub(crate) x: &'a [f32],
+    pub x: &'a [f32],
     /// `(features, width)`.
-    pub(crate) weights: &'a [f32],
+    pub weights: &'a [f32],
     /// `width` values.
-    pub(crate) bias: &'a [f32],
+    pub bias: &'a [f32],
     /// Eight rows of `stride` values.
-    pub(crate) out: &'a mut [f32],
-    pub(crate) stride: usize,
+    pub out: &'a mut [f32],
+    /// Distance between rows.
+    pub stride: usize,
     /// Where the panel's columns start in a row of `out`.
-    pub(crate) column: usize,
+    pub column: usize,
 }
 
 impl WithSimd for Forward<'_> {
@@ -85,25 +86,29 @@ impl Forward<'_> {
 
 /// One step of a run of features: `velocity = momentum·velocity + xᵀ·gradients`, then
 /// `weights -= rates·velocity`.
-pub(crate) struct Descent<'a> {
+pub struct Descent<'a> {
     /// Packed strips of `strip` values each.
-    pub(crate) x: &'a [f32],
-    pub(crate) strip: usize,
+    pub x: &'a [f32],
+    /// Values of a strip.
+    pub strip: usize,
     /// Where the features start in a strip.
-    pub(crate) place: usize,
+    pub place: usize,
     /// As many strips of eight rows of `stride` values.
-    pub(crate) gradients: &'a [f32],
-    pub(crate) stride: usize,
+    pub gradients: &'a [f32],
+    /// Distance between rows.
+    pub stride: usize,
     /// Where the panel's columns start in a row of `gradients`.
-    pub(crate) column: usize,
-    pub(crate) momentum: f32,
+    pub column: usize,
+    /// Share of the last velocity that is kept.
+    pub momentum: f32,
     /// A learning rate per column, `width` values.
-    pub(crate) rates: &'a [f32],
+    pub rates: &'a [f32],
     /// `(features, width)`, whole blocks of features.
-    pub(crate) velocity: &'a mut [f32],
-    pub(crate) weights: &'a mut [f32],
+    pub velocity: &'a mut [f32],
+    /// As `velocity`.
+    pub weights: &'a mut [f32],
     /// Those of the features that the panel reads; the others keep their zeros.
-    pub(crate) live: Range<usize>,
+    pub live: Range<usize>,
 }
 
 impl WithSimd for Descent<'_> {
@@ -214,117 +219,4 @@ fn prefetch(values: &[f32]) {
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = values;
-}
-
-#[cfg(test)]
-mod tests {
-    use pulp::Arch;
-    use rand::Rng;
-
-    use super::*;
-    use crate::panels::{Gradients, Move, Panel, pack, strip_len};
-
-    /// Plain Rust and every kind of vectors that this processor has.
-    fn every_arch() -> Vec<Arch> {
-        #[allow(unused_mut)]
-        let mut all = vec![Arch::Scalar, Arch::new()];
-        #[cfg(target_arch = "x86_64")]
-        all.extend(pulp::x86::V3::try_new().map(Arch::V3));
-        all
-    }
-
-    struct Step {
-        logits: Vec<f32>,
-        velocity: Vec<f32>,
-        weights: Vec<f32>,
-    }
-
-    /// One step by the kernels, compared with plain loops in f64.
-    fn step(arch: Arch, rows: usize, dim: usize, features: &Range<usize>, outputs: usize) -> Vec<Step> {
-        let mut rng = dinorad_core::rng::stream((rows * dim * outputs) as u64, 0, 0);
-        let mut random = |n: usize| -> Vec<f32> { (0..n).map(|_| rng.random_range(-1.0..1.0)).collect() };
-        let (offset, strip, strips) = (LANES, strip_len(dim), rows.div_ceil(STRIP));
-        let (data, bias, answers) = (random(rows * dim), random(outputs), random(rows * outputs));
-        let stride = offset + outputs.next_multiple_of(LANES) + LANES;
-        let mut x = vec![f32::NAN; strips * strip];
-        for (x, rows) in x.chunks_exact_mut(strip).zip(data.chunks(STRIP * dim)) {
-            pack(x, rows.chunks(dim));
-        }
-        let mut all_bias = vec![0f32; stride];
-        all_bias[offset..offset + outputs].copy_from_slice(&bias);
-        let rates: Vec<f32> = (0..stride).map(|c| 0.1 + c as f32 * 0.01).collect();
-        let mut panels = Panel::split(offset, outputs, 1, false, features, 2);
-        let mut wanted = Vec::new();
-        for panel in &mut panels {
-            for column in panel.columns.clone().filter(|c| *c < offset + outputs) {
-                let (weights, velocity) = (random(features.len()), random(features.len()));
-                panel.column_mut(column).zip(&weights).for_each(|(to, from)| *to = *from);
-                std::mem::swap(&mut panel.weights, &mut panel.velocity);
-                panel.column_mut(column).zip(&velocity).for_each(|(to, from)| *to = *from);
-                std::mem::swap(&mut panel.weights, &mut panel.velocity);
-                wanted.push((weights, velocity));
-            }
-        }
-        let mut logits = vec![0f32; strips * STRIP * stride];
-        let mut gradients = logits.clone();
-        for (to, from) in gradients.chunks_exact_mut(stride).zip(answers.chunks(outputs)) {
-            to[offset..offset + outputs].copy_from_slice(from);
-        }
-        let mut out = Vec::new();
-        for panel in &mut panels {
-            let (column, columns) = (panel.columns.start, panel.columns.clone());
-            panel.bias.copy_from_slice(&all_bias[columns.clone()]);
-            for (x, out) in x.chunks_exact(strip).zip(logits.chunks_exact_mut(STRIP * stride)) {
-                panel.forward(arch, x, out, stride, column);
-            }
-            let gradients = Gradients { values: &gradients, stride, column };
-            let step = Move { momentum: 0.9, rates: &rates[columns] };
-            panel.descents(&x, strip, gradients, step, 2 * STRIP).for_each(|piece| arch.dispatch(piece));
-        }
-        let at = |row: usize, feature: usize| f64::from(data[row * dim + features.start + feature]);
-        for (output, (weights, velocity)) in wanted.iter().enumerate() {
-            let column = offset + output;
-            for row in 0..rows {
-                let sum: f64 = weights.iter().enumerate().map(|(f, w)| f64::from(*w) * at(row, f)).sum();
-                let got = f64::from(logits[row * stride + column]);
-                assert!((got - sum - f64::from(bias[output])).abs() < 1e-5, "{rows} {dim} {outputs}: {got} {sum}");
-            }
-            let panel = panels.iter().find(|p| p.columns.contains(&column)).unwrap();
-            for (feature, got) in panel.column(column).enumerate() {
-                let sum: f64 = (0..rows).map(|r| f64::from(answers[r * outputs + output]) * at(r, feature)).sum();
-                let moved = 0.9 * f64::from(velocity[feature]) + sum;
-                let want = f64::from(weights[feature]) - f64::from(rates[column]) * moved;
-                assert!((f64::from(*got) - want).abs() < 1e-5, "{rows} {dim} {outputs}: {got} {want}");
-            }
-        }
-        for mut panel in panels {
-            // whatever no head reads is zero and stays so
-            let own = panel.columns.clone().filter(|c| *c < offset + outputs).count() * features.len();
-            assert!(panel.weights.iter().filter(|w| **w != 0.0).count() <= own);
-            assert!(panel.velocity.iter().filter(|v| **v != 0.0).count() <= own);
-            for column in panel.columns.clone().filter(|c| *c >= offset + outputs) {
-                assert!(logits.iter().skip(column).step_by(stride).all(|z| *z == 0.0));
-                assert!(panel.column_mut(column).all(|w| *w == 0.0));
-            }
-            out.push(Step { logits: logits.clone(), velocity: panel.velocity, weights: panel.weights });
-        }
-        out
-    }
-
-    #[test]
-    fn odd_sizes_equal_plain_loops_with_all_kinds_of_vectors() {
-        for rows in [1, 8, 19] {
-            for (dim, features) in [(5, 0..5), (16, 0..16), (23, 3..23), (61, 11..42), (40, 7..8)] {
-                for outputs in [1, 16, 17, 48, 65] {
-                    let all: Vec<Vec<Step>> =
-                        every_arch().into_iter().map(|arch| step(arch, rows, dim, &features, outputs)).collect();
-                    // those that fuse multiply and add agree to the bit
-                    for (a, b) in all[1].iter().zip(all.last().unwrap()) {
-                        let fused = cfg!(target_arch = "x86_64") && all.len() > 2;
-                        assert!(!fused || (a.logits == b.logits && a.velocity == b.velocity && a.weights == b.weights));
-                    }
-                }
-            }
-        }
-    }
 }

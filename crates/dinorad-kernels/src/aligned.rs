@@ -13,19 +13,20 @@ impl Line {
 
 /// A buffer of f32 that starts on a cache line; zeros where nothing was written.
 #[derive(Clone, Default)]
-pub(crate) struct Aligned {
+pub struct Aligned {
     lines: Vec<Line>,
     len: usize,
 }
 
 impl Aligned {
-    pub(crate) fn zeros(len: usize) -> Self {
+    /// Zeros.
+    pub fn zeros(len: usize) -> Self {
         Self { lines: vec![Line([0.0; Line::LEN]); len.div_ceil(Line::LEN)], len }
     }
 
     /// Makes room for `len` values, keeping memory that is already there. The values are whatever
     /// an earlier use left.
-    pub(crate) fn reserve(&mut self, len: usize) {
+    pub fn reserve(&mut self, len: usize) {
         let lines = len.div_ceil(Line::LEN);
         if lines > self.lines.len() {
             self.lines = Vec::new(); // nothing of the old content is wanted: no copy
@@ -35,7 +36,7 @@ impl Aligned {
     }
 
     /// Values for which there is room without new memory.
-    pub(crate) fn capacity(&self) -> usize {
+    pub fn capacity(&self) -> usize {
         self.lines.len() * Line::LEN
     }
 }

@@ -4,14 +4,14 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::{Aligned, Epilogue, Kernels, Tile};
+use crate::{Aligned, Epilogue, Kernels, tile::Tile};
 
 /// Bytes of packed panels that stay in the second-level cache while rows pass over them.
 const PANEL_GROUP: usize = 256 << 10;
 
 /// A `(k, n)` matrix cut into panels of a few registers' width, each stored row by row, with its
 /// bias; the layout that the tiles read in order.
-pub(crate) struct Panels {
+pub struct Panels {
     data: Aligned,
     bias: Aligned,
     k: usize,
@@ -27,19 +27,21 @@ pub(crate) struct Panels {
 }
 
 /// A linear layer as stored: `weight` is `(n, k)` row by row, as PyTorch has it.
-pub(crate) struct Dense<'a> {
-    pub(crate) weight: &'a [f32],
-    pub(crate) bias: Option<&'a [f32]>,
+pub struct Dense<'a> {
+    /// `(n, k)`, row by row.
+    pub weight: &'a [f32],
+    /// `(n,)`
+    pub bias: Option<&'a [f32]>,
     /// Distance between rows of `weight`.
-    pub(crate) stride: usize,
+    pub stride: usize,
     /// Columns of `weight` that take part.
-    pub(crate) inputs: Range<usize>,
+    pub inputs: Range<usize>,
     /// Factor of every output, weight and bias.
-    pub(crate) scale: Option<&'a [f32]>,
+    pub scale: Option<&'a [f32]>,
     /// Rows of `weight` that are the outputs, or the gates where there are `values`.
-    pub(crate) outputs: Range<usize>,
+    pub outputs: Range<usize>,
     /// First row of the values that the gates act on, for a gated layer.
-    pub(crate) values: Option<usize>,
+    pub values: Option<usize>,
 }
 
 impl Panels {
@@ -47,7 +49,7 @@ impl Panels {
     ///
     /// # Panics
     /// If the slices of `dense` are shorter than its ranges say.
-    pub(crate) fn pack(kernels: &Kernels, dense: &Dense<'_>) -> Self {
+    pub fn pack(kernels: &Kernels, dense: &Dense<'_>) -> Self {
         let (lanes, gated) = (kernels.lanes, dense.values.is_some());
         let nv = if gated { 2 } else { kernels.nv };
         let k = dense.inputs.len();
@@ -94,7 +96,7 @@ impl Panels {
 
     /// Empty panels that [`fill_transposed`](Self::fill_transposed) and
     /// [`fill_rows`](Self::fill_rows) write into, again and again.
-    pub(crate) fn scratch() -> Self {
+    pub fn scratch() -> Self {
         Self {
             data: Aligned::default(),
             bias: Aligned::default(),
@@ -114,7 +116,7 @@ impl Panels {
     }
 
     /// Becomes the transpose of the `(n, k)` matrix whose row `i` starts at `rows[i * stride]`.
-    pub(crate) fn fill_transposed(&mut self, kernels: &Kernels, rows: &[f32], stride: usize, n: usize, k: usize) {
+    pub fn fill_transposed(&mut self, kernels: &Kernels, rows: &[f32], stride: usize, n: usize, k: usize) {
         if n == 0 || k == 0 {
             return self.reshape(kernels, kernels.nv, k, n);
         }
@@ -146,7 +148,7 @@ impl Panels {
     }
 
     /// Becomes the `(k, n)` matrix whose row `p` starts at `rows[p * stride]`.
-    pub(crate) fn fill_rows(&mut self, kernels: &Kernels, rows: &[f32], stride: usize, k: usize, n: usize) {
+    pub fn fill_rows(&mut self, kernels: &Kernels, rows: &[f32], stride: usize, k: usize, n: usize) {
         let registers = n.div_ceil(kernels.lanes);
         let nv = if registers <= 4 && kernels.rows(registers.max(1)) >= 4 { registers.max(1) } else { kernels.nv };
         self.reshape(kernels, nv, k, n);
@@ -163,17 +165,17 @@ impl Panels {
     }
 
     /// Width of the output.
-    pub(crate) fn columns(&self) -> usize {
+    pub fn columns(&self) -> usize {
         self.n
     }
 
     /// Bytes held.
-    pub(crate) fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         4 * (self.data.len() + self.bias.len())
     }
 
     /// Output columns of one full panel.
-    pub(crate) fn panel_columns(&self) -> usize {
+    pub fn panel_columns(&self) -> usize {
         self.nv * self.lanes / if self.gated { 2 } else { 1 }
     }
 
@@ -184,15 +186,19 @@ impl Panels {
 
 /// Rows of a matrix inside a larger buffer: row `i` is `data[i * stride..][..width]`.
 #[derive(Clone, Copy)]
-pub(crate) struct Rows<'a> {
-    pub(crate) data: &'a [f32],
-    pub(crate) stride: usize,
+pub struct Rows<'a> {
+    /// The buffer, from the first row on.
+    pub data: &'a [f32],
+    /// Distance between rows.
+    pub stride: usize,
 }
 
 /// The same to write to.
-pub(crate) struct RowsMut<'a> {
-    pub(crate) data: &'a mut [f32],
-    pub(crate) stride: usize,
+pub struct RowsMut<'a> {
+    /// The buffer, from the first row on.
+    pub data: &'a mut [f32],
+    /// Distance between rows.
+    pub stride: usize,
 }
 
 /// `out = epilogue(input · panels)` on `rows` rows, for the output columns `columns` of the panels
@@ -201,10 +207,40 @@ pub(crate) struct RowsMut<'a> {
 ///
 /// # Panics
 /// If a buffer is shorter than the shapes say.
-pub(crate) fn multiply(
+pub fn multiply(
     kernels: &Kernels,
     rows: usize,
     input: Rows<'_>,
+    panels: &Panels,
+    columns: Range<usize>,
+    out: RowsMut<'_>,
+    epilogue: Epilogue,
+) {
+    multiply_any(kernels, rows, input, 1, panels, columns, out, epilogue);
+}
+
+/// [`multiply`] with the transpose of `input`: its rows are the columns of what is stored.
+///
+/// # Panics
+/// If a buffer is shorter than the shapes say.
+pub(crate) fn multiply_transposed(
+    kernels: &Kernels,
+    rows: usize,
+    input: Rows<'_>,
+    panels: &Panels,
+    out: RowsMut<'_>,
+    epilogue: Epilogue,
+) {
+    let columns = Rows { data: input.data, stride: 1 };
+    multiply_any(kernels, rows, columns, input.stride, panels, 0..panels.n, out, epilogue);
+}
+
+/// The values of a row of `input` are `step` apart.
+fn multiply_any(
+    kernels: &Kernels,
+    rows: usize,
+    input: Rows<'_>,
+    step: usize,
     panels: &Panels,
     columns: Range<usize>,
     out: RowsMut<'_>,
@@ -217,7 +253,7 @@ pub(crate) fn multiply(
     assert!(columns.end <= panels.n && columns.start.is_multiple_of(per));
     assert!(columns.end == panels.n || columns.end.is_multiple_of(per));
     assert!(panels.lanes == kernels.lanes && panels.gated == (epilogue == Epilogue::SwiGlu));
-    assert!((rows - 1) * input.stride + panels.k <= input.data.len());
+    assert!((rows - 1) * input.stride + panels.k.saturating_sub(1) * step < input.data.len() || panels.k == 0);
     assert!((rows - 1) * out.stride + columns.len() <= out.data.len());
     // Panels without bias (scratch) have an empty `bias` and may only be stored or accumulated.
     let biased = !matches!(epilogue, Epilogue::Store | Epilogue::Accumulate);
@@ -252,6 +288,7 @@ pub(crate) fn multiply(
                         k: panels.k,
                         a: input.data.as_ptr().add(row * input.stride),
                         lda: input.stride,
+                        step,
                         b: panels.data.as_ptr().add(j * panel_len),
                         bias: if biased {
                             panels.bias.as_ptr().add(j * panels.nv * panels.lanes)

@@ -1,26 +1,41 @@
-//! The kernels of the CPU engine and the choice among instruction sets at run time.
-//!
-//! All `unsafe` of the engine lives in this folder. A [`Kernels`] is a table of functions compiled
-//! for one instruction set; it can only be had when the processor has that set, which is what makes
-//! the safe wrappers in [`gemm`], [`attention`] and [`norm`] sound. [`reference`] holds the same
-//! operations in plain Rust.
+#![doc = include_str!("../README.md")]
+// Bad input ends in typed errors: CI refuses what could panic on it.
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::todo, clippy::unimplemented)
+)]
+// This is where the unsafe code of the workspace lives. A [`Kernels`] is a table of functions
+// compiled for one instruction set; it can only be had when the processor has that set, which is
+// what makes the safe wrappers sound.
 #![allow(unsafe_code)]
 
+pub mod activation;
 mod aligned;
-pub(crate) mod attention;
-pub(crate) mod gemm;
+pub mod attention;
+pub mod attention_backward;
+pub mod channel_norm;
+pub mod convolution;
+pub mod cross_entropy;
+pub mod gemm;
 mod math;
-pub(crate) mod norm;
+pub mod matmul;
+pub mod memory;
+pub mod norm;
+pub mod probe;
+pub mod product;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
 mod reference;
+pub mod resize;
+pub mod scalar;
+mod shared;
 mod simd;
 mod tile;
+pub mod update;
 
-pub(crate) use aligned::Aligned;
-pub(crate) use tile::Epilogue;
-use tile::Tile;
+pub use aligned::Aligned;
+pub use tile::{Activation, Epilogue};
 
 /// Instruction sets that the engine has kernels for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -61,10 +76,10 @@ impl InstructionSet {
     }
 }
 
-type TileFn = unsafe fn(&Tile);
+type TileFn = unsafe fn(&tile::Tile);
 
 /// Kernels for one instruction set.
-pub(crate) struct Kernels {
+pub struct Kernels {
     set: InstructionSet,
     /// Values in a register.
     lanes: usize,
@@ -73,7 +88,11 @@ pub(crate) struct Kernels {
     /// `tiles[nv - 1][rows - 1]`; a row of the table is as long as the most rows whose accumulators
     /// fit the registers.
     tiles: [&'static [TileFn]; 4],
-    layer_norm: unsafe fn(*const f32, usize, *const f32, *const f32, f32, *mut f32),
+    layer_norm: unsafe fn(*const f32, usize, *const f32, *const f32, f32, *mut f32) -> (f32, f32),
+    layer_norm_backward: unsafe fn(&tile::NormRow),
+    finish: unsafe fn(&tile::Finished),
+    activate: unsafe fn(Activation, *const f32, *const f32, usize, *mut f32),
+    softmax_backward: unsafe fn(*mut f32, *mut f32, usize, f32, f32, f32),
     softmax_step: unsafe fn(*mut f32, usize, &mut f32, &mut f32) -> f32,
     scale: unsafe fn(*mut f32, usize, f32),
     /// Transposes a square of `lanes` by `lanes` values.
@@ -82,7 +101,7 @@ pub(crate) struct Kernels {
 
 impl Kernels {
     /// The kernels of `set`, if this processor can run them.
-    pub(crate) fn of(set: InstructionSet) -> Option<&'static Self> {
+    pub fn of(set: InstructionSet) -> Option<&'static Self> {
         match set {
             #[cfg(target_arch = "x86_64")]
             InstructionSet::Avx512 if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("fma") => {
@@ -99,7 +118,14 @@ impl Kernels {
         }
     }
 
-    pub(crate) fn set(&self) -> InstructionSet {
+    /// The fastest kernels that this processor can run.
+    pub fn best() -> &'static Self {
+        static BEST: std::sync::OnceLock<&'static Kernels> = std::sync::OnceLock::new();
+        BEST.get_or_init(|| Self::of(InstructionSet::best()).unwrap_or(&portable::KERNELS))
+    }
+
+    /// The instruction set.
+    pub fn set(&self) -> InstructionSet {
         self.set
     }
 
@@ -124,8 +150,24 @@ macro_rules! kernels {
                 unsafe { tile::tile::<Isa, MR, NV>(t) }
             }
             $(#[target_feature(enable = $features)])?
-            unsafe fn layer_norm(x: *const f32, dim: usize, gamma: *const f32, beta: *const f32, eps: f32, out: *mut f32) {
+            unsafe fn layer_norm(x: *const f32, dim: usize, gamma: *const f32, beta: *const f32, eps: f32, out: *mut f32) -> (f32, f32) {
                 unsafe { tile::layer_norm::<Isa>(x, dim, gamma, beta, eps, out) }
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn finish(t: &tile::Finished) {
+                unsafe { tile::finish::<Isa>(t) }
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn layer_norm_backward(row: &tile::NormRow) {
+                unsafe { tile::layer_norm_backward::<Isa>(row) }
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn activate(f: tile::Activation, x: *const f32, dy: *const f32, n: usize, to: *mut f32) {
+                unsafe { tile::activate::<Isa>(f, x, dy, n, to) }
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn softmax_backward(scores: *mut f32, dp: *mut f32, n: usize, lse: f32, delta: f32, scale: f32) {
+                unsafe { tile::softmax_backward::<Isa>(scores, dp, n, lse, delta, scale) }
             }
             $(#[target_feature(enable = $features)])?
             unsafe fn softmax_step(scores: *mut f32, n: usize, max: &mut f32, sum: &mut f32) -> f32 {
@@ -146,6 +188,10 @@ macro_rules! kernels {
                 nv: $nv,
                 tiles: [$(&[$(tile::<$mr, $width> as TileFn),*]),*],
                 layer_norm,
+                layer_norm_backward,
+                finish,
+                activate,
+                softmax_backward,
                 softmax_step,
                 scale,
                 transpose,

@@ -1,0 +1,41 @@
+//! Operations that carry gradients, with kernels of their own in both directions.
+//!
+//! On the CPU in f32 an operation and its backward pass are kernels of `dinorad-kernels`; elsewhere they
+//! are compositions of candle operations. Results have the same bytes at any number of threads.
+//!
+//! An operation costs what its gradients cost: nothing is computed for an input that is frozen.
+//!
+//! candle's own graph takes at most three inputs to an operation, fills the gradient of every
+//! intermediate result with zeros and adds to it out of place. [`segment`] keeps a whole stretch of
+//! operations (a transformer block) out of it: inside, gradients are added where they are, and candle
+//! sees one operation whose inputs are all variables that were used. [`backward`] spares the
+//! variables' gradients the same copies.
+
+mod activation;
+mod attention;
+mod channel_norm;
+mod convolution;
+mod cross_entropy;
+mod graph;
+mod layer_norm;
+mod linear;
+mod resize;
+mod scale;
+mod step;
+#[cfg(test)]
+mod tests;
+mod values;
+
+pub use self::{
+    activation::{activate, gelu, quick_gelu, swiglu},
+    attention::attention,
+    channel_norm::{BatchStatistics, batch_norm, group_norm},
+    convolution::{Window, conv_transpose2d, conv2d},
+    cross_entropy::cross_entropy,
+    graph::{backward, segment},
+    layer_norm::layer_norm,
+    linear::{Adapter, adapted, linear, linear_activated, linear_residual},
+    resize::resize,
+    scale::{add, layer_scale},
+    step::{adam_step, sgd_step},
+};
