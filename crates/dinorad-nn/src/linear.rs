@@ -172,7 +172,8 @@ impl Linear {
     pub fn merge_adapters(&mut self) -> Result<()> {
         let out = self.weight.dim(0)?;
         for l in std::mem::take(&mut self.adapters) {
-            let update = l.whole_b(out, Pass::Inference)?.matmul(&l.a.detach())?;
+            let b = (l.b.detach() * l.scale)?.pad_with_zeros(0, l.outputs.start, out - l.outputs.end)?;
+            let update = b.matmul(&l.a.detach())?;
             self.weight = (self.weight.detach() + update)?;
         }
         Ok(())

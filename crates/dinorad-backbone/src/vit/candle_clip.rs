@@ -8,7 +8,7 @@ use candle_transformers::models::clip::{
     text_model::Activation as CandleActivation,
     vision_model::{ClipVisionConfig, ClipVisionTransformer},
 };
-use dinorad_nn::{Activation, Pass, Trainable};
+use dinorad_nn::{Activation, Trainable};
 
 use super::{Vit, layout::Naming};
 use crate::{
