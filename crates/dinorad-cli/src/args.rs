@@ -153,37 +153,35 @@ pub(crate) enum DeviceKind {
 
 /// What an encoder runs on; nothing of it decides a number.
 #[derive(Debug, Clone, ClapArgs)]
-#[command(next_help_heading = "Hardware")]
 pub(crate) struct HardwareArgs {
     /// Where the encoder runs
-    #[arg(long, value_enum, default_value = "auto")]
+    #[arg(long, value_enum, default_value = "auto", help_heading = "Hardware")]
     pub(crate) device: DeviceKind,
     /// Images (or slices) per forward pass
-    #[arg(long, value_name = "N", default_value_t = 16)]
+    #[arg(long, value_name = "N", default_value_t = 16, help_heading = "Hardware")]
     pub(crate) batch: usize,
 }
 
 #[derive(Debug, Clone, ClapArgs)]
-#[command(next_help_heading = "Encoder")]
 pub(crate) struct EncoderArgs {
     /// `untrained[:name][?seed=N]`, a name of `dinorad models`, a Hub id such as facebook/dinov2-small, or the
     /// path of a weights file or folder. `eval` takes several, separated by commas or each with its
     /// own --backbone, and compares them with the first
-    #[arg(long, value_name = "ID|DIR|FILE", value_delimiter = ',')]
+    #[arg(long, value_name = "ID|DIR|FILE", value_delimiter = ',', help_heading = "Encoder")]
     pub(crate) backbone: Vec<String>,
     /// Number format of the encoder
-    #[arg(long, value_enum, default_value = "f32")]
+    #[arg(long, value_enum, default_value = "f32", help_heading = "Encoder")]
     pub(crate) precision: Precision,
     /// Which copy of a checkpoint that holds the encoder twice, trained and averaged (EMA, teacher)
-    #[arg(long, value_name = "average|raw", default_value = "average", value_parser = ["average", "raw"])]
+    #[arg(long, value_name = "average|raw", default_value = "average", value_parser = ["average", "raw"], help_heading = "Encoder")]
     pub(crate) weights: String,
     #[command(flatten)]
     pub(crate) hardware: HardwareArgs,
     /// Mean of red, green, blue on the 0..1 scale, in place of the encoder's own (see `dinorad models`)
-    #[arg(long, value_name = "R,G,B", value_delimiter = ',', requires = "std")]
+    #[arg(long, value_name = "R,G,B", value_delimiter = ',', requires = "std", help_heading = "Encoder")]
     pub(crate) mean: Option<Vec<f32>>,
     /// Standard deviation of red, green, blue, in place of the encoder's own
-    #[arg(long, value_name = "R,G,B", value_delimiter = ',', requires = "mean")]
+    #[arg(long, value_name = "R,G,B", value_delimiter = ',', requires = "mean", help_heading = "Encoder")]
     pub(crate) std: Option<Vec<f32>>,
 }
 
@@ -336,22 +334,21 @@ pub(crate) struct RunArgs {
 
 /// What the columns of a table of files (csv) are called, where not by their own names.
 #[derive(Debug, Clone, ClapArgs)]
-#[command(next_help_heading = "Columns of a table")]
 pub(crate) struct ColumnArgs {
     /// Column of files in a table (csv), where it is not called path
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", help_heading = "Columns of a table")]
     pub(crate) path_column: Option<String>,
     /// Column of classes, where it is not called label
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", help_heading = "Columns of a table")]
     pub(crate) label_column: Option<String>,
     /// Column of masks, where it is not called mask
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", help_heading = "Columns of a table")]
     pub(crate) mask_column: Option<String>,
     /// Column of parts, where it is not called split
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", help_heading = "Columns of a table")]
     pub(crate) split_column: Option<String>,
     /// Column of patients, where it is not called patient
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", help_heading = "Columns of a table")]
     pub(crate) patient_column: Option<String>,
 }
 
@@ -492,18 +489,16 @@ pub(crate) struct JudgeArgs {
 
 /// Which tokens a head sees that sees one choice of them.
 #[derive(Debug, ClapArgs)]
-#[command(next_help_heading = "Preparation")]
 pub(crate) struct TokenArgs {
     /// Class tokens of so many last blocks
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Preparation")]
     pub(crate) blocks: usize,
     /// Also the mean patch token of the last block
-    #[arg(long)]
+    #[arg(long, help_heading = "Preparation")]
     pub(crate) avgpool: bool,
 }
 
 #[derive(Debug, ClapArgs)]
-#[command(next_help_heading = "Method")]
 pub(crate) struct EvalKnnArgs {
     #[command(flatten)]
     pub(crate) judge: JudgeArgs,
@@ -511,15 +506,14 @@ pub(crate) struct EvalKnnArgs {
     pub(crate) tokens: TokenArgs,
     /// Numbers of neighbours, one run for all (default: 5,20,50,100,200, as far as there are training
     /// cases)
-    #[arg(long, value_name = "K,K,…", value_delimiter = ',')]
+    #[arg(long, value_name = "K,K,…", value_delimiter = ',', help_heading = "Method")]
     pub(crate) k: Vec<usize>,
     /// Softmax temperature of the vote
-    #[arg(long, value_name = "T", default_value_t = 0.07)]
+    #[arg(long, value_name = "T", default_value_t = 0.07, help_heading = "Method")]
     pub(crate) temperature: f64,
 }
 
 #[derive(Debug, ClapArgs)]
-#[command(next_help_heading = "Method")]
 pub(crate) struct EvalMlknnArgs {
     #[command(flatten)]
     pub(crate) judge: JudgeArgs,
@@ -527,32 +521,31 @@ pub(crate) struct EvalMlknnArgs {
     pub(crate) tokens: TokenArgs,
     /// Numbers of neighbours, one run for all (default: 5,20,50,100,200, as far as there are training
     /// cases)
-    #[arg(long, value_name = "K,K,…", value_delimiter = ',')]
+    #[arg(long, value_name = "K,K,…", value_delimiter = ',', help_heading = "Method")]
     pub(crate) k: Vec<usize>,
     /// Smoothings, one run for all
-    #[arg(long, value_name = "S,S,…", value_delimiter = ',', default_value = "1")]
+    #[arg(long, value_name = "S,S,…", value_delimiter = ',', default_value = "1", help_heading = "Method")]
     pub(crate) smoothing: Vec<f64>,
     /// Whether a training case counts among its own neighbours (default: as the study under paper,
     /// not under strict)
-    #[arg(long, value_name = "with-itself|without-itself")]
+    #[arg(long, value_name = "with-itself|without-itself", help_heading = "Method")]
     pub(crate) neighbours: Option<String>,
 }
 
 #[derive(Debug, ClapArgs)]
-#[command(next_help_heading = "Method")]
 pub(crate) struct EvalLogregArgs {
     #[command(flatten)]
     pub(crate) judge: JudgeArgs,
     #[command(flatten)]
     pub(crate) tokens: TokenArgs,
     /// Values of C, the inverse regularisation (default: the study's 45, from 1e-6 to 1e5)
-    #[arg(long = "c", value_name = "C,C,…", value_delimiter = ',')]
+    #[arg(long = "c", value_name = "C,C,…", value_delimiter = ',', help_heading = "Method")]
     pub(crate) c: Vec<f64>,
     /// Most iterations for each C
-    #[arg(long, value_name = "N", default_value_t = 1000)]
+    #[arg(long, value_name = "N", default_value_t = 1000, help_heading = "Method")]
     pub(crate) max_iterations: usize,
     /// Largest entry of the gradient of a solution
-    #[arg(long, value_name = "G", default_value_t = 1e-12)]
+    #[arg(long, value_name = "G", default_value_t = 1e-12, help_heading = "Method")]
     pub(crate) tolerance: f64,
 }
 
@@ -565,7 +558,6 @@ pub(crate) enum Avgpool {
 }
 
 #[derive(Debug, ClapArgs)]
-#[command(next_help_heading = "Method")]
 pub(crate) struct EvalLinearArgs {
     #[command(flatten)]
     pub(crate) judge: JudgeArgs,
@@ -575,38 +567,39 @@ pub(crate) struct EvalLinearArgs {
         visible_alias = "learning-rates",
         value_name = "LR,LR,…",
         value_delimiter = ',',
-        default_value = "0.001,0.005,0.01,0.05"
+        default_value = "0.001,0.005,0.01,0.05",
+        help_heading = "Method"
     )]
     pub(crate) lr: Vec<f64>,
     /// Numbers of last blocks whose class tokens are seen, one run for all
-    #[arg(long, value_name = "N,N,…", value_delimiter = ',', default_value = "1,4")]
+    #[arg(long, value_name = "N,N,…", value_delimiter = ',', default_value = "1,4", help_heading = "Method")]
     pub(crate) blocks: Vec<usize>,
     /// Whether the mean patch token is seen too
-    #[arg(long, value_enum, default_value = "both")]
+    #[arg(long, value_enum, default_value = "both", help_heading = "Method")]
     pub(crate) avgpool: Avgpool,
     /// Passes over the training cases
-    #[arg(long, value_name = "N", default_value_t = 100)]
+    #[arg(long, value_name = "N", default_value_t = 100, help_heading = "Method")]
     pub(crate) epochs: usize,
     /// Steps, in place of epochs
-    #[arg(long, value_name = "N", conflicts_with = "epochs")]
+    #[arg(long, value_name = "N", conflicts_with = "epochs", help_heading = "Method")]
     pub(crate) iterations: Option<usize>,
     /// Cases per step
-    #[arg(long, value_name = "N", default_value_t = 128)]
+    #[arg(long, value_name = "N", default_value_t = 128, help_heading = "Method")]
     pub(crate) batch_size: usize,
     /// Share of the last step that is kept
-    #[arg(long, value_name = "M", default_value_t = 0.9)]
+    #[arg(long, value_name = "M", default_value_t = 0.9, help_heading = "Method")]
     pub(crate) momentum: f64,
     /// How the losses of several findings become one number (default: sum over findings under paper,
     /// mean under strict)
-    #[arg(long, value_name = "sum|mean")]
+    #[arg(long, value_name = "sum|mean", help_heading = "Method")]
     pub(crate) multilabel_loss: Option<String>,
     /// Encode a new random crop and flip of every training image in every epoch
-    #[arg(long)]
+    #[arg(long, help_heading = "Method")]
     pub(crate) augment: bool,
     /// Start from given weights and see given batches: an npz or safetensors file with `weight`
     /// (logits, width), `bias` (logits) and, if wanted, `batches` (steps, batch), rows of the training
     /// split
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = "Method")]
     pub(crate) init: Option<PathBuf>,
 }
 

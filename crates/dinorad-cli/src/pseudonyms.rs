@@ -8,15 +8,14 @@ use dinorad::{datasets::Pseudonyms, eval::pseudonyms::KeyTable};
 
 /// Whether names are shown, and where it is kept who is who.
 #[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Names")]
 pub(crate) struct PseudonymArgs {
     /// Salted hashes in place of ids, file and folder names in everything written; DINORAD_SALT holds the
     /// secret
-    #[arg(long)]
+    #[arg(long, help_heading = "Names")]
     pub(crate) pseudonyms: bool,
     /// Also write which name every hash stands for, into this table (CSV); rows that it has already stay.
     /// Whoever has it can tell who is who: keep it where the names may be read
-    #[arg(long, value_name = "FILE", requires = "pseudonyms")]
+    #[arg(long, value_name = "FILE", requires = "pseudonyms", help_heading = "Names")]
     pub(crate) pseudonym_key: Option<PathBuf>,
 }
 

@@ -101,7 +101,16 @@ impl Table {
         let name = self.called.name(column);
         // a name that was given is not guessed at
         let likely = likely(column, &self.columns).filter(|_| name == column);
-        let hint = likely.map(|likely| format!("; if `{likely}` is meant: --{column}-column {}", quoted(likely)));
+        // one look at the table tells all names that it needs
+        let others = ["path", "label", "patient", "split"].into_iter().filter(|other| *other != column);
+        let others = others.filter(|other| !self.has(other) && self.called.name(other) == *other);
+        let others: String = others
+            .filter_map(|other| {
+                Some(format!(" --{other}-column {}", quoted(crate::columns::likely(other, &self.columns)?)))
+            })
+            .collect();
+        let hint =
+            likely.map(|likely| format!("; if `{likely}` is meant: --{column}-column {}{others}", quoted(likely)));
         let there = self.columns.join(", ");
         let what = format!("column `{name}` is missing, there are {there}{}", hint.unwrap_or_default());
         Err(Error::layout(&self.path, what))

@@ -223,10 +223,10 @@ impl Data {
         for (name, cells) in characteristics(&parts) {
             card = card.with_row(name, cells);
         }
-        for warning in self.train.set.warnings() {
-            card = card.with_note(warning.clone());
+        match self.train.set.warnings() {
+            [] => card,
+            warnings => card.with_note(warnings.join("; ")),
         }
-        card
     }
 
     /// Refuses training cases that are all of one class, as far as their targets can be read.

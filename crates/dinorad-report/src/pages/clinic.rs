@@ -146,7 +146,7 @@ pub(super) fn operating(run: &RunFolder) -> Result<Option<Exhibit>> {
     let names = ["sensitivity", "specificity", "positive predictive value", "negative predictive value"];
     for ((name, value), interval) in names.into_iter().zip(whole).zip(found) {
         let value = value.map_or_else(|| "undefined".to_owned(), number);
-        let interval = interval.map_or_else(String::new, |i| format!("{} – {}", number(i.low), number(i.high)));
+        let interval = interval.map_or_else(String::new, |i| format!("{}–{}", number(i.low), number(i.high)));
         table = table.with_row([name.to_owned(), value, interval]);
     }
     Ok(Some(Exhibit::Table(table)))
