@@ -2,7 +2,9 @@
 
 use std::io::IsTerminal;
 
-use comfy_table::{Attribute, Cell, CellAlignment, ContentArrangement, LineStyle, Table, presets};
+use comfy_table::{
+    Attribute, Cell, CellAlignment, ColumnConstraint, ContentArrangement, LineStyle, Table, Width, presets,
+};
 
 /// Columns of a line where nobody says how many there are.
 const WIDTH: usize = 80;
@@ -28,13 +30,52 @@ pub(crate) fn narrow_table(head: &[&str], left: usize) -> Table {
 }
 
 /// The same in lines of `width` columns.
-pub(crate) fn fitted(head: &[&str], left: usize, width: usize) -> Table {
+fn fitted(head: &[&str], left: usize, width: usize) -> Table {
     let mut table = table(head, left);
     table.set_width(u16::try_from(width).unwrap_or(u16::MAX));
     for column in table.column_iter_mut() {
         column.set_padding((0, 1));
     }
     table
+}
+
+/// Rows in lines of `width` columns: as a table where there is room for every number with its interval and every
+/// word, else row by row.
+pub(crate) fn told(head: &[&str], left: usize, rows: &[Vec<String>], width: usize) -> String {
+    let longest_word = |text: &str| text.split(' ').map(|word| word.chars().count()).max().unwrap_or(0);
+    // a name is cut between words, a number with its interval not at all
+    let least = |at: usize, whole_heads: bool| {
+        let cells = rows.iter().filter_map(|row| row.get(at));
+        let cells = cells.map(|cell| if at < left { longest_word(cell) } else { cell.chars().count() });
+        let name = head.get(at).map(|name| if whole_heads { name.chars().count() } else { longest_word(name) });
+        cells.chain(name).max().unwrap_or(0) + 1
+    };
+    let fits = |whole_heads: bool| (0..head.len()).map(|at| least(at, whole_heads)).sum::<usize>() <= width;
+    let Some(whole) = [true, false].into_iter().find(|whole| fits(*whole)) else {
+        return listed(head, rows, width);
+    };
+    let mut table = fitted(head, left, width);
+    for row in rows {
+        table.add_row(row.clone());
+    }
+    for (at, column) in table.column_iter_mut().enumerate() {
+        let least = u16::try_from(least(at, whole)).unwrap_or(u16::MAX);
+        column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(least)));
+    }
+    table.to_string()
+}
+
+/// Every row by itself: its first cell, then the others below each other.
+fn listed(head: &[&str], rows: &[Vec<String>], width: usize) -> String {
+    let names = head.iter().skip(1).map(|name| name.chars().count()).max().unwrap_or(0);
+    let mut out = Vec::new();
+    for row in rows {
+        out.extend(row.first().cloned());
+        for (name, cell) in head.iter().zip(row).skip(1).filter(|(_, cell)| !cell.is_empty()) {
+            out.push(wrapped(&format!("  {name:names$}  {cell}"), width, names + 4));
+        }
+    }
+    out.join("\n")
 }
 
 /// Columns of a line on stdout: the terminal's, else those of `COLUMNS`, else 80.

@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use comfy_table::{ColumnConstraint, Width};
 use dinorad::{
     eval::experiment::{FoldScores, Outcome, encoders},
     report::{
@@ -17,7 +16,7 @@ use crate::{
     args::JudgeArgs,
     listing,
     output::say,
-    table::{fitted, width, wrapped},
+    table::{told, width, wrapped},
 };
 
 /// What to say about an encoder whose numbers are random.
@@ -29,42 +28,10 @@ pub(crate) fn printed(rows: &Table) -> String {
     printed_at(rows, width())
 }
 
-/// The same in lines of `width` columns: one that has more columns than these have room for is told row by row.
+/// The same in lines of `width` columns.
 fn printed_at(rows: &Table, width: usize) -> String {
     let head: Vec<&str> = rows.columns().iter().map(String::as_str).collect();
-    // a name is cut between words, a number with its interval not at all
-    let longest_word = |text: &str| text.split(' ').map(|word| word.chars().count()).max().unwrap_or(0);
-    let least = |at: usize| {
-        let cells = rows.rows().iter().filter_map(|row| row.get(at));
-        let cells = cells.map(|cell| if at < rows.words() { longest_word(cell) } else { cell.chars().count() });
-        cells.chain(head.get(at).map(|name| longest_word(name))).max().unwrap_or(0) + 1
-    };
-    if (0..head.len()).map(least).sum::<usize>() > width {
-        return listed(&head, rows.rows(), width);
-    }
-    let mut table = fitted(&head, rows.words(), width);
-    for (at, column) in table.column_iter_mut().enumerate() {
-        let least = u16::try_from(least(at)).unwrap_or(u16::MAX);
-        column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(least)));
-    }
-    for row in rows.rows() {
-        table.add_row(row.clone());
-    }
-    table.to_string()
-}
-
-/// Every row by itself: its first cell, then the others below each other.
-fn listed(head: &[&str], rows: &[Vec<String>], width: usize) -> String {
-    let names = head.iter().skip(1).map(|name| name.chars().count()).max().unwrap_or(0);
-    let mut out = Vec::new();
-    for row in rows {
-        out.extend(row.first().cloned());
-        for (name, cell) in head.iter().zip(row).skip(1).filter(|(_, cell)| !cell.is_empty()) {
-            let line = format!("  {name:names$}  {cell}");
-            out.push(wrapped(&line, width, names + 4));
-        }
-    }
-    out.join("\n")
+    told(&head, rows.words(), rows.rows(), width)
 }
 
 /// What came out, as JSON: a list of runs with their numbers.

@@ -304,11 +304,11 @@ fn models_are_listed() {
 fn predictions(path: &Path) -> Vec<(String, usize, Vec<f64>)> {
     let text = fs::read_to_string(path).unwrap();
     let mut lines = text.lines();
-    assert_eq!(lines.next(), Some("sample_id,target,p_0,p_1"));
+    assert_eq!(lines.next(), Some("sample_id,target,p_0,p_1,target_name"));
     let row = |line: &str| {
         let cells: Vec<&str> = line.split(',').collect();
-        assert_eq!(cells.len(), 4, "{line}");
-        let p: Vec<f64> = cells[2..].iter().map(|c| c.parse().unwrap()).collect();
+        assert_eq!(cells.len(), 5, "{line}");
+        let p: Vec<f64> = cells[2..4].iter().map(|c| c.parse().unwrap()).collect();
         assert!(p.iter().all(|v| (0.0..=1.0).contains(v)), "{line}");
         assert!((p.iter().sum::<f64>() - 1.0).abs() < 1e-6, "{line}");
         (cells[0].to_owned(), cells[1].parse().unwrap(), p)

@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::{
     args::{StoreCommand, StoreListArgs, StorePruneArgs},
     output::say,
-    table::{narrow_table, thousands},
+    table::{thousands, told, width},
 };
 
 pub(crate) fn run(command: &StoreCommand) -> Result<usize> {
@@ -40,10 +40,10 @@ fn run_list(args: &StoreListArgs) -> Result<usize> {
     if listing.stores.is_empty() && listing.older.is_empty() {
         say!("no feature store in {}", args.folder.display());
     }
-    let mut rows = narrow_table(&["store", "encoder", "cases", "size", "written", "sets"], 6);
+    let mut rows = Vec::new();
     for store in &listing.stores {
         let encoder = &store.key.encoder;
-        rows.add_row([
+        rows.push(vec![
             store.key.key.clone(),
             format!("{} {} {}", encoder.id, encoder.precision, encoder.device),
             thousands(store.cases as u64),
@@ -53,7 +53,8 @@ fn run_list(args: &StoreListArgs) -> Result<usize> {
         ]);
     }
     if !listing.stores.is_empty() {
-        say!("{rows}");
+        let head = ["store", "encoder", "cases", "size", "written", "sets"];
+        say!("{}", told(&head, 6, &rows, width()));
         for store in &listing.stores {
             say!("{}: {}", store.key.key, store.key.settings);
         }

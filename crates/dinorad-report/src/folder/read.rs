@@ -93,6 +93,11 @@ impl RunFolder {
         let free = data.chain(card).filter(|name| !paths.contains(name));
         let mut told = Told::new(names, free.chain(classes).collect::<Vec<_>>());
         paths.iter().for_each(|path| told.learn_path(path));
+        // own data go by the name of their file or folder, also in headings
+        let called = self.exhibits.dataset.as_ref().map(|card| card.name().to_owned());
+        let across = self.exhibits.title.as_deref().and_then(|title| title.split_once(" → "));
+        let across = across.map(|(_, rest)| rest.rsplit_once(": ").map_or(rest, |(name, _)| name).to_owned());
+        called.iter().chain(&across).for_each(|name| told.learn_path(name));
         let files: Vec<String> = self.predictions_names().into_iter().map(str::to_owned).collect();
         for file in files {
             self.predictions(&file)?.iter().flat_map(|p| &p.ids).for_each(|id| told.learn_case(id));
