@@ -11,6 +11,7 @@
 //! | [`transforms`] | `dinorad-transforms` | window, resize, crop, normalise, augment |
 //! | [`datasets`] | `dinorad-datasets` | layouts, splits, labels, the loader |
 //! | [`backbone`] | `dinorad-backbone` | encoders, weights from disk or the Hub |
+//! | [`kernels`] | `dinorad-kernels` | products, attention, norms on plain slices, forward and backward |
 //! | [`nn`] | `dinorad-nn` | blocks, losses and optimisers that train |
 //! | [`aggregate`] | `dinorad-aggregate` | slices to scan |
 //! | [`heads`] | `dinorad-heads` | kNN, probes, decoders |
@@ -25,6 +26,7 @@ pub use dinorad_datasets as datasets;
 pub use dinorad_eval as eval;
 pub use dinorad_heads as heads;
 pub use dinorad_io as io;
+pub use dinorad_kernels as kernels;
 pub use dinorad_metrics as metrics;
 pub use dinorad_nn as nn;
 pub use dinorad_report as report;

@@ -70,7 +70,9 @@ fn listed(head: &[&str], rows: &[Vec<String>], width: usize) -> String {
     let names = head.iter().skip(1).map(|name| name.chars().count()).max().unwrap_or(0);
     let mut out = Vec::new();
     for row in rows {
-        out.extend(row.first().cloned());
+        if let (Some(name), Some(first)) = (head.first(), row.first()) {
+            out.push(format!("{name} {first}"));
+        }
         for (name, cell) in head.iter().zip(row).skip(1).filter(|(_, cell)| !cell.is_empty()) {
             out.push(wrapped(&format!("  {name:names$}  {cell}"), width, names + 4));
         }
