@@ -235,7 +235,7 @@ fn what_cannot_be_judged_is_named() {
         assert!(matches!(fails(&train, None, &test), Error::Protocol { .. }), "{name}");
         assert!(matches!(fails(&train, Some(&none), &test), Error::Protocol { .. }), "{name}");
         let error = fails(&one_class, Some(&val), &test).to_string();
-        assert!(error.contains("all 60 training rows are of class 1"), "{name}: {error}");
+        assert!(error.contains("all 60 training cases are of the class `class 1`"), "{name}: {error}");
         let narrow = Labelled::new(test.ids.clone(), test.targets.clone(), Array2::zeros((30, 2))).unwrap();
         assert!(matches!(fails(&train, Some(&val), &narrow), Error::Shape { .. }), "{name}");
         let unlabelled = train.with_targets(vec![Target::Unlabelled; 60]).unwrap();
@@ -583,8 +583,13 @@ fn a_run_is_written_with_everything_it_knows() {
             assert!(metrics.get("val", &format!("auroc_{}", of.setting.slug)).is_some());
             assert_eq!(of.test.is_some(), method.tables_every_setting() || of.setting == *run.best());
         }
-        assert_eq!(folder.predictions("predictions").unwrap().as_ref(), Some(&run.test().predictions));
-        assert_eq!(folder.predictions("predictions-val").unwrap().as_ref(), Some(&run.val().unwrap().predictions));
+        // the same numbers, and the names of the classes with them
+        for (name, of) in [("predictions", run.test()), ("predictions-val", run.val().unwrap())] {
+            let written = folder.predictions(name).unwrap().unwrap();
+            let judged = &of.predictions;
+            assert_eq!((&written.ids, &written.targets), (&judged.ids, &judged.targets), "{name}");
+            assert_eq!(written.probabilities, judged.probabilities, "{name}");
+        }
         let learned = ["logreg", "linear"].contains(&method.name());
         assert_eq!(folder.path().join("model.safetensors").exists(), learned);
         // what was kept answers as the run did, to the byte

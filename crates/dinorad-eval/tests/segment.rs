@@ -150,5 +150,5 @@ fn a_run_says_how_every_number_is_meant() {
         assert!(convention.contains(told), "{told}: {convention}");
     }
     // the draws can be made again
-    assert!(convention.contains("over volumes, 37 draws, seed 5"), "{convention}");
+    assert!(convention.contains("over volumes, 37 resamples, seed 5"), "{convention}");
 }
