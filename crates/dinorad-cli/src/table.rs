@@ -71,7 +71,9 @@ fn listed(head: &[&str], rows: &[Vec<String>], width: usize) -> String {
     let mut out = Vec::new();
     for row in rows {
         if let (Some(name), Some(first)) = (head.first(), row.first()) {
-            out.push(format!("{name} {first}"));
+            // a number alone would not say what it counts
+            let number = first.parse::<f64>().is_ok();
+            out.push(if number { format!("{name} {first}") } else { first.clone() });
         }
         for (name, cell) in head.iter().zip(row).skip(1).filter(|(_, cell)| !cell.is_empty()) {
             out.push(wrapped(&format!("  {name:names$}  {cell}"), width, names + 4));

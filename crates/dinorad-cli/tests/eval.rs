@@ -41,7 +41,7 @@ fn every_head_makes_a_run_with_controls_and_curves() {
             assert_eq!(points[0]["metrics"]["auroc"]["mean"], m["metrics"]["test"]["auroc"]["mean"]);
             assert!(points[5]["metrics"]["auroc"]["ci95"].is_array());
         }
-        for words in ["shuffled", "seeds", "untrained", "cases per class", "severity", "best on val"] {
+        for words in ["shuffled", "seeds", "untrained", "draws", "severity", "best on val"] {
             assert!(said.stdout.contains(words), "{head}: `{words}` is not in\n{}", said.stdout);
         }
         // what a shot was, and by what settings were chosen: on the screen and in the file
