@@ -82,7 +82,7 @@ pub(super) fn load(path: &Path) -> Result<Loaded> {
     (spec.embed_dim, spec.depth, spec.native_size) = (stored.rows.ncols(), 1, 1);
     let none = || Err(Error::unfit("features that are given have no encoder to train".into()));
     Ok(Loaded {
-        fresh: std::sync::Arc::new(move || none()),
+        fresh: std::sync::Arc::new(none),
         backbone: std::sync::Arc::new(Absent(spec)),
         device: Device::Cpu,
         report: LoadReport::default(),

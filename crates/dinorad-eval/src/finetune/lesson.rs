@@ -139,7 +139,7 @@ impl Lesson<Model> for Learning<'_> {
             let logits = model.logits(&batch, pass)?;
             Ok(match &self.answers {
                 Targets::Classes { labels, .. } => {
-                    let labels: Vec<u32> = cases.iter().map(|case| labels[*case] as u32).collect();
+                    let labels: Vec<u32> = cases.iter().map(|case| labels[*case]).collect();
                     loss::cross_entropy(&logits, &Tensor::new(labels, &self.device)?)?
                 }
                 Targets::Findings(labels) => {

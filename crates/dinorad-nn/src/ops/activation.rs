@@ -59,7 +59,7 @@ struct Activated {
 
 impl Backward for Activated {
     fn backward(&self, mut dy: Vec<f32>, to: &mut Gradients<'_>) -> Result<()> {
-        kernel(self.activation).backward(Kernels::best(), &*values::<f32>(&self.x)?, &mut dy);
+        kernel(self.activation).backward(Kernels::best(), &values::<f32>(&self.x)?, &mut dy);
         to.put(0, dy);
         Ok(())
     }

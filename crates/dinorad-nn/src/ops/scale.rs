@@ -65,7 +65,7 @@ pub fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     }
     let (da, db) = (dense(a)?, dense(b)?);
     let mut result = values::<f32>(&da)?.to_vec();
-    update::add(&mut result, &*values::<f32>(&db)?);
+    update::add(&mut result, &values::<f32>(&db)?);
     record(&[Some(a), Some(b)], a.shape().clone(), result, || Ok(Sum))
 }
 
