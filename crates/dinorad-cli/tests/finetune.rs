@@ -3,29 +3,39 @@
 #[allow(dead_code, reason = "each test crate uses its part")]
 mod common;
 
-use std::{fs, path::Path, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use common::{Desk, examples, files};
 use serde_json::Value;
 
 /// Gray squares in three parts: stripes of the second class stand upright, whatever the noise.
 fn squares(desk: &Desk, n: usize, label: impl Fn(usize, bool) -> String) {
-    fs::create_dir_all(desk.path("squares")).unwrap();
+    squares_in(desk, "squares", n, 0, label);
+}
+
+/// The same in a folder, with other noise.
+fn squares_in(desk: &Desk, folder: &str, n: usize, seed: u32, label: impl Fn(usize, bool) -> String) {
+    fs::create_dir_all(desk.path(folder)).unwrap();
     let mut text = String::from("path,label,split\n");
     for i in 0..n {
         let upright = i / 4 % 2 == 1;
         let picture = image::GrayImage::from_fn(28, 28, |x, y| {
             // one that tells nothing of class or part
-            let mixed = (x * 28 + y + 784 * i as u32).wrapping_mul(2_654_435_761);
+            let mixed = (x * 28 + y + 784 * (i as u32 + seed)).wrapping_mul(2_654_435_761);
             let noise = (mixed ^ mixed >> 15).wrapping_mul(2_246_822_519) >> 26;
             let stripe = if upright { x } else { y } / 3 % 2 == 0;
             image::Luma([if stripe { 90 + noise as u8 } else { noise as u8 }])
         });
-        picture.save(desk.path(format!("squares/{i:03}.png"))).unwrap();
+        picture.save(desk.path(format!("{folder}/{i:03}.png"))).unwrap();
         let split = ["train", "train", "val", "test"][i % 4];
         text += &format!("{i:03}.png,{},{split}\n", label(i, upright));
     }
-    fs::write(desk.path("squares/table.csv"), text).unwrap();
+    fs::write(desk.path(folder).join("table.csv"), text).unwrap();
 }
 
 fn two_classes(_: usize, upright: bool) -> String {
@@ -204,4 +214,55 @@ fn the_encoder_is_written_for_transformers() {
         0,
     );
     assert!(desk.path("runs/knn/metrics.json").is_file());
+}
+
+/// Probabilities by case, as they are written.
+fn probabilities(path: &Path) -> BTreeMap<String, Vec<String>> {
+    let text = fs::read_to_string(path).unwrap();
+    let mut lines = text.lines().map(|line| line.split(',').map(str::to_owned).collect::<Vec<_>>());
+    let head = lines.next().unwrap();
+    let columns: Vec<usize> = (0..head.len()).filter(|i| head[*i].starts_with("p_")).collect();
+    lines.map(|line| (line[0].clone(), columns.iter().map(|i| line[*i].clone()).collect())).collect()
+}
+
+#[test]
+fn the_model_of_a_run_answers_for_files_as_the_run_did() {
+    let desk = Desk::new();
+    squares(&desk, 32, two_classes);
+    desk.run(&format!("finetune --method lora+norm {COMMON} --lr 1e-3 --steps 8 --batch-size 8 --out runs/a"), &[], 0);
+    let files: Vec<PathBuf> = (3..32).step_by(4).map(|i| desk.path(format!("squares/{i:03}.png"))).collect();
+    let files: Vec<&Path> = files.iter().map(PathBuf::as_path).collect();
+    desk.run("predict --run runs/a --out asked.csv", &files, 0);
+    assert_eq!(probabilities(&desk.path("asked.csv")), probabilities(&desk.path("runs/a/predictions.csv")));
+    // one broken file is listed, the others are answered for
+    fs::write(desk.path("squares/broken.png"), b"").unwrap();
+    let broken = desk.path("squares/broken.png");
+    let said = desk.run("predict --run runs/a --out some.csv", &[&broken, files[0]], 1);
+    assert!(said.all().contains("broken.png"), "{}", said.all());
+    assert_eq!(probabilities(&desk.path("some.csv")).len(), 1);
+}
+
+#[test]
+fn shifts_and_another_data_set_are_judged_on_their_own_pixels() {
+    let desk = Desk::new();
+    squares(&desk, 48, two_classes);
+    squares_in(&desk, "other", 64, 1000, two_classes);
+    let train = "--lr 2e-3 --steps 10 --batch-size 8";
+    desk.run(&format!("finetune --method bitfit {COMMON} {train} --shift noise --out runs/one"), &[], 0);
+    let one = metrics(&desk, "runs/one");
+    let shifted = one["curves"]["shift_noise"].as_array().unwrap();
+    assert_eq!(shifted.len(), 6);
+    assert_eq!(shifted[0]["metrics"]["auroc"]["mean"], one["metrics"]["test"]["auroc"]["mean"]);
+    let rest = COMMON.replace("--dataset csv --root squares/table.csv", "");
+    desk.run(
+        &format!(
+            "finetune --method bitfit --train csv:root=squares/table.csv --test csv:root=other/table.csv {rest} {train} --out runs/two"
+        ),
+        &[],
+        0,
+    );
+    let two = metrics(&desk, "runs/two");
+    assert_eq!(two["metrics"]["test_own_data_set"]["auroc"]["mean"], one["metrics"]["test"]["auroc"]["mean"]);
+    assert_eq!(two["metrics"]["test_own_data_set"]["brier"]["mean"], one["metrics"]["test"]["brier"]["mean"]);
+    assert_ne!(two["metrics"]["test"]["brier"]["mean"], one["metrics"]["test"]["brier"]["mean"]);
 }

@@ -68,7 +68,7 @@ impl CnnKernels {
 /// The vector is what enters the network's last linear layer: the mean over the last map of a
 /// ResNet or a DenseNet, and what the second ReLU of a VGG's classifier returns. There are no patch
 /// tokens and no inner blocks to ask for. Images of any size will do, down to the one that leaves
-/// nothing of the last map. BatchNorm is in its evaluation pass, folded into the convolutions. For
+/// nothing of the last map. BatchNorm is in its evaluation mode, folded into the convolutions. For
 /// inference: [`Pass::GRADIENTS`] is an error.
 ///
 /// # Examples
@@ -252,7 +252,7 @@ impl Backbone for Cnn {
     fn forward(&self, pixels: &Tensor, request: &Request) -> Result<Features> {
         self.spec.check(request)?;
         if request.pass != Pass::Inference {
-            let reason = "convolutional networks are for inference and carry no gradients".into();
+            let reason = "a convolutional network that is packed for inference carries no gradients: load_trainable gives one that does".into();
             return Err(Error::Request { reason, depth: self.spec.depth });
         }
         let cls = self.features(pixels)?;
@@ -295,14 +295,29 @@ fn load_as(
     options: &LoadOptions,
     kernels: CnnKernels,
 ) -> Result<(Cnn, LoadReport)> {
-    check_dtype(options)?;
-    let names::Plan { config, found, wanted } = names::plan(family, &checkpoint.file)?;
-    config.check()?;
-    let spec = checkpoint.spec(family, options, &config.fingerprint(), Normalization::IMAGENET)?;
-    // Norms are folded in f32, whatever the precision will be.
-    let exact = LoadOptions { dtype: DType::F32, device: Device::Cpu, ..options.clone() };
-    let (tensors, report) = read_strict(&checkpoint.file, &found, wanted, &exact)?;
+    let Parts { config, spec, tensors, report } = Parts::read(family, checkpoint, options)?;
     Ok((Cnn::from_tensors(&config, spec, tensors, options, kernels)?, report))
+}
+
+/// What a checkpoint holds of a network.
+struct Parts {
+    config: CnnConfig,
+    spec: BackboneSpec,
+    tensors: BTreeMap<String, Tensor>,
+    report: LoadReport,
+}
+
+impl Parts {
+    fn read(family: Family, checkpoint: &Checkpoint, options: &LoadOptions) -> Result<Self> {
+        check_dtype(options)?;
+        let names::Plan { config, found, wanted } = names::plan(family, &checkpoint.file)?;
+        config.check()?;
+        let spec = checkpoint.spec(family, options, &config.fingerprint(), Normalization::IMAGENET)?;
+        // Norms are folded in f32, whatever the precision will be.
+        let exact = LoadOptions { dtype: DType::F32, device: Device::Cpu, ..options.clone() };
+        let (tensors, report) = read_strict(&checkpoint.file, &found, wanted, &exact)?;
+        Ok(Self { config, spec, tensors, report })
+    }
 }
 
 /// An encoder of the registry with random weights.

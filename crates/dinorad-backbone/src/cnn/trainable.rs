@@ -2,18 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use candle::{DType, Device, Tensor};
+use candle::Tensor;
 use dinorad_nn::{Pass, Trainable};
 
-use super::{Cnn, CnnConfig, CnnKernels, Net, names, ops::Parameters, plain::Plain, untrained};
+use super::{Cnn, CnnConfig, CnnKernels, Net, Parts, ops::Parameters, plain::Plain, untrained};
 use crate::{
-    Backbone, BackboneSpec, Encoder, Family, Features, LayerTokens, LoadOptions, LoadReport, Normalization, Request,
-    Result,
-    tuning::TrainableBackbone,
-    weights::{
-        checkpoint::Checkpoint,
-        strict::{check_dtype, read_strict},
-    },
+    Backbone, BackboneSpec, Encoder, Family, Features, LayerTokens, LoadOptions, LoadReport, Request, Result,
+    tuning::TrainableBackbone, weights::checkpoint::Checkpoint,
 };
 
 /// A convolutional encoder whose parameters keep torchvision's names and can be moved.
@@ -59,12 +54,7 @@ impl TrainableCnn {
 
     /// From weight files, as [`load_cnn`](super::load_cnn).
     pub(crate) fn load(family: Family, checkpoint: &Checkpoint, options: &LoadOptions) -> Result<(Self, LoadReport)> {
-        check_dtype(options)?;
-        let names::Plan { config, found, wanted } = names::plan(family, &checkpoint.file)?;
-        config.check()?;
-        let spec = checkpoint.spec(family, options, &config.fingerprint(), Normalization::IMAGENET)?;
-        let exact = LoadOptions { dtype: DType::F32, device: Device::Cpu, ..options.clone() };
-        let (tensors, report) = read_strict(&checkpoint.file, &found, wanted, &exact)?;
+        let Parts { config, spec, tensors, report } = Parts::read(family, checkpoint, options)?;
         Ok((Self::new(&config, spec, tensors, options)?, report))
     }
 

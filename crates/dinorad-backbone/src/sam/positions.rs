@@ -63,7 +63,7 @@ mod tests {
 
     #[test]
     fn other_sizes_resample_linearly() {
-        // torch.nn.functional.interpolate(arange(5)[None, None], size=3, pass="linear")
+        // torch.nn.functional.interpolate(arange(5)[None, None], size=3, mode="linear")
         let table = Tensor::arange(0f32, 5.0, &Device::Cpu).unwrap().reshape((5, 1)).unwrap();
         let got = relative(&table, 2).unwrap().squeeze(2).unwrap().to_vec2::<f32>().unwrap();
         for (got, want) in got.concat().into_iter().zip([2.0, 1.0 / 3.0, 11.0 / 3.0, 2.0]) {

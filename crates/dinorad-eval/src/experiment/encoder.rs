@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     Error, Result,
-    finetune::EncoderMaker,
+    probe::EncoderMaker,
     report::{EncoderCard, Training},
 };
 
@@ -112,8 +112,8 @@ impl EncoderChoice {
             watch.note(&format!("{source}: {words}"));
         }
         let fresh: EncoderMaker = Arc::new(move || {
-            // What was downloaded above is found.
-            let options = LoadOptions { dtype: DType::F32, ..options.clone() };
+            // What was downloaded above is found; training is on the CPU.
+            let options = LoadOptions { dtype: DType::F32, device: Device::Cpu, ..options.clone() };
             Ok(load_trainable(&parsed, &options)?.0)
         });
         Ok(Loaded { backbone: Arc::from(backbone), device: device.clone(), report, fresh, stored: None })

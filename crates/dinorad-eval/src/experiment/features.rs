@@ -158,15 +158,19 @@ impl Recipe<'_> {
         seed: u64,
         made: &mut Work,
     ) -> Result<Labelled> {
-        let preprocessing = shift.applied(severity, &self.preprocessing)?;
         let part = &data.test;
-        let view = View { seed, pass: 0 };
-        let cases = self.cases(part, preprocessing).with_view(view);
+        let cases = self.shifted_cases(part, shift, severity, seed)?;
         let cases = self.embedded(cases, &format!(", {shift} {severity}"), ("test", part), made)?;
         match &data.across {
             Some(across) => across.shared.of_target(&cases),
             None => Ok(cases),
         }
+    }
+
+    /// The cases of a part under a shift.
+    pub(super) fn shifted_cases(&self, part: &Part, shift: Shift, severity: usize, seed: u64) -> Result<DatasetCases> {
+        let preprocessing = shift.applied(severity, &self.preprocessing)?;
+        Ok(self.cases(part, preprocessing).with_view(View { seed, pass: 0 }))
     }
 
     fn of(&self, part: &Part, made: &mut Work) -> Result<Labelled> {

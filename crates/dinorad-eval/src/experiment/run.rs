@@ -11,14 +11,14 @@ use dinorad_core::{
     Progress, Protocol, TaskKind, in_full,
     method::{Context, Input, Method},
 };
-use dinorad_datasets::{Intensity, Kind, Pseudonyms, Unit, label_ids};
+use dinorad_datasets::{Dataset, Intensity, Kind, Pseudonyms, Unit, label_ids};
 use dinorad_metrics::BootstrapOptions;
 use dinorad_report::{Existing, Found, Made, RunLock, RunWriter, Status};
 use dinorad_transforms::{Shift, presets::classification_train};
 
 use super::{
     ControlScores, Experiment, Judgements, MethodChoice, Outcome, ShiftCurve, Watch, Work,
-    data::{self, Data},
+    data::{self, Data, Part},
     encoder, exhibits,
     features::{Features, Recipe},
     gallery,
@@ -28,10 +28,11 @@ use super::{
     segmenting, stored,
 };
 use crate::{
-    AugmentedViews, Cases, Error, Result, date,
-    finetune::{CasePixels, DatasetPixels},
+    AugmentedViews, Cases, DatasetCases, Error, Result, date,
+    finetune::DatasetPixels,
     probe::{
-        Draw, Labelled, ProbeOptions, ProbeRun, Refit, SubsetOptions, Views, probe, shuffled_labels, subset_curves,
+        CasePixels, Draw, Labelled, ProbeOptions, ProbeRun, Refit, SubsetOptions, Views, probe, shuffled_labels,
+        subset_curves,
     },
     report::Timing,
     row_layout::{Aggregation, RowLayout},
@@ -368,10 +369,16 @@ impl Job<'_> {
     fn features(&self, recipe: &Recipe<'_>, made: &mut Work) -> Result<Features> {
         let mut features = recipe.all(self.data, made)?;
         if self.method.input() == Input::Pixels {
-            let pixels: Arc<dyn CasePixels> = Arc::new(self.pixels(recipe));
-            let parts = [Some(&mut features.train), features.val.as_mut(), Some(&mut features.test)];
-            for cases in parts.into_iter().flatten().chain(features.own_test.as_mut()) {
+            let parts = [Some(&self.data.train), self.data.val.as_ref(), Some(&self.data.test)];
+            let pixels: Arc<dyn CasePixels> = Arc::new(self.pixels(recipe, parts.into_iter().flatten()));
+            let lent = [Some(&mut features.train), features.val.as_mut(), Some(&mut features.test)];
+            for cases in lent.into_iter().flatten() {
                 cases.pixels = Some(Arc::clone(&pixels));
+            }
+            // the test part of the data set that is learned from has places of its own
+            let own = self.data.across.as_ref().and_then(|across| across.own_test.as_ref());
+            if let (Some(cases), Some(part)) = (&mut features.own_test, own) {
+                cases.pixels = Some(Arc::new(self.pixels(recipe, [part])));
             }
         }
         if self.method.wants_views() {
@@ -384,18 +391,26 @@ impl Job<'_> {
         Ok(features)
     }
 
-    /// The pixels of all parts, as they are judged and as training draws views of them.
-    fn pixels(&self, recipe: &Recipe<'_>) -> DatasetPixels {
+    /// The pixels of parts, as they are judged and as training draws views of them.
+    fn pixels<'p>(&self, recipe: &Recipe<'_>, parts: impl IntoIterator<Item = &'p Part>) -> DatasetPixels {
         let (mean, std) = recipe.mean_std();
         let Pixels { crop, filter, .. } = self.ready.pixels;
         let random = classification_train(crop, filter, mean, std);
-        let sets = [Some(&self.data.train), self.data.val.as_ref(), Some(&self.data.test)].into_iter().flatten();
-        let parts = sets.map(|part| {
-            let step = recipe.slice_step;
+        let step = recipe.slice_step;
+        let parts = parts.into_iter().map(|part| {
             let plain = recipe.cases(part, recipe.preprocessing.clone()).with_slice_step(step);
             let seen = recipe.cases(part, random.clone()).with_slice_step(step);
             (part.set.clone(), plain, seen)
         });
+        self.behind(recipe, parts)
+    }
+
+    /// The pixels of cases, and the encoder that made the features.
+    fn behind(
+        &self,
+        recipe: &Recipe<'_>,
+        parts: impl IntoIterator<Item = (Arc<dyn Dataset>, DatasetCases, DatasetCases)>,
+    ) -> DatasetPixels {
         let digest = recipe.encoder.backbone.spec().digest.clone();
         let layout = RowLayout { aggregate: self.ready.experiment.aggregate, ..self.ready.layout };
         DatasetPixels::new(parts, Arc::clone(&recipe.encoder.fresh), digest, layout)
@@ -453,7 +468,14 @@ impl Job<'_> {
         for &shift in &self.ready.experiment.shifts {
             let mut points = vec![run.test().clone()];
             for severity in 1..=Shift::SEVERITIES {
-                let cases = recipe.shifted(self.data, shift, severity, self.ready.experiment.seed, made)?;
+                let seed = self.ready.experiment.seed;
+                let mut cases = recipe.shifted(self.data, shift, severity, seed, made)?;
+                if self.method.input() == Input::Pixels {
+                    let shown = recipe.shifted_cases(&self.data.test, shift, severity, seed)?;
+                    let shown = shown.with_slice_step(recipe.slice_step);
+                    let part = (self.data.test.set.clone(), shown.clone(), shown);
+                    cases.pixels = Some(Arc::new(self.behind(recipe, [part])));
+                }
                 points.push(run.judge(&cases)?);
             }
             curves.push(ShiftCurve { shift, points });

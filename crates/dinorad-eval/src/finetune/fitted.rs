@@ -20,9 +20,8 @@ use super::{
     lesson::predicted,
     method::{FinetuneMethod, labelled, pixels_of},
     model::Model,
-    source::CasePixels,
 };
-use crate::{Error as EvalError, Result};
+use crate::{Error as EvalError, Result, probe::CasePixels};
 
 /// Where a model's facts stand in its file.
 const FACTS: &str = "dinorad.finetune";

@@ -17,15 +17,14 @@ use rand::{Rng, seq::SliceRandom};
 use super::{
     method::FinetuneMethod,
     model::{Batch, Model, probabilities},
-    source::CasePixels,
 };
 use crate::{
     Error, Result,
-    probe::{Labelled, quick_accuracy, quick_auroc},
+    probe::{CasePixels, Labelled, quick_accuracy, quick_auroc},
 };
 
-/// Slices of a case, or why there are none.
-type Loaded = std::result::Result<Vec<Array3<f32>>, String>;
+/// A case with its slices, or why there are none.
+type Loaded = std::result::Result<(usize, Vec<Array3<f32>>), String>;
 
 /// Learning the cases of a part.
 pub(super) struct Learning<'a> {
@@ -56,49 +55,48 @@ impl<'a> Learning<'a> {
         Ok(Self { method, task, train, val, source, answers, device, parts, coming: None })
     }
 
-    /// The cases that a part of a step learns from, with the pass over the data that each belongs to: passes
-    /// are shuffled and follow each other without a gap.
-    pub(super) fn cases_of(&self, part: usize) -> Vec<(usize, u64)> {
+    /// The cases that the parts from `part` on learn from, with the pass over the data that each belongs to:
+    /// passes are shuffled and follow each other without a gap.
+    fn order(&self, part: usize) -> Vec<(usize, u64)> {
         let (n, size) = (self.train.len(), self.method.batch_size);
-        let mut out = Vec::with_capacity(size);
-        let mut order: Option<(usize, Vec<usize>)> = None;
-        for at in part * size..(part + 1) * size {
+        let (mut at, end) = (part * size, self.parts.max(part + 1) * size);
+        let mut out = Vec::with_capacity(end - at);
+        while at < end {
             let pass = at / n;
-            if order.as_ref().is_none_or(|(of, _)| *of != pass) {
-                let mut cases: Vec<usize> = (0..n).collect();
-                cases.shuffle(&mut rng::stream(self.method.seed, pass as u64, u64::MAX));
-                order = Some((pass, cases));
-            }
-            if let Some((_, cases)) = &order {
-                out.push((cases[at % n], pass as u64));
-            }
+            let mut cases: Vec<usize> = (0..n).collect();
+            cases.shuffle(&mut rng::stream(self.method.seed, pass as u64, u64::MAX));
+            let until = ((pass + 1) * n).min(end);
+            out.extend(cases[at % n..at % n + until - at].iter().map(|case| (*case, pass as u64)));
+            at = until;
         }
         out
     }
 
-    /// The slices of the cases of a part, read ahead of time while earlier parts are learned.
-    fn slices_of(&mut self, part: usize) -> Result<Vec<Vec<Array3<f32>>>> {
-        let next = match self.coming.take() {
+    /// The cases of a part with their slices, read ahead of time while earlier parts are learned.
+    fn cases_of(&mut self, part: usize) -> Result<(Vec<usize>, Vec<Vec<Array3<f32>>>)> {
+        let mut coming = match self.coming.take() {
             Some((next, coming)) if next == part => coming,
             // the first part after a start in the middle
             _ => self.read_from(part),
         };
-        let mut coming = next;
-        let mut slices = Vec::with_capacity(self.method.batch_size);
+        let (mut cases, mut slices) = (Vec::new(), Vec::new());
         for _ in 0..self.method.batch_size {
             match coming.next() {
-                Some((_, Ok(Ok(case)))) => slices.push(case),
+                Some((_, Ok(Ok((case, of_case))))) => {
+                    cases.push(case);
+                    slices.push(of_case);
+                }
                 Some((_, Ok(Err(why)))) => return Err(Error::Protocol { protocol: "fine-tuning", why }),
                 Some((_, Err(error))) => return Err(error.into()),
                 None => return Err(Error::EmptySplit { split: "train" }),
             }
         }
         self.coming = Some((part + 1, coming));
-        Ok(slices)
+        Ok((cases, slices))
     }
 
     fn read_from(&self, part: usize) -> Ordered<Loaded> {
-        let order: Vec<(usize, u64)> = (part..self.parts.max(part + 1)).flat_map(|part| self.cases_of(part)).collect();
+        let order = self.order(part);
         let places = self.train.places.clone();
         let (source, seed, most) = (Arc::clone(&self.source), self.method.seed, self.method.max_slices);
         let augment = self.method.augment;
@@ -106,7 +104,7 @@ impl<'a> Learning<'a> {
             let (case, pass) = order[at];
             let view = augment.then_some(View { seed, pass });
             let slices = source.pixels(places[case], view).map_err(|e| dinorad_core::in_full(&e));
-            Ok(slices.map(|slices| thinned(slices, most, (seed, pass, case as u64))))
+            Ok(slices.map(|slices| (case, thinned(slices, most, (seed, pass, case as u64)))))
         })
     }
 }
@@ -132,9 +130,8 @@ fn thinned(mut slices: Vec<Array3<f32>>, most: Option<usize>, (seed, pass, case)
 impl Lesson<Model> for Learning<'_> {
     fn loss(&mut self, model: &Model, at: Step, pass: Pass) -> dinorad_nn::Result<Tensor> {
         let part = at.step * self.method.accumulate + at.part;
-        let cases: Vec<usize> = self.cases_of(part).into_iter().map(|(case, _)| case).collect();
-        let of = || -> Result<Tensor> {
-            let slices = self.slices_of(part)?;
+        let mut of = || -> Result<Tensor> {
+            let (cases, slices) = self.cases_of(part)?;
             let batch = Batch::new(&slices, &self.device, DType::F32)?;
             let logits = model.logits(&batch, pass)?;
             Ok(match &self.answers {
@@ -149,7 +146,6 @@ impl Lesson<Model> for Learning<'_> {
                 }
             })
         };
-        let mut of = of;
         of().map_err(NnError::lesson)
     }
 
@@ -185,20 +181,30 @@ pub(super) fn predicted(
     let loaded = ordered(places.len(), 2, 2 * batch.max(1), move |at| {
         Ok(source.pixels(places[at], None).map_err(|e| dinorad_core::in_full(&e)))
     });
-    let mut rows: Vec<f32> = Vec::new();
-    let mut classes = 0;
-    for (_, case) in loaded {
-        let slices = case?.map_err(|why| Error::Protocol { protocol: "fine-tuning", why })?;
-        let counts = [slices.len()];
+    let (mut rows, mut classes) = (Vec::new(), 0);
+    let mut waiting: Vec<Vec<Array3<f32>>> = Vec::new();
+    let mut answer = |some: &mut Vec<Vec<Array3<f32>>>| -> Result<()> {
+        let counts: Vec<usize> = some.iter().map(Vec::len).collect();
+        let slices: Vec<Array3<f32>> = some.drain(..).flatten().collect();
         let mut parts = Vec::new();
         for some in slices.chunks(batch.max(1)) {
             let some = Batch::new(&[some.to_vec()], device, DType::F32)?;
             parts.push(model.rows(&encoder.forward(&some.pixels, &request)?)?);
         }
-        let features = Tensor::cat(&parts, 0)?;
-        let p = probabilities(&model.answer(&features, &counts, Pass::Inference)?, task)?;
+        let logits = model.answer(&Tensor::cat(&parts, 0)?, &counts, Pass::Inference)?;
+        let p = probabilities(&logits, task)?;
         classes = p.dim(1)?;
         rows.extend(p.flatten_all()?.to_vec1::<f32>()?);
+        Ok(())
+    };
+    for (_, case) in loaded {
+        waiting.push(case?.map_err(|why| Error::Protocol { protocol: "fine-tuning", why })?);
+        if waiting.iter().map(Vec::len).sum::<usize>() >= batch {
+            answer(&mut waiting)?;
+        }
+    }
+    if !waiting.is_empty() {
+        answer(&mut waiting)?;
     }
     Array2::from_shape_vec((cases.len(), classes), rows).map_err(|e| Error::shape("predictions", e.to_string(), &[]))
 }

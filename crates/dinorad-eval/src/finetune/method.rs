@@ -20,9 +20,11 @@ use super::{
     lesson::Learning,
     model::Model,
     plan::MemoryPlan,
-    source::CasePixels,
 };
-use crate::{Error as EvalError, Result, probe::Labelled};
+use crate::{
+    Error as EvalError, Result,
+    probe::{CasePixels, Labelled},
+};
 
 /// `finetune`: the encoder learns too.
 pub const ENTRY: Entry = Entry {

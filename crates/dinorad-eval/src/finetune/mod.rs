@@ -14,5 +14,5 @@ pub use self::{
     fitted::Tuned,
     method::{Clock, ENTRY, FinetuneMethod, Pace},
     plan::MemoryPlan,
-    source::{CasePixels, DatasetPixels, EncoderMaker, GivenPixels},
+    source::{DatasetPixels, GivenPixels},
 };

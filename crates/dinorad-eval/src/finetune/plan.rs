@@ -3,8 +3,11 @@
 use dinorad_backbone::Backbone;
 use dinorad_nn::Trainable;
 
-use super::{method::FinetuneMethod, model::Model, source::CasePixels};
-use crate::{Error, Result, probe::Labelled};
+use super::{method::FinetuneMethod, model::Model};
+use crate::{
+    Error, Result,
+    probe::{CasePixels, Labelled},
+};
 
 /// Values kept for the backward pass of a block, in widths of the encoder for every token: what attention, both
 /// norms, the feed-forward network (four widths inside) and the residual branches keep.

@@ -1,4 +1,4 @@
-//! What fine-tuning looks at: the pixels of cases, and the encoder that is trained on them.
+//! The pixels that fine-tuning looks at: of the parts of a data set, and of files without truths.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -7,31 +7,11 @@ use dinorad_core::{Split, method::View};
 use dinorad_datasets::Dataset;
 use ndarray::Array3;
 
-use crate::{Cases, DatasetCases, Error, Result, probe::Place, row_layout::RowLayout};
-
-/// Makes a fresh encoder, as it was before any training.
-pub type EncoderMaker = Arc<dyn Fn() -> Result<Box<dyn TrainableBackbone>> + Send + Sync>;
-
-/// The pixels of cases as an encoder gets them, and the encoder.
-pub trait CasePixels: Send + Sync {
-    /// The slices of a case, `(c, h, w)` each: as it is judged, or as a view draws crops and flips.
-    ///
-    /// # Errors
-    /// A case that cannot be read.
-    fn pixels(&self, place: Place, view: Option<View>) -> Result<Vec<Array3<f32>>>;
-
-    /// A fresh encoder.
-    ///
-    /// # Errors
-    /// [`Error::Encoder`].
-    fn encoder(&self) -> Result<Box<dyn TrainableBackbone>>;
-
-    /// Which of its tokens are seen, and how the slices of a scan become one vector.
-    fn layout(&self) -> RowLayout;
-
-    /// What decides the pixels and the encoder, as text: part of what tells one training from another.
-    fn identity(&self) -> String;
-}
+use crate::{
+    Cases, DatasetCases, Error, Result,
+    probe::{CasePixels, EncoderMaker, Place},
+    row_layout::RowLayout,
+};
 
 /// The parts of a data set behind a preprocessing.
 #[derive(Clone)]

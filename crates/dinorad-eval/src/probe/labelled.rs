@@ -9,8 +9,8 @@ use dinorad_heads::{InputLayout, Targets};
 use dinorad_metrics::Resampling;
 use ndarray::{Array2, ArrayView2, Axis, concatenate, s};
 
-use super::Views;
-use crate::{Error, Result, finetune::CasePixels, row_layout::pooled, store::FeatureTable};
+use super::{CasePixels, Views};
+use crate::{Error, Result, row_layout::pooled, store::FeatureTable};
 
 /// Where a case stands in its data set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -33,6 +33,7 @@ mod evaluation;
 mod labelled;
 mod lent;
 mod numbers;
+mod pixels;
 mod run;
 mod subsets;
 
@@ -55,6 +56,7 @@ pub use dinorad_core::method::{Context, Fitted, Method, Setting};
 pub use dinorad_report::Comparison;
 pub use evaluation::{Evaluation, NamedScore, judge, quick_accuracy, quick_auroc};
 pub use labelled::{Labelled, Place, SliceRows};
+pub use pixels::{CasePixels, EncoderMaker};
 pub use run::{OfSetting, ProbeRun};
 pub use subsets::{Draw, SubsetCurve, SubsetDraw, SubsetOptions, SubsetPoint, subset_curves};
 
