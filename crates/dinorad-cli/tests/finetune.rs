@@ -113,7 +113,7 @@ fn killed_at_any_moment_it_ends_with_the_same_bytes() {
     squares(&desk, 48, two_classes);
     let args = |out: &str, threads: usize| {
         format!(
-            "--threads {threads} finetune --method lora+norm {COMMON} --lr 2e-3,1e-3 --steps 60 --batch-size 8 --accumulate 2 \
+            "--threads {threads} finetune --method lora+norm {COMMON} --lr 2e-3,1e-3 --steps 40 --batch-size 8 --accumulate 2 \
              --lora-dropout 0.2 --drop-path 0.2 --ema 0.9 --checkpoint-every 3 --out {out}"
         )
     };
@@ -171,7 +171,7 @@ fn slices_of_a_scan_share_one_loss() {
     let desk = Desk::new();
     let root = examples().join("medmnist/adrenalmnist3d_64.npz");
     let args = "finetune --method lora-attention --backbone untrained --image-size 14 --draws 20 --no-controls --steps 2 \
-                --batch-size 2 --max-slices 3 --checkpoint-every 1 --dataset medmnist --out runs/scans --root";
+                --batch-size 2 --slice-step 8 --max-slices 3 --checkpoint-every 1 --dataset medmnist --out runs/scans --root";
     desk.run(args, &[&root], 0);
     let config = fs::read_to_string(desk.path("runs/scans/config.toml")).unwrap();
     assert!(config.contains("aggregate = \"attention\"") && config.contains("max_slices = 3"), "{config}");
@@ -193,6 +193,23 @@ fn what_cannot_be_is_said_in_words() {
     refused("--method full --lr 1e30 --clip 0 --steps 40 --batch-size 4", &["learning rate"]);
     refused("--method full --batch-size 900000 --steps 1", &["GiB", "--batch-size"]);
     assert!(!desk.path("runs/x/model.safetensors").exists());
+}
+
+#[test]
+fn a_training_that_fails_leaves_its_last_checkpoint() {
+    let desk = Desk::new();
+    squares(&desk, 24, two_classes);
+    let args = format!("finetune --method full {COMMON} --batch-size 4 --steps 20 --checkpoint-every 1 --out runs/a");
+    // one step far away: the next loss is no number
+    let said = desk.run(&format!("{args} --lr 3e18 --clip 0 --warm-up 0"), &[], 2);
+    said.names(&["the loss of step 1 is NaN", "learning rate", "checkpoints are kept"]);
+    let training = fs::read_dir(desk.path("runs/a/training")).unwrap().next().unwrap().unwrap().path();
+    assert!(training.join("last.safetensors").is_file());
+    assert_eq!(fs::read_to_string(training.join("log.jsonl")).unwrap().lines().count(), 1);
+    assert!(!desk.path("runs/a/model.safetensors").exists());
+    // the folder is no finished run, and takes another try
+    desk.run(&format!("{args} --lr 1e-3 --overwrite"), &[], 0);
+    assert!(desk.path("runs/a/model.safetensors").is_file());
 }
 
 #[test]

@@ -164,6 +164,16 @@ impl Runner<'_> {
                 done.folder = Some(writer.finish()?);
                 Ok(done)
             }
+            // What hours of training have reached is not thrown away with what came to nothing.
+            Err(error) if has_checkpoint(out) => {
+                // A full disk may not take the mark either; the error that came first is the one to tell.
+                let _ = writer.fail(in_full(&error));
+                self.watch.note(&format!(
+                    "the last checkpoints are kept in {}: the same command goes on from there",
+                    out.join(CHECKPOINTS).display()
+                ));
+                Err(error)
+            }
             Err(error) => {
                 writer.abandon(in_full(&error))?;
                 Err(error)
@@ -296,6 +306,12 @@ impl Experiment {
     pub(super) fn bootstrap(&self) -> BootstrapOptions {
         BootstrapOptions { draws: self.intervals.draws, seed: self.seed, level: self.intervals.level }
     }
+}
+
+/// Whether a training has left one in the folder of a run.
+fn has_checkpoint(run: &Path) -> bool {
+    let trainings = std::fs::read_dir(run.join(CHECKPOINTS)).into_iter().flatten().flatten();
+    trainings.into_iter().any(|training| training.path().join(dinorad_nn::train::LAST).is_file())
 }
 
 fn seconds(since: Instant) -> f64 {
