@@ -1,7 +1,7 @@
 //! The plots of a run, from its numbers and predictions: ROC, precision over recall, reliability, the
 //! search, smaller training sets, shifts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use dinorad_core::{Target, Task, TaskKind};
 use dinorad_metrics::{BootstrapOptions, Calibration, Resampling, at_youden, precision_recall_curve, roc_curve};
@@ -145,6 +145,11 @@ pub(crate) struct Groups {
 }
 
 impl Groups {
+    /// How many of them rows belong to.
+    pub(crate) fn count(&self, rows: impl Iterator<Item = usize>) -> usize {
+        rows.filter_map(|row| self.of_row.get(row)).collect::<BTreeSet<_>>().len()
+    }
+
     pub(crate) fn resampling(&self, rows: &[usize]) -> Result<Resampling> {
         let keys: Vec<usize> = rows.iter().filter_map(|row| self.of_row.get(*row)).copied().collect();
         Ok(Resampling::by_group(&keys)?)

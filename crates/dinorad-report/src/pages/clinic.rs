@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use dinorad_core::TaskKind;
-use dinorad_metrics::BootstrapOptions;
+use dinorad_metrics::{BootstrapOptions, wilson_interval};
 
 use super::{
     Exhibit, Table,
@@ -144,9 +144,19 @@ pub(super) fn operating(run: &RunFolder) -> Result<Option<Exhibit>> {
     );
     let mut table = Table::new(heading, ["on the test part", "value", "95 % interval"]);
     let names = ["sensitivity", "specificity", "positive predictive value", "negative predictive value"];
-    for ((name, value), interval) in names.into_iter().zip(whole).zip(found) {
+    let asked: [&dyn Fn(bool, bool) -> bool; 4] =
+        [&|truth, _| truth, &|truth, _| !truth, &|_, said| said, &|_, said| !said];
+    for (((name, value), interval), asked) in names.into_iter().zip(whole).zip(found).zip(asked) {
+        let ends = match (value, interval) {
+            // where all draws are equal they say nothing of how sure it is
+            (Some(share), Some(i)) if i.low == i.high => {
+                let rows = at.called.iter().filter(|(_, truth, said)| asked(*truth, *said)).map(|(row, ..)| *row);
+                Some(wilson_interval(share, of.count(rows), options.level)?)
+            }
+            (_, interval) => interval.map(|i| (i.low, i.high)),
+        };
         let value = value.map_or_else(|| "undefined".to_owned(), number);
-        let interval = interval.map_or_else(String::new, |i| format!("{}–{}", number(i.low), number(i.high)));
+        let interval = ends.map_or_else(String::new, |(low, high)| format!("{}–{}", number(low), number(high)));
         table = table.with_row([name.to_owned(), value, interval]);
     }
     Ok(Some(Exhibit::Table(table)))
@@ -172,7 +182,8 @@ pub(super) fn methods(run: &RunFolder, made: &Made) -> Option<String> {
     parts.push(match given {
         true => format!("Features were given ({encoder}{digest})."),
         false => format!(
-            "Images{size} were encoded by {encoder} (frozen{digest}; intensity {}).",
+            "Images{size} were encoded by {encoder} ({}{digest}; intensity {}).",
+            if said.text("method.name") == Some("finetune") { "trained further" } else { "frozen" },
             said.text("preprocessing.intensity").unwrap_or("as stored")
         ),
     });
