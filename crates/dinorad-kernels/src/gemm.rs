@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use crate::{Aligned, Epilogue, Kernels, tile::Tile};
 
 /// Bytes of packed panels that stay in the second-level cache while rows pass over them.
-const PANEL_GROUP: usize = 256 << 10;
+pub(crate) const PANEL_GROUP: usize = 256 << 10;
 
 /// A `(k, n)` matrix cut into panels of a few registers' width, each stored row by row, with its
 /// bias; the layout that the tiles read in order.

@@ -13,13 +13,14 @@ use rayon::prelude::*;
 
 use crate::{
     Aligned, Epilogue, Kernels,
+    gemm::PANEL_GROUP,
     shared::Shared,
     tile::{Finished, Last, Tile},
 };
 
-/// Longest part of the inner dimension: a panel of so many rows stays in the first-level cache while
-/// the rows of a block, which stay in the second, pass over it.
-const PART: usize = 288;
+/// Longest part of the inner dimension: the rows of a tile stay in the first-level cache while a group
+/// of panels, which stays in the second, passes over them.
+const PART: usize = 448;
 /// Rows of a block of the output, about.
 const BLOCK_ROWS: usize = 132;
 /// Tasks for every thread, at least, where there are enough columns.
@@ -187,49 +188,52 @@ impl<'a> Product<'a> {
                         let sums = sums.map(|s| unsafe { s.slice(first, end - first) });
                         pack_rows(a, first..end, p0..p1, height, a_packed, sums.map(|s| (s, part > 0)));
                     }
-                    for j in from..to {
+                    let group = (PANEL_GROUP / (4 * depth * width).max(1)).max(1);
+                    let passes = (from..to).step_by(group).flat_map(|panel| {
+                        let group = panel..(panel + group).min(to);
+                        (first..end).step_by(height).flat_map(move |row| group.clone().map(move |j| (row, j)))
+                    });
+                    for (row, j) in passes {
                         let wide = (registers - j * kernels.nv).min(kernels.nv);
                         let column = j * width;
                         let columns = (n - column).min(width);
-                        for row in (first..end).step_by(height) {
-                            let tall = height.min(end - row);
-                            let (pointer, lda, step) = if a.transposed {
-                                (a_packed.as_ptr().wrapping_add((row - first) * depth), 1, tall)
-                            } else {
-                                (a.data.as_ptr().wrapping_add(row * a.stride + p0), a.stride, 1)
+                        let tall = height.min(end - row);
+                        let (pointer, lda, step) = if a.transposed {
+                            (a_packed.as_ptr().wrapping_add((row - first) * depth), 1, tall)
+                        } else {
+                            (a.data.as_ptr().wrapping_add(row * a.stride + p0), a.stride, 1)
+                        };
+                        // SAFETY: rows `row..row + tall` are below `m`, parts below `k`,
+                        // which the assertions measured the operands for; the panel of
+                        // `depth` rows of `wide` registers lies in `packed`, and `columns`
+                        // columns of the rows of `out`, `second`, `bias` and `gain` exist,
+                        // the first two of which this task alone has.
+                        unsafe {
+                            let tile = Tile {
+                                k: depth,
+                                a: pointer,
+                                lda,
+                                step,
+                                b: packed.as_ptr().add(p0 * registers * lanes + depth * column),
+                                bias: std::ptr::null(),
+                                c: out.at(row * ldc + column),
+                                ldc,
+                                columns,
+                                epilogue: if start || part > 0 { Epilogue::Accumulate } else { Epilogue::Store },
                             };
-                            // SAFETY: rows `row..row + tall` are below `m`, parts below `k`,
-                            // which the assertions measured the operands for; the panel of
-                            // `depth` rows of `wide` registers lies in `packed`, and `columns`
-                            // columns of the rows of `out`, `second`, `bias` and `gain` exist,
-                            // the first two of which this task alone has.
-                            unsafe {
-                                let tile = Tile {
-                                    k: depth,
-                                    a: pointer,
-                                    lda,
-                                    step,
-                                    b: packed.as_ptr().add(p0 * registers * lanes + depth * column),
-                                    bias: std::ptr::null(),
-                                    c: out.at(row * ldc + column),
-                                    ldc,
+                            (kernels.tiles[wide - 1][tall - 1])(&tile);
+                            if part + 1 == parts && last != Last::Store {
+                                (kernels.finish)(&Finished {
+                                    last,
+                                    rows: tall,
                                     columns,
-                                    epilogue: if start || part > 0 { Epilogue::Accumulate } else { Epilogue::Store },
-                                };
-                                (kernels.tiles[wide - 1][tall - 1])(&tile);
-                                if part + 1 == parts && last != Last::Store {
-                                    (kernels.finish)(&Finished {
-                                        last,
-                                        rows: tall,
-                                        columns,
-                                        c: tile.c,
-                                        ldc,
-                                        bias: bias.as_ptr().wrapping_add(column),
-                                        gain: gain.as_ptr().wrapping_add(column),
-                                        second: second.at_or_null(row * n + column),
-                                        ld2: n,
-                                    });
-                                }
+                                    c: tile.c,
+                                    ldc,
+                                    bias: bias.as_ptr().wrapping_add(column),
+                                    gain: gain.as_ptr().wrapping_add(column),
+                                    second: second.at_or_null(row * n + column),
+                                    ld2: n,
+                                });
                             }
                         }
                     }

@@ -35,6 +35,12 @@ pub(super) trait Simd: Copy + 'static {
     unsafe fn times_pow2(p: Self::V, shifted: Self::V) -> Self::V;
     unsafe fn sum(v: Self::V) -> f32;
     unsafe fn max_lane(v: Self::V) -> f32;
+    /// Asks for the cache line at `at`, which need not be valid, to be written to soon.
+    #[inline(always)]
+    fn prefetch(at: *const f32) {
+        // NEON has none in stable Rust; the portable kernels are the reference, not fast.
+        let _ = at;
+    }
     /// Transposes a square of `LANES` by `LANES` values.
     #[inline(always)]
     unsafe fn transpose(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
@@ -153,6 +159,11 @@ mod x86 {
         const LANES: usize = 16;
 
         #[inline(always)]
+        fn prefetch(at: *const f32) {
+            // SAFETY: a prefetch of any address is allowed; it never faults.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+        }
+        #[inline(always)]
         unsafe fn splat(x: f32) -> __m512 {
             unsafe { _mm512_set1_ps(x) }
         }
@@ -267,6 +278,11 @@ mod x86 {
         type V = __m256;
         const LANES: usize = 8;
 
+        #[inline(always)]
+        fn prefetch(at: *const f32) {
+            // SAFETY: a prefetch of any address is allowed; it never faults.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+        }
         #[inline(always)]
         unsafe fn splat(x: f32) -> __m256 {
             unsafe { _mm256_set1_ps(x) }

@@ -87,6 +87,12 @@ pub(super) unsafe fn tile<S: Simd, const MR: usize, const NV: usize>(t: &Tile) {
     unsafe {
         let mut acc = [[S::splat(0.0); NV]; MR];
         let (mut a, mut b) = (t.a, t.b);
+        // The output's rows are far apart: they come from memory while the sums are made.
+        for i in 0..MR {
+            let row = t.c.wrapping_add(i * t.ldc);
+            S::prefetch(row);
+            S::prefetch(row.wrapping_add(NV * S::LANES - 1));
+        }
         for _ in 0..t.k {
             let mut row = [S::splat(0.0); NV];
             for (v, r) in row.iter_mut().enumerate() {
