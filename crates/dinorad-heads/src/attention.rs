@@ -3,9 +3,10 @@
 use candle::{Device, Tensor};
 use dinorad_aggregate::GatedAttentionPool;
 use dinorad_nn::{
-    Linear, Optimizer, Trainable, cosine_lr, init,
+    Linear, Pass, Schedule, Trainable, init,
     loss::{Reduction, bce_with_logits, cross_entropy},
-    optim::{Algorithm, Group},
+    parameters,
+    train::{Lesson, Rate, RunOptions, Score, Step, TrainOptions, Trainer, run},
 };
 use ndarray::ArrayView2;
 
@@ -95,55 +96,71 @@ impl AttentionTraining {
         }
         let (mean, scale) = moments(scans, dim);
         let device = Device::Cpu;
-        let mut pool = GatedAttentionPool::new(dim, self.hidden, self.seed, &device)?;
+        let pool = GatedAttentionPool::new(dim, self.hidden, self.seed, &device)?;
         let logits = match y {
             Targets::Classes { n_classes, .. } => *n_classes,
             Targets::Findings(labels) => labels.ncols(),
         };
         let weight = init::trunc_normal(self.seed, "attention_classifier.weight", (logits, dim), 0.01, &device)?;
-        let mut classifier = Linear::new(weight, Some(Tensor::zeros(logits, candle::DType::F32, &device)?));
-        pool.train_only(&mut |_| true)?;
-        classifier.train_only(&mut |_| true)?;
-        let mut variables = pool.variables()?;
-        variables.extend(classifier.variables()?.into_iter().map(|(name, v)| (format!("classifier.{name}"), v)));
-        let group = Group::new(variables, self.learning_rate).with_weight_decay(self.weight_decay);
-        let mut optimizer = Optimizer::new(Algorithm::ADAMW, vec![group])?;
+        let classifier = Linear::new(weight, Some(Tensor::zeros(logits, candle::DType::F32, &device)?));
         let mut order = EpochSampler::new(n, self.seed)?;
         let size = self.batch_size.min(n);
         let steps_an_epoch = n.div_ceil(size);
         let total = self.epochs * steps_an_epoch;
-        let mut history = Vec::with_capacity(self.epochs);
-        let mut sum = 0.0;
-        for step in 0..total {
-            let batch = order.next_batch(size);
-            let counts: Vec<usize> = batch.iter().map(|i| scans[*i].nrows()).collect();
-            let mut rows = Vec::with_capacity(counts.iter().sum::<usize>() * dim);
-            for &i in &batch {
-                for slice in scans[i].outer_iter() {
-                    rows.extend(slice.iter().zip(&mean).zip(&scale).map(|((v, m), s)| (v - m) * s));
-                }
-            }
-            let x = Tensor::from_vec(rows, (counts.iter().sum::<usize>(), dim), &device)?;
-            let (embeddings, _) = pool.aggregate_many(&x, &counts)?;
-            let z = classifier.forward(&embeddings, dinorad_nn::Pass::GRADIENTS)?;
-            let loss = loss(&z, y, &batch)?;
-            let value = f64::from(loss.to_scalar::<f32>()?);
-            if !value.is_finite() {
-                return Err(Error::Diverged { what: "attention pooling".to_owned(), step });
-            }
-            optimizer.set_lrs(&[cosine_lr(self.learning_rate, 0.0, step, total)])?;
-            optimizer.step(&loss.backward()?)?;
-            sum += value;
-            if (step + 1) % steps_an_epoch == 0 {
-                history.push(sum / steps_an_epoch as f64);
-                sum = 0.0;
-            }
-        }
-        Ok((unscaled(&pool, &mean, &scale)?, history))
+        let batches = (0..total).map(|_| order.next_batch(size)).collect();
+        let options = TrainOptions { seed: self.seed, ..TrainOptions::new(Schedule::cosine(total)) };
+        let rate = Rate::new(self.learning_rate).with_weight_decay(self.weight_decay);
+        let mut trainer = Trainer::new(Pooled { pool, classifier }, &options, &mut |_| Some(rate))?;
+        let mut lesson = Scans { scans, y, mean: &mean, scale: &scale, batches };
+        let ended = run(&mut trainer, &mut lesson, &RunOptions::default()).map_err(|error| match error {
+            dinorad_nn::Error::Diverged { step, .. } => Error::Diverged { what: "attention pooling".to_owned(), step },
+            other => other.into(),
+        })?;
+        let history = ended.losses.chunks(steps_an_epoch).map(|epoch| epoch.iter().sum::<f64>() / epoch.len() as f64);
+        Ok((unscaled(&trainer.finish()?.pool, &mean, &scale)?, history.collect()))
     }
 }
 
-fn loss(z: &Tensor, y: &Targets, batch: &[usize]) -> Result<Tensor> {
+/// The pooling and the classifier that teaches it.
+struct Pooled {
+    pool: GatedAttentionPool,
+    classifier: Linear,
+}
+
+parameters!(Pooled { pool: "", classifier: "classifier" });
+
+/// Scans and their labels, in batches that are drawn before the first step.
+struct Scans<'a> {
+    scans: &'a [ArrayView2<'a, f32>],
+    y: &'a Targets,
+    mean: &'a [f32],
+    scale: &'a [f32],
+    batches: Vec<Vec<usize>>,
+}
+
+impl Lesson<Pooled> for Scans<'_> {
+    fn loss(&mut self, model: &Pooled, step: Step, pass: Pass) -> dinorad_nn::Result<Tensor> {
+        let batch = &self.batches[step.step];
+        let counts: Vec<usize> = batch.iter().map(|i| self.scans[*i].nrows()).collect();
+        let slices = counts.iter().sum::<usize>();
+        let mut rows = Vec::with_capacity(slices * self.mean.len());
+        for &i in batch {
+            for slice in self.scans[i].outer_iter() {
+                rows.extend(slice.iter().zip(self.mean).zip(self.scale).map(|((v, m), s)| (v - m) * s));
+            }
+        }
+        let x = Tensor::from_vec(rows, (slices, self.mean.len()), &Device::Cpu)?;
+        let wrapped = |error: &dyn ToString| dinorad_nn::Error::Lesson(error.to_string().into());
+        let (embeddings, _) = model.pool.aggregate_many(&x, &counts).map_err(|e| wrapped(&e))?;
+        loss(&model.classifier.forward(&embeddings, pass)?, self.y, batch)
+    }
+
+    fn validate(&mut self, _: &Pooled) -> dinorad_nn::Result<Option<Score>> {
+        Ok(None)
+    }
+}
+
+fn loss(z: &Tensor, y: &Targets, batch: &[usize]) -> dinorad_nn::Result<Tensor> {
     Ok(match y {
         Targets::Classes { labels, .. } => {
             let labels: Vec<u32> = batch.iter().map(|i| labels[*i]).collect();

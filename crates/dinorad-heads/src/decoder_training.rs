@@ -3,8 +3,9 @@
 use candle::{DType, Device, Tensor};
 use dinorad_core::rng;
 use dinorad_nn::{
-    Optimizer, Pass, cosine_lr, loss,
-    optim::{Algorithm, Group},
+    Schedule, loss,
+    optim::Algorithm,
+    train::{Rate, TrainOptions, Trainer},
 };
 use ndarray::Array2;
 use rand::{Rng, seq::SliceRandom};
@@ -101,6 +102,9 @@ impl DecoderTraining {
             .map(|epoch| batches(visiting_order(cases.len(), usize::MAX, self.seed, epoch), self.batch_size, shape))
             .collect();
         let decoder = LinearDecoder::new(dim, self.classes, self.seed, device)?;
+        if batches.is_empty() {
+            return Ok((decoder, Vec::new()));
+        }
         let mut trainer = DecoderTrainer::new(decoder, self, batches.iter().map(Vec::len).sum())?;
         let mut history = Vec::with_capacity(self.epochs);
         for epoch in &batches {
@@ -153,25 +157,23 @@ impl DecoderTraining {
 /// A decoder in training: a step for every batch, learning rates falling as a cosine to 0 over all.
 #[derive(Debug)]
 pub struct DecoderTrainer<D> {
-    decoder: D,
-    optimizer: Optimizer,
+    trainer: Trainer<D>,
     loss: PixelLoss,
-    learning_rate: f64,
-    step: usize,
-    total: usize,
 }
 
 impl<D: Decoder> DecoderTrainer<D> {
     /// All of the decoder learns, in `total` steps, as `training` says.
     ///
     /// # Errors
-    /// If a parameter cannot be made trainable.
-    pub fn new(mut decoder: D, training: &DecoderTraining, total: usize) -> Result<Self> {
-        decoder.train_only(&mut |_| true)?;
-        let group = Group::new(decoder.variables()?, training.learning_rate).with_weight_decay(training.weight_decay);
-        let optimizer = Optimizer::new(training.algorithm, vec![group])?;
-        let (loss, learning_rate) = (training.loss, training.learning_rate);
-        Ok(Self { decoder, optimizer, loss, learning_rate, step: 0, total })
+    /// If there are no steps, or a parameter cannot be made trainable.
+    pub fn new(decoder: D, training: &DecoderTraining, total: usize) -> Result<Self> {
+        let options = TrainOptions {
+            algorithm: training.algorithm,
+            seed: training.seed,
+            ..TrainOptions::new(Schedule::cosine(total))
+        };
+        let rate = Rate::new(training.learning_rate).with_weight_decay(training.weight_decay);
+        Ok(Self { trainer: Trainer::new(decoder, &options, &mut |_| Some(rate))?, loss: training.loss })
     }
 
     /// One step on images with class indices `(b, height, width)`; gives the loss before it.
@@ -181,25 +183,32 @@ impl<D: Decoder> DecoderTrainer<D> {
     /// the range of numbers.
     pub fn step(&mut self, input: &DecoderInput<'_>, labels: &Tensor) -> Result<f64> {
         let (_, height, width) = labels.dims3()?;
-        self.optimizer.set_lrs(&[cosine_lr(self.learning_rate, 0.0, self.step, self.total)])?;
-        let logits = self.decoder.forward(&input.with_pass(Pass::GRADIENTS), (height, width))?;
-        let loss = self.loss.of(&logits, labels)?;
-        let value = f64::from(loss.to_dtype(DType::F32)?.to_scalar::<f32>()?);
-        if !value.is_finite() {
-            return Err(Error::Diverged { what: "decoder loss".to_owned(), step: self.step });
+        let kind = self.loss;
+        // What the decoder says stays what it is, on its way through the trainer.
+        let mut refused = None;
+        let stepped = self.trainer.step(&mut |decoder, _, pass| {
+            let logits = decoder.forward(&input.with_pass(pass), (height, width));
+            logits.and_then(|logits| kind.of(&logits, labels)).map_err(|error| {
+                let lesson = dinorad_nn::Error::Lesson(error.to_string().into());
+                refused = Some(error);
+                lesson
+            })
+        });
+        match (stepped, refused) {
+            (_, Some(error)) => Err(error),
+            (Err(dinorad_nn::Error::Diverged { step, .. }), _) => {
+                Err(Error::Diverged { what: "decoder loss".to_owned(), step })
+            }
+            (stepped, None) => Ok(stepped?.loss),
         }
-        self.optimizer.step(&loss.backward()?)?;
-        self.step += 1;
-        Ok(value)
     }
 
     /// The decoder, frozen.
     ///
     /// # Errors
     /// If a parameter cannot be frozen.
-    pub fn finish(mut self) -> Result<D> {
-        self.decoder.train_only(&mut |_| false)?;
-        Ok(self.decoder)
+    pub fn finish(self) -> Result<D> {
+        Ok(self.trainer.finish()?)
     }
 }
 
