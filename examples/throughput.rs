@@ -174,7 +174,8 @@ fn encoder(
         let config = VitConfig::of(known)?;
         let model = Vit::untrained(&config, 0, options)?;
         let sizes = Sizes::new(model.spec(), config.embed_dim, config.hidden, config.feed_forward);
-        let encoder = if packed { Box::new(CpuEngine::of_vit(&model, &engine)?) } else { model.through_candle()? };
+        let encoder: Box<dyn Backbone> =
+            if packed { Box::new(CpuEngine::of_vit(&model, &engine)?) } else { Box::new(model) };
         return Ok((encoder, sizes));
     }
     let source = format!("untrained:{arch}").parse()?;

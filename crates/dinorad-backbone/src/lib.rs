@@ -32,8 +32,7 @@ pub use cnn::{
 };
 pub use dinorad_core::Protocol;
 pub use dinov2::{
-    Dinov2, Dinov2Config, FeedForward, FeedForwardNet, ForwardFeatures, PositionResampling, TransformerBlock,
-    resample_positions, swiglu_hidden,
+    Dinov2, Dinov2Config, FeedForward, ForwardFeatures, PositionResampling, resample_positions, swiglu_hidden,
 };
 pub use error::{Error, Result};
 pub use load::{load, load_dinov2, load_with};
@@ -41,5 +40,5 @@ pub use options::{LoadOptions, Normalization};
 pub use registry::{Encoder, Family, Output, find, registry};
 pub use sam::{Sam, SamConfig, load_sam};
 pub use source::Source;
-pub use vit::{Positions, Vit, VitConfig, load_vit};
+pub use vit::{FeedForwardNet, Positions, TransformerBlock, Vit, VitConfig, load_vit};
 pub use weights::{Layout, LoadReport, ShapeMismatch, Unmatched, WeightCopy, WeightFile, inspect, load_path};

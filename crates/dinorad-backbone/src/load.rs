@@ -111,10 +111,10 @@ fn for_inference(encoder: Dinov2, options: &LoadOptions) -> Result<Box<dyn Backb
 
 /// The same for a vision transformer of another family.
 fn vit_for_inference(encoder: Vit, options: &LoadOptions) -> Result<Box<dyn Backbone>> {
-    match &options.device {
-        Device::Cpu => Ok(Box::new(CpuEngine::in_place_of(encoder, &EngineOptions::default())?)),
-        _ => encoder.through_candle(),
-    }
+    Ok(match &options.device {
+        Device::Cpu => Box::new(CpuEngine::in_place_of(encoder, &EngineOptions::default())?),
+        _ => Box::new(encoder),
+    })
 }
 
 /// [`load_with`] for the family of DINOv2, with the type that trains and can be looked into.

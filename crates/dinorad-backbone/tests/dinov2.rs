@@ -3,6 +3,7 @@
 use dinorad_backbone::{
     Backbone, Dinov2, Dinov2Config, Error, FinalNorm, Patches, PositionResampling, Request,
     candle::{DType, Device, Tensor},
+    tuning::TrainableBackbone,
 };
 use dinorad_nn::{
     LowRank, Optimizer, Pass, Trainable,
@@ -270,4 +271,51 @@ fn position_tables_are_only_resampled_where_they_must() {
     }
     let odd = Tensor::zeros((1, 16, 8), DType::F32, &Device::Cpu).unwrap();
     assert!(dinorad_backbone::resample_positions(&odd, (2, 2), PositionResampling::EXACT).is_err());
+}
+
+/// What is asked for decides what is computed, never what comes out: the class token and all gradients are the
+/// same whether the last block's patches are computed too, and whether blocks are kept or computed again.
+#[test]
+fn shortcuts_of_training_change_no_gradient() {
+    let config = Dinov2Config { depth: 3, layer_scale_init: 1.0, ..Dinov2Config::tiny() }.with_registers(2);
+    let pixels = pixels(2, 42, 56);
+    let run = |request: Request, recompute: bool, rate: f64| {
+        let mut encoder = Dinov2::untrained(&config, 3, &Device::Cpu).unwrap();
+        TrainableBackbone::set_drop_path(&mut encoder, rate).unwrap();
+        TrainableBackbone::set_recompute(&mut encoder, recompute).unwrap();
+        encoder.train_only(&mut |name| name != "mask_token").unwrap();
+        let cls = encoder.forward(&pixels, &request).unwrap().last().unwrap().cls.clone();
+        let store = dinorad_nn::ops::backward(&cls.sqr().unwrap().sum_all().unwrap()).unwrap();
+        let all: Vec<(String, Vec<f32>)> = encoder
+            .variables()
+            .unwrap()
+            .into_iter()
+            .map(|(name, v)| {
+                let gradient = store.get(&v).unwrap_or_else(|| panic!("{name} has none"));
+                (name, flat(gradient))
+            })
+            .collect();
+        (flat(&cls), all)
+    };
+    type Result = (Vec<f32>, Vec<(String, Vec<f32>)>);
+    let close = |(a, grads): &Result, (b, others): &Result| {
+        let off = |a: &[f32], b: &[f32]| {
+            let size = b.iter().fold(1e-3f32, |m, v| m.max(v.abs()));
+            a.iter().zip(b).fold(0f32, |m, (a, b)| m.max((a - b).abs() / size))
+        };
+        assert!(off(a, b) < 1e-5);
+        for ((name, g), (_, other)) in grads.iter().zip(others) {
+            assert!(off(g, other) < 1e-4, "{name}: {}", off(g, other));
+        }
+    };
+    let passes = [(Pass::GRADIENTS, 0.0), (Pass::training(1, 2), 0.5)];
+    for (pass, rate) in passes {
+        let cls = Request::cls().with_pass(pass);
+        let all = cls.clone().with_patches(Patches::Tokens);
+        let want = run(all.clone(), false, rate);
+        close(&run(cls.clone(), false, rate), &want);
+        // computed again is the same to the byte
+        assert_eq!(run(all, true, rate), want);
+        assert_eq!(run(cls.clone(), true, rate), run(cls, false, rate));
+    }
 }

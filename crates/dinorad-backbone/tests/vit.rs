@@ -427,12 +427,10 @@ fn open_clip_and_transformers_name_the_same_clip() {
         let x = pixels(2, c.native_size(), c.native_size());
         let cls = |vit: &Vit| flat(&vit.forward(&x, &Request::cls()).unwrap().last().unwrap().cls);
         assert_eq!(cls(&ours), cls(&theirs));
-        // And what `load` gives, which is the engine, and candle's implementation.
+        // And what `load` gives, which is the engine.
         let want = Tensor::from_vec(cls(&ours), (2, c.embed_dim), &Device::Cpu).unwrap();
         let loaded = load(&Source::Path(path.to_owned()), &LoadOptions::default()).unwrap().0;
-        for other in [loaded, ours.through_candle().unwrap()] {
-            assert!(off(&other.forward(&x, &Request::cls()).unwrap().last().unwrap().cls, &want) < 1e-5);
-        }
+        assert!(off(&loaded.forward(&x, &Request::cls()).unwrap().last().unwrap().cls, &want) < 1e-5);
     }
 }
 

@@ -70,7 +70,8 @@ pub fn attend(kernels: &Kernels, shape: Shape, qkv: Rows<'_>, out: RowsMut<'_>, 
     run(kernels, shape, None, qkv, out, None, scratch);
 }
 
-/// [`attend`] for training: queries are scaled by `scale` here, and `lse` gets the logarithm (base 2)
+/// [`attend`] for training: queries are scaled by `scale` here, `out` has a row for every token that asks and
+/// none for the others, `(images, queries)`, and `lse` gets the logarithm (base 2)
 /// of every row's sum of exponentials, `(images, heads, queries)`.
 ///
 /// # Panics
@@ -99,12 +100,14 @@ fn run(
     let Shape { images, tokens, queries, heads, head_dim } = shape;
     let dim = heads * head_dim;
     let rows = images * tokens;
-    if rows == 0 || dim == 0 {
+    if rows == 0 || dim == 0 || queries == 0 {
         return;
     }
     assert!(queries <= tokens);
     assert!(qkv.stride >= 3 * dim && (rows - 1) * qkv.stride + 3 * dim <= qkv.data.len());
-    assert!(out.stride >= dim && (rows - 1) * out.stride + dim <= out.data.len());
+    // For training, only those that ask have a row.
+    let out_rows = if lse.is_some() { queries } else { tokens };
+    assert!(out.stride >= dim && (images * out_rows).saturating_sub(1) * out.stride + dim <= out.data.len());
 
     let block = (2 * kernels.rows(kernels.nv)).min(MAX_QUERIES);
     let blocks = queries.div_ceil(block);
@@ -169,7 +172,7 @@ fn run(
                     // SAFETY: this task alone has this head of this image's rows in block `b`.
                     unsafe { *lse.at(head_of_image * queries + from + i) = max[i] + sum[i].log2() };
                 }
-                let to = (first + from + i) * out.stride + head * head_dim;
+                let to = (image * out_rows + from + i) * out.stride + head * head_dim;
                 // SAFETY: in bounds by the assertion at the top (row below `rows`, columns below
                 // `dim <= stride`); this task alone has this head of this image's rows in block `b`,
                 // and `out` is borrowed uniquely for the whole call.

@@ -59,7 +59,7 @@ impl Default for Scratch {
 pub struct Saved<'a> {
     /// Queries, keys and values as in [`attend_saving`](crate::attention::attend_saving), dense.
     pub qkv: &'a [f32],
-    /// What it returned, dense.
+    /// What it returned, dense: a row for every token that asks.
     pub out: &'a [f32],
     /// The logarithms that it saved.
     pub lse: &'a [f32],
@@ -69,7 +69,7 @@ pub struct Saved<'a> {
 
 /// Writes the gradient of queries, keys and values, dense rows of `3 * heads * head_dim`.
 ///
-/// All tokens ask: `shape.queries` is `shape.tokens`.
+/// The queries of tokens that do not ask get a gradient of zero.
 ///
 /// # Panics
 /// If a buffer is shorter than the shapes say.
@@ -84,9 +84,10 @@ pub fn backward(
     let Shape { images, tokens, queries, heads, head_dim } = shape;
     let dim = heads * head_dim;
     let rows = images * tokens;
-    assert_eq!(queries, tokens);
-    assert!(saved.qkv.len() >= rows * 3 * dim && saved.out.len() >= rows * dim && saved.dout.len() >= rows * dim);
-    assert!(saved.lse.len() >= images * heads * tokens && dqkv.len() >= rows * 3 * dim);
+    let asking = images * queries;
+    assert!(queries <= tokens);
+    assert!(saved.qkv.len() >= rows * 3 * dim && saved.out.len() >= asking * dim && saved.dout.len() >= asking * dim);
+    assert!(saved.lse.len() >= asking * heads && dqkv.len() >= rows * 3 * dim);
     if rows == 0 || dim == 0 {
         return;
     }
@@ -94,7 +95,7 @@ pub fn backward(
     (0..images * heads).into_par_iter().with_max_len(1).for_each(|task| {
         let (image, head) = (task / heads, task % heads);
         let place = |row: usize, which: usize| ((image * tokens + row) * 3 + which) * dim + head * head_dim;
-        let place_out = |row: usize| (image * tokens + row) * dim + head * head_dim;
+        let place_out = |row: usize| (image * queries + row) * dim + head * head_dim;
         let s = &mut *slot(scratch);
         let starts = (0..tokens).step_by(KEYS);
         s.tiles.resize_with(starts.len().max(s.tiles.len()), || std::array::from_fn(|_| Panels::scratch()));
@@ -110,8 +111,8 @@ pub fn backward(
         s.dv.fill(0.0);
         s.dq.reserve(QUERIES * head_dim);
         s.scaled.reserve(QUERIES * head_dim);
-        for from in (0..tokens).step_by(QUERIES) {
-            let n = (tokens - from).min(QUERIES);
+        for from in (0..queries).step_by(QUERIES) {
+            let n = (queries - from).min(QUERIES);
             s.queries.fill_rows(kernels, &saved.qkv[place(from, 0)..], 3 * dim, n, head_dim);
             s.gradients.fill_rows(kernels, &saved.dout[place_out(from)..], dim, n, head_dim);
             let mut delta = [0.0f32; QUERIES];
@@ -132,7 +133,7 @@ pub fn backward(
                 let to_scores = RowsMut { data: &mut s.scores, stride: STRIDE };
                 multiply(kernels, n, gradient, values, 0..len, to_scores, Epilogue::Store);
                 for (i, delta) in delta.iter().enumerate().take(n) {
-                    let lse = saved.lse[task * tokens + from + i];
+                    let lse = saved.lse[task * queries + from + i];
                     let weights = &mut s.weights[i * STRIDE..][..len];
                     let scores = &mut s.scores[i * STRIDE..][..len];
                     // SAFETY: `Kernels` exists only where the processor has the instruction set;
@@ -156,6 +157,10 @@ pub fn backward(
                 // SAFETY: this task alone has this head of this image.
                 unsafe { to.slice(place(from + i, 0), head_dim) }.copy_from_slice(row);
             }
+        }
+        for row in queries..tokens {
+            // SAFETY: as above.
+            unsafe { to.slice(place(row, 0), head_dim) }.fill(0.0);
         }
         for (which, values) in [(1, &s.dk), (2, &s.dv)] {
             for (i, row) in values.chunks_exact(head_dim).enumerate() {

@@ -20,15 +20,15 @@ use dinorad_kernels::{
 use proptest::prelude::*;
 
 fn plain_attention(shape: Shape, scale: f64, qkv: &[f64]) -> Vec<f64> {
-    let Shape { images, tokens, heads, head_dim, .. } = shape;
+    let Shape { images, tokens, queries, heads, head_dim } = shape;
     let dim = heads * head_dim;
     let at = |image: usize, token: usize, which: usize, head: usize| {
         &qkv[((image * tokens + token) * 3 + which) * dim + head * head_dim..][..head_dim]
     };
-    let mut out = vec![0.0; images * tokens * dim];
+    let mut out = vec![0.0; images * queries * dim];
     for image in 0..images {
         for head in 0..heads {
-            for i in 0..tokens {
+            for i in 0..queries {
                 let q = at(image, i, 0, head);
                 let scores: Vec<f64> = (0..tokens)
                     .map(|j| scale * q.iter().zip(at(image, j, 1, head)).map(|(a, b)| a * b).sum::<f64>())
@@ -36,7 +36,7 @@ fn plain_attention(shape: Shape, scale: f64, qkv: &[f64]) -> Vec<f64> {
                 let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
                 let weights: Vec<f64> = scores.iter().map(|s| (s - max).exp()).collect();
                 let sum: f64 = weights.iter().sum();
-                let to = (image * tokens + i) * dim + head * head_dim;
+                let to = (image * queries + i) * dim + head * head_dim;
                 for (j, w) in weights.iter().enumerate() {
                     for (d, v) in at(image, j, 2, head).iter().enumerate() {
                         out[to + d] += w / sum * v;
@@ -50,7 +50,7 @@ fn plain_attention(shape: Shape, scale: f64, qkv: &[f64]) -> Vec<f64> {
 
 /// Gradients by the formulas, in f64.
 fn plain_attention_gradient(shape: Shape, scale: f64, qkv: &[f64], dout: &[f64]) -> Vec<f64> {
-    let Shape { images, tokens, heads, head_dim, .. } = shape;
+    let Shape { images, tokens, queries, heads, head_dim } = shape;
     let dim = heads * head_dim;
     let place = |image: usize, token: usize, which: usize, head: usize| {
         ((image * tokens + token) * 3 + which) * dim + head * head_dim
@@ -59,9 +59,9 @@ fn plain_attention_gradient(shape: Shape, scale: f64, qkv: &[f64], dout: &[f64])
     let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
     for image in 0..images {
         for head in 0..heads {
-            for i in 0..tokens {
+            for i in 0..queries {
                 let q = &qkv[place(image, i, 0, head)..][..head_dim];
-                let d = &dout[(image * tokens + i) * dim + head * head_dim..][..head_dim];
+                let d = &dout[(image * queries + i) * dim + head * head_dim..][..head_dim];
                 let s: Vec<f64> =
                     (0..tokens).map(|j| scale * dot(q, &qkv[place(image, j, 1, head)..][..head_dim])).collect();
                 let max = s.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -83,19 +83,19 @@ fn plain_attention_gradient(shape: Shape, scale: f64, qkv: &[f64], dout: &[f64])
     grad
 }
 
-fn attention_case(images: usize, tokens: usize, heads: usize, head_dim: usize, size: f32, seed: u64) {
-    let shape = Shape { images, tokens, queries: tokens, heads, head_dim };
+fn attention_case(shape: Shape, size: f32, seed: u64) {
+    let Shape { images, tokens, queries, heads, head_dim } = shape;
     let dim = heads * head_dim;
     let scale = (head_dim as f32).powf(-0.5);
     let qkv = noise(seed, images * tokens * 3 * dim, size);
-    let dout = noise(seed + 1, images * tokens * dim, 1.0);
+    let dout = noise(seed + 1, images * queries * dim, 1.0);
     let want = plain_attention(shape, f64::from(scale), &wide(&qkv));
     let want_grad = plain_attention_gradient(shape, f64::from(scale), &wide(&qkv), &wide(&dout));
     for kernels in available() {
         let what = format!("{} {shape:?}", kernels.set().name());
         let parts = on_threads(&what, || {
             let scratch: Vec<_> = (0..3).map(|_| Mutex::default()).collect();
-            let (mut out, mut lse) = (vec![f32::NAN; images * tokens * dim], vec![f32::NAN; images * heads * tokens]);
+            let (mut out, mut lse) = (vec![f32::NAN; images * queries * dim], vec![f32::NAN; images * heads * queries]);
             let (from, to) = (Rows { data: &qkv, stride: 3 * dim }, RowsMut { data: &mut out, stride: dim });
             attention::attend_saving(kernels, shape, scale, from, to, &mut lse, &scratch);
             let scratch: Vec<_> = (0..3).map(|_| Mutex::default()).collect();
@@ -264,7 +264,8 @@ proptest! {
 
     #[test]
     fn attentions(images in 0usize..3, tokens in 1usize..90, heads in 1usize..4, head_dim in 1usize..70, seed: u64) {
-        attention_case(images, tokens, heads, head_dim, 1.0, seed >> 8);
+        let queries = if seed & 1 == 0 { tokens } else { (seed >> 1) as usize % (tokens + 1) };
+        attention_case(Shape { images, tokens, queries, heads, head_dim }, 1.0, seed >> 8);
     }
 
     #[test]
@@ -336,7 +337,9 @@ proptest! {
 #[test]
 fn attention_over_several_tiles_and_blocks() {
     for (tokens, head_dim, size) in [(257, 64, 1.0), (385, 33, 1.0), (800, 16, 1.0), (150, 32, 8.0)] {
-        attention_case(1, tokens, 2, head_dim, size, 5);
+        for queries in [tokens, 1, tokens - 1] {
+            attention_case(Shape { images: 1, tokens, queries, heads: 2, head_dim }, size, 5);
+        }
     }
 }
 

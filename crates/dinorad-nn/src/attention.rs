@@ -60,47 +60,64 @@ impl Attention {
     /// # Errors
     /// If `x` is not `(b, n, dim)`, or the rotation is for other tokens.
     pub fn forward_rotated(&self, x: &Tensor, rotary: Option<&Rotary>, pass: Pass) -> Result<Tensor> {
-        self.proj.forward(&self.heads_of(x, rotary, pass)?, pass.at(1))
+        self.forward_first(x, rotary, None, pass)
     }
 
-    /// The attended tokens times a gain, added to `residual`.
+    /// The same for the first `queries` tokens alone, which see all the others.
     ///
     /// # Errors
-    /// As [`forward_rotated`](Self::forward_rotated).
+    /// As [`forward_rotated`](Self::forward_rotated), and if there are fewer tokens.
+    pub fn forward_first(
+        &self,
+        x: &Tensor,
+        rotary: Option<&Rotary>,
+        queries: Option<usize>,
+        pass: Pass,
+    ) -> Result<Tensor> {
+        self.proj.forward(&self.heads_of(x, rotary, queries, pass)?, pass.at(1))
+    }
+
+    /// The attended tokens (the first `queries` of them) times a gain, added to `residual`.
+    ///
+    /// # Errors
+    /// As [`forward_first`](Self::forward_first).
     pub fn forward_residual(
         &self,
         x: &Tensor,
         rotary: Option<&Rotary>,
+        queries: Option<usize>,
         gain: Option<&LayerScale>,
         residual: &Tensor,
         pass: Pass,
     ) -> Result<Tensor> {
-        self.proj.forward_residual(&self.heads_of(x, rotary, pass)?, gain, residual, pass.at(1))
+        self.proj.forward_residual(&self.heads_of(x, rotary, queries, pass)?, gain, residual, pass.at(1))
     }
 
     /// What the heads return, side by side.
-    fn heads_of(&self, x: &Tensor, rotary: Option<&Rotary>, pass: Pass) -> Result<Tensor> {
+    fn heads_of(&self, x: &Tensor, rotary: Option<&Rotary>, queries: Option<usize>, pass: Pass) -> Result<Tensor> {
         let (b, n, dim) = x.dims3()?;
         let head = dim / self.heads;
         let qkv = self.qkv.forward(x, pass.at(0))?;
+        let asking = queries.unwrap_or(n);
         if rotary.is_none() && pass.is_training() {
-            return ops::attention(&qkv, self.heads, (head as f64).powf(-0.5));
+            return ops::attention(&qkv, self.heads, asking, (head as f64).powf(-0.5));
         }
         let qkv = qkv.reshape((b, n, 3, self.heads, head))?;
         if rotary.is_none()
             && let Some(out) = flash::attend(&qkv, pass)?
         {
-            return Ok(out.reshape((b, n, dim))?);
+            return Ok(out.reshape((b, n, dim))?.narrow(1, 0, asking)?);
         }
         let part = |i: usize| qkv.narrow(2, i, 1)?.squeeze(2)?.transpose(1, 2)?.contiguous();
         let turned = |t: Tensor| rotary.map_or_else(|| Ok(t.clone()), |r| r.forward(&t));
         let q = turned((part(0)? * (head as f64).powf(-0.5))?.reshape((b * self.heads, n, head))?)?;
+        let q = if asking < n { q.narrow(1, 0, asking)?.contiguous()? } else { q };
         let k = turned(part(1)?.reshape((b * self.heads, n, head))?)?;
         let v = part(2)?.reshape((b * self.heads, n, head))?;
         let out = match pass {
             Pass::Training(_) => attend(&q, &k, &v, pass)?,
             Pass::Inference => {
-                let per_head = (n * n).max(1).saturating_mul(x.dtype().size_in_bytes());
+                let per_head = (asking * n).max(1).saturating_mul(x.dtype().size_in_bytes());
                 let room = if x.device().is_cpu() { SCORE_BYTES } else { SCORE_BYTES_GPU };
                 let chunk = (room / per_head).clamp(1, b * self.heads);
                 let mut parts = Vec::new();
@@ -112,7 +129,7 @@ impl Attention {
                 if parts.len() == 1 { parts.swap_remove(0) } else { Tensor::cat(&parts, 0)? }
             }
         };
-        Ok(out.reshape((b, self.heads, n, head))?.transpose(1, 2)?.reshape((b, n, dim))?)
+        Ok(out.reshape((b, self.heads, asking, head))?.transpose(1, 2)?.reshape((b, asking, dim))?)
     }
 }
 

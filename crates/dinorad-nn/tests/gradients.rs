@@ -49,6 +49,7 @@ fn blocks_have_the_gradients_of_finite_differences() {
     check("linear", &x, |x| linear("l", 5, 4).forward(x, pass));
     let attention = Attention::new(linear("qkv", 12, 4), linear("proj", 4, 4), 2).unwrap();
     check("attention", &x, |x| attention.forward(x, pass));
+    check("attention of the first", &x, |x| attention.forward_first(x, None, Some(1), pass));
     let mlp = Mlp { fc1: linear("fc1", 6, 4), fc2: linear("fc2", 4, 6), activation: Activation::Gelu };
     check("mlp", &x, |x| mlp.forward(x, pass));
     let quick = Mlp { activation: Activation::QuickGelu, ..mlp };
@@ -56,6 +57,7 @@ fn blocks_have_the_gradients_of_finite_differences() {
     let wide = Attention::new(linear("qkv8", 24, 8), linear("proj8", 8, 8), 2).unwrap();
     let rotary = Rotary::axial((1, 2), 1, 4, 100.0, &Device::Cpu).unwrap();
     check("rotated attention", &random("x8", &[1, 3, 8]), |x| wide.forward_rotated(x, Some(&rotary), pass));
+    check("rotated, of the first", &random("x8", &[1, 3, 8]), |x| wide.forward_first(x, Some(&rotary), Some(2), pass));
     let swiglu = SwiGlu { w12: linear("w12", 12, 4), w3: linear("w3", 4, 6) };
     check("swiglu", &x, |x| swiglu.forward(x, pass));
 }

@@ -1,8 +1,8 @@
 //! The architecture of a DINOv2 encoder.
 
 use crate::{
-    PositionResampling, Result,
-    architecture::{check_most, refuse, transformer},
+    Family, PositionResampling, Positions, Result, VitConfig,
+    architecture::{refuse, transformer},
 };
 
 /// The feed-forward network of a block.
@@ -58,7 +58,7 @@ pub struct Dinov2Config {
 transformer!(Dinov2Config);
 
 impl Dinov2Config {
-    fn vit(embed_dim: usize, depth: usize, heads: usize) -> Self {
+    fn preset_of(embed_dim: usize, depth: usize, heads: usize) -> Self {
         Dinov2Config {
             embed_dim,
             depth,
@@ -78,28 +78,32 @@ impl Dinov2Config {
 
     /// ViT-S/14, 22 million parameters.
     pub fn vits14() -> Self {
-        Self::vit(384, 12, 6)
+        Self::preset_of(384, 12, 6)
     }
 
     /// ViT-B/14, 87 million parameters.
     pub fn vitb14() -> Self {
-        Self::vit(768, 12, 12)
+        Self::preset_of(768, 12, 12)
     }
 
     /// ViT-L/14, 304 million parameters.
     pub fn vitl14() -> Self {
-        Self::vit(1024, 24, 16)
+        Self::preset_of(1024, 24, 16)
     }
 
     /// ViT-g/14 with SwiGLU, 1.1 billion parameters.
     pub fn vitg14() -> Self {
-        Dinov2Config { feed_forward: FeedForward::SwiGlu, hidden: swiglu_hidden(1536, 4.0), ..Self::vit(1536, 40, 24) }
+        Dinov2Config {
+            feed_forward: FeedForward::SwiGlu,
+            hidden: swiglu_hidden(1536, 4.0),
+            ..Self::preset_of(1536, 40, 24)
+        }
     }
 
     /// A small encoder for trying things out: 2.8 million parameters, 224 pixels. It was never
     /// trained by anyone; its gains start at 1 so that its blocks do something.
     pub fn tiny() -> Self {
-        Dinov2Config { grid: 16, layer_scale_init: 1.0, ..Self::vit(192, 6, 3) }
+        Dinov2Config { grid: 16, layer_scale_init: 1.0, ..Self::preset_of(192, 6, 3) }
     }
 
     /// The preset of a name: `tiny`, `vits14`, `vitb14`, `vitl14`, `vitg14`, the last four also
@@ -129,6 +133,21 @@ impl Dinov2Config {
         self
     }
 
+    /// The same as what every vision transformer is told by.
+    pub fn vit(&self) -> VitConfig {
+        VitConfig {
+            family: Family::Dinov2,
+            registers: self.registers,
+            feed_forward: self.feed_forward,
+            hidden: self.hidden,
+            qkv_bias: self.qkv_bias,
+            layer_scale: self.layer_scale,
+            eps: self.eps,
+            positions: Positions::Table(self.positions),
+            ..VitConfig::plain(self.embed_dim, self.depth, self.heads, self.patch, self.grid)
+        }
+    }
+
     /// Side in pixels of the image whose positions need no resampling.
     pub fn native_size(&self) -> usize {
         self.transformer().native_size()
@@ -156,57 +175,17 @@ impl Dinov2Config {
     /// [`Error::Architecture`](crate::Error::Architecture) for a size of zero or beyond reason, heads that do not divide the
     /// width, or a resampling that is not bicubic.
     pub fn check(&self) -> Result<()> {
-        self.transformer().check()?;
-        check_most("registers", self.registers, 1 << 10)?;
         if !self.layer_scale_init.is_finite() {
             return refuse("layer_scale_init", &self.layer_scale_init, "a number");
         }
-        self.positions.check()
+        self.vit().check()
     }
 
     /// Every parameter and its shape, under the official names. The mask token is among them.
     ///
     /// For a configuration that [`check`](Self::check) accepts; the sizes of others may overflow.
     pub fn parameters(&self) -> Vec<(String, Vec<usize>)> {
-        let d = self.embed_dim;
-        let mut out = vec![
-            ("cls_token".to_owned(), vec![1, 1, d]),
-            ("pos_embed".to_owned(), vec![1, 1 + self.grid * self.grid, d]),
-            ("mask_token".to_owned(), vec![1, d]),
-            ("patch_embed.proj.weight".to_owned(), vec![d, 3, self.patch, self.patch]),
-            ("patch_embed.proj.bias".to_owned(), vec![d]),
-            ("norm.weight".to_owned(), vec![d]),
-            ("norm.bias".to_owned(), vec![d]),
-        ];
-        if self.registers > 0 {
-            out.push(("register_tokens".to_owned(), vec![1, self.registers, d]));
-        }
-        let (up, down) = match self.feed_forward {
-            FeedForward::Mlp => (("mlp.fc1", self.hidden), "mlp.fc2"),
-            FeedForward::SwiGlu => (("mlp.w12", 2 * self.hidden), "mlp.w3"),
-        };
-        for i in 0..self.depth {
-            let mut push = |name: &str, shape: Vec<usize>| out.push((format!("blocks.{i}.{name}"), shape));
-            for norm in ["norm1", "norm2"] {
-                push(&format!("{norm}.weight"), vec![d]);
-                push(&format!("{norm}.bias"), vec![d]);
-            }
-            push("attn.qkv.weight", vec![3 * d, d]);
-            if self.qkv_bias {
-                push("attn.qkv.bias", vec![3 * d]);
-            }
-            push("attn.proj.weight", vec![d, d]);
-            push("attn.proj.bias", vec![d]);
-            push(&format!("{}.weight", up.0), vec![up.1, d]);
-            push(&format!("{}.bias", up.0), vec![up.1]);
-            push(&format!("{down}.weight"), vec![d, self.hidden]);
-            push(&format!("{down}.bias"), vec![d]);
-            if self.layer_scale {
-                push("ls1.gamma", vec![d]);
-                push("ls2.gamma", vec![d]);
-            }
-        }
-        out
+        self.vit().parameters()
     }
 }
 

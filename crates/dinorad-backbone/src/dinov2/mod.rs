@@ -1,28 +1,20 @@
-//! DINOv2 vision transformers.
+//! DINOv2: presets, positions, and the official names of what comes out, around a vision transformer.
 
-mod block;
 mod config;
-mod patch_embed;
 mod position;
-pub(crate) mod tokens;
 mod untrained;
 
 use std::collections::BTreeMap;
 
 use candle::{DType, Device, Tensor};
-use dinorad_nn::{LayerNorm, Pass, parameters};
+use dinorad_nn::{Pass, parameters};
 
-pub(crate) use self::block::set_drop_path;
+pub(crate) use self::position::PositionTable;
 pub use self::{
-    block::{FeedForwardNet, TransformerBlock},
     config::{Dinov2Config, FeedForward, swiglu_hidden},
     position::{PositionResampling, resample_positions},
 };
-pub(crate) use self::{patch_embed::PatchEmbed, position::PositionTable};
-use crate::{
-    Backbone, BackboneSpec, Family, Features, FinalNorm, LayerTokens, Output, Patches, Request, Result,
-    architecture::{self, check_parameters},
-};
+use crate::{Backbone, BackboneSpec, Features, LayerTokens, Request, Result, TransformerBlock, Vit, vit::tokens};
 
 /// A DINOv2 vision transformer: ViT-S/B/L/g, with or without registers.
 ///
@@ -45,25 +37,10 @@ use crate::{
 #[derive(Debug)]
 pub struct Dinov2 {
     config: Dinov2Config,
-    spec: BackboneSpec,
-    cls_token: Tensor,
-    pos_embed: PositionTable,
-    mask_token: Option<Tensor>,
-    register_tokens: Option<Tensor>,
-    patch_embed: PatchEmbed,
-    blocks: Vec<TransformerBlock>,
-    norm: LayerNorm,
+    vit: Vit,
 }
 
-parameters!(Dinov2 {
-    cls_token: "cls_token",
-    pos_embed: "pos_embed",
-    mask_token: "mask_token",
-    register_tokens: "register_tokens",
-    patch_embed: "patch_embed.proj",
-    blocks: "blocks",
-    norm: "norm",
-});
+parameters!(Dinov2 { vit: "" });
 
 /// Everything the official `forward_features` returns, under its names.
 #[derive(Debug, Clone)]
@@ -86,38 +63,19 @@ impl Dinov2 {
     ///
     /// # Errors
     /// [`Error::Architecture`](crate::Error::Architecture) or [`Error::Shape`](crate::Error::Shape) if a parameter is missing or of another shape.
-    pub fn from_tensors(
-        config: &Dinov2Config,
-        mut spec: BackboneSpec,
-        mut tensors: BTreeMap<String, Tensor>,
-    ) -> Result<Self> {
+    pub fn from_tensors(config: &Dinov2Config, spec: BackboneSpec, tensors: BTreeMap<String, Tensor>) -> Result<Self> {
         config.check()?;
-        check_parameters(&config.parameters(), &tensors)?;
-        config.transformer().describe(&mut spec);
-        spec.prefix_tokens = config.prefix_tokens();
-        spec.family = Family::Dinov2;
-        spec.outputs = vec![Output::Cls, Output::Patches, Output::Layers];
-        spec.outputs.extend((config.registers > 0).then_some(Output::Registers));
-        let mask_token = tensors.remove("mask_token");
-        let register_tokens = tensors.remove("register_tokens");
-        let mut take = |name: &str| architecture::take(&mut tensors, name);
-        let blocks = (0..config.depth)
-            .map(|i| TransformerBlock::new(config, &mut |name| take(&format!("blocks.{i}.{name}"))))
-            .collect::<Result<_>>()?;
-        Ok(Dinov2 {
-            cls_token: take("cls_token")?,
-            pos_embed: PositionTable::new(take("pos_embed")?),
-            mask_token,
-            register_tokens,
-            patch_embed: PatchEmbed {
-                weight: take("patch_embed.proj.weight")?,
-                bias: Some(take("patch_embed.proj.bias")?),
-            },
-            blocks,
-            norm: LayerNorm::new(take("norm.weight")?, take("norm.bias")?, config.eps),
-            config: config.clone(),
-            spec,
-        })
+        Ok(Dinov2 { vit: Vit::from_tensors(&config.vit(), spec, tensors)?, config: config.clone() })
+    }
+
+    /// The vision transformer that it is.
+    pub fn vit(&self) -> &Vit {
+        &self.vit
+    }
+
+    /// The same, to be changed.
+    pub fn vit_mut(&mut self) -> &mut Vit {
+        &mut self.vit
     }
 
     /// The architecture.
@@ -127,27 +85,27 @@ impl Dinov2 {
 
     /// Where the weights live.
     pub fn device(&self) -> &Device {
-        self.cls_token.device()
+        self.vit.device()
     }
 
     /// The precision of the weights and of what comes out.
     pub fn dtype(&self) -> DType {
-        self.cls_token.dtype()
+        self.vit.dtype()
     }
 
     /// The blocks.
     pub fn blocks(&self) -> &[TransformerBlock] {
-        &self.blocks
+        self.vit.blocks()
     }
 
     /// The blocks, for putting adapters into their maps.
     pub fn blocks_mut(&mut self) -> &mut [TransformerBlock] {
-        &mut self.blocks
+        self.vit.blocks_mut()
     }
 
     /// Whether patches can be masked: timm's files have no mask token.
     pub fn has_mask_token(&self) -> bool {
-        self.mask_token.is_some()
+        self.vit.has_mask_token()
     }
 
     /// Rows and columns of patches of an input `(b, 3, h, w)`.
@@ -167,24 +125,7 @@ impl Dinov2 {
     /// [`Error::Shape`](crate::Error::Shape) or [`Error::InputSize`](crate::Error::InputSize) if the input does not fit, [`Error::NoMaskToken`](crate::Error::NoMaskToken)
     /// if there is nothing to mask with.
     pub fn prepare_tokens(&self, pixels: &Tensor, masks: Option<&Tensor>, pass: Pass) -> Result<Tensor> {
-        let grid = self.grid_of(pixels)?;
-        let (b, n) = (pixels.dim(0)?, grid.0 * grid.1);
-        let mut patches =
-            self.patch_embed.forward(&pixels.to_device(self.device())?.to_dtype(self.dtype())?, grid, pass)?;
-        if let Some(masks) = masks {
-            patches = tokens::masked(&patches, masks, self.mask_token.as_ref(), pass)?;
-        }
-        let positions = self.pos_embed.forward(grid, self.config.positions, pass)?;
-        let patches = patches.broadcast_add(&positions.narrow(1, 1, n)?)?;
-        let dim = self.config.embed_dim;
-        let cls = (pass.of(&self.cls_token) + positions.narrow(1, 0, 1)?)?.broadcast_as((b, 1, dim))?;
-        Ok(match &self.register_tokens {
-            Some(registers) => {
-                let registers = pass.of(registers).broadcast_as((b, self.config.registers, dim))?;
-                Tensor::cat(&[&cls, &registers, &patches], 1)?
-            }
-            None => Tensor::cat(&[&cls, &patches], 1)?,
-        })
+        self.vit.prepare_tokens(pixels, masks, pass)
     }
 
     /// The official `forward_features`: all kinds of tokens of the last block.
@@ -193,11 +134,8 @@ impl Dinov2 {
     /// As [`Dinov2::prepare_tokens`].
     pub fn forward_features(&self, pixels: &Tensor, masks: Option<&Tensor>, pass: Pass) -> Result<ForwardFeatures> {
         let grid = self.grid_of(pixels)?;
-        let mut x = self.prepare_tokens(pixels, masks, pass)?;
-        for (i, block) in self.blocks.iter().enumerate() {
-            x = block.forward(&x, pass.at(i as u64))?;
-        }
-        let normed = self.norm.forward(&x, pass)?;
+        let x = self.vit.forward_tokens(pixels, masks, pass)?;
+        let normed = self.vit.normalise(&x, pass)?;
         let (r, n) = (self.config.registers, grid.0 * grid.1);
         let registers = (r > 0).then(|| normed.narrow(1, 1, r)).transpose()?;
         Ok(ForwardFeatures {
@@ -214,43 +152,16 @@ impl Dinov2 {
     /// # Errors
     /// As [`Dinov2::prepare_tokens`], and [`Error::Request`](crate::Error::Request) if the blocks do not exist.
     pub fn get_intermediate_layers(&self, pixels: &Tensor, request: &Request) -> Result<Vec<LayerTokens>> {
-        let wanted = request.layers.resolve(self.config.depth)?;
-        let grid = self.grid_of(pixels)?;
-        let pass = request.pass;
-        let mut x = self.prepare_tokens(pixels, None, pass)?;
-        let mut out = Vec::with_capacity(wanted.len());
-        let mut wanted = wanted.into_iter().peekable();
-        for (i, block) in self.blocks.iter().enumerate() {
-            // Blocks after the last wanted one have nothing to say.
-            let Some(next) = wanted.peek() else { break };
-            x = block.forward(&x, pass.at(i as u64))?;
-            if i == *next {
-                out.push(self.split(&x, grid, request)?);
-                wanted.next();
-            }
-        }
-        Ok(out)
-    }
-
-    /// Takes the tokens of one block apart.
-    fn split(&self, x: &Tensor, grid: (usize, usize), request: &Request) -> Result<LayerTokens> {
-        let registers = self.config.registers;
-        // Without patch tokens only the prefix needs the norm.
-        let x = if request.patches == Patches::None { x.narrow(1, 0, 1 + registers)? } else { x.clone() };
-        let x = match request.norm {
-            FinalNorm::Applied => self.norm.forward(&x, request.pass)?,
-            FinalNorm::Raw => x,
-        };
-        tokens::split(&x, registers, grid, request)
+        Ok(self.vit.forward(pixels, request)?.layers)
     }
 }
 
 impl Backbone for Dinov2 {
     fn spec(&self) -> &BackboneSpec {
-        &self.spec
+        self.vit.spec()
     }
 
     fn forward(&self, pixels: &Tensor, request: &Request) -> Result<Features> {
-        Ok(Features { layers: self.get_intermediate_layers(pixels, request)? })
+        self.vit.forward(pixels, request)
     }
 }

@@ -35,8 +35,8 @@ use crate::{
     Backbone, BackboneSpec, Dinov2, Error, Features, FeedForward, FinalNorm, LayerTokens, Patches, Positions, Request,
     Result, TransformerBlock, Vit,
     architecture::{self, refuse},
-    dinov2::tokens::{self, grid_of},
     resample_positions,
+    vit::tokens::{self, grid_of},
 };
 pub use dinorad_kernels::InstructionSet;
 
@@ -153,22 +153,7 @@ impl std::fmt::Debug for CpuEngine {
 
 impl From<&Dinov2> for Model {
     fn from(encoder: &Dinov2) -> Self {
-        let c = encoder.config();
-        Model {
-            architecture: Architecture {
-                registers: c.registers,
-                hidden: c.hidden,
-                activation: activation(c.feed_forward, Activation::Gelu),
-                eps: c.eps as f32,
-                ..Architecture::plain(c.embed_dim, c.depth, c.heads, c.patch)
-            },
-            spec: encoder.spec().clone(),
-            dtype: encoder.dtype(),
-            positions: Positions::Table(c.positions),
-            wrapper: None,
-            tensors: NamedTensors::of(encoder),
-            adapted: adapted(encoder.blocks()),
-        }
+        encoder.vit().into()
     }
 }
 

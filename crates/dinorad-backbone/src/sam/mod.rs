@@ -21,7 +21,7 @@ use crate::{
     Backbone, BackboneSpec, Error, Family, Features, LayerTokens, LoadOptions, LoadReport, Normalization, Output,
     Patches, Request, Result,
     architecture::{self, check_parameters},
-    dinov2::{PatchEmbed, tokens::grid_of},
+    vit::{PatchEmbed, tokens::grid_of},
     weights::{checkpoint::Checkpoint, strict::read_strict},
 };
 

@@ -60,6 +60,19 @@ pub trait TrainableBackbone: Backbone + Trainable {
         Err(Error::Architecture { field: "drop_path", value, expected: "0 for this family of encoders" })
     }
 
+    /// Whether training keeps a block's input alone and computes the rest of it again for the backward pass:
+    /// slower by a third, in a fraction of the memory.
+    ///
+    /// # Errors
+    /// [`Error::Architecture`] where it is asked of an encoder without it.
+    fn set_recompute(&mut self, recompute: bool) -> Result<()> {
+        if !recompute {
+            return Ok(());
+        }
+        let value = recompute.to_string();
+        Err(Error::Architecture { field: "recompute", value, expected: "false for this family of encoders" })
+    }
+
     /// The fast kernels over the weights as they are, adapters added in, where there are some for this encoder
     /// and its device: what it computes for inference, several times faster.
     ///
@@ -77,7 +90,12 @@ pub trait TrainableBackbone: Backbone + Trainable {
 
 impl TrainableBackbone for Dinov2 {
     fn set_drop_path(&mut self, rate: f64) -> Result<()> {
-        crate::dinov2::set_drop_path(self.blocks_mut(), rate)
+        vit::set_drop_path(self.blocks_mut(), rate)
+    }
+
+    fn set_recompute(&mut self, recompute: bool) -> Result<()> {
+        self.vit_mut().set_recompute(recompute);
+        Ok(())
     }
 
     fn packed(&self) -> Result<Option<CpuEngine>> {
@@ -92,7 +110,12 @@ impl TrainableBackbone for Dinov2 {
 
 impl TrainableBackbone for Vit {
     fn set_drop_path(&mut self, rate: f64) -> Result<()> {
-        crate::dinov2::set_drop_path(self.blocks_mut(), rate)
+        vit::set_drop_path(self.blocks_mut(), rate)
+    }
+
+    fn set_recompute(&mut self, recompute: bool) -> Result<()> {
+        Vit::set_recompute(self, recompute);
+        Ok(())
     }
 
     fn packed(&self) -> Result<Option<CpuEngine>> {

@@ -20,7 +20,7 @@ pub enum Positions {
     },
 }
 
-/// The architecture of a vision transformer other than DINOv2.
+/// The architecture of a vision transformer.
 ///
 /// # Examples
 /// ```
@@ -168,7 +168,8 @@ impl VitConfig {
         }
     }
 
-    /// Every parameter and its shape. DINOv3's mask token is among them.
+    /// Every parameter and its shape, under DINOv2's official names. The mask token of DINOv2 and DINOv3 is
+    /// among them.
     ///
     /// For a configuration that [`check`](Self::check) accepts; the sizes of others may overflow.
     pub fn parameters(&self) -> Vec<(String, Vec<usize>)> {
@@ -186,6 +187,7 @@ impl VitConfig {
         let table = matches!(self.positions, Positions::Table(_));
         push("pos_embed", vec![1, 1 + self.grid * self.grid, d], table);
         push("mask_token", vec![1, 1, d], self.family == Family::Dinov3);
+        push("mask_token", vec![1, d], self.family == Family::Dinov2);
         push("register_tokens", vec![1, self.registers, d], self.registers > 0);
         for (norm, there) in [("norm_pre", self.pre_norm), ("norm", true)] {
             push(&format!("{norm}.weight"), vec![d], there);

@@ -1,8 +1,10 @@
-//! Vision transformers other than DINOv2: supervised, MAE, MSN, CLIP, DINOv3.
+//! Vision transformers: DINOv2, supervised, MAE, MSN, CLIP, DINOv3.
 
-mod candle_clip;
+mod block;
 mod config;
 mod layout;
+mod patch_embed;
+pub(crate) mod tokens;
 mod untrained;
 
 use std::{
@@ -12,15 +14,18 @@ use std::{
 };
 
 use candle::{DType, Device, Tensor};
-use dinorad_nn::{Attention, LayerNorm, LayerScale, Linear, Mlp, Pass, Rotary, SwiGlu, parameters};
+use dinorad_nn::{Attention, LayerNorm, LayerScale, Linear, Mlp, Pass, Rotary, SwiGlu, ops, parameters};
 
-use self::candle_clip::CandleClip;
-pub use self::config::{Positions, VitConfig};
+pub(crate) use self::{block::set_drop_path, patch_embed::PatchEmbed};
+pub use self::{
+    block::{FeedForwardNet, TransformerBlock},
+    config::{Positions, VitConfig},
+};
 use crate::{
-    Backbone, BackboneSpec, Encoder, Error, Family, Features, FeedForward, FeedForwardNet, FinalNorm, LayerTokens,
-    LoadOptions, LoadReport, Output, Patches, Protocol, Request, Result, TransformerBlock,
+    Backbone, BackboneSpec, Encoder, Error, Family, Features, FeedForward, FinalNorm, LayerTokens, LoadOptions,
+    LoadReport, Output, Patches, Protocol, Request, Result,
     architecture::{self, check_parameters},
-    dinov2::{PatchEmbed, PositionTable, tokens},
+    dinov2::PositionTable,
     weights::checkpoint::Checkpoint,
 };
 
@@ -29,7 +34,9 @@ const KEPT_GRIDS: usize = 8;
 /// What the norm of the study's wrappers adds to the variance.
 const STUDY_EPS: f64 = 1e-6;
 
-/// A vision transformer of any family but DINOv2: ViT, MAE, MSN, CLIP's image side, DINOv3.
+/// A vision transformer of any family: DINOv2, ViT, MAE, MSN, CLIP's image side, DINOv3.
+///
+/// [`Dinov2`](crate::Dinov2) is one too, with its presets, its initialisation and its official outputs around it.
 ///
 /// # Examples
 /// ```
@@ -64,6 +71,8 @@ pub struct Vit {
     /// The norm of the study's wrappers: no gain, no bias, and no parameter.
     study_norm: LayerNorm,
     rotations: RwLock<HashMap<(usize, usize), Rotary>>,
+    /// Whether training keeps the inputs of blocks alone.
+    recompute: bool,
 }
 
 parameters!(Vit {
@@ -168,6 +177,7 @@ impl Vit {
             norm: norm_final,
             head: take.0.remove("head.proj.weight").map(|weight| Linear::new(weight, None)),
             rotations: RwLock::default(),
+            recompute: false,
             config: config.clone(),
             spec,
         })
@@ -188,6 +198,11 @@ impl Vit {
         self.cls_token.dtype()
     }
 
+    /// Whether patches can be masked: of DINOv2's files, timm's have no mask token.
+    pub fn has_mask_token(&self) -> bool {
+        self.mask_token.is_some()
+    }
+
     /// The blocks, for putting adapters into their maps.
     pub fn blocks_mut(&mut self) -> &mut [TransformerBlock] {
         &mut self.blocks
@@ -198,30 +213,18 @@ impl Vit {
         &self.blocks
     }
 
-    /// The same encoder for inference through candle-transformers, where that computes the same
-    /// (CLIP's image side with quick GELU, in f32), else the encoder itself.
-    ///
-    /// This is what [`load`](crate::load) gives on a GPU; on the CPU it gives the faster
-    /// [`CpuEngine`](crate::engine::CpuEngine).
-    ///
-    /// # Errors
-    /// If a tensor operation fails.
-    pub fn through_candle(self) -> Result<Box<dyn Backbone>> {
-        Ok(if CandleClip::fits(&self) { Box::new(CandleClip::new(self)?) } else { Box::new(self) })
-    }
-
     /// What the norm of the study's wrapper adds to the variance, if the encoder is wrapped: then
     /// patch tokens get that norm in place of the model's own, and class tokens none.
     pub(crate) fn study_norm_eps(&self) -> Option<f64> {
-        let wrapped =
-            self.spec.protocol == Protocol::Paper && self.config.family != Family::Dinov3 && self.head.is_none();
+        let dino = matches!(self.config.family, Family::Dinov2 | Family::Dinov3);
+        let wrapped = self.spec.protocol == Protocol::Paper && !dino && self.head.is_none();
         wrapped.then_some(STUDY_EPS)
     }
 
     /// The tokens that enter the first block: class, registers, patches, `(b, 1 + r + n, dim)`.
     ///
     /// `masks` is `(b, n)`; patches with a value other than 0 are replaced by the mask token, which
-    /// DINOv3 alone has. Both are brought to the device of the weights.
+    /// DINOv2 and DINOv3 have. Both are brought to the device of the weights.
     ///
     /// # Errors
     /// [`Error::Shape`] or [`Error::InputSize`] if the input does not fit, [`Error::NoMaskToken`]
@@ -259,10 +262,33 @@ impl Vit {
     pub fn forward_tokens(&self, pixels: &Tensor, masks: Option<&Tensor>, pass: Pass) -> Result<Tensor> {
         let rotary = self.rotary(tokens::grid_of(pixels, self.config.patch)?)?;
         let mut x = self.prepare_tokens(pixels, masks, pass)?;
-        for (i, block) in self.blocks.iter().enumerate() {
-            x = block.forward_rotated(&x, rotary.as_ref(), pass.at(i as u64))?;
+        for i in 0..self.blocks.len() {
+            x = self.block(i, &x, rotary.as_ref(), None, pass)?;
         }
         Ok(x)
+    }
+
+    /// The tokens after block `i`, or the first `queries` of them.
+    fn block(
+        &self,
+        i: usize,
+        x: &Tensor,
+        rotary: Option<&Rotary>,
+        queries: Option<usize>,
+        pass: Pass,
+    ) -> Result<Tensor> {
+        let (block, pass) = (&self.blocks[i], pass.at(i as u64));
+        if !(self.recompute && pass.is_training()) {
+            return Ok(block.forward(x, rotary, queries, pass)?);
+        }
+        let (block, rotary) = (block.clone(), rotary.cloned());
+        Ok(ops::recomputed(x, move |x| block.forward(x, rotary.as_ref(), queries, pass))?)
+    }
+
+    /// Whether training keeps a block's input alone and computes the rest of it again for the backward pass:
+    /// slower by a third, in a fraction of the memory.
+    pub fn set_recompute(&mut self, recompute: bool) {
+        self.recompute = recompute;
     }
 
     /// Tokens after the encoder's own final norm.
@@ -324,13 +350,19 @@ impl Backbone for Vit {
         let mut x = self.prepare_tokens(pixels, None, request.pass)?;
         let mut layers = Vec::with_capacity(wanted.len());
         let mut wanted = wanted.into_iter().peekable();
-        for (i, block) in self.blocks.iter().enumerate() {
+        for i in 0..self.blocks.len() {
             // Blocks after the last wanted one have nothing to say.
             let Some(next) = wanted.peek() else { break };
-            x = block.forward_rotated(&x, rotary.as_ref(), request.pass.at(i as u64))?;
-            if i == *next {
-                layers.push(self.split(&x, grid, request, i + 1 == self.config.depth)?);
+            let wanted_here = i == *next;
+            if wanted_here {
                 wanted.next();
+            }
+            // Where nobody asks for the patches of the last block, they need not be computed.
+            let only_prefix = wanted.peek().is_none() && request.patches == Patches::None;
+            let queries = only_prefix.then_some(self.config.prefix_tokens());
+            x = self.block(i, &x, rotary.as_ref(), queries, request.pass)?;
+            if wanted_here {
+                layers.push(self.split(&x, grid, request, i + 1 == self.config.depth)?);
             }
         }
         Ok(Features { layers })

@@ -11,12 +11,11 @@ use serde_json::Value;
 
 use crate::{Case, prefix};
 
-/// Every way of computing the same encoder, and the modes it has: the type that trains, what
-/// candle-transformers has, and the engine with each instruction set of this processor.
+/// Every way of computing the same encoder, and the modes it has: the type that trains, and the engine
+/// with each instruction set of this processor.
 fn every_way(encoder: impl Fn() -> Vit) -> Vec<(Box<dyn Backbone>, &'static [Pass])> {
     const BOTH: &[Pass] = &[Pass::Inference, Pass::GRADIENTS];
-    let mut ways: Vec<(Box<dyn Backbone>, _)> =
-        vec![(Box::new(encoder()), BOTH), (encoder().through_candle().unwrap(), BOTH)];
+    let mut ways: Vec<(Box<dyn Backbone>, _)> = vec![(Box::new(encoder()), BOTH)];
     for set in InstructionSet::ALL.into_iter().filter(|s| s.is_available()) {
         let engine = CpuEngine::of_vit(&encoder(), &EngineOptions::default().with_instruction_set(set)).unwrap();
         ways.push((Box::new(engine), &[Pass::Inference]));

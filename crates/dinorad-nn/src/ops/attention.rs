@@ -18,20 +18,20 @@ use super::{
 };
 use crate::{Error, Result};
 
-/// `softmax(scale · q kᵀ) v` for every head.
+/// `softmax(scale · q kᵀ) v` for every head, for the first `queries` tokens.
 ///
 /// The scores are computed again in the backward pass and never stored.
 ///
 /// # Shapes
 /// `qkv` `(b, n, 3 · heads · d)`, or `(b, n, 3, heads, d)`: queries first, heads contiguous; returns
-/// `(b, n, heads · d)`.
+/// `(b, queries, heads · d)`.
 ///
 /// # Errors
-/// [`Error::Shape`] if `qkv` is of another shape.
+/// [`Error::Shape`] if `qkv` is of another shape or has fewer tokens.
 ///
 /// # Source
 /// Dao et al. 2022, FlashAttention, arXiv:2205.14135.
-pub fn attention(qkv: &Tensor, heads: usize, scale: f64) -> Result<Tensor> {
+pub fn attention(qkv: &Tensor, heads: usize, queries: usize, scale: f64) -> Result<Tensor> {
     let wrong = || {
         let expected = format!("(b, n, 3 * {heads} * d)");
         Error::Shape { what: "queries, keys and values", expected, got: qkv.dims().to_vec() }
@@ -41,38 +41,42 @@ pub fn attention(qkv: &Tensor, heads: usize, scale: f64) -> Result<Tensor> {
         [b, n, 3, h, d] if h == heads && h * d > 0 => (b, n, h * d),
         _ => return Err(wrong()),
     };
+    if queries > n {
+        return Err(wrong());
+    }
     let head = dim / heads;
     if !fast([qkv]) {
         let qkv = qkv.reshape((b, n, 3, heads, head))?;
         let part = |i: usize| qkv.narrow(2, i, 1)?.squeeze(2)?.transpose(1, 2)?.contiguous();
-        let scores = (part(0)? * scale)?.matmul(&part(1)?.t()?)?;
+        let asking = part(0)?.narrow(2, 0, queries)?.contiguous()?;
+        let scores = (asking * scale)?.matmul(&part(1)?.t()?)?;
         let weights = match scores.dtype() {
             // The exponentials of halves lose digits: work in f32 as PyTorch does.
             DType::F16 | DType::BF16 => softmax(&scores.to_dtype(DType::F32)?, D::Minus1)?.to_dtype(qkv.dtype())?,
             _ => softmax(&scores, D::Minus1)?,
         };
-        return Ok(weights.matmul(&part(2)?)?.transpose(1, 2)?.reshape((b, n, dim))?);
+        return Ok(weights.matmul(&part(2)?)?.transpose(1, 2)?.reshape((b, queries, dim))?);
     }
     let joint = dense(qkv)?;
-    let shape = Shape { images: b, tokens: n, queries: n, heads, head_dim: head };
+    let shape = Shape { images: b, tokens: n, queries, heads, head_dim: head };
     let mut lse = Vec::new();
     let result = {
         let qkv = values::<f32>(&joint)?;
         let scratch: Vec<Mutex<forward::Scratch>> = scratches();
-        written(b * n * dim, |out| {
-            lse = written(b * heads * n, |lse| {
+        written(b * queries * dim, |out| {
+            lse = written(b * heads * queries, |lse| {
                 let (from, to) = (Rows { data: &qkv, stride: 3 * dim }, RowsMut { data: out, stride: dim });
                 forward::attend_saving(Kernels::best(), shape, scale as f32, from, to, lse, &scratch);
             });
         })
     };
-    let out = Tensor::from_vec(result, (b, n, dim), qkv.device())?;
+    let out = Tensor::from_vec(result, (b, queries, dim), qkv.device())?;
     if !qkv.track_op() {
         return Ok(out);
     }
     // The backward pass reads the result: one copy stays with the operation.
     let copy = values::<f32>(&out)?.to_vec();
-    record(&[Some(qkv)], (b, n, dim), copy, || Ok(Attended { qkv: joint, out, lse, shape, scale: scale as f32 }))
+    record(&[Some(qkv)], (b, queries, dim), copy, || Ok(Attended { qkv: joint, out, lse, shape, scale: scale as f32 }))
 }
 
 fn scratches<T: Default>() -> Vec<Mutex<T>> {

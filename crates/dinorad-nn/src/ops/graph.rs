@@ -461,6 +461,94 @@ fn finish(mut tape: Tape, out: Tensor) -> Result<Tensor> {
     attach(tape, id, out.shape().clone(), result)
 }
 
+/// What `f` makes of `x`, keeping nothing for the backward pass but `x`: there `f` is done once more.
+///
+/// `f` has to do the same both times, which a [`Pass`](crate::Pass) does: it draws the same twice. Where the
+/// kernels do not work (another device or dtype), or within a segment, this is `f` alone.
+///
+/// # Errors
+/// Those of `f`.
+///
+/// # Examples
+/// ```
+/// use dinorad_nn::{candle::{Device, Tensor, Var}, ops};
+/// # fn main() -> Result<(), dinorad_nn::Error> {
+/// let x = Var::new(&[[1f32, 2.], [3., 4.]], &Device::Cpu)?;
+/// let w = Var::new(&[[0.5f32, -1.], [2., 0.]], &Device::Cpu)?;
+/// let weight = w.as_tensor().clone();
+/// let y = ops::recomputed(&x, move |x| ops::gelu(&ops::linear(x, &weight, None)?))?;
+/// let gradients = ops::backward(&y.sum_all()?)?;
+/// assert!(gradients.get(&x).is_some() && gradients.get(&w).is_some());
+/// # Ok(()) }
+/// ```
+///
+/// # Source
+/// Chen et al. 2016, arXiv:1604.06174 (activation checkpointing).
+pub fn recomputed(x: &Tensor, f: impl Fn(&Tensor) -> Result<Tensor> + Send + Sync + 'static) -> Result<Tensor> {
+    if TAPE.with_borrow(Option::is_some) || !fast([x]) {
+        return f(x);
+    }
+    let leaf = leaf(x)?;
+    let (mut tape, out) = recorded(&leaf, &f)?;
+    if !out.track_op() {
+        return Ok(out);
+    }
+    if !fast([&out]) {
+        return Err(parameter("recomputed result", format!("{:?}", out.dtype()), "f32 on the CPU, as its input"));
+    }
+    tape.input(&out);
+    let result = values::<f32>(&dense(&out)?)?.to_vec();
+    // All that the first time has left behind goes with the tape and the graph of its result.
+    let (shape, mut inputs) = (out.shape().clone(), std::mem::take(&mut tape.outside));
+    drop((tape, out));
+    inputs.iter_mut().filter(|t| t.id() == leaf.id()).for_each(|t| *t = x.clone());
+    let all: Vec<Option<&Tensor>> = inputs.iter().map(Some).collect();
+    let ids = inputs.iter().map(Tensor::id).collect();
+    record(&all, shape, result, || Ok(Recomputed { f: Box::new(f), x: x.clone(), inputs: ids }))
+}
+
+/// `x` without its history, which is not to be gone through by what is done with it.
+fn leaf(x: &Tensor) -> Result<Tensor> {
+    Ok(if x.track_op() { Var::from_tensor(&x.detach())?.into_inner() } else { x.clone() })
+}
+
+/// What `f` does with `x`, on a tape.
+fn recorded(x: &Tensor, f: &dyn Fn(&Tensor) -> Result<Tensor>) -> Result<(Tape, Tensor)> {
+    let mut tape = Tape::default();
+    if x.track_op() {
+        tape.add_outside(x);
+    }
+    TAPE.set(Some(tape));
+    let recording = Recording;
+    let out = f(x)?;
+    let tape = TAPE.take().unwrap_or_default();
+    drop(recording);
+    Ok((tape, out))
+}
+
+struct Recomputed {
+    f: Box<dyn Fn(&Tensor) -> Result<Tensor> + Send + Sync>,
+    x: Tensor,
+    /// By the order of the node's inputs.
+    inputs: Vec<TensorId>,
+}
+
+impl Backward for Recomputed {
+    fn backward(&self, dy: Vec<f32>, to: &mut Gradients<'_>) -> Result<()> {
+        let x = leaf(&self.x)?;
+        let (mut tape, out) = recorded(&x, &self.f)?;
+        let output = tape.input(&out).id;
+        let mut gradients = tape.run(output, dy)?;
+        for (i, id) in self.inputs.iter().enumerate() {
+            let id = if *id == self.x.id() { x.id() } else { *id };
+            if let Some(gradient) = gradients.remove(&id) {
+                to.put(i, gradient);
+            }
+        }
+        Ok(())
+    }
+}
+
 /// The gradients of all variables that `loss` depends on: [`Tensor::backward`], without filling the
 /// gradients of variables with zeros and copying them for every sum.
 ///

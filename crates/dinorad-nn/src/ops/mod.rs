@@ -16,6 +16,7 @@ mod attention;
 mod channel_norm;
 mod convolution;
 mod cross_entropy;
+mod first;
 mod graph;
 mod layer_norm;
 mod linear;
@@ -32,7 +33,8 @@ pub use self::{
     channel_norm::{BatchStatistics, batch_norm, group_norm},
     convolution::{Window, conv_transpose2d, conv2d},
     cross_entropy::cross_entropy,
-    graph::{backward, segment},
+    first::first_tokens,
+    graph::{backward, recomputed, segment},
     layer_norm::layer_norm,
     linear::{Adapter, adapted, linear, linear_activated, linear_residual},
     resize::resize,

@@ -145,10 +145,22 @@ fn norms() {
 }
 
 #[test]
+fn the_first_tokens() {
+    check("first tokens", &[&[2, 5, 3]], |t| first_tokens(&t[0], 2));
+    // beside another use of the same tokens, whose gradient is there before or after
+    check("first tokens beside all", &[&[2, 5, 3], &[3]], |t| {
+        add(&first_tokens(&layer_scale(&t[0], &t[1])?, 5)?, &t[0])
+    });
+    assert!(first_tokens(&noise(1, &[2, 5, 3]), 6).is_err());
+    assert_eq!(first_tokens(&noise(1, &[2, 5, 3]), 0).unwrap().dims(), [2, 0, 3]);
+}
+
+#[test]
 fn attentions() {
     for (b, n, heads, d) in [(2, 5, 3, 4), (1, 1, 1, 1), (1, 90, 2, 9)] {
-        check("attention", &[&[b, n, 3 * heads * d]], |t| attention(&t[0], heads, 0.3));
-        check("attention of five axes", &[&[b, n, 3, heads, d]], |t| attention(&t[0], heads, 0.3));
+        check("attention", &[&[b, n, 3 * heads * d]], |t| attention(&t[0], heads, n, 0.3));
+        check("attention of the first", &[&[b, n, 3 * heads * d]], |t| attention(&t[0], heads, n.div_ceil(3), 0.3));
+        check("attention of five axes", &[&[b, n, 3, heads, d]], |t| attention(&t[0], heads, n, 0.3));
     }
 }
 
@@ -310,7 +322,7 @@ fn the_same_bytes_at_any_number_of_threads() {
                 .collect();
             let y = segment::<crate::Error>(&[&v[0]], || {
                 let normed = layer_norm(&v[0], &v[4], &v[5], 1e-6)?;
-                let heads = attention(&linear(&normed, &v[1], Some(&v[2]))?, 3, 0.4)?;
+                let heads = attention(&linear(&normed, &v[1], Some(&v[2]))?, 3, 70, 0.4)?;
                 linear_residual(&heads, &v[3], Some(&v[4]), Some(&v[5]), &v[0])
             })
             .unwrap();
@@ -365,7 +377,8 @@ fn odd_shapes_are_refused() {
     assert!(linear(&x, &noise(1, &[4, 2]), None).is_err());
     assert!(linear(&x, &noise(1, &[4, 3]), Some(&noise(1, &[3]))).is_err());
     assert!(layer_norm(&x, &noise(1, &[2]), &noise(1, &[3]), 1e-5).is_err());
-    assert!(attention(&noise(1, &[1, 2, 7]), 2, 1.0).is_err());
+    assert!(attention(&noise(1, &[1, 2, 7]), 2, 2, 1.0).is_err());
+    assert!(attention(&noise(1, &[1, 2, 12]), 2, 3, 1.0).is_err());
     assert!(swiglu(&x).is_err());
     assert!(add(&x, &noise(1, &[3, 2])).is_err());
     assert!(group_norm(&noise(1, &[1, 3, 2]), &noise(1, &[3]), &noise(1, &[3]), 2, 1e-5).is_err());
@@ -377,6 +390,40 @@ fn odd_shapes_are_refused() {
     let none = noise(1, &[0, 3]);
     assert_eq!(linear(&none, &noise(1, &[4, 3]), None).unwrap().dims(), [0, 4]);
     assert_eq!(layer_norm(&none, &noise(1, &[3]), &noise(2, &[3]), 1e-5).unwrap().dims(), [0, 3]);
-    assert_eq!(attention(&noise(1, &[0, 2, 12]), 2, 1.0).unwrap().dims(), [0, 2, 4]);
+    assert_eq!(attention(&noise(1, &[0, 2, 12]), 2, 2, 1.0).unwrap().dims(), [0, 2, 4]);
     let _ = D::Minus1;
+}
+
+#[test]
+fn what_is_recomputed_has_the_same_bytes() {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    };
+
+    let x = Var::from_tensor(&noise(1, &[2, 7, 12])).unwrap();
+    let w = Var::from_tensor(&noise(2, &[12, 12])).unwrap();
+    let frozen = noise(3, &[12]);
+    let pass = crate::Pass::training(5, 6);
+    let (weight, times) = (w.as_tensor().clone(), Arc::new(AtomicUsize::new(0)));
+    let counted = times.clone();
+    // dropout is candle's, between two operations of ours
+    let f = move |x: &Tensor| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        let y = pass.dropout(&linear(x, &weight, Some(&frozen))?, 0.3)?;
+        gelu(&linear(&y, &weight, None)?)
+    };
+    let run = |recompute: bool| {
+        let f = f.clone();
+        let before = (x.as_tensor() * 1.5).unwrap();
+        let y = if recompute { recomputed(&before, f) } else { segment(&[&before], || f(&before)) }.unwrap();
+        let store = backward(&y.sqr().unwrap().sum_all().unwrap()).unwrap();
+        [y.detach(), store.get(&x).unwrap().clone(), store.get(&w).unwrap().clone()]
+            .map(|t| t.flatten_all().unwrap().to_vec1::<f32>().unwrap())
+    };
+    let plain = run(false);
+    assert_eq!(times.swap(0, Ordering::Relaxed), 1);
+    assert_eq!(plain, run(true));
+    assert_eq!(times.load(Ordering::Relaxed), 2, "once forward, once for the backward pass");
+    assert!(plain.iter().flatten().any(|v| *v != 0.0));
 }

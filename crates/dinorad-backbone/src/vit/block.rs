@@ -1,11 +1,8 @@
 //! One transformer block.
 
 use candle::Tensor;
-use dinorad_nn::{
-    Activation, Attention, LayerNorm, LayerScale, Linear, Mlp, Pass, Rotary, SwiGlu, Trainable, parameters,
-};
+use dinorad_nn::{Attention, LayerNorm, LayerScale, Linear, Mlp, Pass, Rotary, SwiGlu, Trainable, parameters};
 
-use super::config::{Dinov2Config, FeedForward};
 use crate::{Result, architecture::refuse};
 
 /// The feed-forward network of a block, of one kind or the other.
@@ -94,51 +91,32 @@ pub struct TransformerBlock {
 parameters!(TransformerBlock { norm1: "norm1", attn: "attn", ls1: "ls1", norm2: "norm2", mlp: "mlp", ls2: "ls2" });
 
 impl TransformerBlock {
-    /// From named parameters; `take` gives the one of a name within the block.
-    pub(super) fn new(config: &Dinov2Config, take: &mut dyn FnMut(&str) -> Result<Tensor>) -> Result<Self> {
-        let mut linear = |name: &str, bias: bool| -> Result<Linear> {
-            let bias = if bias { Some(take(&format!("{name}.bias"))?) } else { None };
-            Ok(Linear::new(take(&format!("{name}.weight"))?, bias))
+    /// The tokens after the block: all of them, or the first `queries`, which see all the others.
+    pub(super) fn forward(
+        &self,
+        x: &Tensor,
+        rotary: Option<&Rotary>,
+        queries: Option<usize>,
+        pass: Pass,
+    ) -> dinorad_nn::Result<Tensor> {
+        let first = |x: &Tensor| match queries {
+            Some(n) => dinorad_nn::ops::first_tokens(x, n),
+            None => Ok(x.clone()),
         };
-        let attn = Attention::new(linear("attn.qkv", config.qkv_bias)?, linear("attn.proj", true)?, config.heads)?;
-        let mlp = match config.feed_forward {
-            FeedForward::Mlp => {
-                let (fc1, fc2) = (linear("mlp.fc1", true)?, linear("mlp.fc2", true)?);
-                FeedForwardNet::Mlp(Mlp { fc1, fc2, activation: Activation::Gelu })
-            }
-            FeedForward::SwiGlu => {
-                FeedForwardNet::SwiGlu(SwiGlu { w12: linear("mlp.w12", true)?, w3: linear("mlp.w3", true)? })
-            }
-        };
-        let mut norm = |name: &str| -> Result<LayerNorm> {
-            Ok(LayerNorm::new(take(&format!("{name}.weight"))?, take(&format!("{name}.bias"))?, config.eps))
-        };
-        let (norm1, norm2) = (norm("norm1")?, norm("norm2")?);
-        let mut gain = |name: &str| -> Result<Option<LayerScale>> {
-            config.layer_scale.then(|| Ok(LayerScale::new(take(&format!("{name}.gamma"))?))).transpose()
-        };
-        Ok(TransformerBlock { norm1, attn, ls1: gain("ls1")?, norm2, mlp, ls2: gain("ls2")?, drop_path: 0.0 })
-    }
-
-    pub(super) fn forward(&self, x: &Tensor, pass: Pass) -> Result<Tensor> {
-        self.forward_rotated(x, None, pass)
-    }
-
-    /// The same with positions as rotations.
-    pub(crate) fn forward_rotated(&self, x: &Tensor, rotary: Option<&Rotary>, pass: Pass) -> Result<Tensor> {
         if pass.is_training() && (self.drop_path == 0.0 || !pass.is_drawing()) {
-            return Ok(dinorad_nn::ops::segment(&[x], || -> dinorad_nn::Result<Tensor> {
+            return dinorad_nn::ops::segment(&[x], || {
                 let normed = self.norm1.forward(x, pass)?;
-                let x = self.attn.forward_residual(&normed, rotary, self.ls1.as_ref(), x, pass.at(0))?;
+                let x = first(x)?;
+                let x = self.attn.forward_residual(&normed, rotary, queries, self.ls1.as_ref(), &x, pass.at(0))?;
                 self.mlp.forward_residual(&self.norm2.forward(&x, pass)?, self.ls2.as_ref(), &x, pass.at(2))
-            })?);
+            });
         }
         let scaled = |gain: &Option<LayerScale>, y: Tensor| match gain {
             Some(gain) => gain.forward(&y, pass),
             None => Ok(y),
         };
-        let y = scaled(&self.ls1, self.attn.forward_rotated(&self.norm1.forward(x, pass)?, rotary, pass.at(0))?)?;
-        let x = (x + pass.at(1).drop_path(&y, self.drop_path)?)?;
+        let y = self.attn.forward_first(&self.norm1.forward(x, pass)?, rotary, queries, pass.at(0))?;
+        let x = (first(x)? + pass.at(1).drop_path(&scaled(&self.ls1, y)?, self.drop_path)?)?;
         let y = scaled(&self.ls2, self.mlp.forward(&self.norm2.forward(&x, pass)?, pass.at(2))?)?;
         Ok((x + pass.at(3).drop_path(&y, self.drop_path)?)?)
     }
