@@ -656,6 +656,10 @@ pub(crate) struct FinetuneArgs {
     /// Probability that residual branches of the last block are dropped, falling to 0 at the first
     #[arg(long, value_name = "P", default_value_t = 0.0, help_heading = "Training")]
     pub(crate) drop_path: f64,
+    /// Activation checkpointing: keep the inputs of blocks alone and compute the rest again for the
+    /// backward pass: slower by a third, in a fraction of the memory
+    #[arg(long, help_heading = "Training")]
+    pub(crate) recompute: bool,
     /// Blocks that last-blocks trains
     #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Training")]
     pub(crate) last_blocks: usize,

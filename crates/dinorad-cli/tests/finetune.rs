@@ -98,6 +98,21 @@ fn every_method_learns() {
 }
 
 #[test]
+fn blocks_computed_again_learn_the_same() {
+    let desk = Desk::new();
+    squares(&desk, 32, two_classes);
+    let args = |out: &str, more: &str| {
+        format!(
+            "finetune --method full {COMMON} --lr 1e-3 --steps 6 --batch-size 8 --drop-path 0.3 {more} --keep-model --out {out}"
+        )
+    };
+    desk.run(&args("runs/kept", ""), &[], 0);
+    desk.run(&args("runs/again", "--recompute"), &[], 0);
+    let read = |run: &str| fs::read_to_string(desk.path(run).join("predictions.csv")).unwrap();
+    assert_eq!(read("runs/kept"), read("runs/again"));
+}
+
+#[test]
 fn a_grid_is_chosen_by_validation_and_the_run_repeats_from_its_description() {
     let desk = Desk::new();
     squares(&desk, 48, two_classes);

@@ -136,6 +136,7 @@ impl FinetuneArgs {
             .with("ema", self.ema)
             .with("layer_decay", self.layer_decay)
             .with("drop_path", self.drop_path)
+            .with("recompute", self.recompute)
             .with("augment", self.augment)
             .maybe("max_slices", self.max_slices.map(whole).transpose()?)
             .maybe("validate_every", self.validate_every.map(whole).transpose()?)

@@ -45,6 +45,7 @@ pub const ENTRY: Entry = Entry {
         "ema",
         "layer_decay",
         "drop_path",
+        "recompute",
         "augment",
         "max_slices",
         "validate_every",
@@ -128,6 +129,9 @@ pub struct FinetuneMethod {
     pub layer_decay: f64,
     /// Probability that the last block's residual branches are dropped, falling to 0 at the first block.
     pub drop_path: f64,
+    /// Activation checkpointing: a block's input alone is kept, the rest is computed again for the backward
+    /// pass.
+    pub recompute: bool,
     /// Whether training sees random crops and flips.
     pub augment: bool,
     /// Slices of a scan that a step sees at most, drawn anew in every pass.
@@ -169,6 +173,7 @@ impl Default for FinetuneMethod {
             ema: 0.0,
             layer_decay: 1.0,
             drop_path: 0.0,
+            recompute: false,
             augment: false,
             max_slices: None,
             validate_every: None,
@@ -264,6 +269,7 @@ impl FinetuneMethod {
         let mut encoder = source.encoder()?;
         self.tune.prepare(&mut *encoder, self.seed)?;
         encoder.set_drop_path(self.drop_path)?;
+        encoder.set_recompute(self.recompute)?;
         Ok(encoder)
     }
 

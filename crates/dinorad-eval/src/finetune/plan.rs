@@ -1,6 +1,6 @@
 //! How much memory a training will take, before it takes it.
 
-use dinorad_backbone::Backbone;
+use dinorad_backbone::{Backbone, Family};
 use dinorad_nn::Trainable;
 
 use super::{method::FinetuneMethod, model::Model};
@@ -28,6 +28,8 @@ pub struct MemoryPlan {
     pub case: f64,
     /// Cases whose loss is computed at once.
     pub batch: usize,
+    /// Whether blocks are computed again for the backward pass, where the encoder can.
+    pub recompute: Option<bool>,
     /// Memory that is free, where the system tells it.
     pub free: Option<f64>,
 }
@@ -66,7 +68,11 @@ impl MemoryPlan {
         let one = match spec.patch {
             // a convolutional network: its maps, roughly, of every layer
             1 => slices.first().map_or(0.0, |s| s.len() as f64 * 4.0 * 120.0),
-            _ => blocks as f64 * tokens as f64 * spec.embed_dim as f64 * 4.0 * widths,
+            _ => {
+                let width = tokens as f64 * spec.embed_dim as f64 * 4.0;
+                // the inputs of all blocks (and gradients of one), and what one block keeps while it is done again
+                if method.recompute { width * (blocks as f64 + 2.0 + widths) } else { width * blocks as f64 * widths }
+            }
         };
         let moments = if method.ema > 0.0 { 4.0 } else { 3.0 };
         Ok(Self {
@@ -74,6 +80,7 @@ impl MemoryPlan {
             training: trained * moments,
             case: one * seen as f64,
             batch: method.batch_size,
+            recompute: (spec.patch > 1 && spec.family != Family::Sam).then_some(method.recompute),
             free: free_memory(),
         })
     }
@@ -93,7 +100,8 @@ impl MemoryPlan {
         let help = if batch >= 1.0 {
             let batch = batch as usize;
             let parts = self.batch.div_ceil(batch);
-            format!("--batch-size {batch} --accumulate {parts} makes the same steps in less memory")
+            let other = if self.recompute == Some(false) { ", and so does --recompute, a third slower" } else { "" };
+            format!("--batch-size {batch} --accumulate {parts} makes the same steps in less memory{other}")
         } else if left > 0.0 {
             "fewer slices (--max-slices, --slice-step), a smaller --image-size or --method lora need less".into()
         } else {
@@ -119,9 +127,19 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_told_what_would() {
         let gib = f64::from(1 << 30);
-        let plan = MemoryPlan { weights: gib, training: gib, case: gib, batch: 16, free: Some(8.0 * gib) };
+        let plan = MemoryPlan {
+            weights: gib,
+            training: gib,
+            case: gib,
+            batch: 16,
+            recompute: Some(false),
+            free: Some(8.0 * gib),
+        };
         let why = plan.fits().unwrap_err().to_string();
-        assert!(why.contains("18.0 GiB") && why.contains("--batch-size 5 --accumulate 4"), "{why}");
+        assert!(
+            why.contains("18.0 GiB") && why.contains("--batch-size 5 --accumulate 4") && why.contains("--recompute"),
+            "{why}"
+        );
         assert!(MemoryPlan { batch: 4, ..plan }.fits().is_ok());
         assert!(MemoryPlan { free: None, ..plan }.fits().is_ok());
         let wide = MemoryPlan { case: 20.0 * gib, ..plan };
