@@ -1,6 +1,6 @@
 //! Logistic regression as a method.
 
-use std::path::Path;
+use std::{collections::HashSet, path::Path};
 
 use dinorad_core::{
     Task,
@@ -85,7 +85,8 @@ impl Method for LogregMethod {
     }
 
     fn settings(&self) -> Vec<Setting> {
-        self.c.iter().map(|c| Setting::new(format!("C = {c:.4e}"), format!("c{c:e}")).with("C", *c)).collect()
+        let named = |(c, text): (&f64, String)| Setting::new(format!("C = {text}"), format!("c{c:e}")).with("C", *c);
+        self.c.iter().zip(texts(&self.c)).map(named).collect()
     }
 
     fn search_axis(&self) -> Option<SearchAxis> {
@@ -115,6 +116,21 @@ impl Method for LogregMethod {
         let one = LogisticRegression { c, tolerance: self.tolerance, max_iterations: self.max_iterations };
         Ok(Box::new(LogregFitted(one.sweep(train.rows()?, &y, &self.c)?)))
     }
+}
+
+/// Strengths as people write them: three digits, or as many as it takes to tell them apart.
+fn texts(strengths: &[f64]) -> Vec<String> {
+    let different = |of: &mut dyn Iterator<Item = String>| of.collect::<HashSet<_>>().len();
+    let values = different(&mut strengths.iter().map(|c| format!("{c:e}")));
+    let with = |digits: usize| strengths.iter().map(|c| text(*c, digits)).collect::<Vec<_>>();
+    // 17 digits tell any two numbers apart
+    (3..17).map(with).find(|texts| different(&mut texts.iter().cloned()) == values).unwrap_or_else(|| with(17))
+}
+
+/// A number with so many digits: `0.178`, `10`; far from 1 with its power of ten, `1e-6`.
+fn text(value: f64, digits: usize) -> String {
+    let rounded = format!("{value:.0$e}", digits - 1).parse().unwrap_or(value);
+    if (1e-3..1e5).contains(&rounded) { format!("{rounded}") } else { format!("{rounded:e}") }
 }
 
 /// A model for each strength.
@@ -150,5 +166,26 @@ impl Fitted for LogregFitted {
             Some(model) => Ok(model.save(path).map(|()| true)?),
             None => Ok(false),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strengths_read_well_and_are_told_apart() {
+        let of_study: HashSet<String> = LogregMethod::default().settings().into_iter().map(|s| s.label).collect();
+        assert_eq!(of_study.len(), 45, "{of_study:?}");
+        for one in ["C = 1e-6", "C = 0.178", "C = 1", "C = 10", "C = 1e5"] {
+            assert!(of_study.contains(one), "{one} is none of {of_study:?}");
+        }
+        assert!(of_study.iter().all(|label| label.len() <= "C = 0.00178".len()), "{of_study:?}");
+        // as many digits as it takes, for all of them
+        assert_eq!(texts(&[0.5, 1.00001, 1.00002]), ["0.5", "1.00001", "1.00002"]);
+        let next = f64::from_bits(0.1_f64.to_bits() + 1);
+        assert_eq!(texts(&[0.1, next]), ["0.1", "0.10000000000000002"]);
+        // the same twice is no reason for more of them
+        assert_eq!(texts(&[0.1778279, 0.1778279]), ["0.178", "0.178"]);
     }
 }
