@@ -350,7 +350,7 @@ impl Draw {
                 let classes: Option<Vec<usize>> =
                     targets.iter().map(|t| if let Target::Class(c) = t { Some(*c) } else { None }).collect();
                 if let Some(classes) = classes {
-                    return few_shot(&classes, dataset.task().n_classes(), shots, seed);
+                    return few_shot_named(&classes, &dataset.task().class_names, shots, seed);
                 }
                 let findings: Option<Vec<Vec<u8>>> =
                     targets.into_iter().map(|t| if let Target::Labels(l) = t { Some(l) } else { None }).collect();
@@ -432,14 +432,20 @@ pub fn few_shot_findings(findings: &[Vec<u8>], shots: usize, seed: u64) -> Resul
 /// # Errors
 /// [`Error::Parameter`] if `shots` is 0 or a class below `n_classes` has fewer cases.
 pub fn few_shot(classes: &[usize], n_classes: usize, shots: usize, seed: u64) -> Result<Vec<usize>> {
+    let names: Vec<String> = (0..n_classes).map(|class| format!("class {class}")).collect();
+    few_shot_named(classes, &names, shots, seed)
+}
+
+/// The same of classes that have names: an error says which has too few.
+fn few_shot_named(classes: &[usize], names: &[String], shots: usize, seed: u64) -> Result<Vec<usize>> {
     if shots == 0 {
         return Err(Error::Parameter { what: "shots", why: "0 cases per class".into() });
     }
     let mut out = Vec::new();
-    for class in 0..n_classes {
+    for (class, name) in names.iter().enumerate() {
         let mut members: Vec<usize> = (0..classes.len()).filter(|i| classes[*i] == class).collect();
         if members.len() < shots {
-            let why = format!("class {class} has {} cases, {shots} wanted", members.len());
+            let why = format!("{name} has {} cases, {shots} wanted", members.len());
             return Err(Error::Parameter { what: "shots", why });
         }
         members.shuffle(&mut rng::named(seed, &format!("few-shot class {class}")));

@@ -99,6 +99,16 @@ pub enum Error {
         /// How many there are.
         available: usize,
     },
+    /// Fewer cases of a class, or with a finding, than a draw needs.
+    #[error("shots of class {class}: {asked} asked for, {available} available")]
+    TooFewOfClass {
+        /// Its number; whoever knows its name says that.
+        class: usize,
+        /// How many were asked for.
+        asked: usize,
+        /// How many there are.
+        available: usize,
+    },
     /// A setting outside its range.
     #[error("{name} must be {expected}, got {got}")]
     Parameter {

@@ -108,7 +108,7 @@ pub fn patients_per_class<P: AsRef<str>>(
 /// pair gives the same rows on any machine.
 ///
 /// # Errors
-/// [`Error::TooFewCases`] naming the class with fewer rows than that, [`Error::Parameter`] for no
+/// [`Error::TooFewOfClass`] with the class that has fewer rows than that, [`Error::Parameter`] for no
 /// shots.
 ///
 /// # Examples
@@ -140,8 +140,7 @@ pub fn draw_per_class(targets: &Targets, shots: usize, seed: u64, attempt: u64) 
         }
     };
     if let Some((class, rows)) = members.iter().enumerate().find(|(_, rows)| rows.len() < shots) {
-        let what = format!("shots of class {class}");
-        return Err(Error::TooFewCases { what, asked: shots, available: rows.len() });
+        return Err(Error::TooFewOfClass { class, asked: shots, available: rows.len() });
     }
     let mut order: Vec<usize> = (0..members.len()).collect();
     order.sort_by_key(|class| members[*class].len());

@@ -93,7 +93,7 @@ fn a_row_counts_for_all_of_its_findings() -> Outcome {
     let rows = few_shot::draw_per_class(&y, 2, 5, 0)?;
     assert_eq!((rows.len(), y.select(&rows)?.positives()), (4, vec![2, 2]));
     assert!(rows.windows(2).all(|w| w[0] < w[1]));
-    assert!(matches!(few_shot::draw_per_class(&y, 3, 5, 0), Err(Error::TooFewCases { asked: 3, available: 2, .. })));
+    assert!(matches!(few_shot::draw_per_class(&y, 3, 5, 0), Err(Error::TooFewOfClass { asked: 3, available: 2, .. })));
     assert!(matches!(few_shot::draw_per_class(&y, 0, 5, 0), Err(Error::Parameter { .. })));
     // seed, attempt and class decide the draw
     let y = Targets::classes((0..200).map(|i| i % 2).collect(), 2)?;

@@ -204,6 +204,10 @@ pub fn subset_curves(
         let rows = match rows {
             Ok(rows) => rows,
             Err(Error::Heads(e @ dinorad_heads::Error::TooFewCases { .. })) => return Ok(none(0, e.to_string())),
+            Err(Error::Heads(dinorad_heads::Error::TooFewOfClass { class, asked, available })) => {
+                let name = task.class_names.get(class).map_or_else(|| format!("class {class}"), String::clone);
+                return Ok(none(0, format!("{name}: {asked} shots asked for, {available} available")));
+            }
             Err(e) => return Err(e),
         };
         let train = splits.train.select(&rows)?;

@@ -60,9 +60,11 @@ pub fn entries() -> &'static [Entry] {
 impl From<Error> for method::Error {
     fn from(error: Error) -> Self {
         match error {
-            Error::OneClass { .. } | Error::TooFewRows { .. } | Error::TooFewCases { .. } | Error::Diverged { .. } => {
-                method::Error::unlearnable(error)
-            }
+            Error::OneClass { .. }
+            | Error::TooFewRows { .. }
+            | Error::TooFewCases { .. }
+            | Error::TooFewOfClass { .. }
+            | Error::Diverged { .. } => method::Error::unlearnable(error),
             _ => method::Error::failed(error),
         }
     }
