@@ -182,6 +182,10 @@ fn findings_learn_too() {
         0,
     );
     assert!(auroc(&desk, "runs/findings") > 0.6, "{}", auroc(&desk, "runs/findings"));
+    let files: Vec<PathBuf> = (3..48).step_by(4).map(|i| desk.path(format!("squares/{i:03}.png"))).collect();
+    let files: Vec<&Path> = files.iter().map(PathBuf::as_path).collect();
+    desk.run("predict --run runs/findings --out asked.csv", &files, 0);
+    assert_eq!(probabilities(&desk.path("asked.csv")), probabilities(&desk.path("runs/findings/predictions.csv")));
 }
 
 #[test]
@@ -264,11 +268,16 @@ fn probabilities(path: &Path) -> BTreeMap<String, Vec<String>> {
 fn the_model_of_a_run_answers_for_files_as_the_run_did() {
     let desk = Desk::new();
     squares(&desk, 32, two_classes);
-    desk.run(&format!("finetune --method lora+norm {COMMON} --lr 1e-3 --steps 8 --batch-size 8 --out runs/a"), &[], 0);
     let files: Vec<PathBuf> = (3..32).step_by(4).map(|i| desk.path(format!("squares/{i:03}.png"))).collect();
     let files: Vec<&Path> = files.iter().map(PathBuf::as_path).collect();
-    desk.run("predict --run runs/a --out asked.csv", &files, 0);
-    assert_eq!(probabilities(&desk.path("asked.csv")), probabilities(&desk.path("runs/a/predictions.csv")));
+    for (method, out) in [("lora+norm", "a"), ("full", "full"), ("bitfit", "bitfit"), ("last-blocks", "last")] {
+        let args = format!("{COMMON} --lr 1e-3 --steps 8 --batch-size 8 --out runs/{out}");
+        desk.run(&format!("finetune --method {method} {args}"), &[], 0);
+        desk.run(&format!("predict --run runs/{out} --out asked-{out}.csv"), &files, 0);
+        let of_run = probabilities(&desk.path(format!("runs/{out}/predictions.csv")));
+        assert_eq!(of_run.len(), files.len(), "{method}");
+        assert_eq!(probabilities(&desk.path(format!("asked-{out}.csv"))), of_run, "{method}");
+    }
     // one broken file is listed, the others are answered for
     fs::write(desk.path("squares/broken.png"), b"").unwrap();
     let broken = desk.path("squares/broken.png");

@@ -107,9 +107,10 @@ fn of_predictions(
     let mut drawn = roc(&labelled, task, scores)?;
     let mut caption = format!("ROC on the test split{setting}.");
     if let Some(Plot::Roc { curves, marked }) = &mut drawn {
-        if banded(&labelled, task, scores, groups, curves)? {
+        let draws = draws_of(scores);
+        if banded(&labelled, task, scores, groups, draws, curves)? {
             let unit = if groups.patients { "patients" } else { "cases" };
-            caption += &format!(" Bands: 95 % of {BAND_DRAWS} bootstrap resamples of {unit}.");
+            caption += &format!(" Bands: 95 % of {draws} bootstrap resamples of {unit}.");
         }
         if let Some(at) = operating {
             let (x, y) = (1.0 - at.specificity, at.sensitivity);
@@ -130,11 +131,17 @@ fn of_predictions(
     Ok(plots)
 }
 
-/// Resamples behind the band of a ROC, and the most lines that have one.
-const BAND_DRAWS: usize = 500;
+/// The most lines of a ROC that have a band.
 const BANDS: usize = 3;
 /// Places on the axis at which a band is known.
 const BAND_STEPS: usize = 40;
+
+/// How often a run drew its cases for the intervals of these scores, so that all of a page stands on as many
+/// draws; the usual number for a run without intervals.
+pub(crate) fn draws_of(scores: &BTreeMap<String, MetricValue>) -> usize {
+    let drawn = |value: &MetricValue| Some(value.draws? + value.undefined.unwrap_or(0)).filter(|draws| *draws > 0);
+    scores.values().find_map(drawn).unwrap_or(BootstrapOptions::default().draws)
+}
 
 /// Which cases are drawn together.
 pub(crate) struct Groups {
@@ -218,6 +225,7 @@ fn banded(
     task: &Task,
     scores: &BTreeMap<String, MetricValue>,
     groups: &Groups,
+    draws: usize,
     curves: &mut [Series],
 ) -> Result<bool> {
     if curves.is_empty() || curves.len() > BANDS || groups.of_row.len() != labelled.ids.len() {
@@ -228,7 +236,7 @@ fn banded(
     if resampling.groups() < 3 {
         return Ok(false);
     }
-    let options = BootstrapOptions { draws: BAND_DRAWS, ..BootstrapOptions::default() };
+    let options = BootstrapOptions { draws, ..BootstrapOptions::default() };
     for (curve, column) in curves.iter_mut().zip(drawn(labelled, task, scores)) {
         let mut order = rows.clone();
         order.sort_by(|a, b| column.scores[*b].total_cmp(&column.scores[*a]));

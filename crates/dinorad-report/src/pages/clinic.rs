@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     Made, MetricValue, Result, RunFolder,
-    figures::{Operating, groups},
+    figures::{Operating, draws_of, groups},
     folder::PREDICTIONS,
 };
 
@@ -120,7 +120,8 @@ pub(super) fn operating(run: &RunFolder) -> Result<Option<Exhibit>> {
     let rows: Vec<usize> = at.called.iter().map(|(row, ..)| *row).collect();
     let of = groups(run, &predictions)?;
     let resampling = of.resampling(&rows)?;
-    let options = BootstrapOptions::default();
+    let draws = metrics.metrics.get("test").map_or(BootstrapOptions::default().draws, draws_of);
+    let options = BootstrapOptions { draws, ..BootstrapOptions::default() };
     let shares = |weights: &[u32]| -> Vec<Option<f64>> {
         let sum = |keep: &dyn Fn(bool, bool) -> bool| -> f64 {
             let kept = at.called.iter().zip(weights).filter(|((_, truth, said), _)| keep(*truth, *said));
