@@ -33,7 +33,22 @@ pub struct Columns {
 /// What people call the columns, without blanks, `_` and `-` and in small letters.
 const USUAL: [(&str, &[&str]); 5] = [
     ("path", &["filename", "file", "filepath", "image", "imagepath", "imagefile", "imageindex", "imageid", "scan"]),
-    ("label", &["finding", "findings", "findinglabels", "labels", "class", "target", "diagnosis", "category", "y"]),
+    (
+        "label",
+        &[
+            "finding",
+            "findings",
+            "findinglabels",
+            "labels",
+            "class",
+            "target",
+            "diagnosis",
+            "category",
+            "disease",
+            "y",
+            "group",
+        ],
+    ),
     ("mask", &["segmentation", "maskpath", "annotation"]),
     ("split", &["set", "part", "subset", "partition", "phase"]),
     ("patient", &["patientid", "subject", "subjectid", "patientname", "pid", "case", "caseid"]),
@@ -62,10 +77,11 @@ impl Columns {
     }
 }
 
-/// The one of the columns there are that may be meant by one that is missing.
+/// The one of the columns there are that may be meant by one that is missing: of several the one that says it
+/// most clearly, as a `diagnosis` does before a `group`.
 pub(crate) fn likely<'a>(missing: &str, there: &'a [String]) -> Option<&'a str> {
     let (_, usual) = USUAL.iter().find(|(column, _)| *column == missing)?;
-    there.iter().map(String::as_str).find(|name| usual.contains(&plain(name).as_str()))
+    usual.iter().find_map(|usual| there.iter().map(String::as_str).find(|name| plain(name) == *usual))
 }
 
 /// A header in small letters without blanks, `_` and `-`.

@@ -123,6 +123,14 @@ fn columns_by_other_names() {
     // what is missing is told with what may be meant
     let error = part(dir.path(), Split::Train).map(drop).unwrap_err().to_string();
     assert!(error.contains("column `path` is missing") && error.contains("--path-column \"Image Index\""), "{error}");
+    // the clearest of several that may be meant
+    for (columns, meant) in
+        [("path;group", "group"), ("path;Group;Diagnosis", "Diagnosis"), ("path;category", "category")]
+    {
+        let dir = folder(format!("{columns}\n0.png;ill;x\n").as_bytes());
+        let error = part(dir.path(), Split::Train).map(drop).unwrap_err().to_string();
+        assert!(error.contains(&format!("if `{meant}` is meant: --label-column {meant}")), "{error}");
+    }
     let called = |path: &str, label: &str, patient: Option<&str>| Columns {
         path: Some(path.into()),
         label: Some(label.into()),

@@ -25,10 +25,12 @@ pub enum Error {
         why: String,
     },
     /// A folder that is not a run's.
-    #[error("{} is no run: it holds no dinorad-run.json", path.display())]
+    #[error("{} is no run: it holds no dinorad-run.json{}", path.display(), runs_inside(inside))]
     NoRun {
         /// The folder.
         path: PathBuf,
+        /// Folders in it that are runs, as those of every fold.
+        inside: Vec<String>,
     },
     /// A run of another version.
     #[error(
@@ -133,6 +135,15 @@ pub enum Error {
 
 /// Shorthand for this crate's results.
 pub type Result<T> = std::result::Result<T, Error>;
+
+/// Which runs lie in a folder that is none.
+fn runs_inside(inside: &[String]) -> String {
+    match inside {
+        [] => String::new(),
+        [one] => format!("; the run in it is {one}"),
+        [first, .., last] => format!("; the {} runs in it are {first} to {last}, name one of them", inside.len()),
+    }
+}
 
 impl Error {
     /// What kind of error it is, in words that hold no name.

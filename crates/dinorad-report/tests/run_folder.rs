@@ -280,6 +280,14 @@ fn what_is_old_missing_or_damaged_is_told() {
     let folder = root.path().join("run");
     let told = |folder: &Path| RunFolder::open(folder).unwrap_err().to_string();
     assert!(matches!(RunFolder::open(&folder), Err(Error::NoRun { .. })));
+    // a folder of runs says which they are
+    let of_folds = root.path().join("folds");
+    let named = |n: usize| of_folds.join(format!("repeat-1-fold-{n}"));
+    RunWriter::create(&named(1), Existing::Replace).unwrap();
+    assert!(told(&of_folds).ends_with("dinorad-run.json; the run in it is repeat-1-fold-1"), "{}", told(&of_folds));
+    RunWriter::create(&named(2), Existing::Replace).unwrap();
+    fs::create_dir(of_folds.join("tables")).unwrap();
+    assert!(told(&of_folds).contains("the 2 runs in it are repeat-1-fold-1 to repeat-1-fold-2"), "{}", told(&of_folds));
     // as the first version wrote it
     fs::create_dir_all(&folder).unwrap();
     fs::write(folder.join("config.toml"), "command = \"eval knn\"\n").unwrap();
@@ -381,7 +389,7 @@ fn runs_are_found_below_folders() {
     assert!(html.contains("3 runs") && html.contains("is not finished"));
     // the same encoder and method thrice: told apart by their folders
     assert!(html.contains("All runs") && html.contains("Runs on the same test cases (paired bootstrap over patients)"));
-    assert!(html.contains("+0.000 (+0.000 to +0.000)") && html.contains("<td>c</td>"));
+    assert!(html.contains("+0.000 (+0.000 to +0.000)") && html.contains(">c</td>"));
     // alone, it is the answer
     assert!(matches!(runs_below(&[runs.join("stopped")]), Err(Error::Unfinished { .. })));
     fs::create_dir(root.path().join("empty")).unwrap();

@@ -258,7 +258,10 @@ impl Store {
         let shares =
             |old: &SetRecord| old.cases.iter().filter_map(|c| c.content.as_ref()).any(|c| contents.contains(c));
         if manifest.sets.get(name).is_some_and(|old| !shares(old)) {
-            self.notices.push(format!("the list of set `{name}` takes the place of one with other cases"));
+            self.notices.push(format!(
+                "the list of set `{name}` in the feature store named other cases before, as of another table or \
+                 split, and now names these; features that were made stay and are found again, nothing is to be done"
+            ));
         }
         manifest.put(name, set, self.index.features().clone());
         let mut text = serde_json::to_vec_pretty(&manifest).map_err(|e| Error::format(&path, "JSON", e))?;

@@ -25,6 +25,16 @@ pub fn is_run(folder: &Path) -> bool {
     folder.join(MARKER).is_file()
 }
 
+/// The names of folders directly in this one that are runs, in order; none of one that cannot be listed, as
+/// then there is nothing to help with.
+fn runs_inside(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let runs = entries.filter(|entry| is_run(&entry.path()));
+    let mut names: Vec<String> = runs.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
 /// How far a run has come.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "status", rename_all = "kebab-case")]
@@ -94,6 +104,6 @@ impl Marker {
 fn no_marker(folder: &Path) -> Error {
     match folder.join(CONFIG).is_file() && folder.join(METRICS).is_file() {
         true => Error::Version { path: folder.to_owned(), found: 1, reads: SCHEMA },
-        false => Error::NoRun { path: folder.to_owned() },
+        false => Error::NoRun { path: folder.to_owned(), inside: runs_inside(folder) },
     }
 }
