@@ -273,6 +273,22 @@ impl Table {
         &self.rows
     }
 
+    /// Whether a telephone is too narrow for it: every column takes its longest word, and about 40 letters fit.
+    pub(super) fn is_wide(&self) -> bool {
+        let longest = |text: &String| text.split_whitespace().map(|word| word.chars().count()).max().unwrap_or(0);
+        let width = |(i, head): (usize, &String)| {
+            let cells = self.rows.iter().filter_map(|row| row.get(i));
+            1 + cells.map(longest).max().unwrap_or(0).max(longest(head))
+        };
+        self.columns.iter().enumerate().map(width).sum::<usize>() > 40
+    }
+
+    /// The cells of a row, each below the head of its column.
+    pub(super) fn named<'a>(&'a self, row: &'a [String]) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let heads = self.columns.iter().map(String::as_str).chain(std::iter::repeat(""));
+        heads.zip(row.iter().map(String::as_str))
+    }
+
     /// How many columns from the left hold words.
     pub fn words(&self) -> usize {
         self.words
@@ -313,6 +329,16 @@ pub(super) fn duration(seconds: f64) -> String {
             format!("{} min {} s", whole / 60, whole % 60)
         }
     }
+}
+
+/// A file's name in pieces between which a line may break: a browser alone breaks it anywhere in a word.
+pub(super) fn pieces(name: &str) -> impl Iterator<Item = &str> {
+    name.split_inclusive(['_', '-', '.', '/', '\\'])
+}
+
+/// A cell in which no line breaks between a number and its percent sign.
+pub(super) fn unbroken(cell: &str) -> String {
+    cell.replace(" %", "\u{a0}%")
 }
 
 /// Every step with its share of the longest, 0–100.

@@ -196,3 +196,31 @@ fn findings_are_shares_of_cases() {
     assert_eq!(shares(&findings), [[100, 10], [50, 30]]);
     assert_eq!(findings.totals(), ["50", "100"]);
 }
+
+#[test]
+fn long_names_of_files_break_between_their_parts() {
+    let pieces = |name| exhibit::pieces(name).collect::<Vec<_>>();
+    assert_eq!(pieces("test/hippocampus_006.nii.gz"), ["test/", "hippocampus_", "006.", "nii.", "gz"]);
+    assert_eq!(pieces("plain"), ["plain"]);
+    let encoder = EncoderCard::new("dinorad/untrained-tiny", Training::Untrained);
+    let failure = Failure { id: "scans/left_hip-007.nii.gz".into(), reason: "broken".into() };
+    let page = Report::new("files", encoder).with_failures([failure]).to_html().unwrap();
+    assert!(page.contains("scans/<wbr>left_<wbr>hip-<wbr>007.<wbr>nii.<wbr>gz<wbr></td>"), "{page}");
+    // whoever searches or copies finds the whole
+    assert!(page.contains("title=\"scans/left_hip-007.nii.gz\""), "{page}");
+}
+
+#[test]
+fn tables_too_wide_for_a_telephone_name_every_cell() {
+    let narrow = Table::new("narrow", ["part", "cases"]).with_row(["train", "80"]);
+    assert!(!narrow.is_wide());
+    let heads = ["score", "mean", "deviation", "95 % interval", "smallest", "largest"];
+    let wide = Table::new("wide", heads).with_row(["accuracy", "0.5", "0.1", "0.400 to 0.600", "0.4", "0.6"]);
+    assert!(wide.is_wide());
+    let encoder = EncoderCard::new("dinorad/untrained-tiny", Training::Untrained);
+    let section = Section::new("tables").with(Exhibit::Table(narrow)).with(Exhibit::Table(wide));
+    let page = Report::new("tables", encoder).with_section(section).to_html().unwrap();
+    assert!(page.contains("<td>train</td><td>80</td>"), "{page}");
+    assert!(page.contains("<td data-name=\"deviation\">0.1</td><td data-name=\"95 % interval\">0.400 to 0.600</td>"));
+    assert_eq!(exhibit::unbroken("40 (50 %)"), "40 (50\u{a0}%)");
+}
