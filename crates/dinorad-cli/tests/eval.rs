@@ -238,7 +238,7 @@ fn what_cannot_be_judged_is_said() {
     eval("knn", "xrays", "--k 1 --backbone nan", 2).names(&["train split", "not finite"]);
     // few shots: neighbours beyond the draw are cut, and that is said
     let said = eval("knn", "xrays", "--k 5 --shots 1,7 --tries 1 --no-controls", 0);
-    assert!(said.stdout.contains("k = 5 became 2") && said.stdout.contains("7 asked for"), "{}", said.stdout);
+    assert!(said.stdout.contains("k = 5 became 2") && said.stdout.contains("a: 7 shots asked for"), "{}", said.stdout);
 }
 
 #[test]
@@ -398,6 +398,14 @@ fn folds_judge_every_case_once() {
         tested.dedup();
         assert_eq!((tested.len(), n), (40, 40));
     }
+    // scores by their names for people, in the order of every other table
+    let table: Vec<&str> = said.stdout.lines().filter_map(|line| line.split("  ").next()).collect();
+    let place =
+        |name: &str| table.iter().position(|cell| cell.trim() == name).unwrap_or_else(|| panic!("{name}: {table:?}"));
+    assert!(place("AUROC") < place("accuracy") && place("accuracy") < place("balanced accuracy"), "{table:?}");
+    // a folder of folds is no run, and says what is
+    desk.run("predict --run cv xrays", &[], 2)
+        .names(&["cv is no run", "the 8 runs in it are repeat-1-fold-1 to repeat-2-fold-4"]);
     let page = fs::read_to_string(desk.path("cv/report.html")).unwrap();
     assert!(page.contains("Cross-validation") && page.contains("Nadeau"));
     // other names of cases under pseudonyms: no table of parts is kept
@@ -412,6 +420,23 @@ fn folds_judge_every_case_once() {
     assert!(!desk.path("cv-gone").exists());
     desk.run("eval knn --dataset csv --root none.csv --folds 4 --out none", &[], 2)
         .names(&["none.csv: the table does not exist"]);
+}
+
+#[test]
+fn what_lacks_cases_or_changes_them_is_told_in_words() {
+    let desk = Desk::new();
+    binary(&desk, "xrays", [24, 8, 8], ["ill", "well"]);
+    let data = format!("--root xrays/table.csv --dataset csv {SMALL} --no-controls");
+    desk.run(&format!("eval knn {data} --k 3 --shots 2,99 --tries 1 --out a"), &[], 0);
+    let told = metrics(&desk, "a")["curves"]["shots"][1]["notices"].to_string();
+    assert!(told.contains("ill: 99 shots asked for, 12 available"), "{told}");
+    // other parts of the same pictures: no case of a set is where it was
+    let text = fs::read_to_string(desk.path("xrays/table.csv")).unwrap();
+    let text = text.replace(",val", ",was-val").replace(",test", ",val").replace(",was-val", ",test");
+    fs::write(desk.path("xrays/table.csv"), text).unwrap();
+    let said = desk.run(&format!("eval knn {data} --k 3 --out b"), &[], 0);
+    said.names(&["the list of set `csv-val` in the feature store named other cases before", "nothing is to be done"]);
+    assert!(said.stdout.contains("0 images encoded"), "{}", said.stdout);
 }
 
 #[test]

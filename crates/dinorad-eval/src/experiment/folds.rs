@@ -1,9 +1,9 @@
 //! An experiment once for each fold of its cases, and its scores over all of them.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{cmp::Reverse, collections::BTreeMap, path::Path};
 
 use dinorad_datasets::{SplitTable, Unit};
-use dinorad_metrics::{fold_score, value_text};
+use dinorad_metrics::{RUN_SCORES, fold_score, value_text};
 use dinorad_report::Metrics;
 use serde::Serialize;
 
@@ -30,6 +30,9 @@ pub struct FoldScores {
     pub test_to_train: f64,
     /// By metric.
     pub metrics: BTreeMap<String, OverFolds>,
+    /// Names of the classes, for people.
+    #[serde(skip)]
+    pub class_names: Vec<String>,
 }
 
 /// One score over folds.
@@ -104,12 +107,34 @@ impl CrossValidation {
             let (low, high) = score.interval;
             Some((name.clone(), OverFolds { mean: score.mean, stdev: score.stdev, ci95: [low, high], values }))
         };
-        let metrics = names.filter_map(over).collect();
-        FoldScores { folds: self.folds, repeats: self.repeats, test_to_train, metrics }
+        let scores = names.filter_map(over).collect();
+        let task = metrics.first().and_then(|m| m.task.as_ref());
+        let class_names = task.map_or_else(Vec::new, |task| task.class_names.clone());
+        FoldScores { folds: self.folds, repeats: self.repeats, test_to_train, metrics: scores, class_names }
     }
 }
 
 impl FoldScores {
+    /// Where a score stands, and its name for people: those of the run, of its classes, and of settings that were
+    /// not chosen, each in the order of [`RUN_SCORES`].
+    fn titled(&self, name: &str) -> (usize, usize, usize, String) {
+        // the longest, as `auroc` could begin another
+        let known = RUN_SCORES.iter().enumerate().filter(|(_, rule)| name.starts_with(rule.name));
+        let Some((place, rule)) = known.max_by_key(|(place, rule)| (rule.name.len(), Reverse(*place))) else {
+            return (3, 0, 0, name.replace('_', " "));
+        };
+        let rest = &name[rule.name.len()..];
+        let class = rest.strip_prefix("_class_").and_then(|class| class.parse::<usize>().ok());
+        match (rest, class) {
+            ("", _) => (0, place, 0, rule.title.to_owned()),
+            (_, Some(class)) => {
+                let of = self.class_names.get(class).map_or_else(|| format!("class {class}"), String::clone);
+                (1, place, class, format!("{} of {of}", rule.title))
+            }
+            (setting, None) => (2, place, 0, format!("{}, {}", rule.title, setting.trim_start_matches('_'))),
+        }
+    }
+
     /// One line a score.
     pub fn table(&self) -> Table {
         let n = self.folds * self.repeats;
@@ -118,12 +143,14 @@ impl FoldScores {
             repeats => format!("Test scores over {n} folds ({repeats} times {})", self.folds),
         };
         let table = Table::new(title, ["score", "mean", "deviation", "95 % interval", "lowest", "highest"]);
-        self.metrics.iter().fold(table, |table, (name, score)| {
+        let mut lines: Vec<_> = self.metrics.iter().map(|(name, score)| (self.titled(name), score)).collect();
+        lines.sort_by(|a, b| a.0.cmp(&b.0));
+        lines.into_iter().fold(table.with_words(1), |table, ((.., title), score)| {
             let [low, high] = score.ci95;
             let least = score.values.iter().copied().fold(f64::INFINITY, f64::min);
             let most = score.values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
             table.with_row([
-                name.clone(),
+                title,
                 value_text(score.mean),
                 value_text(score.stdev),
                 format!("{} to {}", value_text(low), value_text(high)),
