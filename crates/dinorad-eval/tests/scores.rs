@@ -201,7 +201,9 @@ fn every_key_of_metrics_json() {
                 same(&format!("{name}, {key}"), &got["mean"], &expected["auroc_by_class"][c]);
                 check_interval(&format!("{name}, {key}"), &got, &intervals[&key], ("newcombe", &newcombe[c]), draws);
                 let key = format!("average_precision_class_{c}");
-                same(&format!("{name}, {key}"), &take(&key)["mean"], &expected["average_precision_by_class"][c]);
+                let got = take(&key);
+                same(&format!("{name}, {key}"), &got["mean"], &expected["average_precision_by_class"][c]);
+                check_interval(&format!("{name}, {key}"), &got, &intervals[&key], ("none", &Value::Null), draws);
             }
         }
         assert!(left.is_empty(), "{name}: without a witness: {:?}", left.keys());
@@ -250,7 +252,7 @@ fn the_table_of_a_report_says_what_metrics_json_says() {
     let ends = |v: &Value, between: &str| {
         v["ci95"].as_array().map(|ends| ends.iter().map(three).collect::<Vec<_>>().join(between))
     };
-    let (mut newcombe, mut wilson, mut of_classes) = (0, 0, 0);
+    let (mut newcombe, mut wilson, mut of_classes, mut of_precision) = (0, 0, 0, 0);
     for (name, case) in runs() {
         let folder = root.path().join(&name);
         let (judged, task) = (judged(&case, "probabilities", &folder), task(&case));
@@ -288,8 +290,10 @@ fn the_table_of_a_report_says_what_metrics_json_says() {
         assert_eq!(by_class.len(), classes, "{name}: {by_class:?}");
         for (c, row) in by_class.iter().enumerate() {
             let (auroc, precision) = (&test[format!("auroc_class_{c}")], &test[format!("average_precision_class_{c}")]);
-            let interval = ends(auroc, "–").map_or_else(String::new, |ends| format!(" ({ends})"));
-            let cells = [format!("kind {c}"), dash(&auroc["mean"]) + &interval, dash(&precision["mean"])];
+            let told =
+                |v: &Value| dash(&v["mean"]) + &ends(v, "–").map_or_else(String::new, |ends| format!(" ({ends})"));
+            let cells = [format!("kind {c}"), told(auroc), told(precision)];
+            of_precision += usize::from(precision.get("ci95").is_some());
             assert_eq!(row[..3], cells, "{name}");
             let note = row.get(3).map_or("", String::as_str);
             assert_eq!(
@@ -311,6 +315,7 @@ fn the_table_of_a_report_says_what_metrics_json_says() {
         assert_eq!(rows(&html, "What the scores were taken on"), [taken], "{name}");
     }
     assert!(newcombe > 0 && wilson > 0 && of_classes > 0, "{newcombe} {wilson} {of_classes}");
+    assert!(of_precision > 0, "no class has an interval of its average precision");
 }
 
 #[test]

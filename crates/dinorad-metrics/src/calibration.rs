@@ -150,9 +150,13 @@ impl Calibration {
         Ok(())
     }
 
+    /// The bin that a confidence falls into.
+    pub(crate) fn bin_of(&self, confidence: f64) -> usize {
+        self.edges.partition_point(|e| f64::from(*e) <= confidence).saturating_sub(1)
+    }
+
     fn add(&mut self, confidence: f64, hit: bool) {
-        let edges_below = self.edges.partition_point(|e| f64::from(*e) <= confidence);
-        let bin = edges_below.saturating_sub(1);
+        let bin = self.bin_of(confidence);
         self.counts[bin] += 1;
         self.confidences[bin] += confidence;
         self.hits[bin] += u64::from(hit);

@@ -42,7 +42,53 @@ pub struct TaskScores {
     /// Squared differences of every case, summed as the task's Brier score sums; `None` where a
     /// score is no probability.
     squared: Option<Vec<f64>>,
-    calibration: Option<f64>,
+    /// `None` where a score is no probability.
+    calibration: Option<Binned>,
+}
+
+/// Every probability that is to come true, in the bin of its confidence: a calibration error under any
+/// case weights is a single pass over them.
+#[derive(Debug, Clone)]
+struct Binned {
+    /// Of every probability, those of a case beside each other.
+    of: Vec<InBin>,
+    /// How many each case has.
+    per_case: usize,
+    bins: usize,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct InBin {
+    bin: usize,
+    /// 1 where it came true, less the confidence.
+    apart: f64,
+}
+
+impl Binned {
+    /// `confidences` and whether they came true, `per_case` in a row for every case.
+    fn new(confidences: impl Iterator<Item = (f64, bool)>, per_case: usize) -> Result<Self> {
+        let edges = Calibration::new(CALIBRATION_BINS)?;
+        let in_bin = |(confidence, hit): (f64, bool)| InBin {
+            bin: edges.bin_of(confidence),
+            apart: f64::from(u8::from(hit)) - confidence,
+        };
+        Ok(Self { of: confidences.map(in_bin).collect(), per_case, bins: edges.edges().len() })
+    }
+
+    /// The expected calibration error. The number of a bin's cases times the distance of its accuracy and
+    /// its confidence is the sum of what its cases are apart.
+    fn expected_error(&self, weights: &[u32]) -> Option<f64> {
+        let mut apart = vec![0.0; self.bins];
+        let mut total = 0.0;
+        for (of_case, weight) in self.of.chunks_exact(self.per_case).zip(weights) {
+            let weight = f64::from(*weight);
+            for one in of_case {
+                apart[one.bin] += weight * one.apart;
+            }
+            total += weight * self.per_case as f64;
+        }
+        (total > 0.0).then(|| apart.iter().map(|sum| sum.abs()).sum::<f64>() / total)
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -97,6 +143,8 @@ pub struct ScoreReport {
     pub auroc_by_class: Vec<Option<Interval>>,
     /// Average precision, the same way.
     pub average_precision_by_class: Vec<Option<f64>>,
+    /// Its intervals; `None` also where all draws are equal, as they then say nothing about chance.
+    pub average_precision_intervals: Vec<Option<Interval>>,
     /// Classes or findings without positives or negatives.
     pub absent: Vec<usize>,
 }
@@ -122,26 +170,22 @@ impl TaskScores {
     ) -> Result<Self> {
         let (p, truth) = input::multiclass(probabilities, targets)?;
         let classes = ConfusionMatrix::new(p.ncols())?.classes();
-        let called = p.rows().into_iter().map(input::argmax).collect();
+        let called: Vec<usize> = p.rows().into_iter().map(input::argmax).collect();
         let binary = classes == 2;
         let columns = (usize::from(binary)..classes)
             .map(|c| Column::new(p.column(c).to_vec(), truth.iter().map(|t| *t == c).collect()))
             .collect::<Result<Vec<_>>>()?;
-        let mut calibration = Calibration::new(CALIBRATION_BINS)?;
         let is_probability = is_probability(&p);
-        if is_probability {
-            let truth = ArrayView1::from(&truth);
-            if binary {
-                let positive: Vec<bool> = truth.iter().map(|t| *t == 1).collect();
-                calibration.update_binary(p.column(1), ArrayView1::from(&positive))?;
-            } else {
-                calibration.update_multiclass(p.view(), truth)?;
-            }
-        }
+        // of two classes how often the second comes true, else how often the most probable one does
+        let confidence = |(case, called): (usize, &usize)| match binary {
+            true => (p[[case, 1]], truth[case] == 1),
+            false => (p[[case, *called]], truth[case] == *called),
+        };
+        let calibration = is_probability.then(|| Binned::new(called.iter().enumerate().map(confidence), 1));
         Ok(TaskScores {
             task: if binary { TaskKind::Binary } else { TaskKind::Multiclass },
             squared: is_probability.then(|| squared(&columns, 1.0)),
-            calibration: is_probability.then(|| calibration.expected_error()).transpose()?,
+            calibration: calibration.transpose()?,
             columns,
             answers: Answers::Classes { truth, called, classes },
         })
@@ -160,17 +204,14 @@ impl TaskScores {
         let columns = (p.axis_iter(Axis(1)).zip(truth.axis_iter(Axis(1))))
             .map(|(p, t)| Column::new(p.to_vec(), t.to_vec()))
             .collect::<Result<Vec<_>>>()?;
-        let mut calibration = Calibration::new(CALIBRATION_BINS)?;
         let is_probability = is_probability(&p);
-        if is_probability {
-            for (p, t) in p.axis_iter(Axis(1)).zip(truth.axis_iter(Axis(1))) {
-                calibration.update_binary(p, t)?;
-            }
-        }
+        // row by row: every case has one for each finding
+        let confidences = p.iter().copied().zip(truth.iter().copied());
+        let calibration = is_probability.then(|| Binned::new(confidences, columns.len().max(1)));
         Ok(TaskScores {
             task: TaskKind::Multilabel,
             squared: is_probability.then(|| squared(&columns, columns.len() as f64)),
-            calibration: is_probability.then(|| calibration.expected_error()).transpose()?,
+            calibration: calibration.transpose()?,
             columns,
             answers: Answers::Findings { truth, called: p.mapv(|p| p > POSITIVE_ABOVE) },
         })
@@ -231,8 +272,7 @@ impl TaskScores {
         self.under(None).of(score)
     }
 
-    /// A score with case `i` counted `weights[i]` times; `None` also for too few weights. The
-    /// calibration error has no weighted form: it is that of the cases as they are.
+    /// A score with case `i` counted `weights[i]` times; `None` also for too few weights.
     pub fn weighted_value(&self, score: RunScore, weights: &[u32]) -> Option<f64> {
         if weights.len() < self.cases() {
             return None;
@@ -245,8 +285,8 @@ impl TaskScores {
     /// Where all draws are equal, as at an AUROC or accuracy of 1, they say nothing about chance. The
     /// interval of a curve is then Newcombe's, on as many positives and negatives as there are groups
     /// with either; that of accuracy, sensitivity and specificity is Wilson's, on the groups that have
-    /// such cases; that of a mean over classes is the mean of their ends. Scores that are no share (F1,
-    /// average precision, kappa, Brier) then have none.
+    /// such cases; that of a mean over classes, and of the balanced accuracy, is the mean of their ends.
+    /// Scores that are no share (F1, average precision, kappa, Brier, calibration error) then have none.
     ///
     /// # Errors
     /// [`Error::Shape`](crate::Error::Shape) if `resampling` has another number of cases,
@@ -257,7 +297,8 @@ impl TaskScores {
         let metrics = |weights: &[u32]| {
             let weighted = self.under(Some(weights));
             let mut values: Vec<Option<f64>> = drawn.iter().map(|s| weighted.of(*s)).collect();
-            values.extend((0..self.columns.len()).map(|c| weighted.area(c)));
+            values.extend(weighted.areas());
+            values.extend(weighted.precisions());
             values
         };
         let mut intervals = resampling.bootstrap_many(options, metrics)?.into_iter();
@@ -267,7 +308,8 @@ impl TaskScores {
             let interval = if rule.interval { intervals.next().flatten() } else { None };
             scores.push(ScoreValue { rule, value: plain.of(rule.score), interval });
         }
-        let mut auroc_by_class: Vec<Option<Interval>> = intervals.collect();
+        let mut auroc_by_class: Vec<Option<Interval>> = intervals.by_ref().take(self.columns.len()).collect();
+        let average_precision_intervals = intervals.map(|i| i.filter(|i| !i.is_point())).collect();
         self.widen(&mut auroc_by_class, resampling)?;
         for score in &mut scores {
             let Some(drawn) = score.interval.filter(Interval::is_point) else { continue };
@@ -276,11 +318,11 @@ impl TaskScores {
                 share => self.wilson(share, drawn, resampling)?,
             };
         }
-        let precision = |c: &Column| if c.present { c.ranked.average_precision() } else { None };
         Ok(ScoreReport {
             scores,
             auroc_by_class,
-            average_precision_by_class: self.columns.iter().map(precision).collect(),
+            average_precision_by_class: plain.precisions().to_vec(),
+            average_precision_intervals,
             absent: self.absent(),
         })
     }
@@ -304,10 +346,15 @@ impl TaskScores {
             let columns = self.columns.iter().zip(&plain.counted().columns).filter(|(column, _)| column.present);
             columns.map(|(column, counts)| (of(counts), column.groups(positive, resampling))).collect()
         };
+        let sensitivity = || shares(BinaryCounts::sensitivity, true);
+        let specificity = || shares(BinaryCounts::specificity, false);
         let shares = match score {
             RunScore::Accuracy => vec![(Some(drawn.estimate), resampling.groups())],
-            RunScore::Sensitivity => shares(BinaryCounts::sensitivity, true),
-            RunScore::Specificity => shares(BinaryCounts::specificity, false),
+            RunScore::Sensitivity => sensitivity(),
+            RunScore::Specificity => specificity(),
+            // as many of one as of the other, so that the mean over all is the mean of both
+            RunScore::BalancedAccuracy if self.task == TaskKind::Binary => [sensitivity(), specificity()].concat(),
+            RunScore::BalancedAccuracy => sensitivity(),
             _ => return Ok(None),
         };
         let ends = shares.into_iter().filter_map(|(share, n)| Some(wilson_interval(share?, n, drawn.level)));
@@ -338,7 +385,8 @@ impl TaskScores {
 
     fn under<'a>(&'a self, weights: Option<&'a [u32]>) -> Weighted<'a> {
         let weights = weights.map_or_else(|| Cow::Owned(vec![1; self.cases()]), Cow::Borrowed);
-        Weighted { scores: self, weights, counted: OnceCell::new() }
+        let (counted, areas, precisions) = (OnceCell::new(), OnceCell::new(), OnceCell::new());
+        Weighted { scores: self, weights, counted, areas, precisions }
     }
 }
 
@@ -348,6 +396,10 @@ struct Weighted<'a> {
     weights: Cow<'a, [u32]>,
     /// Counted once, when first asked for.
     counted: OnceCell<Counted>,
+    /// Area under the ROC curve of every column, the same way.
+    areas: OnceCell<Vec<Option<f64>>>,
+    /// Average precision of every column, the same way.
+    precisions: OnceCell<Vec<Option<f64>>>,
 }
 
 /// Right and wrong under some weights.
@@ -383,8 +435,15 @@ impl Weighted<'_> {
         })
     }
 
-    fn area(&self, column: usize) -> Option<f64> {
-        self.scores.columns[column].ranked.weighted_auroc(&self.weights)
+    fn areas(&self) -> &[Option<f64>] {
+        let area = |c: &Column| c.ranked.weighted_auroc(&self.weights);
+        self.areas.get_or_init(|| self.scores.columns.iter().map(area).collect())
+    }
+
+    /// None of a column that is absent: where all cases are positive there is nothing to find.
+    fn precisions(&self) -> &[Option<f64>] {
+        let precision = |c: &Column| if c.present { c.ranked.weighted_average_precision(&self.weights) } else { None };
+        self.precisions.get_or_init(|| self.scores.columns.iter().map(precision).collect())
     }
 
     /// A ratio of counts, mean over the columns that occur.
@@ -394,7 +453,7 @@ impl Weighted<'_> {
 
     fn of(&self, score: RunScore) -> Option<f64> {
         match score {
-            RunScore::Auroc => self.mean_of(|c| self.area(c)),
+            RunScore::Auroc => self.mean_of(|c| self.areas()[c]),
             RunScore::Accuracy => match &self.counted().matrix {
                 Some(matrix) => matrix.accuracy(),
                 None => {
@@ -402,9 +461,7 @@ impl Weighted<'_> {
                     all.fold(BinaryCounts::default(), |sum, c| sum.plus(c)).accuracy()
                 }
             },
-            RunScore::AveragePrecision => {
-                self.mean_of(|c| self.scores.columns[c].ranked.weighted_average_precision(&self.weights))
-            }
+            RunScore::AveragePrecision => self.mean_of(|c| self.precisions()[c]),
             RunScore::Sensitivity => self.ratio(BinaryCounts::sensitivity),
             RunScore::Specificity => self.ratio(BinaryCounts::specificity),
             RunScore::F1 => self.ratio(BinaryCounts::f1),
@@ -415,7 +472,7 @@ impl Weighted<'_> {
                 TaskKind::Multiclass => self.ratio(BinaryCounts::sensitivity),
                 _ => None,
             },
-            RunScore::Ece => self.scores.calibration,
+            RunScore::Ece => self.scores.calibration.as_ref()?.expected_error(&self.weights),
             RunScore::Dice | RunScore::Jaccard | RunScore::DiceByVolume => None,
         }
     }

@@ -167,6 +167,7 @@ fn every_score_of_a_run() {
 #[test]
 fn intervals_of_a_run() {
     let mut at_the_edge = 0;
+    let (mut balanced, mut calibrations, mut precisions) = (0, 0, 0);
     for (name, case) in runs() {
         let (scores, options) = (scores(&case, "probabilities"), options(&case));
         let report = scores.report(&resampling(&case), &options).unwrap();
@@ -182,11 +183,25 @@ fn intervals_of_a_run() {
                 near_or_edge(&what, score.interval.as_ref(), &expected[score.rule.name], edge, options.draws);
                 let by_wilson = score.interval.is_some_and(|i| i.method == IntervalMethod::Wilson);
                 at_the_edge += usize::from(by_wilson);
+                balanced += usize::from(by_wilson && score.rule.score == RunScore::BalancedAccuracy);
+                calibrations += usize::from(score.interval.is_some() && score.rule.score == RunScore::Ece);
             } else {
                 assert!(score.interval.is_none(), "{what}");
             }
         }
+        assert_eq!(report.average_precision_intervals.len(), report.auroc_by_class.len(), "{name}");
         if report.auroc_by_class.len() > 1 {
+            for (c, interval) in report.average_precision_intervals.iter().enumerate() {
+                let what = format!("{name}, average precision {c}");
+                let want = expected.get(format!("average_precision_class_{c}")).unwrap();
+                // no share: none where all draws are equal
+                let edge = (IntervalMethod::Bootstrap, &Value::Null);
+                near_or_edge(&what, interval.as_ref(), want, edge, options.draws);
+                if let Some(interval) = interval {
+                    same(&what, Some(interval.estimate), &case["expected"]["average_precision_by_class"][c]);
+                    precisions += 1;
+                }
+            }
             for (c, interval) in report.auroc_by_class.iter().enumerate() {
                 let what = format!("{name}, AUROC {c}");
                 let edge = (IntervalMethod::Newcombe, &newcombe[c]);
@@ -203,9 +218,12 @@ fn intervals_of_a_run() {
         near_or_edge(&format!("{name}, AUROC"), auroc.as_ref(), &expected["auroc"], edge, options.draws);
         if report.auroc_by_class.len() == 1 {
             assert_eq!(report.auroc_by_class[0], auroc, "{name}");
+            let precision = report.get(RunScore::AveragePrecision).unwrap().interval;
+            assert_eq!(report.average_precision_intervals[0], precision, "{name}");
         }
     }
     assert!(at_the_edge >= 6, "{at_the_edge}");
+    assert!(balanced >= 3 && calibrations >= 10 && precisions >= 20, "{balanced} {calibrations} {precisions}");
 }
 
 #[test]

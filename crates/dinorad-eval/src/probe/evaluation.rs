@@ -38,6 +38,8 @@ pub struct Evaluation {
     pub others: Vec<NamedScore>,
     /// Average precision by class or finding; one entry (class 1) for a binary task.
     pub average_precision_by_class: Vec<Option<f64>>,
+    /// Its intervals, where it has one.
+    pub average_precision_intervals: Vec<Option<Interval>>,
     /// Classes or findings without positives or negatives among these cases.
     pub absent: Vec<usize>,
     /// Cases of every class, or positives of every finding.
@@ -105,7 +107,7 @@ pub fn judge(
     let scores = scores_of(&cases.answers(task.n_classes())?, predictions.probabilities.view())?;
     let (positives, majority_accuracy, constant) =
         (scores.positives(), scores.majority_accuracy(), scores.is_constant());
-    let ScoreReport { scores, auroc_by_class, average_precision_by_class, absent } =
+    let ScoreReport { scores, auroc_by_class, average_precision_by_class, average_precision_intervals, absent } =
         scores.report(&cases.resampling()?, draws)?;
     let (mut auroc, mut accuracy, mut others) = (None, None, Vec::new());
     for score in scores {
@@ -125,6 +127,7 @@ pub fn judge(
         accuracy,
         others,
         average_precision_by_class,
+        average_precision_intervals,
         absent,
         positives,
         majority_accuracy,

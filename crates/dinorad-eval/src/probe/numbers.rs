@@ -18,14 +18,13 @@ impl Evaluation {
             for (c, interval) in self.auroc_by_class.iter().enumerate() {
                 file.set(split, format!("auroc_class_{c}"), metric(*interval));
             }
-            for (c, value) in self.average_precision_by_class.iter().enumerate() {
-                let value = MetricValue::single(value.unwrap_or(f64::NAN));
-                file.set(split, format!("average_precision_class_{c}"), value);
+            let precisions = self.average_precision_by_class.iter().zip(&self.average_precision_intervals);
+            for (c, (value, interval)) in precisions.enumerate() {
+                file.set(split, format!("average_precision_class_{c}"), with_interval(*value, interval.as_ref()));
             }
         }
         for other in &self.others {
-            let value = MetricValue::single(other.value.unwrap_or(f64::NAN));
-            file.set(split, other.name.clone(), other.interval.map_or(value.clone(), |i| value.with_interval(&i)));
+            file.set(split, other.name.clone(), with_interval(other.value, other.interval.as_ref()));
         }
     }
 
@@ -35,8 +34,14 @@ impl Evaluation {
         let named = |name: &str, interval: Option<Interval>| Some((name.to_owned(), interval?));
         let main = [named("AUROC", self.auroc), named("accuracy", self.accuracy)];
         let others = self.others.iter().map(|o| named(&o.name.replace('_', " "), o.interval));
-        let classes = self.auroc_by_class.iter().enumerate().skip(usize::from(self.auroc_by_class.len() == 1));
-        let classes = classes.map(|(c, interval)| named(&format!("AUROC of {}", class_name(task, c)), *interval));
+        // a single curve is the score of the run itself
+        let several = self.auroc_by_class.len() > 1;
+        let by_class = [("AUROC", &self.auroc_by_class), ("average precision", &self.average_precision_intervals)];
+        let classes = by_class.into_iter().filter(|_| several).flat_map(|(score, of)| {
+            let class =
+                move |(c, i): (usize, &Option<Interval>)| named(&format!("{score} of {}", class_name(task, c)), *i);
+            of.iter().enumerate().map(class)
+        });
         let mut thin: Vec<(String, Interval)> = main.into_iter().chain(others).chain(classes).flatten().collect();
         thin.retain(|(_, i)| i.undefined as f64 > FEW_UNDEFINED * (i.draws + i.undefined) as f64);
         if let Some(fewest) = thin.iter().map(|(_, i)| *i).min_by_key(|i| i.draws) {
@@ -54,6 +59,15 @@ impl Evaluation {
 
 fn class_name(task: &Task, class: usize) -> String {
     task.class_names.get(class).map_or_else(|| class.to_string(), String::clone)
+}
+
+/// A number that may be there without an interval.
+fn with_interval(value: Option<f64>, interval: Option<&Interval>) -> MetricValue {
+    let value = MetricValue::single(value.unwrap_or(f64::NAN));
+    match interval {
+        Some(interval) => value.with_interval(interval),
+        None => value,
+    }
 }
 
 /// A number and its interval.

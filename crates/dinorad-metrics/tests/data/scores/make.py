@@ -5,8 +5,9 @@ a double loop over pairs, the tail from scipy; checked here against the package 
 Calibration: binned by hand with numpy. Newcombe (2006), method 5: his equation solved by scipy's brentq.
 Wilson: statsmodels. Bootstrap: 20 batches of 5,000 draws of patients (or cases) in numpy; an interval's
 end is that of all 100,000, and its Monte Carlo error is the standard deviation over the batches, that of
-a run of 5,000 draws. Permutation: every swap of groups is tried, so the p-value is exact. Masks: counted
-by numpy per class, then as the definitions say.
+a run of 5,000 draws, or more where the score takes few values and its quantile jumps (`jump`).
+Permutation: every swap of groups is tried, so the p-value is exact. Masks: counted by numpy per class,
+then as the definitions say.
 
 Undefined is null. Nothing here imports or reads this crate.
 
@@ -139,6 +140,13 @@ def weighted_ap(w, s, t):
         return (gain * precision).sum(1) / tp[:, -1]
 
 
+def weighted_ece(w, confidence, hit):
+    """The sum over bins of |weighted hits - weighted confidences|, over all weight."""
+    bins = bin_of(confidence)
+    apart = w * (np.asarray(hit, float) - confidence)
+    return sum(np.abs(apart[:, bins == b].sum(1)) for b in np.unique(bins)) / w.sum(1)
+
+
 def ratio(a, b):
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(b > 0, a / b, np.nan)
@@ -178,8 +186,18 @@ def drawn(case, w):
         else:
             out["brier"] = w @ ((case["p"] - np.eye(k)[y]) ** 2).sum(1) / n
             out["balanced_accuracy"] = out["sensitivity"]
+    if task == "multilabel":
+        out["ece"] = weighted_ece(np.repeat(w, len(cols), 1), case["p"].ravel(), case["y"].ravel())
+    elif task == "binary":
+        out["ece"] = weighted_ece(w, case["p"][:, 1], case["y"])
+    else:
+        out["ece"] = weighted_ece(w, case["p"].max(1), case["p"].argmax(1) == case["y"])
     if len(cols) > 1:
         out |= {f"auroc_class_{i}": a for i, a in enumerate(areas)}
+        out |= {
+            f"average_precision_class_{i}": weighted_ap(w, s, t) if occurs(t) else np.full(len(w), np.nan)
+            for i, (s, t) in enumerate(cols)
+        }
     return out
 
 
@@ -197,6 +215,15 @@ def batches(case, rng, values):
         yield values(rng.multinomial(g, np.full(g, 1 / g), DRAWS)[:, group].astype(float))
 
 
+def jump(values, tail):
+    """A sixth of how far an end moves where a run's share of draws below it is six standard errors off. A score
+    of few values jumps there, though the ends of 20 batches may all be equal."""
+    p = tail / 100
+    off = 600 * np.sqrt(p * (1 - p) / DRAWS)
+    around = np.percentile(values, np.clip([tail - off, tail + off], 0, 100))
+    return np.abs(around - np.percentile(values, tail)).max() / 6
+
+
 def interval(per_batch):
     """Ends and spread over all draws, and what a run of one batch's draws may be off."""
     tails = [50 * (1 - LEVEL), 100 - 50 * (1 - LEVEL)]
@@ -209,7 +236,8 @@ def interval(per_batch):
     low, high = np.percentile(all_of, tails)
     share = 1 - len(all_of) / (BATCHES * DRAWS)
     return {
-        "low": low, "low_error": ends[:, 0].std(ddof=1), "high": high, "high_error": ends[:, 1].std(ddof=1),
+        "low": low, "low_error": max(ends[:, 0].std(ddof=1), jump(all_of, tails[0])),
+        "high": high, "high_error": max(ends[:, 1].std(ddof=1), jump(all_of, tails[1])),
         "standard_error": all_of.std(ddof=1), "standard_error_error": spread.std(ddof=1),
         "undefined": share, "undefined_error": np.sqrt(share * (1 - share) / DRAWS),
     }
@@ -243,6 +271,10 @@ def wilson(case, out):
             sides["sensitivity"].append(ends(c[t == 1].mean(), positives))
             sides["specificity"].append(ends(1 - c[t == 0].mean(), negatives))
     found = {name: [float(v) for v in np.mean(pairs, 0)] for name, pairs in sides.items() if pairs}
+    if case["task"] == "binary" and found:
+        found["balanced_accuracy"] = [float(np.mean(v)) for v in zip(found["sensitivity"], found["specificity"])]
+    elif case["task"] == "multiclass" and found:
+        found["balanced_accuracy"] = found["sensitivity"]
     return found | {"accuracy": [float(v) for v in ends(out["accuracy"], len(set(group_of(case))))]}
 
 
