@@ -314,8 +314,13 @@ fn shortcuts_of_training_change_no_gradient() {
         let all = cls.clone().with_patches(Patches::Tokens);
         let want = run(all.clone(), false, rate);
         close(&run(cls.clone(), false, rate), &want);
-        // computed again is the same to the byte
-        assert_eq!(run(all, true, rate), want);
-        assert_eq!(run(cls.clone(), true, rate), run(cls, false, rate));
+        close(&run(all.clone(), true, rate), &want);
+        close(&run(cls.clone(), true, rate), &want);
+        // The same to the byte where all of a block is ours; where branches are dropped, candle adds up the
+        // gradients of a block that is kept, in an order of its own.
+        if rate == 0.0 {
+            assert_eq!(run(all, true, rate), want);
+            assert_eq!(run(cls.clone(), true, rate), run(cls, false, rate));
+        }
     }
 }

@@ -102,9 +102,7 @@ fn blocks_computed_again_learn_the_same() {
     let desk = Desk::new();
     squares(&desk, 32, two_classes);
     let args = |out: &str, more: &str| {
-        format!(
-            "finetune --method full {COMMON} --lr 1e-3 --steps 6 --batch-size 8 --drop-path 0.3 {more} --keep-model --out {out}"
-        )
+        format!("finetune --method full {COMMON} --lr 1e-3 --steps 6 --batch-size 8 {more} --keep-model --out {out}")
     };
     desk.run(&args("runs/kept", ""), &[], 0);
     desk.run(&args("runs/again", "--recompute"), &[], 0);
