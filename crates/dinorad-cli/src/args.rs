@@ -657,7 +657,7 @@ pub(crate) struct FinetuneArgs {
     #[arg(long, value_name = "P", default_value_t = 0.0, help_heading = "Training")]
     pub(crate) drop_path: f64,
     /// Activation checkpointing: keep the inputs of blocks alone and compute the rest again for the
-    /// backward pass: slower by a third, in a fraction of the memory
+    /// backward pass: less memory, more time
     #[arg(long, help_heading = "Training")]
     pub(crate) recompute: bool,
     /// Blocks that last-blocks trains

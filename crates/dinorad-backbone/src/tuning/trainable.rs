@@ -61,7 +61,7 @@ pub trait TrainableBackbone: Backbone + Trainable {
     }
 
     /// Whether training keeps a block's input alone and computes the rest of it again for the backward pass:
-    /// slower by a third, in a fraction of the memory.
+    /// less memory, one more forward pass.
     ///
     /// # Errors
     /// [`Error::Architecture`] where it is asked of an encoder without it.

@@ -100,7 +100,7 @@ impl MemoryPlan {
         let help = if batch >= 1.0 {
             let batch = batch as usize;
             let parts = self.batch.div_ceil(batch);
-            let other = if self.recompute == Some(false) { ", and so does --recompute, a third slower" } else { "" };
+            let other = if self.recompute == Some(false) { ", and so does --recompute, more slowly" } else { "" };
             format!("--batch-size {batch} --accumulate {parts} makes the same steps in less memory{other}")
         } else if left > 0.0 {
             "fewer slices (--max-slices, --slice-step), a smaller --image-size or --method lora need less".into()
