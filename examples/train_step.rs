@@ -18,7 +18,7 @@ use dinorad::{
     backbone::{
         Backbone, Dinov2, Dinov2Config, Request,
         candle::{DType, Device, Tensor},
-        tuning::{Lora, add_lora},
+        tuning::{Lora, TrainableBackbone, add_lora},
     },
     kernels::{
         Kernels,
@@ -49,6 +49,9 @@ struct Arguments {
     /// What learns.
     #[arg(long, value_enum, default_value = "full")]
     method: Method,
+    /// Keep the inputs of blocks alone, and compute the rest again for the backward pass.
+    #[arg(long)]
+    recompute: bool,
     /// Steps; the first is not counted.
     #[arg(long, default_value_t = 5)]
     steps: usize,
@@ -101,6 +104,7 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
             encoder.train_only(&mut |name| name.contains("lora_"))?;
         }
     }
+    encoder.set_recompute(arguments.recompute)?;
     head.train_only(&mut |_| true)?;
     let mut variables = encoder.variables()?;
     variables.extend(head.variables()?.into_iter().map(|(name, v)| (format!("head.{name}"), v)));

@@ -20,6 +20,22 @@ mod tell;
 use std::{io::IsTerminal, process::ExitCode};
 
 use clap::Parser;
+use dinorad::{
+    core::method::{Input, Method},
+    kernels::memory::Recycling,
+};
+
+/// Memory of a training step is kept for the next one, which asks for the same blocks; other work asks for
+/// many sizes, and gives back what it had.
+#[global_allocator]
+static ALLOCATOR: Recycling = Recycling::off();
+
+/// Keeps memory for steps to come, where one of the methods trains inside an encoder.
+fn keep_memory_for<'m>(mut methods: impl Iterator<Item = &'m dyn Method>) {
+    if methods.any(|method| method.input() == Input::Pixels) {
+        ALLOCATOR.keep(true);
+    }
+}
 
 /// Exit codes: 0 done, 1 some items failed, 2 could not run.
 fn main() -> ExitCode {

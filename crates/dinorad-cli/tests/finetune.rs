@@ -11,6 +11,7 @@ use std::{
 };
 
 use common::{Desk, examples, files};
+use dinorad::backbone::candle;
 use serde_json::Value;
 
 /// Gray squares in three parts: stripes of the second class stand upright, whatever the noise.
@@ -94,6 +95,15 @@ fn every_method_learns() {
         let lines = lines.replace("<span>", "").replace("</span>", "");
         assert!(lines.contains("(trained further") && !lines.contains("(frozen"), "{method}");
         assert!(!lines.contains("1.000–1.000"), "{method}");
+        // what it cost, and how it learned
+        assert!(lines.contains("Training loss by step") && lines.contains("peak memory"), "{method}");
+        let written = metrics(&desk, &out);
+        let curve = &written["learning"][0];
+        assert_eq!(curve["losses"].as_array().unwrap().len(), 40, "{method}");
+        assert_eq!(curve["scores"].as_array().unwrap().len(), 10, "{method}");
+        let trained = written["trained_parameters"].as_u64().unwrap();
+        let kept = candle::safetensors::load(run.join("model.safetensors"), &candle::Device::Cpu).unwrap();
+        assert_eq!(trained as usize, kept.values().map(candle::Tensor::elem_count).sum::<usize>(), "{method}");
     }
 }
 

@@ -518,6 +518,27 @@ pub enum Answer {
     },
 }
 
+/// How a training went.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Learning {
+    /// What losses are counted in.
+    pub by: Period,
+    /// The loss of every period, in order.
+    pub losses: Vec<f64>,
+    /// Periods before each validation, and its score.
+    pub scores: Vec<(usize, f64)>,
+}
+
+/// What a training is counted in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Period {
+    /// Steps of the optimiser.
+    #[default]
+    Step,
+    /// Passes over the training cases.
+    Epoch,
+}
+
 /// A [`Method`] with its settings fitted.
 pub trait Fitted: fmt::Debug + Send + Sync {
     /// What every setting says of `cases`: `give` gets the setting's number and an answer, settings in
@@ -536,9 +557,15 @@ pub trait Fitted: fmt::Debug + Send + Sync {
     /// [`Error::Failed`].
     fn learned(&self, number: &mut dyn FnMut(f64)) -> Result<(), Error>;
 
-    /// Mean training loss of every pass, by setting, where it was trained by steps.
-    fn losses(&self) -> Vec<Vec<f64>> {
+    /// How training went, by setting, where it went by steps.
+    fn learning(&self) -> Vec<Learning> {
         Vec::new()
+    }
+
+    /// Scalars that training set in the setting at `which`: none of neighbours. `None` where it is not known.
+    fn trained_parameters(&self, which: usize) -> Option<usize> {
+        let _ = which;
+        None
     }
 
     /// Classes that training did not show, or findings that no or every training case had: their

@@ -13,6 +13,7 @@ mod error;
 pub mod experiment;
 pub mod export;
 pub mod finetune;
+mod memory;
 mod paths;
 pub mod pca;
 pub mod probe;

@@ -16,13 +16,12 @@ use dinorad_core::{
 use dinorad_datasets::{Dataset, PatientKey};
 use dinorad_heads::first_best;
 use dinorad_metrics::{BootstrapOptions, Interval, MaskScores, RunScore, run_scores, value_text};
-use dinorad_report::{MetricValue, Metrics, RunWriter, Search, SearchAxis, Searched};
+use dinorad_report::{LearningCurve, MetricValue, Metrics, RunWriter, Search, SearchAxis, Searched};
 use ndarray::{Array2, Array3, Axis};
 
 use crate::{
     Error, Result,
-    plot::{LinePlot, Plot, Series},
-    report::{Exhibit, Figure, Table},
+    report::{Exhibit, Table},
     store::FeatureStore,
 };
 
@@ -222,8 +221,10 @@ pub struct SegmentRun {
     bootstrap: BootstrapOptions,
     best: Setting,
     model: Box<dyn Fitted>,
-    /// Mean loss of every epoch, by setting.
-    pub losses: Vec<(String, Vec<f64>)>,
+    /// How training went, by setting.
+    pub learning: Vec<LearningCurve>,
+    /// Parameters of the decoder that was tested.
+    pub trained_parameters: Option<usize>,
     /// On validation, with every setting; `None` for one that gave no masks.
     pub val: Vec<(Setting, Option<Overlaps>)>,
     /// On test, with the setting chosen.
@@ -257,8 +258,7 @@ pub fn segment(
         return Err(wrong("choosing among several settings needs a validation split; name one".into()));
     }
     let fitted = method.fit(parts.train, task, context)?;
-    let names = settings.iter().map(|s| s.label.clone());
-    let losses = names.zip(fitted.losses()).collect();
+    let curves = fitted.learning();
     let mut judged: Vec<(Setting, Option<Overlaps>)> = Vec::new();
     if let Some(val) = val {
         let mut masks = masks_of(&*fitted, val, settings.len())?;
@@ -275,7 +275,10 @@ pub fn segment(
         None if judged.iter().any(|(_, o)| o.is_some()) || judged.is_empty() => 0,
         None => return Err(wrong("every setting diverged".into())),
     };
+    let labelled = settings.iter().zip(&curves).enumerate();
+    let learning = labelled.map(|(i, (s, of))| LearningCurve::new(&s.label, of, i == best)).collect();
     let model = fitted.keep(best);
+    let trained_parameters = model.trained_parameters(0);
     let predictions = masks_of(&*model, parts.test, 1)?.pop().unwrap_or_default();
     let predictions: Vec<Array2<u8>> = predictions.into_iter().flatten().collect();
     if predictions.len() != parts.test.len() {
@@ -289,7 +292,8 @@ pub fn segment(
         bootstrap: *draws,
         best,
         model,
-        losses,
+        learning,
+        trained_parameters,
         val: judged,
         test,
         predictions,
@@ -382,6 +386,8 @@ impl SegmentRun {
         let mut all = Metrics::new(self.convention());
         all.choose(self.best.label.clone(), self.best.values.iter().copied());
         all.task = Some(self.task.clone());
+        all.learning = self.learning.clone();
+        all.trained_parameters = self.trained_parameters;
         let chosen = self.val.iter().find(|(setting, _)| *setting == self.best);
         for (split, overlaps) in [("val", chosen.and_then(|(_, o)| o.as_ref())), ("test", Some(&self.test))] {
             let Some(o) = overlaps else { continue };
@@ -429,7 +435,7 @@ impl SegmentRun {
         Ok(())
     }
 
-    /// The table of classes and the losses, for a report's section.
+    /// The table of classes, for a report's section.
     pub fn blocks(&self) -> Vec<Exhibit> {
         let text = |v: &Option<f64>| v.map_or_else(|| "undefined".to_owned(), value_text);
         let mut classes = Table::new("By class, all test pixels pooled", ["class", "Dice", "Jaccard"]);
@@ -437,25 +443,6 @@ impl SegmentRun {
         for (name, (dice, jaccard)) in self.task.class_names.iter().zip(numbers).skip(1) {
             classes = classes.with_row([name.clone(), text(dice), text(jaccard)]);
         }
-        let mut blocks = vec![Exhibit::Table(classes)];
-        if self.losses.iter().any(|(_, losses)| !losses.is_empty()) {
-            let caption = format!("Training loss by epoch; what was kept is {}.", self.best.label);
-            let figures = vec![Figure::drawn(self.loss_plot(), caption)];
-            blocks.push(Exhibit::Figures { heading: "Training".into(), figures });
-        }
-        blocks
-    }
-
-    fn loss_plot(&self) -> Plot {
-        let axes = LinePlot::new("epoch", "mean loss");
-        let series: Vec<Series> = self
-            .losses
-            .iter()
-            .map(|(setting, history)| {
-                let points = history.iter().enumerate().map(|(e, l)| ((e + 1) as f64, *l)).collect();
-                Series::new(setting.clone(), points)
-            })
-            .collect();
-        Plot::Lines { axes, series }
+        vec![Exhibit::Table(classes)]
     }
 }

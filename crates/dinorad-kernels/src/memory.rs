@@ -7,7 +7,7 @@
 use std::{
     alloc::{GlobalAlloc, Layout, System},
     ptr,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 /// Smallest block that is kept.
@@ -32,6 +32,8 @@ const ALIGN: usize = 4096;
 /// ```
 pub struct Recycling {
     free: [Stack; CLASSES],
+    keeping: AtomicBool,
+    in_use: AtomicUsize,
 }
 
 /// Freed blocks of one size; the first bytes of each point to the next.
@@ -94,9 +96,37 @@ fn class(size: usize) -> Option<(usize, usize)> {
 }
 
 impl Recycling {
-    /// With nothing kept.
+    /// With nothing kept yet.
     pub const fn new() -> Self {
-        Recycling { free: [const { Stack::new() }; CLASSES] }
+        Self::keeping(true)
+    }
+
+    /// That keeps nothing until it is told to ([`keep`](Self::keep)): for programs of which only some work
+    /// asks for the same blocks again and again.
+    pub const fn off() -> Self {
+        Self::keeping(false)
+    }
+
+    const fn keeping(keeping: bool) -> Self {
+        let free = [const { Stack::new() }; CLASSES];
+        Recycling { free, keeping: AtomicBool::new(keeping), in_use: AtomicUsize::new(0) }
+    }
+
+    /// Whether blocks that are freed from now on are kept; those that are kept stay until they are
+    /// [released](Self::release).
+    pub fn keep(&self, keep: bool) {
+        self.keeping.store(keep, Ordering::Relaxed);
+    }
+
+    /// Bytes of large blocks that are in use now, those kept for later not counted.
+    pub fn in_use(&self) -> usize {
+        self.in_use.load(Ordering::Relaxed)
+    }
+
+    /// A block of a class for use: one that was kept, or null.
+    fn kept(&self, index: usize, size: usize) -> *mut u8 {
+        self.in_use.fetch_add(size, Ordering::Relaxed);
+        self.free[index].pop()
     }
 
     /// Gives everything that is kept back to the system.
@@ -128,7 +158,7 @@ unsafe impl GlobalAlloc for Recycling {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         match class(layout.size()) {
             Some((index, size)) if layout.align() <= ALIGN => {
-                let block = self.free[index].pop();
+                let block = self.kept(index, size);
                 if !block.is_null() {
                     return block;
                 }
@@ -143,7 +173,7 @@ unsafe impl GlobalAlloc for Recycling {
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         match class(layout.size()) {
             Some((index, size)) if layout.align() <= ALIGN => {
-                let block = self.free[index].pop();
+                let block = self.kept(index, size);
                 if !block.is_null() {
                     // SAFETY: the block is as large as its class.
                     unsafe { ptr::write_bytes(block, 0, layout.size()) };
@@ -159,7 +189,14 @@ unsafe impl GlobalAlloc for Recycling {
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         match class(layout.size()) {
-            Some((index, _)) if layout.align() <= ALIGN => self.free[index].push(block),
+            Some((index, size)) if layout.align() <= ALIGN => {
+                self.in_use.fetch_sub(size, Ordering::Relaxed);
+                if self.keeping.load(Ordering::Relaxed) {
+                    return self.free[index].push(block);
+                }
+                // SAFETY: a block of this class was allocated with this layout.
+                unsafe { System.dealloc(block, Layout::from_size_align_unchecked(size, ALIGN)) }
+            }
             // SAFETY: the block is the system's, see `alloc`.
             _ => unsafe { System.dealloc(block, layout) },
         }
@@ -216,6 +253,27 @@ mod tests {
             assert_eq!(octave + index % 8 * (octave / 8), rounded, "{size}: what `release` gives back");
         }
         assert_eq!(class(LARGE - 1), None);
+    }
+
+    #[test]
+    fn what_is_in_use_is_counted_and_nothing_is_kept_unless_told() {
+        let pool = Recycling::off();
+        let layout = Layout::from_size_align(1 << 20, 64).unwrap();
+        // SAFETY: layouts of non-zero size; blocks are freed with the layout they came with.
+        unsafe {
+            let a = pool.alloc(layout);
+            let b = pool.alloc_zeroed(layout);
+            assert_eq!(pool.in_use(), 2 << 20);
+            pool.dealloc(a, layout);
+            assert_eq!(pool.in_use(), 1 << 20);
+            let (index, size) = class(1 << 20).unwrap();
+            assert!(pool.free[index].pop().is_null(), "not told to keep");
+            pool.keep(true);
+            pool.dealloc(b, layout);
+            assert_eq!((pool.in_use(), pool.kept(index, size)), (0, b));
+            pool.free[index].push(b);
+            pool.release();
+        }
     }
 
     #[test]

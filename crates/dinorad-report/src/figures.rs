@@ -8,7 +8,7 @@ use dinorad_metrics::{BootstrapOptions, Calibration, Resampling, at_youden, prec
 use ndarray::{Array1, ArrayView1};
 
 use crate::{
-    CurvePoint, MetricValue, Metrics, Predictions, Result, RunFolder, Search,
+    CurvePoint, LearningCurve, MetricValue, Metrics, Predictions, Result, RunFolder, Search,
     folder::PREDICTIONS,
     plot::{LinePlot, Marks, PALETTE, Plot, Series, XScale},
 };
@@ -46,6 +46,7 @@ pub fn of_run(run: &RunFolder) -> Result<Vec<NamedPlot>> {
         plots.extend(of_predictions(&predictions, task, metrics, (&groups, operating.as_ref()))?);
     }
     plots.extend(metrics.search.as_ref().and_then(of_search));
+    plots.extend(of_learning(metrics));
     let name = run.exhibits().encoder.as_ref().map_or_else(|| "this run".to_owned(), |card| card.name().to_owned());
     plots.extend(of_curves(&name, metrics));
     Ok(plots)
@@ -424,6 +425,54 @@ fn of_search(search: &Search) -> Option<NamedPlot> {
         caption: format!("{name} by setting; the one that is best on validation is reported.{diagnostic}"),
         varied: false,
     })
+}
+
+/// Losses and validation scores over a training, by setting.
+fn of_learning(metrics: &Metrics) -> Vec<NamedPlot> {
+    let several = metrics.learning.len() > 1;
+    let lines: Vec<(String, &LearningCurve)> = metrics
+        .learning
+        .iter()
+        .map(|curve| {
+            let chosen = if several && curve.chosen { " (chosen)" } else { "" };
+            (format!("{}{chosen}", curve.label), curve)
+        })
+        .collect();
+    learning_plots(&lines, metrics)
+}
+
+/// Plots of named trainings; `scored` says by what they were validated.
+pub(crate) fn learning_plots(lines: &[(String, &LearningCurve)], scored: &Metrics) -> Vec<NamedPlot> {
+    let by = lines.first().map_or("step", |(_, curve)| curve.by.as_str());
+    let score = scored.search.as_ref().map_or_else(|| "score".to_owned(), |s| super::pages::score_title(&s.score));
+    let series = |of: fn(&LearningCurve) -> &Vec<(f64, f64)>| -> Vec<Series> {
+        let drawn = lines.iter().filter(|(_, curve)| of(curve).len() > 1).take(PALETTE.len());
+        drawn.map(|(name, curve)| Series::new(name, of(curve).clone())).collect()
+    };
+    let plot = |name: &str, y_label: String, marks: Marks, series: Vec<Series>, caption: String| {
+        let axes = LinePlot { marks, ..LinePlot::new(by, y_label) };
+        let plot = Plot::Lines { axes, series };
+        (name.to_owned(), plot, caption)
+    };
+    let all = [
+        plot(
+            "training-loss",
+            "training loss".to_owned(),
+            Marks::None,
+            series(|curve| &curve.losses),
+            format!("Training loss by {by}; of a long training the mean over stretches."),
+        ),
+        plot(
+            "validation-by-step",
+            format!("validation {score}"),
+            Marks::Dots,
+            series(|curve| &curve.scores),
+            format!("{score} on validation by {by}: the weights of the best {by} are kept."),
+        ),
+    ];
+    let drawn = |plot: &Plot| matches!(plot, Plot::Lines { series, .. } if !series.is_empty());
+    let named = |(name, plot, caption)| NamedPlot { name, plot, caption, varied: false };
+    all.into_iter().filter(|(_, plot, _)| drawn(plot)).map(named).collect()
 }
 
 /// The curves of smaller training sets and of shifts.

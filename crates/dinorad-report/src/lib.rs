@@ -27,8 +27,9 @@ pub use compare::{ComparedCases, ComparedScore, RunComparison, Test, compare_run
 pub use error::{Error, Result};
 pub use failure::Failure;
 pub use folder::{
-    CaseCounts, CaseTable, CurvePoint, Description, Difference, Exhibits, Existing, Found, Made, MetricValue, Metrics,
-    NotJudged, RunFolder, RunWriter, Search, SearchAxis, Searched, Skipped, Status, Walked, is_run, runs_below,
+    CaseCounts, CaseTable, CurvePoint, Description, Difference, Exhibits, Existing, Found, LearningCurve, Made,
+    MetricValue, Metrics, NotJudged, RunFolder, RunWriter, Search, SearchAxis, Searched, Skipped, Status, Walked,
+    is_run, runs_below,
 };
 pub use lock::RunLock;
 pub use paired::{Comparison, Pairs};

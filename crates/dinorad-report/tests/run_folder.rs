@@ -6,10 +6,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use dinorad_core::{Target, Task, TaskKind};
+use dinorad_core::{
+    Target, Task, TaskKind,
+    method::{Learning, Period},
+};
 use dinorad_report::{
-    CaseTable, CurvePoint, Error, Exhibits, Existing, Failure, Found, Made, MetricValue, Metrics, NotJudged,
-    Predictions, RunFolder, RunWriter, Search, SearchAxis, Searched, Status,
+    CaseTable, CurvePoint, Error, Exhibits, Existing, Failure, Found, LearningCurve, Made, MetricValue, Metrics,
+    NotJudged, Predictions, RunFolder, RunWriter, Search, SearchAxis, Searched, Status,
     pages::{self, Case, DatasetCard, EncoderCard, Exhibit, Figure, Judgement, Table, Timing, Training},
     picture::{Picture, Window},
     plot::{LinePlot, Plot, Series},
@@ -437,6 +440,56 @@ fn encoders_on_the_same_cases_stand_in_one_table() {
     ] {
         assert!(html.contains(&words), "`{words}` is not on the page");
     }
+}
+
+#[test]
+fn methods_side_by_side_tell_what_they_cost_and_how_they_learned() {
+    let root = tempfile::tempdir().unwrap();
+    let run = |name: &str, trained: usize, learning: Vec<LearningCurve>| {
+        let mut writer = RunWriter::create(&root.path().join(name), Existing::Refuse).unwrap();
+        writer.config(&config(&[5])).unwrap();
+        let mut m = Metrics::new("strict");
+        m.task = Some(binary());
+        m.count("test", &predictions(), &binary());
+        m.set("test", "auroc", MetricValue::single(0.9));
+        (m.trained_parameters, m.learning) = (Some(trained), learning);
+        m.setting_label = Some("lr 0.5".into());
+        writer.metrics(&m).unwrap();
+        writer.predictions("predictions", &predictions()).unwrap();
+        let encoder = Some(EncoderCard::new("small", Training::Pretrained));
+        writer.exhibits(&Exhibits { encoder, method: Some(name.into()), ..Exhibits::new() }).unwrap();
+        writer.made(&Made { seconds: Some(61.0), peak_memory_mb: Some(1234.4), ..Made::default() }).unwrap();
+        writer.finish().unwrap()
+    };
+    let curve = |label: &str, losses: &[f64], chosen: bool| {
+        let of = Learning { by: Period::Step, losses: losses.to_vec(), scores: vec![(1, 0.6), (2, 0.7)] };
+        LearningCurve::new(label, &of, chosen)
+    };
+    let low = vec![curve("lr 0.1", &[0.9, 0.8], false), curve("lr 0.5", &[0.7, 0.6], true)];
+    let runs =
+        [run("kNN", 0, vec![]), run("LoRA", 147_456, low), run("all", 21_000, vec![curve("lr 1", &[1.0, 0.5], true)])];
+    let html = pages::report(&runs, &[]).unwrap().to_html().unwrap();
+    for words in [
+        "parameters trained",
+        ">147\u{202f}456<",
+        ">61.0 s<",
+        ">1\u{202f}234 MB<",
+        "<h3>Learning curves</h3>",
+        "LoRA, lr 0.5",
+        "lr 0.5 (chosen)",
+        "Training loss by step",
+        "best step are kept",
+    ] {
+        assert!(html.contains(words), "`{words}` is not on the page");
+    }
+    let names = |html: &str, name: &str| html.matches(&format!(">\n{name}\n<")).count();
+    assert_eq!(
+        (names(&html, "kNN, lr 0.5"), names(&html, "LoRA, lr 0.5")),
+        (0, 2),
+        "neighbours learn nothing by steps"
+    );
+    let alone = pages::report(&runs[..1], &[]).unwrap().to_html().unwrap();
+    assert!(!alone.contains("Training loss") && !alone.contains("parameters trained"));
 }
 
 #[test]

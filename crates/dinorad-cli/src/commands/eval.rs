@@ -13,6 +13,7 @@ use dinorad::{
 
 use crate::{
     args::{EvalCommand, JudgeArgs},
+    keep_memory_for,
     progress::BARS,
     tell,
 };
@@ -34,6 +35,7 @@ pub(super) fn runner(args: &JudgeArgs, names: Option<Pseudonyms>) -> Result<Runn
 /// Runs the experiments, compares them with the first, and tells of them.
 pub(super) fn judge(args: &JudgeArgs, experiments: Vec<Experiment>, names: Option<Pseudonyms>) -> Result<usize> {
     let runner = runner(args, names)?;
+    keep_memory_for(experiments.iter().filter_map(|one| one.method.as_deref()));
     if let Some(folds) = args.folds {
         return over_folds(args, &runner, &experiments, CrossValidation { folds, repeats: args.repeats });
     }

@@ -7,7 +7,7 @@ use dinorad::{
     eval::experiment::{Descriptions, Estimate, Existing, Outcome, Planned, Runner},
 };
 
-use crate::{args::RunArgs, listing, output::say, table::narrow_table, tell};
+use crate::{args::RunArgs, keep_memory_for, listing, output::say, table::narrow_table, tell};
 
 pub(crate) fn run(args: &RunArgs) -> Result<usize> {
     args.names.around(|names| run_all(args, names))
@@ -21,6 +21,7 @@ fn run_all(args: &RunArgs, names: Option<Pseudonyms>) -> Result<usize> {
     runner.existing = if args.overwrite { Existing::Replace } else { Existing::Refuse };
     let planned = Descriptions::read(&args.file, &args.set)?.planned(&args.out);
     runner.check(&planned)?;
+    keep_memory_for(planned.iter().filter_map(|one| one.experiment.method.as_deref()));
     if args.dry_run {
         return dry(&runner, &planned);
     }

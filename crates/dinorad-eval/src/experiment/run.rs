@@ -30,6 +30,7 @@ use super::{
 use crate::{
     AugmentedViews, Cases, DatasetCases, Error, Result, date,
     finetune::DatasetPixels,
+    memory,
     probe::{
         CasePixels, Draw, Labelled, ProbeOptions, ProbeRun, Refit, SubsetOptions, Views, probe, shuffled_labels,
         subset_curves,
@@ -188,6 +189,7 @@ impl Runner<'_> {
 
     fn run_in(&self, ready: Ready, writer: &mut RunWriter) -> Result<Outcome> {
         let started = Instant::now();
+        memory::forget_peak();
         // First, so that a run which was stopped is known again.
         writer.config(&told(&ready.experiment, writer.path(), self.pseudonyms.as_ref()))?;
         let done = match &ready.subject {
@@ -215,6 +217,7 @@ impl Runner<'_> {
             machine: Some(format!("{} {}", std::env::consts::OS, std::env::consts::ARCH)),
             threads: Some(rayon::current_num_threads()),
             seconds: Some(seconds(started)),
+            peak_memory_mb: memory::peak().map(|bytes| bytes / 1e6),
             images: Some(done.made.images),
             steps: done.timings.clone(),
             ..Made::default()

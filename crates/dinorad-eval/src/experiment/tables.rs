@@ -57,7 +57,13 @@ pub fn encoders(done: &[Outcome], compared: &[Option<Comparison>]) -> Table {
     let metrics: Vec<_> = judged.iter().map(|(_, one)| one.metrics()).collect();
     let line = |((i, one), metrics)| {
         let one: &Outcome = one;
-        Line { name: one.spec.id.clone(), method: one.method(), metrics, compared: compared.get(i).cloned().flatten() }
+        Line {
+            name: one.spec.id.clone(),
+            method: one.method(),
+            metrics,
+            compared: compared.get(i).cloned().flatten(),
+            made: None,
+        }
     };
     let lines: Vec<Line<'_>> = judged.iter().map(|(i, one)| (*i, *one)).zip(&metrics).map(line).collect();
     beside("Encoders", "encoder", &lines)

@@ -11,7 +11,7 @@ use candle::{Device, Tensor};
 use dinorad_backbone::tuning::save_peft;
 use dinorad_core::{
     Task,
-    method::{Answer, Error, Fitted, Lent, MODEL_FILE},
+    method::{Answer, Error, Fitted, Learning, Lent, MODEL_FILE, Period},
 };
 use dinorad_nn::{Trainable, train::Ended};
 use serde::{Deserialize, Serialize};
@@ -170,8 +170,17 @@ impl Fitted for Tuned {
         Ok(())
     }
 
-    fn losses(&self) -> Vec<Vec<f64>> {
-        self.points.iter().map(|point| point.ended.losses.clone()).collect()
+    fn learning(&self) -> Vec<Learning> {
+        let one = |Ended { losses, scores, .. }: &Ended| Learning {
+            by: Period::Step,
+            losses: losses.clone(),
+            scores: scores.clone(),
+        };
+        self.points.iter().map(|point| one(&point.ended)).collect()
+    }
+
+    fn trained_parameters(&self, which: usize) -> Option<usize> {
+        self.points.get(which).map(|point| point.trained.values().map(Tensor::elem_count).sum())
     }
 
     fn save(&self, which: usize, path: &Path) -> std::result::Result<bool, Error> {

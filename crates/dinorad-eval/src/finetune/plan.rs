@@ -5,7 +5,7 @@ use dinorad_nn::Trainable;
 
 use super::{method::FinetuneMethod, model::Model};
 use crate::{
-    Error, Result,
+    Error, Result, memory,
     probe::{CasePixels, Labelled},
 };
 
@@ -81,7 +81,7 @@ impl MemoryPlan {
             case: one * seen as f64,
             batch: method.batch_size,
             recompute: (spec.patch > 1 && spec.family != Family::Sam).then_some(method.recompute),
-            free: free_memory(),
+            free: memory::free(),
         })
     }
 
@@ -110,14 +110,6 @@ impl MemoryPlan {
         let why = format!("about {} would be needed and {} are free: {help}", gib(self.total()), gib(free));
         Err(Error::Protocol { protocol: "fine-tuning", why })
     }
-}
-
-/// What the system says is free for new work.
-fn free_memory() -> Option<f64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    let kib: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib * 1024.0)
 }
 
 #[cfg(test)]

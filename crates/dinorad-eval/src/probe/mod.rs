@@ -54,6 +54,7 @@ pub use compare::compare;
 pub use controls::shuffled_labels;
 pub use dinorad_core::method::{Context, Fitted, Method, Setting};
 pub use dinorad_report::Comparison;
+use dinorad_report::LearningCurve;
 pub use evaluation::{Evaluation, NamedScore, judge, quick_accuracy, quick_auroc};
 pub use labelled::{Labelled, Place, SliceRows};
 pub use pixels::{CasePixels, EncoderMaker};
@@ -169,7 +170,17 @@ pub fn probe(
     let test = splits.test;
     check_test(splits)?;
     let every = method.tables_every_setting();
+    let mut learning: Vec<LearningCurve> = settings
+        .iter()
+        .zip(fitted.learning())
+        .enumerate()
+        .map(|(i, ((setting, _), of))| LearningCurve::new(&setting.label, &of, i == best))
+        .collect();
     let (fitted, trained_on) = refit(method, fitted, best, splits, task, options.refit, context)?;
+    if trained_on > splits.train.len() {
+        let label = format!("{} on train and validation", settings[best].0.label);
+        learning.extend(fitted.learning().first().map(|of| LearningCurve::new(label, of, false)));
+    }
     let absent = fitted.absent();
     if !absent.is_empty() {
         notices.push(format!("constant in training, so predicted as a constant: {}", names(task, absent)));
@@ -202,6 +213,8 @@ pub fn probe(
         notices,
         search_digest,
         model_digest: digest(&*fitted)?,
+        learning,
+        trained_parameters: fitted.trained_parameters(at),
         model: Arc::from(fitted),
         model_at: at,
         pool: pooled.map(|p| p.pool),

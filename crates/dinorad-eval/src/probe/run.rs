@@ -5,7 +5,9 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 use dinorad_aggregate::GatedAttentionPool;
 use dinorad_core::{Task, TaskKind, method::MODEL_FILE};
 use dinorad_nn::Trainable;
-use dinorad_report::{CaseTable, MetricValue, Metrics, RunWriter, Search, SearchAxis, Searched, folder::POOLING};
+use dinorad_report::{
+    CaseTable, LearningCurve, MetricValue, Metrics, RunWriter, Search, SearchAxis, Searched, folder::POOLING,
+};
 
 use super::{Evaluation, Fitted, Labelled, Method, ProbeOptions, Refit, Setting, judge, numbers::metric};
 use crate::{Error, Result};
@@ -38,6 +40,8 @@ pub struct ProbeRun {
     pub(super) notices: Vec<String>,
     pub(super) search_digest: String,
     pub(super) model_digest: String,
+    pub(super) learning: Vec<LearningCurve>,
+    pub(super) trained_parameters: Option<usize>,
     pub(super) model: Arc<dyn Fitted>,
     pub(super) model_at: usize,
     pub(super) pool: Option<GatedAttentionPool>,
@@ -149,6 +153,8 @@ impl ProbeRun {
         all.task = Some(self.task.clone());
         all.notices = self.notices.clone();
         all.search = Some(self.search());
+        all.learning = self.learning.clone();
+        all.trained_parameters = self.trained_parameters;
         for of in &self.of_setting {
             let slug = &of.setting.slug;
             for (name, value) in [("auroc", of.val_auroc), ("accuracy", of.val_accuracy)] {

@@ -190,6 +190,10 @@ impl Fitted for KnnFitted {
         Ok(())
     }
 
+    fn trained_parameters(&self, _which: usize) -> Option<usize> {
+        Some(0)
+    }
+
     fn save_whole(&self, which: usize, path: &Path) -> Result<(), Error> {
         Ok(self.model.save(self.only.unwrap_or(which), path)?)
     }

@@ -441,6 +441,10 @@ impl Fitted for LinearFitted {
         Ok(())
     }
 
+    fn trained_parameters(&self, which: usize) -> Option<usize> {
+        self.0.get(which).map(|model| model.weight().elem_count() + model.bias().elem_count())
+    }
+
     fn save(&self, which: usize, path: &Path) -> Result<bool, Error> {
         match self.0.get(which) {
             Some(model) => Ok(model.save(path).map(|()| true)?),

@@ -5,7 +5,7 @@ use std::path::Path;
 use candle::{Device, Tensor};
 use dinorad_core::{
     Task, TaskKind,
-    method::{Answer, Context, Entry, Error, Fitted, Input, Lent, Method, SearchAxis, Setting},
+    method::{Answer, Context, Entry, Error, Fitted, Input, Learning, Lent, Method, Period, SearchAxis, Setting},
 };
 use dinorad_nn::{Trainable, optim::Algorithm};
 use ndarray::{Array3, Axis};
@@ -315,8 +315,13 @@ impl Fitted for LinearDecoderFitted {
         Ok(())
     }
 
-    fn losses(&self) -> Vec<Vec<f64>> {
-        self.losses.clone()
+    fn learning(&self) -> Vec<Learning> {
+        let one = |losses: &Vec<f64>| Learning { by: Period::Epoch, losses: losses.clone(), scores: Vec::new() };
+        self.losses.iter().map(one).collect()
+    }
+
+    fn trained_parameters(&self, which: usize) -> Option<usize> {
+        Some(self.decoders.get(which)?.as_ref()?.parameter_count().0)
     }
 
     fn save(&self, which: usize, path: &Path) -> Result<bool, Error> {

@@ -157,6 +157,10 @@ impl Fitted for LogregFitted {
         Ok(())
     }
 
+    fn trained_parameters(&self, which: usize) -> Option<usize> {
+        self.0.get(which).map(|model| model.coefficients().len() + model.intercepts().len())
+    }
+
     fn absent(&self) -> &[usize] {
         self.0.first().map_or(&[], |model| model.absent())
     }

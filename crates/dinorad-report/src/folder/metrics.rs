@@ -7,7 +7,7 @@ use dinorad_metrics::{Interval, IntervalMethod};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::SCHEMA;
+use super::{LearningCurve, SCHEMA};
 use crate::{Comparison, Predictions, failure::rename_failed, renaming::Told};
 
 /// `metrics.json`: what was chosen, numbers by split and name, and what they were taken on.
@@ -47,6 +47,12 @@ pub struct Metrics {
     /// Scores over something that was varied, by its name: shots, fraction, `shift_noise`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub curves: BTreeMap<String, Vec<CurvePoint>>,
+    /// Parameters that training set; 0 for neighbours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trained_parameters: Option<usize>,
+    /// How training went, where it went by steps: by setting, and of the model that was trained again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub learning: Vec<LearningCurve>,
     /// Comparisons with others on the same cases, by what they are compared with.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub comparisons: BTreeMap<String, Comparison>,

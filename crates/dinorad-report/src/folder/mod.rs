@@ -41,6 +41,7 @@
 mod cases;
 mod description;
 mod exhibits;
+mod learning;
 mod made;
 mod marker;
 mod metrics;
@@ -51,6 +52,7 @@ mod write;
 pub use cases::{CaseRow, CaseTable};
 pub use description::{Description, Difference, differences};
 pub use exhibits::Exhibits;
+pub use learning::LearningCurve;
 pub use made::Made;
 pub use marker::{MARKER, SCHEMA, Status, is_run};
 pub use metrics::{CaseCounts, Constant, CurvePoint, MetricValue, Metrics, NotJudged, Search, SearchAxis, Searched};

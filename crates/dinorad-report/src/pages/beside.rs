@@ -5,23 +5,29 @@ use std::collections::BTreeMap;
 use dinorad_metrics::BootstrapOptions;
 
 use super::{
-    Exhibit, Section,
+    Exhibit, Figure, Section,
     labels::{encoder_name, method},
     tables::{self, Line},
 };
 use crate::{
-    Comparison, Predictions, Result, RunFolder,
+    Comparison, LearningCurve, Made, Predictions, Result, RunFolder,
     compare::{pairs, same_task},
+    figures::learning_plots,
     folder::PREDICTIONS,
 };
 
+/// A run and how it went.
+type One<'a> = (&'a RunFolder, &'a Made);
+
 /// A section for every group of at least two runs that judge the same test cases.
-pub(super) fn sections(runs: &[RunFolder]) -> Result<Vec<Section>> {
-    let mut groups: Vec<(&RunFolder, Vec<&RunFolder>)> = Vec::new();
-    for run in runs.iter().filter(|run| run.metrics().is_some_and(|m| m.metrics.contains_key("test"))) {
+pub(super) fn sections(runs: &[RunFolder], made: &[Made]) -> Result<Vec<Section>> {
+    let mut groups: Vec<(&RunFolder, Vec<One<'_>>)> = Vec::new();
+    for one @ (run, _) in
+        runs.iter().zip(made).filter(|(run, _)| run.metrics().is_some_and(|m| m.metrics.contains_key("test")))
+    {
         match groups.iter_mut().find(|(first, _)| same_cases(first, run)) {
-            Some((_, group)) => group.push(run),
-            None => groups.push((run, vec![run])),
+            Some((_, group)) => group.push(one),
+            None => groups.push((run, vec![one])),
         }
     }
     let several: Vec<_> = groups.into_iter().map(|(_, group)| group).filter(|group| group.len() > 1).collect();
@@ -40,9 +46,9 @@ fn same_cases(a: &RunFolder, b: &RunFolder) -> bool {
     data(a) == data(b) && n(a) == n(b) && same_task(a, b).is_ok()
 }
 
-fn section(group: &[&RunFolder], alone: bool) -> Result<Section> {
+fn section(group: &[One<'_>], alone: bool) -> Result<Section> {
     let differ = |of: &dyn Fn(&RunFolder) -> String| {
-        group.split_first().is_some_and(|(first, others)| others.iter().any(|run| of(run) != of(first)))
+        group.split_first().is_some_and(|(first, others)| others.iter().any(|(run, _)| of(run) != of(first.0)))
     };
     let names = |run: &RunFolder| encoder_name(run).unwrap_or_default();
     let methods = |run: &RunFolder| {
@@ -51,25 +57,47 @@ fn section(group: &[&RunFolder], alone: bool) -> Result<Section> {
     };
     // Runs that differ in neither are told apart by their folders.
     let folders = !differ(&|run| names(run) + &methods(run));
-    let first = group.first().map(|run| tested(run)).transpose()?.flatten();
+    let first = group.first().map(|(run, _)| tested(run)).transpose()?.flatten();
     let mut compared = Vec::new();
-    for run in group.iter().skip(1) {
-        compared.push(compared_with(group.first().copied(), first.as_ref(), run)?);
+    for (run, _) in group.iter().skip(1) {
+        compared.push(compared_with(group.first().map(|(run, _)| *run), first.as_ref(), run)?);
     }
     let what = if differ(&methods) || folders { "Runs" } else { "Encoders" };
     let mut lines = Vec::new();
-    for (run, compared) in group.iter().zip(std::iter::once(None).chain(compared)) {
+    for ((run, made), compared) in group.iter().zip(std::iter::once(None).chain(compared)) {
         let Some(metrics) = run.metrics() else { continue };
         let name = if folders { run.name() } else { names(run) };
-        lines.push(Line { name, method: method(run), metrics, compared });
+        lines.push(Line { name, method: method(run), metrics, compared, made: Some(made) });
     }
     let table = tables::beside(what, if folders { "run" } else { "encoder" }, &lines);
-    let data = group.first().and_then(|run| run.description().data());
+    let data = group.first().and_then(|(run, _)| run.description().data());
     let title = match (alone, data) {
         (true, _) | (_, None) => format!("All {}", what.to_lowercase()),
         (false, Some(data)) => format!("All {} on {data}", what.to_lowercase()),
     };
-    Ok(Section::new(title).with(Exhibit::Table(table)))
+    let section = Section::new(title).with(Exhibit::Table(table));
+    Ok(match learning(group, folders || !differ(&methods)) {
+        Some(curves) => section.with(curves),
+        None => section,
+    })
+}
+
+/// The trainings that were chosen, of all runs that were trained by steps; `folders` tells them apart.
+fn learning(group: &[One<'_>], folders: bool) -> Option<Exhibit> {
+    let curve = |(run, _): &One<'_>| -> Option<(String, LearningCurve)> {
+        let all = &run.metrics()?.learning;
+        let of = all.iter().find(|curve| curve.chosen).or(all.first())?;
+        Some((if folders { run.name() } else { method(run) }, of.clone()))
+    };
+    let curves: Vec<(String, LearningCurve)> = group.iter().filter_map(curve).collect();
+    let first = group.iter().find_map(|(run, _)| run.metrics())?;
+    let lines: Vec<(String, &LearningCurve)> = curves.iter().map(|(name, curve)| (name.clone(), curve)).collect();
+    if lines.len() < 2 {
+        return None;
+    }
+    let plots = learning_plots(&lines, first);
+    let figures = plots.into_iter().map(|plot| Figure::drawn(plot.plot, plot.caption)).collect();
+    Some(Exhibit::Figures { heading: "Learning curves".into(), figures })
 }
 
 fn tested(run: &RunFolder) -> Result<Option<Predictions>> {

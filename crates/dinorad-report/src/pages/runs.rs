@@ -52,7 +52,7 @@ pub fn report(runs: &[RunFolder], skipped: &[Skipped]) -> Result<Report> {
     for (name, value) in facts(first, runs, &made) {
         report = report.with_fact(name, value);
     }
-    for section in beside::sections(runs)? {
+    for section in beside::sections(runs, &made)? {
         report = report.with_section(section);
     }
     for (run, made) in runs.iter().zip(&made) {

@@ -7,9 +7,10 @@ use dinorad_metrics::signed_text;
 use super::{
     Table,
     cards::{count, number},
+    exhibit::duration,
     scores::score_title,
 };
-use crate::{Comparison, CurvePoint, MetricValue, Metrics};
+use crate::{Comparison, CurvePoint, Made, MetricValue, Metrics};
 
 /// Rows of a table of settings; more are in `metrics.json`.
 const SETTINGS: usize = 16;
@@ -146,6 +147,8 @@ pub struct Line<'a> {
     pub metrics: &'a Metrics,
     /// How it differs from the first; `None` for the first, and where that cannot be said.
     pub compared: Option<Comparison>,
+    /// How it went, where that is known.
+    pub made: Option<&'a Made>,
 }
 
 /// Runs on the same cases, one line each; `what` they are, such as `Encoders`, and what `names` them.
@@ -155,12 +158,19 @@ pub fn beside(what: &str, names: &str, lines: &[Line<'_>]) -> Table {
     let differences = lines.iter().any(|line| line.compared.is_some());
     let controls: Vec<&(&str, &str)> =
         CONTROLS[..2].iter().filter(|(s, _)| lines.iter().any(|l| l.metrics.metrics.contains_key(*s))).collect();
+    // what they cost, where it differs: several methods, not several encoders under one
+    let costs = lines.iter().any(|line| line.metrics.trained_parameters != lines[0].metrics.trained_parameters);
+    let memory = costs && lines.iter().any(|line| line.made.is_some_and(|made| made.peak_memory_mb.is_some()));
     let mut columns = vec![names.to_owned(), "method and setting".to_owned()];
     columns.extend(scores.iter().map(|name| format!("{} (95 % CI)", score_title(name))));
     if differences {
         columns.extend(["AUROC minus the first's".to_owned(), "p".to_owned()]);
     }
     columns.extend(controls.iter().map(|(_, what)| (*what).to_owned()));
+    if costs {
+        columns.extend(["parameters trained".to_owned(), "time of the run".to_owned()]);
+    }
+    columns.extend(memory.then(|| "peak memory".to_owned()));
     let how = lines.iter().find_map(|line| line.compared.as_ref()).map(|c| format!(" ({})", c.method));
     let table = Table::new(format!("{what} on the same test cases{}", how.unwrap_or_default()), columns).with_words(2);
     lines.iter().fold(table, |table, line| {
@@ -173,6 +183,15 @@ pub fn beside(what: &str, names: &str, lines: &[Line<'_>]) -> Table {
             let value = line.metrics.get(split, "auroc").and_then(|v| v.mean);
             value.map_or_else(|| NONE.to_owned(), number)
         }));
+        let none = || NONE.to_owned();
+        if costs {
+            row.push(line.metrics.trained_parameters.map_or_else(none, count));
+            row.push(line.made.and_then(|made| made.seconds).map_or_else(none, duration));
+        }
+        if memory {
+            let peak = line.made.and_then(|made| made.peak_memory_mb);
+            row.push(peak.map_or_else(none, |mb| format!("{} MB", count(mb.round() as usize))));
+        }
         table.with_row(row)
     })
 }
