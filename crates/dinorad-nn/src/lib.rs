@@ -23,6 +23,7 @@ pub mod optim;
 mod pass;
 mod rotary;
 mod schedule;
+pub mod store;
 pub mod train;
 mod trainable;
 mod upsample;
