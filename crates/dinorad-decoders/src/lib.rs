@@ -7,15 +7,21 @@
 
 pub use candle;
 
+mod blocks;
 mod decoder;
 mod decoder_training;
 mod error;
 mod linear_decoder;
 pub mod methods;
 mod patch_tokens;
+mod unet;
+mod unet_decoder;
+mod weights;
 
 pub use decoder::{Decoder, DecoderInput};
 pub use decoder_training::{DecoderCase, DecoderTrainer, DecoderTraining, PixelLoss};
 pub use dinorad_core::grid::{DecoderPoint, SEGMENTATION_LEARNING_RATES};
 pub use error::{Error, Result};
 pub use linear_decoder::LinearDecoder;
+pub use unet::{Unet, UnetConfig};
+pub use unet_decoder::{UnetDecoder, UnetDecoderConfig};
