@@ -14,7 +14,8 @@
 //! | [`kernels`] | `dinorad-kernels` | products, attention, norms on plain slices, forward and backward |
 //! | [`nn`] | `dinorad-nn` | blocks, losses and optimisers that train |
 //! | [`aggregate`] | `dinorad-aggregate` | slices to scan |
-//! | [`heads`] | `dinorad-heads` | kNN, probes, decoders |
+//! | [`heads`] | `dinorad-heads` | kNN, probes |
+//! | [`decoders`] | `dinorad-decoders` | patch tokens or images to masks |
 //! | [`metrics`] | `dinorad-metrics` | AUROC, Dice, Hausdorff, calibration, intervals |
 //! | [`report`] | `dinorad-report` | run folders, predictions, plots, pictures, pages |
 //! | [`eval`] | `dinorad-eval` | protocols, feature store |
@@ -23,6 +24,7 @@ pub use dinorad_aggregate as aggregate;
 pub use dinorad_backbone as backbone;
 pub use dinorad_core as core;
 pub use dinorad_datasets as datasets;
+pub use dinorad_decoders as decoders;
 pub use dinorad_eval as eval;
 pub use dinorad_heads as heads;
 pub use dinorad_io as io;

@@ -26,6 +26,14 @@ pub enum Error {
         /// The words understood.
         expected: &'static str,
     },
+    /// A text that is no point of a search grid.
+    #[error("`{text}` is no grid point: {reason}")]
+    PointName {
+        /// The text.
+        text: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
 }
 
 /// Shorthand for this crate's results.

@@ -6,7 +6,9 @@
 )]
 
 mod affine;
+pub mod description;
 mod error;
+pub mod grid;
 mod label;
 pub mod markers;
 pub mod method;

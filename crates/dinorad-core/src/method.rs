@@ -600,6 +600,15 @@ pub trait Fitted: fmt::Debug + Send + Sync {
 /// The file of a folder that a model lies in.
 pub const MODEL_FILE: &str = "model.safetensors";
 
+/// The file of a model that was kept in a folder.
+///
+/// # Errors
+/// [`Error::Unkept`] where there is none.
+pub fn model_file(folder: &Path) -> Result<PathBuf, Error> {
+    let path = folder.join(MODEL_FILE);
+    if path.is_file() { Ok(path) } else { Err(Error::Unkept { path: folder.to_owned() }) }
+}
+
 /// Reads what a method learned from a folder: the one setting that was kept there.
 pub type Loader = fn(&Path) -> Result<Box<dyn Fitted>, Error>;
 

@@ -94,6 +94,33 @@ impl Taps {
         Ok(taps)
     }
 
+    /// Linear interpolation where the centres of the first and last pixels fall on each other: PyTorch's
+    /// `bilinear, align_corners=True`.
+    ///
+    /// # Errors
+    /// [`Error::Empty`] if a size is zero.
+    ///
+    /// # Examples
+    /// ```
+    /// use dinorad_core::resample::Taps;
+    /// let taps = Taps::corners(2, 3)?;
+    /// assert_eq!([taps.get(0), taps.get(1)], [(0, &[1.0, 0.0][..]), (0, &[0.5, 0.5][..])]);
+    /// # Ok::<(), dinorad_core::Error>(())
+    /// ```
+    pub fn corners(input: usize, output: usize) -> Result<Self> {
+        if input == 0 || output == 0 {
+            return Err(Error::Empty { what: "resampling" });
+        }
+        let scale = if output > 1 { (input - 1) as f32 / (output - 1) as f32 } else { 0.0 };
+        let mut taps = Taps { input, spans: Vec::with_capacity(output), weights: Vec::new() };
+        for i in 0..output {
+            let x = scale * i as f32;
+            let start = taps.push_clamped(x.floor() as i64, &[1.0 - x.fract(), x.fract()]);
+            taps.spans.push((start, taps.weights.len()));
+        }
+        Ok(taps)
+    }
+
     fn push_antialiased(&mut self, centre: f32, scale: f32, radius: f32, kernel: impl Fn(f32) -> f32) -> usize {
         let stretch = scale.max(1.0);
         let support = radius * stretch;
@@ -338,6 +365,17 @@ mod tests {
             let got = resize_plane(plane.view(), &rows, &cols);
             prop_assert!((got - dense).iter().all(|d| d.abs() < 2e-5));
         }
+    }
+
+    #[test]
+    fn corners_fall_on_corners() {
+        // torch.nn.functional.interpolate(arange(4), size=6, mode="linear", align_corners=True) = 0, 0.6, 1.2, ...
+        let dense = Taps::corners(4, 6).unwrap().to_matrix();
+        let got = dense.dot(&ndarray::array![0.0, 1.0, 2.0, 3.0]);
+        assert!(got.iter().enumerate().all(|(i, v)| (v - 0.6 * i as f32).abs() < 1e-6), "{got}");
+        assert_eq!(Taps::corners(3, 1).unwrap().to_matrix(), ndarray::array![[1.0, 0.0, 0.0]]);
+        assert_eq!(Taps::corners(1, 2).unwrap().to_matrix(), ndarray::array![[1.0], [1.0]]);
+        assert!(Taps::corners(5, 5).unwrap().is_identity() && Taps::corners(0, 1).is_err());
     }
 
     #[test]

@@ -221,6 +221,9 @@ pub enum Error {
     /// A head.
     #[error(transparent)]
     Heads(#[from] dinorad_heads::Error),
+    /// A decoder.
+    #[error(transparent)]
+    Decoders(#[from] dinorad_decoders::Error),
     /// A run folder, a picture or a page.
     #[error(transparent)]
     Report(#[from] dinorad_report::Error),

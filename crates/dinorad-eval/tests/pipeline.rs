@@ -9,6 +9,10 @@ use std::{
 use dinorad_backbone::{Backbone, LoadOptions, Patches, Request, load};
 use dinorad_core::{Protocol, Split, Target, method::Lent};
 use dinorad_datasets::{Dataset, OpenOptions, discover, open};
+use dinorad_decoders::{
+    PixelLoss,
+    methods::linear_decoder::{LinearDecoderMethod, Optimiser},
+};
 use dinorad_eval::{
     Cases, DatasetCases, Error, InputCases, Prepared, Progress, Settings, Silent,
     embed::{EmbedOptions, Slices, embed},
@@ -17,13 +21,7 @@ use dinorad_eval::{
     segment::{MaskedSlices, SegmentParts, segment},
     store::{ItemKey, Part},
 };
-use dinorad_heads::{
-    Knn, PixelLoss,
-    methods::{
-        knn::KnnMethod,
-        linear_decoder::{LinearDecoderMethod, Optimiser},
-    },
-};
+use dinorad_heads::{Knn, methods::knn::KnnMethod};
 use dinorad_metrics::{BootstrapOptions, value_text};
 use dinorad_report::{Exhibits, Existing, RunWriter, pages};
 use dinorad_testkit::{files, kill_after};

@@ -138,14 +138,6 @@ pub enum Error {
         /// Step, from 0.
         step: usize,
     },
-    /// A text that is no grid point.
-    #[error("`{text}` is no grid point: {reason}")]
-    PointName {
-        /// The text.
-        text: String,
-        /// What is wrong with it.
-        reason: &'static str,
-    },
     /// A file that could not be read or written.
     #[error("could not {action} {}", path.display())]
     File {
@@ -169,7 +161,7 @@ pub enum Error {
     Aggregate(#[from] dinorad_aggregate::Error),
     /// The training blocks refused.
     #[error("training failed")]
-    Nn(#[from] dinorad_nn::Error),
+    Nn(#[source] dinorad_nn::Error),
     /// The core refused.
     #[error(transparent)]
     Core(#[from] dinorad_core::Error),
@@ -188,5 +180,16 @@ impl Error {
 
     pub(crate) fn parameter(name: &'static str, expected: impl Into<String>, got: impl ToString) -> Self {
         Error::Parameter { name, expected: expected.into(), got: got.to_string() }
+    }
+}
+
+/// What a file says about itself is said by this crate.
+impl From<dinorad_nn::Error> for Error {
+    fn from(error: dinorad_nn::Error) -> Self {
+        match error {
+            dinorad_nn::Error::Store { action, path, source } => Error::File { action, path, source },
+            dinorad_nn::Error::Format { path, reason } => Error::Format { path, reason },
+            other => Error::Nn(other),
+        }
     }
 }

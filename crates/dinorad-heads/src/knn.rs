@@ -10,7 +10,7 @@ use crate::{
     Error, Fit, Neighbours, Predict, Result, Targets,
     neighbours::{Itself, nearest},
     rows::Rows,
-    store,
+    store::{self, Arrays},
 };
 
 /// How similarities become the weights of a vote.
@@ -183,20 +183,20 @@ impl KnnModel {
                 Targets::classes(labels, file.number("classes")?)
             }
             "findings" => Targets::findings(file.matrix::<u8>("targets")?),
-            other => return Err(file.bad(format!("unknown targets `{other}`"))),
+            other => return Err(file.bad(format!("unknown targets `{other}`")).into()),
         };
         let targets = targets.map_err(|e| file.bad(e.to_string()))?;
         targets.check_len(gallery.n).map_err(|e| file.bad(e.to_string()))?;
         let vote = match file.text("vote")? {
             "shared-softmax" => Vote::SharedSoftmax,
             "renormalised" => Vote::Renormalised,
-            other => return Err(file.bad(format!("unknown vote `{other}`"))),
+            other => return Err(file.bad(format!("unknown vote `{other}`")).into()),
         };
         let options = Knn { ks: file.counts("k")?, temperature: file.real("temperature")?, vote };
         check_ks(&options.ks, gallery.n).map_err(|e| file.bad(e.to_string()))?;
         let which = file.number("which")?;
         if which >= options.ks.len() || !(options.temperature.is_finite() && options.temperature > 0.0) {
-            return Err(file.bad("its settings are out of range"));
+            return Err(file.bad("its settings are out of range").into());
         }
         Ok((Self { options, gallery, targets }, which))
     }

@@ -9,15 +9,11 @@ pub use candle;
 
 mod attention;
 mod cholesky;
-mod decoder;
-mod decoder_training;
 mod error;
 mod features;
 pub mod few_shot;
-mod grid;
 mod knn;
 mod lbfgs;
-mod linear_decoder;
 mod linear_probe;
 mod logistic;
 mod logistic_problem;
@@ -25,7 +21,6 @@ pub mod methods;
 mod ml_knn;
 mod neighbours;
 mod panels;
-mod patch_tokens;
 mod probe_loss;
 mod probe_start;
 mod probe_task;
@@ -38,16 +33,11 @@ mod top_k;
 mod traits;
 
 pub use attention::AttentionTraining;
-pub use decoder::{Decoder, DecoderInput};
-pub use decoder_training::{DecoderCase, DecoderTrainer, DecoderTraining, PixelLoss};
+pub use dinorad_core::grid::{AVGPOOLS, BLOCKS, CLASSIFICATION_LEARNING_RATES, ProbePoint, first_best};
 pub use dinorad_nn::loss::Reduction;
 pub use error::{Error, Result};
 pub use features::InputLayout;
-pub use grid::{
-    AVGPOOLS, BLOCKS, CLASSIFICATION_LEARNING_RATES, DecoderPoint, ProbePoint, SEGMENTATION_LEARNING_RATES, first_best,
-};
 pub use knn::{Knn, KnnModel, Vote};
-pub use linear_decoder::LinearDecoder;
 pub use linear_probe::{LinearModel, LinearProbe, LinearSweep, SweepTrainer};
 pub use logistic::{LogisticModel, LogisticRegression, study_strengths};
 pub use ml_knn::{MlKnn, MlKnnModel, TrainingNeighbours};

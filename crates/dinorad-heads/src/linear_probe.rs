@@ -456,7 +456,7 @@ impl LinearModel {
             "binary" => ProbeTask::Binary,
             "multiclass" => ProbeTask::Multiclass(classes),
             "multilabel" => ProbeTask::Multilabel(classes),
-            other => return Err(file.bad(format!("unknown task `{other}`"))),
+            other => return Err(file.bad(format!("unknown task `{other}`")).into()),
         };
         let point = file.text("point")?.parse()?;
         let columns = file.text("columns")?;

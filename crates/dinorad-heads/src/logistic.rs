@@ -348,11 +348,11 @@ impl LogisticModel {
                 let constants: Vec<Option<f64>> =
                     columns.iter().map(constant).collect::<Option<_>>().ok_or_else(bad)?;
                 if constants.len() != n_classes {
-                    return Err(bad());
+                    return Err(bad().into());
                 }
                 Outputs::Findings { constants }
             }
-            other => return Err(file.bad(format!("unknown outputs `{other}`"))),
+            other => return Err(file.bad(format!("unknown outputs `{other}`")).into()),
         };
         let logits = match &outputs {
             Outputs::Two { .. } => 1,
@@ -362,7 +362,7 @@ impl LogisticModel {
         let dim = file.number("dim")?;
         let (weight, bias) = (file.tensor("logistic.weight")?, file.tensor("logistic.bias")?);
         if weight.dims() != [logits, dim] || bias.dims() != [logits] {
-            return Err(file.bad(format!("weight {:?} and bias {:?}", weight.dims(), bias.dims())));
+            return Err(file.bad(format!("weight {:?} and bias {:?}", weight.dims(), bias.dims())).into());
         }
         let absent = match &outputs {
             Outputs::Two { classes, .. } => (0..n_classes).filter(|c| !classes.contains(c)).collect(),

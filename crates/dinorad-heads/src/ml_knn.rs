@@ -10,7 +10,7 @@ use crate::{
     knn::check_ks,
     neighbours::{Itself, nearest},
     rows::Rows,
-    store,
+    store::{self, Arrays},
 };
 
 /// Which neighbours count while the conditional probabilities are learned.
@@ -259,7 +259,7 @@ impl MlKnnModel {
             "with-itself" => TrainingNeighbours::WithItself,
             "without-itself" => TrainingNeighbours::WithoutItself,
             "skip-first" => TrainingNeighbours::SkipFirst(file.number("skipped")?),
-            other => return Err(file.bad(format!("unknown neighbours `{other}`"))),
+            other => return Err(file.bad(format!("unknown neighbours `{other}`")).into()),
         };
         let options = MlKnn { ks: file.counts("k")?, smoothing: file.real("smoothing")?, neighbours };
         check_smoothing(options.smoothing).map_err(|e| file.bad(e.to_string()))?;
@@ -271,7 +271,7 @@ impl MlKnnModel {
             && training.similarities.dim() == training.indices.dim()
             && training.indices.iter().all(|i| (*i as usize) < gallery.n);
         if which >= options.ks.len() || !fits {
-            return Err(file.bad("its neighbours do not fit its rows and settings"));
+            return Err(file.bad("its neighbours do not fit its rows and settings").into());
         }
         Ok((Self::counted(options, gallery, labels, training, &y), which))
     }

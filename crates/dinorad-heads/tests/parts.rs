@@ -4,8 +4,8 @@ use candle::{Device, Tensor};
 use dinorad_backbone::{Error as Refused, Features, LayerTokens};
 use dinorad_core::Target;
 use dinorad_heads::{
-    AttentionTraining, DecoderPoint, Error, Fit, InputLayout, Knn, LogisticRegression, MlKnn, Predict, ProbePoint,
-    Targets, TrainingNeighbours, Vote, few_shot, first_best, l2_normalise, study_strengths,
+    AttentionTraining, Error, Fit, InputLayout, Knn, LogisticRegression, MlKnn, Predict, ProbePoint, Targets,
+    TrainingNeighbours, Vote, few_shot, first_best, l2_normalise, study_strengths,
 };
 use ndarray::{Array2, array, s};
 
@@ -255,11 +255,11 @@ fn names_of_points_are_read_strictly() -> Outcome {
         let error = text.parse::<ProbePoint>().unwrap_err();
         assert_eq!(error.to_string(), format!("`{text}` is no grid point: {reason}"));
     }
-    let decoder: DecoderPoint = "unet:lr=0_0010000000".parse()?;
+    let decoder: dinorad_core::grid::DecoderPoint = "unet:lr=0_0010000000".parse()?;
     assert_eq!((decoder.decoder.as_str(), decoder.learning_rate), ("unet", 0.001));
     assert_eq!(decoder.to_string(), "unet:lr=0_0010000000");
     for text in ["unet", "unet:rate=1", "unet:lr=1:lr=1"] {
-        assert!(text.parse::<DecoderPoint>().is_err(), "{text}");
+        assert!(text.parse::<dinorad_core::grid::DecoderPoint>().is_err(), "{text}");
     }
     assert_eq!(first_best(&[f64::NEG_INFINITY, f64::NAN, f64::NEG_INFINITY]), Some(0));
     assert_eq!(first_best(&[0.1, f64::INFINITY, 0.2]), Some(1));

@@ -1,10 +1,7 @@
 //! Numbers on the way to a model that its predictions alone would not show to be wrong.
 
-use candle::{Device, Tensor};
 use dinorad_core::rng;
-use dinorad_heads::{
-    AttentionTraining, DecoderCase, DecoderTraining, Fit, LinearDecoder, LogisticRegression, PixelLoss, Targets,
-};
+use dinorad_heads::{AttentionTraining, Fit, LogisticRegression, Targets};
 use ndarray::{Array2, ArrayView2};
 use rand::Rng;
 
@@ -58,28 +55,4 @@ fn attention_does_not_depend_on_the_unit_of_features() {
     for (a, b) in plain.iter().zip(&large) {
         assert!((a - b).abs() < 1e-3, "{plain:?} {large:?}");
     }
-}
-
-/// At a learning rate of 0 an epoch's loss is that of the first weights over all cases.
-#[test]
-fn an_epoch_tells_the_mean_loss_of_its_cases() {
-    let mut rng = rng::stream(4, 0, 0);
-    let cases: Vec<DecoderCase> = (0..5)
-        .map(|_| {
-            let values: Vec<f32> = (0..6 * 4).map(|_| rng.random_range(-1.0..1.0)).collect();
-            let patches = Tensor::from_vec(values, (6, 4), &Device::Cpu).unwrap();
-            DecoderCase { patches, grid: (2, 3), mask: Array2::from_shape_fn((4, 6), |(y, x)| ((y + x) % 3) as u8) }
-        })
-        .collect();
-    let training = DecoderTraining { epochs: 1, batch_size: 2, learning_rate: 0.0, ..DecoderTraining::new(3) };
-    let (_, history) = training.fit(&cases, &Device::Cpu).unwrap();
-    let decoder = LinearDecoder::new(4, 3, training.seed, &Device::Cpu).unwrap();
-    let loss = |case: &DecoderCase| {
-        let logits = decoder.forward(&case.patches.unsqueeze(0).unwrap(), (2, 3), (4, 6)).unwrap();
-        let labels: Vec<u8> = case.mask.iter().copied().collect();
-        let labels = Tensor::from_vec(labels, (1, 4, 6), &Device::Cpu).unwrap();
-        f64::from(PixelLoss::default().of(&logits, &labels).unwrap().to_scalar::<f32>().unwrap())
-    };
-    let mean = cases.iter().map(loss).sum::<f64>() / cases.len() as f64;
-    assert!((history[0] - mean).abs() < 1e-5, "{history:?}, expected {mean}");
 }

@@ -35,6 +35,28 @@ impl Activation {
     }
 }
 
+/// `max(x, 0)`; a NaN stays one.
+///
+/// # Panics
+/// If the lengths differ.
+pub fn relu(x: &[f32], out: &mut [f32]) {
+    assert_eq!(x.len(), out.len());
+    out.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(out, x)| {
+        out.iter_mut().zip(x).for_each(|(out, x)| *out = if *x < 0.0 { 0.0 } else { *x });
+    });
+}
+
+/// The gradient of [`relu`] in place of `dy`: 0 where `x` is not above 0.
+///
+/// # Panics
+/// If the lengths differ.
+pub fn relu_backward(x: &[f32], dy: &mut [f32]) {
+    assert_eq!(x.len(), dy.len());
+    dy.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(dy, x)| {
+        dy.iter_mut().zip(x).for_each(|(dy, x)| *dy = if *x > 0.0 { *dy } else { 0.0 });
+    });
+}
+
 /// `silu(gate) · value`, where a row of `both` holds `hidden` gates, then as many values.
 ///
 /// # Panics

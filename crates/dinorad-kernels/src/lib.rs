@@ -21,6 +21,7 @@ mod math;
 pub mod matmul;
 pub mod memory;
 pub mod norm;
+pub mod pool;
 pub mod probe;
 pub mod product;
 #[cfg(test)]

@@ -50,6 +50,24 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// A stored model that could not be read or written.
+    #[error("could not {action} {}", path.display())]
+    Store {
+        /// `read` or `write`.
+        action: &'static str,
+        /// Which file.
+        path: std::path::PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// A file that holds no such model.
+    #[error("{}: {reason}", path.display())]
+    Format {
+        /// Which file.
+        path: std::path::PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// What is learned could not be had: a case that cannot be read, a model that does not fit.
     #[error(transparent)]
     Lesson(Box<dyn std::error::Error + Send + Sync>),

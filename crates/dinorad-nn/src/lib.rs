@@ -8,9 +8,12 @@
 pub use candle;
 
 mod attention;
+mod batch_norm;
+mod convolution;
 mod error;
 mod feed_forward;
 mod flash;
+mod group_norm;
 pub mod init;
 mod layer_norm;
 mod linear;
@@ -20,13 +23,17 @@ pub mod optim;
 mod pass;
 mod rotary;
 mod schedule;
+pub mod store;
 pub mod train;
 mod trainable;
 mod upsample;
 
 pub use attention::Attention;
+pub use batch_norm::{BatchNorm, Statistics};
+pub use convolution::{Conv2d, ConvTranspose2d};
 pub use error::{Error, Result};
 pub use feed_forward::{Activation, LayerScale, Mlp, SwiGlu};
+pub use group_norm::GroupNorm;
 pub use layer_norm::LayerNorm;
 pub use linear::{Linear, LowRank};
 pub use optim::Optimizer;

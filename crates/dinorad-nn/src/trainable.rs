@@ -1,10 +1,10 @@
 //! Named parameters: one walk that weights, optimisers, adapters and checkpoints share.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use candle::{Tensor, Var};
 
-use crate::{Linear, Result};
+use crate::{Error, Linear, Result};
 
 /// Something with named parameters.
 ///
@@ -29,7 +29,46 @@ pub trait Trainable {
         Ok(())
     }
 
-    /// Every parameter by name.
+    /// Shows the name of every statistic: a tensor among those that [`visit`](Self::visit) shows that training
+    /// moves without gradients, such as running means. It is carried with the parameters and never a variable.
+    fn visit_statistics(&self, prefix: &str, f: &mut dyn FnMut(&str)) {
+        let _ = (prefix, f);
+    }
+
+    /// The statistics by name.
+    fn statistics(&self) -> BTreeMap<String, Tensor> {
+        let names = statistics_of(self);
+        let mut out = BTreeMap::new();
+        self.visit("", &mut |name, t| {
+            if names.contains(name) {
+                out.insert(name.to_owned(), t.clone());
+            }
+        });
+        out
+    }
+
+    /// Writes tensors in the place of those of the same names; what has no name there stays.
+    ///
+    /// # Errors
+    /// [`Error::State`](crate::Error::State) naming a tensor of another shape.
+    fn set_tensors(&mut self, values: &BTreeMap<String, Tensor>) -> Result<()> {
+        self.visit_mut("", &mut |name, tensor| {
+            let Some(value) = values.get(name) else { return Ok(()) };
+            if value.dims() != tensor.dims() {
+                let (want, got) = (tensor.dims(), value.dims());
+                return Err(Error::State { reason: format!("`{name}` is {got:?}, expected {want:?}") });
+            }
+            let value = value.to_device(tensor.device())?.to_dtype(tensor.dtype())?.detach();
+            if tensor.is_variable() {
+                Var::from_tensor(tensor)?.set(&value.contiguous()?)?;
+            } else {
+                *tensor = value;
+            }
+            Ok(())
+        })
+    }
+
+    /// Every parameter and statistic by name.
     fn tensors(&self) -> BTreeMap<String, Tensor> {
         let mut out = BTreeMap::new();
         self.visit("", &mut |name, t| {
@@ -52,7 +91,8 @@ pub trait Trainable {
         Ok(out)
     }
 
-    /// Makes exactly the parameters trainable whose name `choose` accepts; the others are frozen.
+    /// Makes exactly the parameters trainable whose name `choose` accepts; the others are frozen, and so are
+    /// all statistics.
     ///
     /// Values stay. A parameter that becomes trainable gets storage of its own, so other users of
     /// the same weights do not move with it.
@@ -60,8 +100,9 @@ pub trait Trainable {
     /// # Errors
     /// If a variable cannot be made.
     fn train_only(&mut self, choose: &mut dyn FnMut(&str) -> bool) -> Result<()> {
+        let statistics = statistics_of(self);
         self.visit_mut("", &mut |name, tensor| {
-            match (choose(name), tensor.is_variable()) {
+            match (!statistics.contains(name) && choose(name), tensor.is_variable()) {
                 (true, false) => *tensor = Var::from_tensor(&tensor.contiguous()?)?.into_inner(),
                 (false, true) => *tensor = tensor.detach(),
                 _ => {}
@@ -70,15 +111,25 @@ pub trait Trainable {
         })
     }
 
-    /// Number of scalars: all of them, and the trainable ones.
+    /// Number of scalars: all of the parameters, and the trainable ones. Statistics are no parameters.
     fn parameter_count(&self) -> (usize, usize) {
+        let statistics = statistics_of(self);
         let mut count = (0, 0);
-        self.visit("", &mut |_, t| {
-            count.0 += t.elem_count();
+        self.visit("", &mut |name, t| {
+            count.0 += if statistics.contains(name) { 0 } else { t.elem_count() };
             count.1 += if t.is_variable() { t.elem_count() } else { 0 };
         });
         count
     }
+}
+
+/// The names of the statistics.
+fn statistics_of(model: &(impl Trainable + ?Sized)) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    model.visit_statistics("", &mut |name| {
+        names.insert(name.to_owned());
+    });
+    names
 }
 
 /// `prefix.name`, or `name` alone under an empty prefix.
@@ -110,6 +161,12 @@ impl<T: Trainable> Trainable for Option<T> {
     fn visit_maps(&mut self, prefix: &str, f: &mut dyn FnMut(&str, &mut Linear) -> Result<()>) -> Result<()> {
         self.as_mut().map_or(Ok(()), |inner| inner.visit_maps(prefix, f))
     }
+
+    fn visit_statistics(&self, prefix: &str, f: &mut dyn FnMut(&str)) {
+        if let Some(inner) = self {
+            inner.visit_statistics(prefix, f);
+        }
+    }
 }
 
 impl<T: Trainable> Trainable for Vec<T> {
@@ -131,6 +188,12 @@ impl<T: Trainable> Trainable for Vec<T> {
             inner.visit_maps(&join(prefix, &i.to_string()), f)?;
         }
         Ok(())
+    }
+
+    fn visit_statistics(&self, prefix: &str, f: &mut dyn FnMut(&str)) {
+        for (i, inner) in self.iter().enumerate() {
+            inner.visit_statistics(&join(prefix, &i.to_string()), f);
+        }
     }
 }
 
@@ -175,6 +238,10 @@ macro_rules! parameters {
             ) -> $crate::Result<()> {
                 $( $crate::Trainable::visit_maps(&mut self.$field, &$crate::parameter_path(prefix, $name), f)?; )+
                 Ok(())
+            }
+
+            fn visit_statistics(&self, prefix: &str, f: &mut dyn FnMut(&str)) {
+                $( $crate::Trainable::visit_statistics(&self.$field, &$crate::parameter_path(prefix, $name), f); )+
             }
         }
     };

@@ -20,7 +20,7 @@ use crate::{Error, Result, finetune::FinetuneMethod};
 pub fn methods() -> Vec<Entry> {
     let known = dinorad_heads::methods::entries().iter();
     let known = known.map(|entry| if entry.name == linear::ENTRY.name { LINEAR } else { *entry });
-    known.chain([crate::finetune::ENTRY]).collect()
+    known.chain(dinorad_decoders::methods::entries().iter().copied()).chain([crate::finetune::ENTRY]).collect()
 }
 
 /// The linear probe, whose `init` may be an npz file too.

@@ -4,11 +4,12 @@ use std::{path::Path, sync::Arc};
 
 use dinorad_core::{
     Task,
-    method::{Answer, Context, Entry, Error, Fitted, Input, Lent, Method, SearchAxis, Setting},
+    description::{counts, positive},
+    method::{Answer, Context, Entry, Error, Fitted, Input, Lent, Method, SearchAxis, Setting, model_file},
 };
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{USUAL_NEIGHBOURS, answers, check, counts, cut, model_file, positive, setting_of_k, tidied};
+use super::{USUAL_NEIGHBOURS, answers, check, cut, setting_of_k, tidied};
 use crate::{Fit, Knn, KnnModel, Targets, Vote};
 
 /// `knn`: softmax-weighted vote of the nearest cases, for every `k`.

@@ -9,11 +9,14 @@ use std::{
 
 use dinorad_core::{
     Protocol, Task,
-    method::{Answer, Context, Entry, Error, Fitted, Input, Lent, Method, SearchAxis, Setting, TokenLayout},
+    description::{checked, count, counts, positives},
+    method::{
+        Answer, Context, Entry, Error, Fitted, Input, Lent, Method, SearchAxis, Setting, TokenLayout, model_file,
+    },
 };
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{answers, check, checked, count, counts, model_file, positives};
+use super::{answers, check};
 use crate::{
     AVGPOOLS, BLOCKS, BatchOrder, CLASSIFICATION_LEARNING_RATES, EpochSampler, InfiniteSampler, InputLayout,
     LinearModel, LinearSweep, Predict, ProbePoint, ProbeTask, Reduction, Start, linear_probe::check_variety,

@@ -4,11 +4,12 @@ use std::{collections::HashSet, path::Path};
 
 use dinorad_core::{
     Task,
-    method::{Answer, Context, Entry, Error, Fitted, Input, Lent, Method, SearchAxis, Setting},
+    description::{count, positive, positives},
+    method::{Answer, Context, Entry, Error, Fitted, Input, Lent, Method, SearchAxis, Setting, model_file},
 };
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{answers, check, count, model_file, positive, positives};
+use super::{answers, check};
 use crate::{LogisticModel, LogisticRegression, study_strengths};
 
 /// `logreg`: logistic regression, for every strength.

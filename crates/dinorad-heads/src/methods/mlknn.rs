@@ -4,11 +4,12 @@ use std::{path::Path, sync::Arc};
 
 use dinorad_core::{
     Protocol, Task, TaskKind,
-    method::{Answer, Context, Entry, Error, Fitted, Input, Lent, Method, SearchAxis, Setting},
+    description::positives,
+    method::{Answer, Context, Entry, Error, Fitted, Input, Lent, Method, SearchAxis, Setting, model_file},
 };
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{USUAL_NEIGHBOURS, answers, check, cut, knn::k, model_file, positives, tidied};
+use super::{USUAL_NEIGHBOURS, answers, check, cut, knn::k, tidied};
 use crate::{Fit, MlKnn, MlKnnModel, TrainingNeighbours};
 
 /// `mlknn`: multi-label nearest neighbours, for every `k` and smoothing.

@@ -31,28 +31,21 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-use std::{
-    fmt,
-    path::{Path, PathBuf},
-};
-
 use dinorad_core::{
     Task, TaskKind,
     method::{self, Entry, Lent, Setting},
 };
-use serde::{Deserialize, Deserializer, de::Error as _};
 
 use crate::{Error, Targets};
 
 pub mod knn;
 pub mod linear;
-pub mod linear_decoder;
 pub mod logreg;
 pub mod mlknn;
 
 /// The methods of this crate, in the order in which people meet them.
 pub fn entries() -> &'static [Entry] {
-    static ENTRIES: [Entry; 5] = [knn::ENTRY, mlknn::ENTRY, logreg::ENTRY, linear::ENTRY, linear_decoder::ENTRY];
+    static ENTRIES: [Entry; 4] = [knn::ENTRY, mlknn::ENTRY, logreg::ENTRY, linear::ENTRY];
     &ENTRIES
 }
 
@@ -68,12 +61,6 @@ impl From<Error> for method::Error {
             _ => method::Error::failed(error),
         }
     }
-}
-
-/// The file of a model that was kept in a folder.
-fn model_file(folder: &Path) -> Result<PathBuf, method::Error> {
-    let path = folder.join(method::MODEL_FILE);
-    if path.is_file() { Ok(path) } else { Err(method::Error::Unkept { path: folder.to_owned() }) }
 }
 
 /// The truths of lent cases as heads take them.
@@ -125,45 +112,4 @@ fn cut(ks: &[usize], cases: usize, taken: usize) -> Result<Option<(Vec<usize>, S
 
 fn setting_of_k(k: usize) -> Setting {
     Setting::new(format!("k = {k}"), format!("k{k}")).with("k", k as f64)
-}
-
-/// A value of a description that has to be `expected`.
-fn checked<'de, D, T>(
-    from: D,
-    name: &'static str,
-    expected: &'static str,
-    fits: impl FnOnce(&T) -> bool,
-) -> Result<Option<T>, D::Error>
-where
-    D: Deserializer<'de>,
-    T: Deserialize<'de> + fmt::Debug,
-{
-    let value = T::deserialize(from)?;
-    if fits(&value) {
-        Ok(Some(value))
-    } else {
-        Err(D::Error::custom(format!("{name} must be {expected}, got {value:?}")))
-    }
-}
-
-/// A list of counts of a description.
-fn counts<'de, D: Deserializer<'de>>(from: D, name: &'static str) -> Result<Option<Vec<usize>>, D::Error> {
-    let fits = |list: &Vec<usize>| !list.is_empty() && !list.contains(&0);
-    checked(from, name, "one or more numbers of at least 1", fits)
-}
-
-/// A count of a description.
-fn count<'de, D: Deserializer<'de>>(from: D, name: &'static str) -> Result<Option<usize>, D::Error> {
-    checked(from, name, "at least 1", |n| *n > 0)
-}
-
-/// A list of positive numbers of a description.
-fn positives<'de, D: Deserializer<'de>>(from: D, name: &'static str) -> Result<Option<Vec<f64>>, D::Error> {
-    let fits = |list: &Vec<f64>| !list.is_empty() && list.iter().all(|v| v.is_finite() && *v > 0.0);
-    checked(from, name, "one or more numbers above 0", fits)
-}
-
-/// A positive number of a description.
-fn positive<'de, D: Deserializer<'de>>(from: D, name: &'static str) -> Result<Option<f64>, D::Error> {
-    checked(from, name, "a number above 0", |v: &f64| v.is_finite() && *v > 0.0)
 }

@@ -65,6 +65,32 @@ impl Backward for Activated {
     }
 }
 
+/// `max(x, 0)`
+///
+/// # Errors
+/// If a tensor operation fails.
+pub fn relu(x: &Tensor) -> Result<Tensor> {
+    if !fast([x]) {
+        return Ok(x.relu()?);
+    }
+    let dx = dense(x)?;
+    let result = {
+        let x = values::<f32>(&dx)?;
+        written(x.len(), |out| kernels::relu(&x, out))
+    };
+    record(&[Some(x)], x.shape().clone(), result, || Ok(Rectified(dx)))
+}
+
+struct Rectified(Tensor);
+
+impl Backward for Rectified {
+    fn backward(&self, mut dy: Vec<f32>, to: &mut Gradients<'_>) -> Result<()> {
+        kernels::relu_backward(&values::<f32>(&self.0)?, &mut dy);
+        to.put(0, dy);
+        Ok(())
+    }
+}
+
 /// `silu(gate) · value`, where the last axis of `both` holds the gates first, then as many values.
 ///
 /// # Errors

@@ -14,12 +14,16 @@
 mod activation;
 mod attention;
 mod channel_norm;
+mod concat;
 mod convolution;
 mod cross_entropy;
 mod first;
 mod graph;
 mod layer_norm;
 mod linear;
+mod maps;
+mod pad;
+mod pool;
 mod resize;
 mod scale;
 mod step;
@@ -28,15 +32,19 @@ mod tests;
 mod values;
 
 pub use self::{
-    activation::{activate, gelu, quick_gelu, swiglu},
+    activation::{activate, gelu, quick_gelu, relu, swiglu},
     attention::attention,
     channel_norm::{BatchStatistics, batch_norm, group_norm},
+    concat::concat,
     convolution::{Window, conv_transpose2d, conv2d},
     cross_entropy::cross_entropy,
     first::first_tokens,
     graph::{backward, recomputed, segment},
     layer_norm::layer_norm,
     linear::{Adapter, adapted, linear, linear_activated, linear_residual},
+    maps::{maps, tokens},
+    pad::{Margins, pad},
+    pool::max_pool2d,
     resize::resize,
     scale::{add, layer_scale},
     step::{adam_step, sgd_step},

@@ -54,6 +54,7 @@ impl<M: Trainable> Trainer<M> {
         let mut out: BTreeMap<String, Tensor> =
             self.variables.iter().map(|(name, var)| (format!("weights/{name}"), var.as_detached_tensor())).collect();
         out.extend(self.optimizer.state()?.into_iter().map(|(name, t)| (format!("optimizer/{name}"), t)));
+        out.extend(self.model.statistics().into_iter().map(|(name, t)| (format!("statistics/{name}"), t)));
         out.extend(self.average.iter().map(|(name, t)| (format!("average/{name}"), t.clone())));
         Ok(out)
     }
@@ -64,7 +65,11 @@ impl<M: Trainable> Trainer<M> {
             let of = state.iter().filter_map(|(name, t)| Some((name.strip_prefix(prefix)?.to_owned(), t.clone())));
             of.collect()
         };
-        self.set(&part("weights/"))?;
+        let statistics = part("statistics/");
+        if statistics.keys().ne(self.model.statistics().keys()) {
+            return Err(Error::State { reason: "its statistics are of other layers".into() });
+        }
+        self.set(&part("weights/").into_iter().chain(statistics).collect())?;
         self.optimizer.load_state(&part("optimizer/"))?;
         let average = part("average/");
         if average.len() != self.average.len() || average.keys().ne(self.average.keys()) {

@@ -212,7 +212,8 @@ impl<'a> Kept<'a> {
     }
 
     fn keep_best<M: Trainable>(&mut self, trainer: &Trainer<M>) -> Result<()> {
-        let best = if trainer.average.is_empty() { trainer.values()? } else { trainer.average.clone() };
+        let mut best = trainer.values()?;
+        best.extend(trainer.average.clone());
         if let Some(folder) = self.options.folder {
             checkpoint::write(&folder.join(BEST), &best, "the best weights")?;
         }

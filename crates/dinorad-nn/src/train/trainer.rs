@@ -216,26 +216,33 @@ impl<M: Trainable> Trainer<M> {
             return f(&self.model);
         }
         let live = self.values()?;
-        self.set(&self.average)?;
+        let average = self.average.clone();
+        self.set(&average)?;
         let out = f(&self.model);
         self.set(&live)?;
         out
     }
 
-    /// Copies of what trains.
+    /// Copies of what trains, and the statistics.
     pub(super) fn values(&self) -> Result<BTreeMap<String, Tensor>> {
-        self.variables.iter().map(|(name, var)| Ok((name.clone(), var.copy()?.detach()))).collect()
+        let mut values = self.model.statistics();
+        for (name, var) in &self.variables {
+            values.insert(name.clone(), var.copy()?.detach());
+        }
+        Ok(values)
     }
 
-    /// Writes values into what trains.
-    pub(super) fn set(&self, values: &BTreeMap<String, Tensor>) -> Result<()> {
+    /// Writes values into what trains, and into the statistics that are among them.
+    pub(super) fn set(&mut self, values: &BTreeMap<String, Tensor>) -> Result<()> {
         for (name, var) in &self.variables {
             let Some(value) = values.get(name).filter(|v| v.dims() == var.dims()) else {
                 return Err(Error::State { reason: format!("`{name}` is missing or of another shape") });
             };
             var.set(&value.to_device(var.device())?.to_dtype(var.dtype())?)?;
         }
-        Ok(())
+        let known = self.model.statistics().into_keys();
+        let statistics = known.filter_map(|name| values.get(&name).cloned().map(|value| (name, value))).collect();
+        self.model.set_tensors(&statistics)
     }
 
     /// The model, frozen: the average where one is kept.
@@ -244,7 +251,8 @@ impl<M: Trainable> Trainer<M> {
     /// If a parameter cannot be frozen.
     pub fn finish(mut self) -> Result<M> {
         if !self.average.is_empty() {
-            self.set(&self.average)?;
+            let average = self.average.clone();
+            self.set(&average)?;
         }
         self.model.train_only(&mut |_| false)?;
         Ok(self.model)

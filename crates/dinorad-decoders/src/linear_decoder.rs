@@ -4,9 +4,9 @@ use std::path::Path;
 
 use candle::{DType, Device, Tensor};
 use dinorad_core::resample::Filter;
-use dinorad_nn::{Linear, Pass, Resize, Trainable, init, parameters};
+use dinorad_nn::{Linear, Pass, Resize, Trainable, init, parameters, store};
 
-use crate::{Decoder, DecoderInput, Error, Result, store};
+use crate::{Decoder, DecoderInput, Error, Result};
 
 /// Patch tokens -> 1x1 convolution -> bilinear upsampling to the image size.
 ///
@@ -17,13 +17,13 @@ use crate::{Decoder, DecoderInput, Error, Result, store};
 /// # Examples
 /// ```
 /// use candle::{DType, Device, Tensor};
-/// use dinorad_heads::LinearDecoder;
+/// use dinorad_decoders::LinearDecoder;
 ///
 /// let decoder = LinearDecoder::new(16, 3, 0, &Device::Cpu)?;
 /// let tokens = Tensor::zeros((2, 4 * 5, 16), DType::F32, &Device::Cpu)?;
 /// let logits = decoder.forward(&tokens, (4, 5), (56, 70))?;
 /// assert_eq!(logits.dims(), [2, 3, 56, 70]);
-/// # Ok::<(), dinorad_heads::Error>(())
+/// # Ok::<(), dinorad_decoders::Error>(())
 /// ```
 ///
 /// # Source
@@ -127,7 +127,7 @@ impl LinearDecoder {
     pub fn save(&self, path: &Path) -> Result<()> {
         let tensors = self.tensors();
         let tensors: Vec<(&str, &Tensor)> = tensors.iter().map(|(n, t)| (n.as_str(), t)).collect();
-        store::save(path, &tensors, &[("head", "linear-decoder".to_owned())])
+        Ok(store::save(path, &tensors, &[("head", "linear-decoder".to_owned())])?)
     }
 
     /// Reads a decoder written by [`LinearDecoder::save`].

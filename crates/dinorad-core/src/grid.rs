@@ -20,10 +20,10 @@ pub const AVGPOOLS: [bool; 2] = [true, false];
 ///
 /// # Examples
 /// ```
-/// use dinorad_heads::ProbePoint;
+/// use dinorad_core::grid::ProbePoint;
 /// let point: ProbePoint = "linear:blocks=4:avgpool=False:lr=0_0500000000".parse()?;
 /// assert_eq!(point, ProbePoint { blocks: 4, avgpool: false, learning_rate: 0.05 });
-/// # Ok::<(), dinorad_heads::Error>(())
+/// # Ok::<(), dinorad_core::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct ProbePoint {

@@ -6,7 +6,7 @@ use dinorad_core::{
     method::{self, Answer, Context, Fitted, InMemory, Input, Lent, Method, PatchShard, View},
     rng,
 };
-use dinorad_heads::{
+use dinorad_decoders::{
     Decoder, DecoderCase, DecoderInput, DecoderTraining, Error, LinearDecoder, PixelLoss,
     methods::{
         self,
@@ -332,4 +332,28 @@ fn cases_that_a_decoder_cannot_learn_from_are_told_apart() {
     let tokens = [(); 2].map(|()| Tensor::zeros((1, 20, 8), DType::F32, &Device::Cpu).unwrap());
     assert!(matches!(decoder.forward(&DecoderInput::new(&tokens, GRID), SIZE), Err(Error::Shape { .. })));
     assert_eq!(decoder.blocks(), 1);
+}
+
+/// At a learning rate of 0 an epoch's loss is that of the first weights over all cases.
+#[test]
+fn an_epoch_tells_the_mean_loss_of_its_cases() {
+    let mut rng = rng::stream(4, 0, 0);
+    let cases: Vec<DecoderCase> = (0..5)
+        .map(|_| {
+            let values: Vec<f32> = (0..6 * 4).map(|_| rng.random_range(-1.0..1.0)).collect();
+            let patches = Tensor::from_vec(values, (6, 4), &Device::Cpu).unwrap();
+            DecoderCase { patches, grid: (2, 3), mask: Array2::from_shape_fn((4, 6), |(y, x)| ((y + x) % 3) as u8) }
+        })
+        .collect();
+    let training = DecoderTraining { epochs: 1, batch_size: 2, learning_rate: 0.0, ..DecoderTraining::new(3) };
+    let (_, history) = training.fit(&cases, &Device::Cpu).unwrap();
+    let decoder = LinearDecoder::new(4, 3, training.seed, &Device::Cpu).unwrap();
+    let loss = |case: &DecoderCase| {
+        let logits = decoder.forward(&case.patches.unsqueeze(0).unwrap(), (2, 3), (4, 6)).unwrap();
+        let labels: Vec<u8> = case.mask.iter().copied().collect();
+        let labels = Tensor::from_vec(labels, (1, 4, 6), &Device::Cpu).unwrap();
+        f64::from(PixelLoss::default().of(&logits, &labels).unwrap().to_scalar::<f32>().unwrap())
+    };
+    let mean = cases.iter().map(loss).sum::<f64>() / cases.len() as f64;
+    assert!((history[0] - mean).abs() < 1e-5, "{history:?}, expected {mean}");
 }

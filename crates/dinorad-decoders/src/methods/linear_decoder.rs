@@ -5,13 +5,16 @@ use std::path::Path;
 use candle::{Device, Tensor};
 use dinorad_core::{
     Task, TaskKind,
-    method::{Answer, Context, Entry, Error, Fitted, Input, Learning, Lent, Method, Period, SearchAxis, Setting},
+    description::{checked, count, positives},
+    grid::DecoderPoint,
+    method::{
+        Answer, Context, Entry, Error, Fitted, Input, Learning, Lent, Method, Period, SearchAxis, Setting, model_file,
+    },
 };
 use dinorad_nn::{Trainable, optim::Algorithm};
 use ndarray::{Array3, Axis};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{checked, count, model_file, positives};
 use crate::{
     DecoderTrainer, DecoderTraining, LinearDecoder, PixelLoss,
     decoder_training::{batches, visiting_order},
@@ -183,7 +186,7 @@ impl Method for LinearDecoderMethod {
 
     fn settings(&self) -> Vec<Setting> {
         let setting = |rate: &f64| {
-            let slug = crate::DecoderPoint { decoder: "linear".to_owned(), learning_rate: *rate }.to_string();
+            let slug = DecoderPoint { decoder: "linear".to_owned(), learning_rate: *rate }.to_string();
             Setting::new(format!("lr {rate}"), slug).with("learning_rate", *rate)
         };
         self.learning_rates.iter().map(setting).collect()

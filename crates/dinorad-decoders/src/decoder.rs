@@ -31,6 +31,11 @@ impl<'a> DecoderInput<'a> {
         Self { tokens, grid, pixels: None, pass: Pass::Inference }
     }
 
+    /// The images alone `(b, c, h, w)`, for networks from scratch.
+    pub fn of_pixels(pixels: &'a Tensor) -> Self {
+        Self { tokens: &[], grid: (0, 0), pixels: Some(pixels), pass: Pass::Inference }
+    }
+
     /// The same for training or not.
     #[must_use]
     pub fn with_pass(self, pass: Pass) -> Self {
@@ -52,13 +57,13 @@ impl<'a> DecoderInput<'a> {
 /// # Examples
 /// ```
 /// use candle::{DType, Device, Tensor};
-/// use dinorad_heads::{Decoder, DecoderInput, LinearDecoder};
+/// use dinorad_decoders::{Decoder, DecoderInput, LinearDecoder};
 ///
 /// let decoder: Box<dyn Decoder> = Box::new(LinearDecoder::new(16, 3, 0, &Device::Cpu)?);
 /// let tokens = [Tensor::zeros((2, 4 * 5, 16), DType::F32, &Device::Cpu)?];
 /// let logits = decoder.forward(&DecoderInput::new(&tokens, (4, 5)), (56, 70))?;
 /// assert_eq!(logits.dims(), [2, decoder.n_classes(), 56, 70]);
-/// # Ok::<(), dinorad_heads::Error>(())
+/// # Ok::<(), dinorad_decoders::Error>(())
 /// ```
 pub trait Decoder: Trainable + fmt::Debug + Send + Sync {
     /// Number of classes, background included.
@@ -67,6 +72,11 @@ pub trait Decoder: Trainable + fmt::Debug + Send + Sync {
     /// Of how many last encoder blocks it reads the tokens.
     fn blocks(&self) -> usize {
         1
+    }
+
+    /// Whether it looks at the images themselves.
+    fn sees_pixels(&self) -> bool {
+        false
     }
 
     /// Logits `(b, classes, height, width)` for images of `size` (height, width). Carries gradients in
