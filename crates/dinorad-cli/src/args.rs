@@ -1,12 +1,14 @@
 //! What can be typed.
 
 mod describe;
+mod segment;
 
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 pub(crate) use describe::as_typed;
+pub(crate) use segment::{SegmentCommand, SegmentEvaluateArgs, SegmentPredictArgs, SegmentTrainArgs};
 
 use crate::{build::VERSION, pseudonyms::PseudonymArgs};
 
@@ -47,6 +49,9 @@ pub(crate) enum Command {
         after_help = "Example:\n  dinorad finetune --method lora --dataset csv --root table.csv --backbone untrained \\\n    --image-size 28 --steps 2 --no-controls -o runs/lora"
     )]
     Finetune(FinetuneArgs),
+    /// Masks of scans: train what draws them, draw them, judge them
+    #[command(subcommand)]
+    Segment(SegmentCommand),
     /// The model of a run on new files: a probability for every class or finding
     #[command(after_help = "Example:\n  dinorad predict --run runs/logreg new -o predictions.csv")]
     Predict(PredictArgs),

@@ -442,6 +442,11 @@ pub trait Method: fmt::Debug + Send + Sync + erased_serde::Serialize {
         false
     }
 
+    /// Whether it answers with masks.
+    fn draws_masks(&self) -> bool {
+        self.input() == Input::Patches
+    }
+
     /// The number that a plot of the search runs over.
     fn search_axis(&self) -> Option<SearchAxis> {
         None

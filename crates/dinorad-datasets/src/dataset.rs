@@ -161,6 +161,11 @@ pub trait Dataset: Send + Sync {
         Preparation::default()
     }
 
+    /// The values that classes have in label files, by class; empty where a class is its own value.
+    fn label_values(&self) -> Vec<u8> {
+        Vec::new()
+    }
+
     /// The file or folder that case `i` is read from; the first of several.
     fn source(&self, _: usize) -> Option<PathBuf> {
         None
@@ -247,8 +252,9 @@ pub struct OpenOptions {
     pub unit: Unit,
     /// Which channel of a multi-channel volume.
     pub channel: usize,
-    /// Shares of train, val and test for layouts that bring no split. `None`: no cut, everything
-    /// is train.
+    /// Shares of train, val and test for layouts that bring no split, 0.6, 0.2 and 0.2 unless
+    /// [told](Self::with_divide) otherwise; a `dataset.json` with volumes is cut by 0.6, 0.15 and 0.25 then. `None`:
+    /// no cut, everything is train.
     pub divide: Option<[f64; 3]>,
     /// Seed of that cut.
     pub seed: u64,
@@ -269,6 +275,8 @@ pub struct OpenOptions {
     pub splits: Option<PathBuf>,
     /// What the columns of a table of files are called.
     pub columns: Columns,
+    /// Nobody has said how to cut: layouts with a usual way of their own follow it.
+    pub(crate) usual_shares: bool,
     /// The data set's own parts only say which cases there are: patients may be in several of them.
     pub(crate) parts_are_replaced: bool,
     /// The folder that the user named: links within it are followed.
@@ -291,6 +299,7 @@ impl Default for OpenOptions {
             bad: Bad::Stop,
             splits: None,
             columns: Columns::default(),
+            usual_shares: true,
             parts_are_replaced: false,
             tree: None,
         }
@@ -339,7 +348,7 @@ impl OpenOptions {
     /// The same with other shares for layouts without a split, or none.
     #[must_use]
     pub fn with_divide(mut self, divide: Option<[f64; 3]>) -> Self {
-        self.divide = divide;
+        (self.divide, self.usual_shares) = (divide, false);
         self
     }
 

@@ -517,6 +517,10 @@ impl Dataset for Listed {
         }
     }
 
+    fn label_values(&self) -> Vec<u8> {
+        self.common.values.list.clone()
+    }
+
     fn source(&self, i: usize) -> Option<PathBuf> {
         self.entries.get(i).map(|e| e.source.path().to_owned())
     }

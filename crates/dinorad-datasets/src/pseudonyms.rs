@@ -252,6 +252,10 @@ impl Dataset for Pseudonymous {
     }
 
     /// None: a path is a name of the user's.
+    fn label_values(&self) -> Vec<u8> {
+        self.inner.label_values()
+    }
+
     fn source(&self, _: usize) -> Option<PathBuf> {
         None
     }

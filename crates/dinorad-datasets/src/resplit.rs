@@ -151,6 +151,10 @@ impl Dataset for Resplit {
         self.parts.first().map_or_else(Preparation::default, |p| p.preparation())
     }
 
+    fn label_values(&self) -> Vec<u8> {
+        self.parts.first().map_or_else(Vec::new, |p| p.label_values())
+    }
+
     fn source(&self, i: usize) -> Option<PathBuf> {
         let (set, i) = self.of(i).ok()?;
         set.source(i)

@@ -20,6 +20,7 @@ pub mod probe;
 pub mod pseudonyms;
 pub mod row_layout;
 pub mod segment;
+pub mod segmenting;
 mod settings;
 mod shown;
 pub mod store;

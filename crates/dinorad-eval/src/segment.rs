@@ -22,6 +22,7 @@ use ndarray::{Array2, Array3, Axis};
 use crate::{
     Error, Result,
     report::{Exhibit, Table},
+    segmenting::{MaskTable, Scans},
     store::FeatureStore,
 };
 
@@ -185,16 +186,62 @@ fn wrong(why: String) -> Error {
     Error::Protocol { protocol: "segmentation", why }
 }
 
+/// Cases with masks: slices with patch tokens, or whole scans.
+pub trait Masked: Lent {
+    /// What cases of one patient or volume have in common.
+    fn group(&self, case: usize) -> &str;
+
+    /// The true classes of a case, `(d, h, w)` at the size of its file.
+    ///
+    /// # Errors
+    /// A mask that cannot be read.
+    fn truth(&self, case: usize) -> Result<Array3<u8>>;
+}
+
+impl Masked for MaskedSlices {
+    fn group(&self, case: usize) -> &str {
+        self.volume(case)
+    }
+
+    fn truth(&self, case: usize) -> Result<Array3<u8>> {
+        Ok(self.mask_of(case)?.insert_axis(Axis(0)))
+    }
+}
+
+impl Masked for Scans {
+    fn group(&self, case: usize) -> &str {
+        Scans::group(self, case)
+    }
+
+    fn truth(&self, case: usize) -> Result<Array3<u8>> {
+        self.mask_of(case)
+    }
+}
+
 /// The parts of a data set of masks.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct SegmentParts<'a> {
     /// What decoders learn from.
-    pub train: &'a MaskedSlices,
+    pub train: &'a dyn Masked,
     /// What settings are chosen by.
-    pub val: Option<&'a MaskedSlices>,
+    pub val: Option<&'a dyn Masked>,
+    /// Both together, where the setting that was chosen is trained again on all of them. A single setting needs no
+    /// search and is trained on them alone.
+    pub refit: Option<&'a dyn Masked>,
     /// What is looked at once.
-    pub test: &'a MaskedSlices,
+    pub test: &'a dyn Masked,
 }
+
+impl std::fmt::Debug for SegmentParts<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let n = |cases: Option<&dyn Masked>| cases.map(|cases| cases.len());
+        let sizes = (self.train.len(), n(self.val), n(self.refit), self.test.len());
+        f.debug_tuple("SegmentParts").field(&sizes).finish()
+    }
+}
+
+/// What is told of the mask of a test case, as soon as it is drawn.
+pub type Sink<'a> = &'a mut dyn FnMut(usize, Array3<u8>) -> Result<()>;
 
 /// The overlap of predicted and true masks.
 #[derive(Debug, Clone)]
@@ -229,22 +276,25 @@ pub struct SegmentRun {
     pub val: Vec<(Setting, Option<Overlaps>)>,
     /// On test, with the setting chosen.
     pub test: Overlaps,
-    /// Predicted masks of the test cases, at the size of their own.
-    pub predictions: Vec<Array2<u8>>,
+    /// On what the tested model was trained, for people.
+    pub trained_on: &'static str,
+    /// Every test case by itself, where whole scans were judged.
+    pub cases: Option<MaskTable>,
 }
 
-/// Trains every setting, keeps the best on validation by mean foreground Dice (of equals the first) and
-/// judges it on test.
+/// Trains every setting, keeps the best on validation by mean foreground Dice (of equals the first), trains it
+/// again where that is asked for, and judges it on test; `give` gets the masks of the test cases one by one.
 ///
 /// # Errors
 /// [`Error::Protocol`] for a task that is no segmentation, a part without cases, several settings without
-/// validation, settings that all ran away; [`Error::Method`].
+/// validation, settings that all ran away; [`Error::Method`]; what `give` says.
 pub fn segment(
     method: &dyn Method,
     parts: &SegmentParts<'_>,
     task: &Task,
     draws: &BootstrapOptions,
     context: &Context<'_>,
+    give: Sink<'_>,
 ) -> Result<SegmentRun> {
     if task.kind != TaskKind::Segmentation {
         return Err(wrong("the task has no masks".into()));
@@ -257,34 +307,36 @@ pub fn segment(
     if val.is_none() && settings.len() > 1 {
         return Err(wrong("choosing among several settings needs a validation split; name one".into()));
     }
-    let fitted = method.fit(parts.train, task, context)?;
-    let curves = fitted.learning();
-    let mut judged: Vec<(Setting, Option<Overlaps>)> = Vec::new();
-    if let Some(val) = val {
-        let mut masks = masks_of(&*fitted, val, settings.len())?;
-        for (setting, masks) in settings.iter().zip(&mut masks) {
-            let complete = masks.iter().all(Option::is_some);
-            let masks: Vec<Array2<u8>> = std::mem::take(masks).into_iter().flatten().collect();
-            let overlap = complete.then(|| overlaps(val, &masks, task, draws)).transpose()?;
-            judged.push((setting.clone(), overlap));
-        }
-    }
-    let scores: Vec<f64> = judged.iter().map(|(_, o)| o.as_ref().and_then(|o| o.dice).unwrap_or(f64::NAN)).collect();
-    let best = match first_best(&scores) {
-        Some(best) => best,
-        None if judged.iter().any(|(_, o)| o.is_some()) || judged.is_empty() => 0,
-        None => return Err(wrong("every setting diverged".into())),
+    // with nothing to choose, what is tested is all that is trained
+    let searched = match parts.refit {
+        Some(_) if settings.len() == 1 => None,
+        _ => Some(search(method, (parts.train, val), task, draws, context)?),
     };
-    let labelled = settings.iter().zip(&curves).enumerate();
-    let learning = labelled.map(|(i, (s, of))| LearningCurve::new(&s.label, of, i == best)).collect();
-    let model = fitted.keep(best);
+    let best = searched.as_ref().map_or(0, |found| found.best);
+    let mut learning = searched.as_ref().map_or_else(Vec::new, |found| found.learning.clone());
+    let (judged, model) = match (searched, parts.refit) {
+        (Some(found), None) => (found.judged, found.fitted.keep(best)),
+        (found, refit) => {
+            let label = settings.get(best).map_or_else(String::new, |s| s.label.clone());
+            let label = if found.is_some() { format!("{label} on train and validation") } else { label };
+            let model = method.only(best).fit(refit.unwrap_or(parts.train), task, context)?;
+            let chosen = found.is_none();
+            learning.extend(model.learning().first().map(|of| LearningCurve::new(label, of, chosen)));
+            (found.map_or_else(Vec::new, |found| found.judged), model)
+        }
+    };
     let trained_parameters = model.trained_parameters(0);
-    let predictions = masks_of(&*model, parts.test, 1)?.pop().unwrap_or_default();
-    let predictions: Vec<Array2<u8>> = predictions.into_iter().flatten().collect();
-    if predictions.len() != parts.test.len() {
+    let mut scores = MaskScores::new(task.n_classes())?;
+    let mut drawn = 0;
+    each_mask(&*model, parts.test, &mut |_, case, mask| {
+        scores.update(parts.test.group(case), mask.view(), parts.test.truth(case)?.view())?;
+        drawn += 1;
+        give(case, mask)
+    })?;
+    if drawn != parts.test.len() {
         return Err(wrong("every setting diverged".into()));
     }
-    let test = overlaps(parts.test, &predictions, task, draws)?;
+    let test = Overlaps::of(&scores, draws)?;
     let best = settings.into_iter().nth(best).unwrap_or_else(|| Setting::new("the only one", "one"));
     Ok(SegmentRun {
         method: method.clone_box(),
@@ -296,22 +348,70 @@ pub fn segment(
         trained_parameters,
         val: judged,
         test,
-        predictions,
+        trained_on: if parts.refit.is_some() { "train and validation" } else { "train" },
+        cases: None,
     })
 }
 
-/// The masks of every case by every setting; none where a setting gave none.
-fn masks_of(fitted: &dyn Fitted, cases: &MaskedSlices, settings: usize) -> Result<Vec<Vec<Option<Array2<u8>>>>> {
-    let mut masks = vec![vec![None; cases.len()]; settings];
-    fitted.predict(cases, &mut |setting, answer| {
-        if let Answer::Mask { case, classes } = answer
-            && let Some(slot) = masks.get_mut(setting).and_then(|of| of.get_mut(case))
-        {
-            *slot = Some(classes.index_axis_move(Axis(0), 0));
+/// What came of the search.
+struct Found {
+    fitted: Box<dyn Fitted>,
+    judged: Vec<(Setting, Option<Overlaps>)>,
+    learning: Vec<LearningCurve>,
+    best: usize,
+}
+
+fn search(
+    method: &dyn Method,
+    (train, val): (&dyn Masked, Option<&dyn Masked>),
+    task: &Task,
+    draws: &BootstrapOptions,
+    context: &Context<'_>,
+) -> Result<Found> {
+    let settings = method.settings();
+    let stopped = val.map(|val| val as &dyn Lent);
+    let fitted = method.fit(train, task, &Context { val: stopped, ..*context })?;
+    let mut judged: Vec<(Setting, Option<Overlaps>)> = Vec::new();
+    if let Some(val) = val {
+        let mut scores = Vec::with_capacity(settings.len());
+        for _ in &settings {
+            scores.push((MaskScores::new(task.n_classes())?, 0));
         }
-        Ok(())
+        each_mask(&*fitted, val, &mut |setting, case, mask| {
+            if let Some((scores, n)) = scores.get_mut(setting) {
+                scores.update(val.group(case), mask.view(), val.truth(case)?.view())?;
+                *n += 1;
+            }
+            Ok(())
+        })?;
+        for (setting, (scores, n)) in settings.iter().zip(&scores) {
+            let overlap = (*n == val.len()).then(|| Overlaps::of(scores, draws)).transpose()?;
+            judged.push((setting.clone(), overlap));
+        }
+    }
+    let dice: Vec<f64> = judged.iter().map(|(_, o)| o.as_ref().and_then(|o| o.dice).unwrap_or(f64::NAN)).collect();
+    let best = match first_best(&dice) {
+        Some(best) => best,
+        None if judged.iter().any(|(_, o)| o.is_some()) || judged.is_empty() => 0,
+        None => return Err(wrong("every setting diverged".into())),
+    };
+    let learned = fitted.learning();
+    let labelled = settings.iter().zip(&learned).enumerate();
+    let learning = labelled.map(|(i, (s, of))| LearningCurve::new(&s.label, of, i == best)).collect();
+    Ok(Found { fitted, judged, learning, best })
+}
+
+/// The masks of every case by every setting, one by one.
+fn each_mask(
+    fitted: &dyn Fitted,
+    cases: &dyn Masked,
+    f: &mut dyn FnMut(usize, usize, Array3<u8>) -> Result<()>,
+) -> Result<()> {
+    fitted.predict(cases, &mut |setting, answer| match answer {
+        Answer::Mask { case, classes } => Ok(f(setting, case, classes)?),
+        Answer::Probabilities(_) => Ok(()),
     })?;
-    Ok(masks)
+    Ok(())
 }
 
 /// Compares predicted masks with the true ones.
@@ -319,8 +419,8 @@ fn masks_of(fitted: &dyn Fitted, cases: &MaskedSlices, settings: usize) -> Resul
 /// # Errors
 /// [`Error::Shape`] for lists of unequal length, [`Error::Metrics`] for labels past the classes.
 pub fn overlaps(
-    cases: &MaskedSlices,
-    predictions: &[Array2<u8>],
+    cases: &dyn Masked,
+    predictions: &[Array3<u8>],
     task: &Task,
     draws: &BootstrapOptions,
 ) -> Result<Overlaps> {
@@ -329,19 +429,23 @@ pub fn overlaps(
     }
     let mut scores = MaskScores::new(task.n_classes())?;
     for (i, predicted) in predictions.iter().enumerate() {
-        scores.update(cases.volume(i), predicted.view(), cases.mask_of(i)?.view())?;
+        scores.update(cases.group(i), predicted.view(), cases.truth(i)?.view())?;
     }
-    Ok(Overlaps {
-        dice: scores.dice(),
-        jaccard: scores.jaccard(),
-        dice_by_class: scores.dice_by_class(),
-        jaccard_by_class: scores.jaccard_by_class(),
-        dice_by_volume: scores.dice_by_volume(draws)?,
-        volumes: scores.dice_of_volumes().len(),
-    })
+    Overlaps::of(&scores, draws)
 }
 
 impl Overlaps {
+    fn of(scores: &MaskScores, draws: &BootstrapOptions) -> Result<Self> {
+        Ok(Self {
+            dice: scores.dice(),
+            jaccard: scores.jaccard(),
+            dice_by_class: scores.dice_by_class(),
+            jaccard_by_class: scores.jaccard_by_class(),
+            dice_by_volume: scores.dice_by_volume(draws)?,
+            volumes: scores.dice_of_volumes().len(),
+        })
+    }
+
     /// One of the scores that a run writes, with its interval where it has one.
     fn score(&self, score: RunScore) -> (Option<f64>, Option<Interval>) {
         match score {
@@ -375,9 +479,9 @@ impl SegmentRun {
     /// How the numbers are meant.
     pub fn convention(&self) -> String {
         format!(
-            "strict; dice and jaccard: mean over foreground classes that occur, all pixels pooled; dice_by_volume: \
-             mean over volumes; ci95: percentile bootstrap over volumes, {} resamples, seed {}",
-            self.bootstrap.draws, self.bootstrap.seed
+            "strict; tested model trained on {}; dice and jaccard: mean over foreground classes that occur, all pixels \
+             pooled; dice_by_volume: mean over volumes; ci95: percentile bootstrap over volumes, {} resamples, seed {}",
+            self.trained_on, self.bootstrap.draws, self.bootstrap.seed
         )
     }
 
@@ -406,6 +510,18 @@ impl SegmentRun {
                 set(format!("dice_class_{c}"), *dice);
                 set(format!("jaccard_class_{c}"), *jaccard);
             }
+        }
+        for (name, interval) in self.cases.as_ref().and_then(|t| t.means(&self.bootstrap).ok()).unwrap_or_default() {
+            // what is pooled over all pixels has these names already
+            let name =
+                if name.starts_with("dice") || name.starts_with("jaccard") { format!("case_{name}") } else { name };
+            let value = MetricValue::single(interval.estimate);
+            all.set("test", name, if interval.is_point() { value } else { value.with_interval(&interval) });
+        }
+        if let Some(empty) = self.cases.as_ref().map(MaskTable::without_surface).filter(|n| *n > 0) {
+            all.notices.push(format!(
+                "{empty} times one mask has a class and the other does not: Dice 0, and in no mean of distances"
+            ));
         }
         let axis = self.method.search_axis().map(|axis| SearchAxis {
             value: axis.value.to_owned(),

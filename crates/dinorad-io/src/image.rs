@@ -5,8 +5,8 @@
 
 use std::{cell::RefCell, io::Cursor, path::Path, thread::LocalKey};
 
-use ::image::{ColorType, ImageDecoder, ImageReader};
-use ndarray::{Array2, Array3};
+use ::image::{ColorType, ExtendedColorType, ImageDecoder, ImageEncoder, ImageReader, codecs::png::PngEncoder};
+use ndarray::{Array2, Array3, ArrayView2};
 
 use crate::{Error, Format, ReadOptions, Result, dicom::codec, sniff::sniff_bytes};
 
@@ -39,6 +39,24 @@ pub fn read_with(path: &Path, options: &ReadOptions) -> Result<Image> {
     let image = options.limits.file_into(path, &mut bytes).and_then(|()| read_bytes(&bytes, path, options));
     put_back(&FILE, bytes);
     image
+}
+
+/// The bytes of a PNG of 8 bits gray that holds labels as they are.
+///
+/// # Errors
+/// [`Error::Argument`] for a plane without pixels, or one too large for the format.
+pub fn labels_as_png(labels: ArrayView2<'_, u8>) -> Result<Vec<u8>> {
+    let (h, w) = labels.dim();
+    let expected = || Error::Argument {
+        what: "labels of a PNG",
+        expected: "1 to 2^31 rows and columns".into(),
+        got: format!("{h} x {w}"),
+    };
+    let (Ok(height), Ok(width)) = (u32::try_from(h), u32::try_from(w)) else { return Err(expected()) };
+    let values: Vec<u8> = labels.iter().copied().collect();
+    let mut out = Vec::new();
+    PngEncoder::new(&mut out).write_image(&values, width, height, ExtendedColorType::L8).map_err(|_| expected())?;
+    Ok(out)
 }
 
 thread_local! {

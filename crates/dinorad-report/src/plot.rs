@@ -180,6 +180,8 @@ pub enum Marks {
     None,
     /// A dot on each.
     Dots,
+    /// Dots without a line between them.
+    Points,
 }
 
 /// Receiver operating characteristic: sensitivity over 1 − specificity, with the line of chance.
@@ -378,12 +380,14 @@ fn draw(size: (u32, u32), plot: &LinePlot, series: &[Series], more: &Extras) -> 
         for (i, points) in kept.into_iter().enumerate() {
             let [r, g, b] = color(i);
             let style = RGBColor(r, g, b).stroke_width(3);
-            if plot.marks == Marks::Dots {
+            if plot.marks != Marks::None {
                 chart
                     .draw_series(points.iter().map(|&p| Circle::new(p, 5, RGBColor(r, g, b).filled())))
                     .map_err(drawing)?;
             }
-            chart.draw_series(LineSeries::new(points, style)).map_err(drawing)?;
+            if plot.marks != Marks::Points {
+                chart.draw_series(LineSeries::new(points, style)).map_err(drawing)?;
+            }
         }
         for (i, point) in marked.iter().enumerate() {
             let dots = keep(point);

@@ -12,7 +12,7 @@ use toml::{Table, Value};
 
 use super::{
     Avgpool, ColumnArgs, EncoderArgs, EvalCommand, EvalKnnArgs, EvalLinearArgs, EvalLogregArgs, EvalMlknnArgs,
-    FinetuneArgs, JudgeArgs, Precision, TokenArgs,
+    FinetuneArgs, JudgeArgs, Precision, SegmentTrainArgs, TokenArgs,
 };
 
 /// A table of what was given; what was not is left to the protocol.
@@ -145,6 +145,82 @@ impl FinetuneArgs {
             .with("peft_names", self.peft_names.clone())
             .with("save_encoder", self.save_encoder)
             .with("memory", !self.no_memory_check))
+    }
+}
+
+impl SegmentTrainArgs {
+    /// The experiment.
+    pub(crate) fn experiment(&self) -> Result<Experiment> {
+        let paper = self.protocol == "paper";
+        let mut scope: Scope = self.tune.parse()?;
+        scope.last_blocks *= self.last_blocks;
+        let lora = scope.lora.is_some().then(|| -> Result<Given> {
+            Ok(Given::default()
+                .with("rank", whole(self.rank)?)
+                .with("alpha", self.alpha)
+                .list("targets", &self.targets))
+        });
+        let tune = Given::default()
+            .with("full", scope.full)
+            .with("bitfit", scope.bitfit)
+            .with("norm", scope.norm)
+            .with("last_blocks", whole(scope.last_blocks)?)
+            .maybe("lora", lora.transpose()?);
+        let pace = match self.steps {
+            Some(steps) => Given::default().with("steps", whole(steps)?),
+            None => Given::default().with("epochs", whole(self.epochs.unwrap_or(10))?),
+        };
+        let source = match (self.model.is_some(), self.encoder.backbone.as_slice()) {
+            (true, _) => dinorad::eval::experiment::NO_ENCODER.to_owned(),
+            (false, []) => bail!("{NO_ENCODER}, or a network from scratch with --model unet"),
+            (false, [source]) => source.clone(),
+            (false, several) => bail!("segment train takes one --backbone, got {}", several.len()),
+        };
+        let frozen = self.model.is_none() && scope.is_empty();
+        let scratch = self.model.is_some();
+        let side = self.image_size.or((scratch && paper).then_some(448));
+        let method = Given::named("segment")
+            .with("model", self.model.clone().unwrap_or_else(|| self.decoder.clone()))
+            .with("width", whole(self.width.unwrap_or(if paper { 64 } else { 24 }))?)
+            .maybe("image_size", side.filter(|_| scratch).map(whole).transpose()?)
+            .with("detail", whole(self.detail)?)
+            .with("tune", tune)
+            .list("learning_rates", &self.lr)
+            .maybe("encoder_learning_rate", self.encoder_lr)
+            .with("pace", pace)
+            .maybe("minutes", self.minutes)
+            .with("batch_size", whole(self.batch_size)?)
+            .with("accumulate", whole(self.accumulate)?)
+            .with("loss", self.loss.clone())
+            .with("weight_decay", self.weight_decay)
+            .with("augment", if frozen { self.augment } else { !self.no_augment })
+            .with("mirror", self.mirror)
+            .with("planes", self.planes.clone())
+            .with("mirrored_votes", self.mirrored_votes)
+            .with("largest_component", self.largest_component)
+            .with("fill_holes", self.fill_holes)
+            .maybe("validate_every", self.validate_every.map(whole).transpose()?)
+            .maybe("patience", self.patience.map(whole).transpose()?)
+            .with("checkpoint_every", whole(self.checkpoint_every)?);
+        let preprocessing = Given::default()
+            .maybe("image_size", side.filter(|_| !scratch).map(whole).transpose()?)
+            .maybe("intensity", self.intensity.clone());
+        let data = Given::named(&self.dataset)
+            .with("root", text(&self.root))
+            .maybe("splits", self.splits.as_deref().map(text))
+            .with("bad", if self.strict_data { "stop" } else { "skip" });
+        let description = Given::default()
+            .with("schema", i64::from(dinorad::eval::experiment::SCHEMA))
+            .with("protocol", self.protocol.clone())
+            .with("seed", i64::try_from(self.seed).context("--seed is too large")?)
+            .with("refit", self.refit.clone())
+            .with("data", data)
+            .with("encoder", self.encoder.described(&source))
+            .with("preprocessing", preprocessing)
+            .with("intervals", Given::default().with("draws", whole(self.bootstrap)?))
+            .with("method", method)
+            .maybe("about", self.title.as_ref().map(|title| Given::default().with("title", title.clone())));
+        Ok(Experiment::from_table(&description.0)?)
     }
 }
 

@@ -15,6 +15,7 @@ mod predict;
 mod quickstart;
 mod report;
 mod run;
+mod segment;
 mod splits;
 mod store;
 
@@ -33,6 +34,7 @@ pub(crate) fn run(args: &Args) -> Result<usize> {
         Command::Eval(a) => eval::run(a).map_err(as_typed),
         Command::Finetune(a) => finetune::run(a).map_err(as_typed),
         Command::Predict(a) => predict::run(a),
+        Command::Segment(a) => segment::run(a).map_err(as_typed),
         Command::Run(a) => run::run(a),
         Command::Report(a) => report::run(a),
         Command::Compare(a) => compare::run(a),

@@ -19,6 +19,10 @@ use crate::{
     splits::{Parts, by_patient},
 };
 
+/// Shares of train, val and test under `strict` unless told otherwise: segmentation learns from train and val
+/// together in the end, and a quarter of the volumes is tested.
+const SHARES: [f64; 3] = [0.6, 0.15, 0.25];
+
 /// One labelled case of a `dataset.json`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -188,6 +192,7 @@ impl MsdFolder {
             (None, _) => Parts::undivided(n),
             (Some(_), Protocol::Paper) => rule.map_or_else(|| Ok(Parts::undivided(n)), |rule| rule.apply(n))?,
             (Some(shares), Protocol::Strict) => {
+                let shares = if options.usual_shares { SHARES } else { shares };
                 let patients: Vec<_> = cases.iter().map(|c| Some(c.name.clone())).collect();
                 by_patient(&patients, &vec![None; n], shares, options.seed)?
             }

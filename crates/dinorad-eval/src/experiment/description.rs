@@ -480,7 +480,7 @@ impl Experiment {
 
     /// Whether the task is one that its method can answer; a segmentation has its own.
     pub(crate) fn refuses(&self, kind: TaskKind) -> Option<String> {
-        let masks = self.method.as_ref().is_some_and(|m| m.input() == dinorad_core::method::Input::Patches);
+        let masks = self.method.as_ref().is_some_and(|m| m.draws_masks());
         match (kind == TaskKind::Segmentation, masks) {
             (true, false) => Some("it is a segmentation; this method judges classes and findings".into()),
             (false, true) => Some("it has no masks; this method segments".into()),

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use candle::{DType, Device};
+use candle::{DType, Device, Tensor};
 use dinorad_backbone::{
-    Backbone, Dinov2, Encoder, Family, LoadOptions, LoadReport, Normalization, Source, WeightCopy,
+    Backbone, BackboneSpec, Dinov2, Encoder, Error as EncoderError, Family, Features, LoadOptions, LoadReport,
+    Normalization, Origin, Request, Source, WeightCopy,
     engine::{CpuEngine, EngineOptions},
     hub::HubOptions,
     load_dinov2, load_with, registry,
@@ -24,6 +25,36 @@ use crate::{
     report::{EncoderCard, Training},
 };
 
+/// The source of an encoder where there is none: of networks from scratch.
+pub const NO_ENCODER: &str = "none";
+
+/// The encoder of networks from scratch: there is none.
+struct Absent(BackboneSpec);
+
+impl Backbone for Absent {
+    fn spec(&self) -> &BackboneSpec {
+        &self.0
+    }
+
+    fn forward(&self, _: &Tensor, _: &Request) -> std::result::Result<Features, EncoderError> {
+        Err(EncoderError::Request { reason: "a network from scratch has no encoder".into(), depth: 1 })
+    }
+}
+
+fn absent() -> Loaded {
+    let mut spec =
+        BackboneSpec::new(NO_ENCODER, Origin::Weights, blake3::hash(NO_ENCODER.as_bytes()).to_hex().to_string());
+    (spec.depth, spec.native_size) = (1, 1);
+    let none = || Err(Error::unfit("a network from scratch has no encoder to train".into()));
+    Loaded {
+        fresh: Arc::new(none),
+        backbone: Arc::new(Absent(spec)),
+        device: Device::Cpu,
+        report: LoadReport::default(),
+        stored: None,
+    }
+}
+
 /// An encoder, where it runs, and what happened to its tensors.
 #[derive(Clone)]
 pub struct Loaded {
@@ -40,6 +71,11 @@ pub struct Loaded {
 }
 
 impl Loaded {
+    /// Whether there is none.
+    pub fn is_none(&self) -> bool {
+        self.backbone.spec().id == NO_ENCODER
+    }
+
     /// The side of the square that it sees: what was asked for, else what it is usually given.
     ///
     /// # Errors
@@ -97,6 +133,9 @@ impl EncoderChoice {
     fn load_source(&self, source: &str, protocol: Protocol, device: &Device, watch: &dyn Watch) -> Result<Loaded> {
         if let Some(path) = stored::place(source) {
             return stored::load(&path);
+        }
+        if source == NO_ENCODER {
+            return Ok(absent());
         }
         let parsed: Source = source.parse().map_err(|error| named(source, error))?;
         let dtype = self.precision.dtype();
@@ -196,6 +235,9 @@ fn named(given: &str, error: dinorad_backbone::Error) -> Error {
 pub(super) fn card(encoder: &Loaded) -> EncoderCard {
     let spec = encoder.backbone.spec();
     let training = if spec.is_untrained() { Training::Untrained } else { Training::Pretrained };
+    if encoder.is_none() {
+        return EncoderCard::new("no encoder", Training::Pretrained).with_fact("network", "from scratch");
+    }
     if encoder.stored.is_some() {
         return EncoderCard::new(spec.id.clone(), training)
             .with_fact("numbers a case", spec.embed_dim)

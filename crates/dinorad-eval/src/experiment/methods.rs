@@ -14,13 +14,16 @@ use dinorad_heads::{
 use dinorad_io::{ReadOptions, npy};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::{Error, Result, finetune::FinetuneMethod};
+use crate::{Error, Result, finetune::FinetuneMethod, segmenting::SegmentMethod};
 
 /// Every method there is. A new one is one line here.
 pub fn methods() -> Vec<Entry> {
     let known = dinorad_heads::methods::entries().iter();
     let known = known.map(|entry| if entry.name == linear::ENTRY.name { LINEAR } else { *entry });
-    known.chain(dinorad_decoders::methods::entries().iter().copied()).chain([crate::finetune::ENTRY]).collect()
+    known
+        .chain(dinorad_decoders::methods::entries().iter().copied())
+        .chain([crate::finetune::ENTRY, crate::segmenting::ENTRY])
+        .collect()
 }
 
 /// The linear probe, whose `init` may be an npz file too.
@@ -124,7 +127,16 @@ impl MethodChoice {
 
     /// The fine-tuning that it is, if it is one.
     pub(super) fn finetune(&self) -> Result<Option<FinetuneMethod>> {
-        if self.name() != crate::finetune::ENTRY.name {
+        self.as_its_own(&crate::finetune::ENTRY)
+    }
+
+    /// The segmentation of scans that it is, if it is one.
+    pub(super) fn segmenting(&self) -> Result<Option<SegmentMethod>> {
+        self.as_its_own(&crate::segmenting::ENTRY)
+    }
+
+    fn as_its_own<T: serde::de::DeserializeOwned>(&self, entry: &Entry) -> Result<Option<T>> {
+        if self.name() != entry.name {
             return Ok(None);
         }
         let mut table = table(&*self.method)?;

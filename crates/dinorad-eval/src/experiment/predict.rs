@@ -96,19 +96,16 @@ impl Predictor {
         let unfit = |why: &str| Error::unfit(format!("{}: {why}", run.display()));
         let Some(choice) = &experiment.method else { return Err(unfit("nothing was learned in this run")) };
         let method = choice.resolve(experiment.protocol)?;
-        if method.input() == Input::Patches {
-            let why = format!("{} gives no one answer a case: predict tells classes and findings", method.title());
+        if method.draws_masks() {
+            let why = format!(
+                "{} gives no one answer a case: predict tells classes and findings; `dinorad segment predict` draws masks",
+                method.title()
+            );
             return Err(unfit(&why));
         }
-        let (Some(metrics), Some(text)) = (folder.metrics(), folder.text(PREPARED)?) else {
-            return Err(unfit("it does not say how its cases were prepared: judge again with this version"));
-        };
+        let settings = prepared_of(&folder, run)?;
+        let metrics = folder.metrics().ok_or_else(|| unfit("it has no results"))?;
         let task = metrics.task.clone().ok_or_else(|| unfit("it does not say what it predicts"))?;
-        let damaged = |why: String| Error::Damaged { path: run.join(PREPARED), why };
-        let prepared: Prepared = serde_json::from_str(&text).map_err(|e| damaged(e.to_string()))?;
-        if prepared.schema != SCHEMA {
-            return Err(damaged(format!("version {}; this program reads {SCHEMA}", prepared.schema)));
-        }
         let entry = methods().into_iter().find(|entry| entry.name == method.name());
         let entry = entry.ok_or_else(|| unfit("its method is not known to this program"))?;
         let model = (entry.load)(run).map_err(|error| match error {
@@ -136,7 +133,7 @@ impl Predictor {
             setting: metrics.setting_label.clone(),
             layout: RowLayout { tokens: experiment.tokens, aggregate: experiment.aggregate },
             trains: method.input() == Input::Pixels,
-            settings: prepared.settings,
+            settings,
             experiment,
             task,
             encoder,
@@ -233,6 +230,23 @@ impl Predictor {
             notices: report.notices.into_iter().chain(report.doubts.notices()).collect(),
         })
     }
+}
+
+/// How the cases of a run were prepared.
+///
+/// # Errors
+/// [`Error::Unfit`] for a run that does not say, [`Error::Damaged`].
+pub(super) fn prepared_of(folder: &RunFolder, run: &Path) -> Result<Settings> {
+    let Some(text) = folder.text(PREPARED)? else {
+        let why = "it does not say how its cases were prepared: judge again with this version";
+        return Err(Error::unfit(format!("{}: {why}", run.display())));
+    };
+    let damaged = |why: String| Error::Damaged { path: run.join(PREPARED), why };
+    let prepared: Prepared = serde_json::from_str(&text).map_err(|e| damaged(e.to_string()))?;
+    if prepared.schema != SCHEMA {
+        return Err(damaged(format!("version {}; this program reads {SCHEMA}", prepared.schema)));
+    }
+    Ok(prepared.settings)
 }
 
 /// A pooling that was learned, as [`ProbeRun::write`](crate::probe::ProbeRun::write) left it.

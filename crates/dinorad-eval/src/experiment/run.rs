@@ -25,7 +25,7 @@ use super::{
     pixels::Pixels,
     predict,
     runner::{Ready, Runner, Subject},
-    segmenting, stored,
+    scans, segmenting, stored,
 };
 use crate::{
     AugmentedViews, Cases, DatasetCases, Error, Result, date,
@@ -40,7 +40,7 @@ use crate::{
 };
 
 /// The folder of a run in which trainings keep their logs, and what they have until the run is whole.
-const CHECKPOINTS: &str = "training";
+pub(super) const CHECKPOINTS: &str = "training";
 
 impl Runner<'_> {
     /// Runs `experiment` into the folder `out`. Relative paths of the description count from the
@@ -103,6 +103,29 @@ impl Runner<'_> {
         if let Some(caution) = encoder.caution() {
             self.watch.note(caution);
         }
+        let masks = experiment.method.as_ref().is_some_and(|m| m.draws_masks());
+        let scratch = experiment.method.as_ref().map(MethodChoice::segmenting).transpose()?.flatten();
+        let scratch = scratch.is_some_and(|method| !method.model.wants_encoder());
+        if encoder.is_none() != scratch {
+            let why = if scratch {
+                format!("a network from scratch stands on none: source = \"{}\"", super::NO_ENCODER)
+            } else {
+                "this method needs one".to_owned()
+            };
+            return Err(Error::description("encoder.source", why));
+        }
+        if masks && input == Some(Input::Pixels) {
+            let unknown = [
+                (experiment.subsets.is_some(), "subsets"),
+                (!experiment.shifts.is_empty(), "shifts"),
+                (experiment.controls.shuffled_labels > 0 || experiment.controls.untrained_encoder, "controls"),
+                (experiment.preprocessing.slice_step > 1, "preprocessing.slice_step"),
+                (experiment.preprocessing.percentiles, "preprocessing.percentiles"),
+            ];
+            if let Some((_, key)) = unknown.iter().find(|(is, _)| *is) {
+                return Err(Error::description(*key, "masks of scans are drawn without it".into()));
+            }
+        }
         let spec = encoder.backbone.spec();
         if let Err(error) = spec.check(&layout.request()) {
             let mean_patch = if tokens.avgpool { ", and no mean patch token" } else { "" };
@@ -113,13 +136,17 @@ impl Runner<'_> {
         let pixels = Pixels::new(&experiment.preprocessing, &*encoder.backbone, protocol, neighbours)?;
         // Nothing is left open any more.
         let given = &mut experiment.preprocessing;
-        (given.image_size, given.patches) = (Some(pixels.crop), None);
-        (given.resize, given.filter) = (Some(pixels.resize), Some(pixels.filter));
+        if !scratch {
+            (given.image_size, given.patches) = (Some(pixels.crop), None);
+            (given.resize, given.filter) = (Some(pixels.resize), Some(pixels.filter));
+        }
         // limits of every slice are a scale of their own
         let plain = given.percentiles || protocol == Protocol::Paper;
         given.intensity.get_or_insert(if plain { Intensity::None } else { Intensity::Auto });
         experiment.tokens = tokens;
-        experiment.refit.get_or_insert(Refit::of(protocol));
+        // masks are learned from all there is, as networks for them usually are
+        let whole = masks && input == Some(Input::Pixels);
+        experiment.refit.get_or_insert(if whole { Refit::TrainVal } else { Refit::of(protocol) });
         experiment.encoder.digest = Some(spec.digest.clone());
         if let Some(table) = &experiment.data.splits {
             experiment.data.splits_digest = Some(data::digest_of(table)?);
@@ -197,7 +224,15 @@ impl Runner<'_> {
             Subject::Judged { data, method } if method.input() == Input::Patches => {
                 segmenting::segment(self, &ready, data, &**method, writer)?
             }
-            Subject::Judged { data, method } => self.judge(&ready, data, &**method, writer)?,
+            Subject::Judged { data, method } => match ready.experiment.method.as_ref().map(MethodChoice::segmenting) {
+                Some(segmenting) if method.draws_masks() => match segmenting? {
+                    Some(method) => scans::scans(self, &ready, data, method, writer)?,
+                    None => {
+                        return Err(Error::description("method", format!("{} draws no masks of scans", method.title())));
+                    }
+                },
+                _ => self.judge(&ready, data, &**method, writer)?,
+            },
         };
         writer.metrics(&done.metrics())?;
         writer.exhibits(&done.exhibits())?;

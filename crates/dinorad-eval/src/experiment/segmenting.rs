@@ -40,11 +40,15 @@ pub(super) fn segment(
     let val = data.val.as_ref().map(|part| recipe.patches(part, blocks, &mut made)).transpose()?;
     let test = recipe.patches(&data.test, blocks, &mut made)?;
     let started = Instant::now();
+    let mut predictions: Vec<Array2<u8>> = Vec::with_capacity(test.len());
     let run = {
         let stage = runner.watch.stage(method.title());
         let context = Context { progress: &*stage, ..Context::PLAIN };
-        let parts = SegmentParts { train: &train, val: val.as_ref(), test: &test };
-        segmented(method, &parts, data.task(), &ready.experiment.bootstrap(), &context)?
+        let parts = SegmentParts { train: &train, val: val.as_ref().map(|val| val as _), refit: None, test: &test };
+        segmented(method, &parts, data.task(), &ready.experiment.bootstrap(), &context, &mut |_, mask| {
+            predictions.push(mask.index_axis_move(Axis(0), 0));
+            Ok(())
+        })?
     };
     let mut timings = made.timings().to_vec();
     timings.push(Timing::new("training and judging decoders", started.elapsed().as_secs_f64()));
@@ -53,7 +57,7 @@ pub(super) fn segment(
     let legend: Vec<String> = classes.map(|(class, colour)| format!("{class} {colour}")).collect();
     let shown = Exhibit::Figures {
         heading: format!("Test slices: image, truth, prediction ({})", legend.join(", ")),
-        figures: overlays(&data.test.set, &test, &run.predictions)?,
+        figures: overlays(&data.test.set, &test, &predictions)?,
     };
     Ok(Outcome {
         experiment: ready.experiment.clone(),

@@ -1,0 +1,206 @@
+//! What `dinorad segment` takes.
+
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Subcommand};
+
+use super::{EncoderArgs, HardwareArgs};
+use crate::pseudonyms::PseudonymArgs;
+
+#[derive(Debug, Subcommand)]
+#[allow(clippy::large_enum_variant, reason = "there is one in a run")]
+pub(crate) enum SegmentCommand {
+    /// A decoder on an encoder, or a network from scratch, to the masks of the test part
+    ///
+    /// A training that was broken off is gone on with when the same is typed again.
+    #[command(
+        after_help = "Example:\n  dinorad segment train --dataset msd --root scans --model unet --steps 4 --width 4 -o runs/unet"
+    )]
+    Train(SegmentTrainArgs),
+    /// Masks of new scans by the network of a run: NIfTI on the voxels of each scan, pictures, volumes
+    #[command(after_help = "Example:\n  dinorad segment predict --run runs/unet scans -o drawn")]
+    Predict(SegmentPredictArgs),
+    /// Masks of any origin beside the true ones: Dice, HD95, surface Dice, volumes, by case and class
+    #[command(after_help = "Example:\n  dinorad segment evaluate --pred drawn --truth labels")]
+    Evaluate(SegmentEvaluateArgs),
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct SegmentTrainArgs {
+    /// Name of the data set or of its layout; msd reads any folder with a dataset.json (Decathlon, nnU-Net)
+    #[arg(long, value_name = "NAME", help_heading = "Data")]
+    pub(crate) dataset: String,
+    /// The data set's file or folder
+    #[arg(long, value_name = "FILE|DIR", help_heading = "Data")]
+    pub(crate) root: PathBuf,
+    /// A table of `dinorad splits` in place of the data set's own parts
+    #[arg(long, value_name = "CSV", help_heading = "Data")]
+    pub(crate) splits: Option<PathBuf>,
+    /// A case that cannot be read ends the run instead of being left out and listed
+    #[arg(long, help_heading = "Data")]
+    pub(crate) strict_data: bool,
+    #[command(flatten)]
+    pub(crate) encoder: EncoderArgs,
+    /// What draws the masks on the encoder: linear, hierarchical (the study's), fused (several blocks and the image)
+    #[arg(long, value_name = "NAME", default_value = "fused", value_parser = ["linear", "hierarchical", "fused"], help_heading = "Network")]
+    pub(crate) decoder: String,
+    /// A network from scratch in place of encoder and decoder
+    #[arg(long, value_name = "unet|trans-unet", value_parser = ["unet", "trans-unet"], conflicts_with = "backbone", help_heading = "Network")]
+    pub(crate) model: Option<String>,
+    /// Channels at full size of a network from scratch (default: 24; 64 under paper)
+    #[arg(long, value_name = "N", help_heading = "Network")]
+    pub(crate) width: Option<usize>,
+    /// Side in pixels of the square that the encoder sees (default: what it is usually given), or that slices are
+    /// resized to for a network from scratch (default: their own size; 448 under paper)
+    #[arg(long, value_name = "N", help_heading = "Network")]
+    pub(crate) image_size: Option<usize>,
+    /// Masks are drawn on so many pixels a patch, along each side, before they come to the slice's size
+    #[arg(long, value_name = "N", default_value_t = 4, help_heading = "Network")]
+    pub(crate) detail: usize,
+    /// What trains in the encoder: frozen, full, lora, bitfit, norm, last-blocks, or several joined by +
+    #[arg(long, value_name = "WHAT", default_value = "frozen", help_heading = "Network")]
+    pub(crate) tune: String,
+    /// Rank of the adapters of --tune lora
+    #[arg(long, value_name = "R", default_value_t = 8, help_heading = "Network")]
+    pub(crate) rank: usize,
+    /// The adapters' update counts alpha / rank
+    #[arg(long, value_name = "A", default_value_t = 16.0, help_heading = "Network")]
+    pub(crate) alpha: f64,
+    /// Maps that get an adapter: q, k, v, qkv, proj, fc1, fc2, w12, w3, all-linear
+    #[arg(long, value_name = "MAP,MAP,…", value_delimiter = ',', default_value = "q,v", help_heading = "Network")]
+    pub(crate) targets: Vec<String>,
+    /// Blocks that last-blocks trains
+    #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Network")]
+    pub(crate) last_blocks: usize,
+    /// Minutes for search, last training and test together; what is cut for it is said
+    #[arg(long, value_name = "M", help_heading = "Training")]
+    pub(crate) minutes: Option<f64>,
+    /// Learning rates of decoder and adapters; of several the one that validation prefers
+    #[arg(long, value_name = "LR,LR,…", value_delimiter = ',', default_value = "0.002", help_heading = "Training")]
+    pub(crate) lr: Vec<f64>,
+    /// Learning rate of what else trains in the encoder (default: a twentieth of --lr)
+    #[arg(long, value_name = "LR", help_heading = "Training")]
+    pub(crate) encoder_lr: Option<f64>,
+    /// Passes over the training slices (default: 10)
+    #[arg(long, value_name = "N", conflicts_with = "steps", help_heading = "Training")]
+    pub(crate) epochs: Option<usize>,
+    /// Steps, in place of passes
+    #[arg(long, value_name = "N", help_heading = "Training")]
+    pub(crate) steps: Option<usize>,
+    /// Slices whose loss is computed at once
+    #[arg(long, value_name = "N", default_value_t = 16, help_heading = "Training")]
+    pub(crate) batch_size: usize,
+    /// Such batches for one step
+    #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Training")]
+    pub(crate) accumulate: usize,
+    /// What is minimised
+    #[arg(long, value_name = "LOSS", default_value = "dice-cross-entropy", value_parser = ["cross-entropy", "dice", "dice-cross-entropy"], help_heading = "Training")]
+    pub(crate) loss: String,
+    /// Decoupled weight decay of matrices
+    #[arg(long, value_name = "W", default_value_t = 0.01, help_heading = "Training")]
+    pub(crate) weight_decay: f64,
+    /// Train on slices as they are: neither turned nor stretched, brighter or darker (a frozen encoder always does,
+    /// unless --augment is given)
+    #[arg(long, conflicts_with = "augment", help_heading = "Training")]
+    pub(crate) no_augment: bool,
+    /// Move training slices for a frozen encoder too, which then looks at each anew in every pass
+    #[arg(long, help_heading = "Training")]
+    pub(crate) augment: bool,
+    /// Mirror training slices too, left for right
+    #[arg(long, help_heading = "Training")]
+    pub(crate) mirror: bool,
+    /// Along which axes scans are cut: axial, or three, whose answers are averaged
+    #[arg(long, value_name = "axial|three", default_value = "axial", value_parser = ["axial", "three"], help_heading = "Masks")]
+    pub(crate) planes: String,
+    /// Let the mirrored slice vote too
+    #[arg(long, help_heading = "Masks")]
+    pub(crate) mirrored_votes: bool,
+    /// Of every class keep the largest piece alone
+    #[arg(long, help_heading = "Masks")]
+    pub(crate) largest_component: bool,
+    /// Close holes in a class
+    #[arg(long, help_heading = "Masks")]
+    pub(crate) fill_holes: bool,
+    /// Scale of the values, as in `dinorad eval`
+    #[arg(long, value_name = "SCALE", help_heading = "Preparation")]
+    pub(crate) intensity: Option<String>,
+    /// paper: the study's method; strict: what we recommend
+    #[arg(long, value_name = "paper|strict", default_value = "strict", help_heading = "Protocol")]
+    pub(crate) protocol: String,
+    /// On what the setting that was chosen is trained before it meets the test split
+    #[arg(long, value_name = "train|train-val", default_value = "train-val", help_heading = "Protocol")]
+    pub(crate) refit: String,
+    /// Seed of everything that is drawn
+    #[arg(long, default_value_t = 0, help_heading = "Protocol")]
+    pub(crate) seed: u64,
+    /// Bootstrap resamples behind every interval
+    #[arg(long = "resamples", value_name = "N", default_value_t = 1000, help_heading = "Protocol")]
+    pub(crate) bootstrap: usize,
+    /// Steps between validations while settings are searched (default: a fifth of all)
+    #[arg(long, value_name = "N", help_heading = "Watching")]
+    pub(crate) validate_every: Option<usize>,
+    /// Validations without a better score after which a training of the search ends
+    #[arg(long, value_name = "N", help_heading = "Watching")]
+    pub(crate) patience: Option<usize>,
+    /// Steps between checkpoints
+    #[arg(long, value_name = "N", default_value_t = 200, help_heading = "Watching")]
+    pub(crate) checkpoint_every: usize,
+    /// Folder of the run; the masks of the test part lie in `masks` in it
+    #[arg(short, long, value_name = "DIR", help_heading = "Results")]
+    pub(crate) out: PathBuf,
+    /// Heading of the report (default: data and encoder)
+    #[arg(long, value_name = "TEXT", help_heading = "Results")]
+    pub(crate) title: Option<String>,
+    /// Print what came out as JSON
+    #[arg(long, help_heading = "Results")]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) names: PseudonymArgs,
+    /// Results of another experiment that lie in the folder give way
+    #[arg(long, help_heading = "Results")]
+    pub(crate) overwrite: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct SegmentPredictArgs {
+    /// Folder of the run whose network draws
+    #[arg(long, value_name = "RUN")]
+    pub(crate) run: PathBuf,
+    /// NIfTI files, DICOM folders, images, or folders of any of these
+    #[arg(value_name = "INPUT", required = true)]
+    pub(crate) inputs: Vec<PathBuf>,
+    /// Folder for masks, pictures and volumes.csv; what is there of the same run is not drawn again
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    #[command(flatten)]
+    pub(crate) hardware: HardwareArgs,
+    /// Print what came out as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct SegmentEvaluateArgs {
+    /// Folder of predicted masks (NIfTI, NRRD, MetaImage, MGH)
+    #[arg(long, value_name = "DIR")]
+    pub(crate) pred: PathBuf,
+    /// Folder of true masks with the same names
+    #[arg(long, value_name = "DIR")]
+    pub(crate) truth: PathBuf,
+    /// Names of the foreground classes, in order of their labels 1, 2, … (default: those of a dataset.json beside
+    /// the truth, else class 1, class 2, …)
+    #[arg(long, value_name = "NAME,NAME,…", value_delimiter = ',')]
+    pub(crate) classes: Vec<String>,
+    /// Tolerance of the surface Dice in mm
+    #[arg(long, value_name = "MM", default_value_t = 2.0)]
+    pub(crate) tolerance: f64,
+    /// Bootstrap resamples behind every interval
+    #[arg(long = "resamples", value_name = "N", default_value_t = 1000)]
+    pub(crate) bootstrap: usize,
+    /// The table of every case and class to write
+    #[arg(short, long, value_name = "CSV")]
+    pub(crate) out: Option<PathBuf>,
+    /// Print the means as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}

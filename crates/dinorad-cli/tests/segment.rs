@@ -1,0 +1,272 @@
+//! `dinorad segment`: what draws masks learns, its masks lie on their scans, and bad input is told.
+
+#[allow(dead_code, reason = "each test crate uses its part")]
+mod common;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use common::{Desk, files};
+use dinorad::{
+    core::Affine,
+    io::{ReadOptions, Volume, nifti, read_labels},
+};
+use ndarray::Array3;
+use serde_json::Value;
+
+/// A bright box of class 1 beside a less bright one of class 2, in noise; sides and places differ from scan to scan.
+fn scan(seed: usize, (d, h, w): (usize, usize, usize)) -> (Array3<f32>, Array3<u8>) {
+    let noise = |at: usize| ((at + 1).wrapping_mul(2_654_435_761).wrapping_add(seed * 40_503) >> 7) % 97;
+    let (top, left) = (4 + seed % 5, 3 + seed % 7);
+    let mask = Array3::from_shape_fn((d, h, w), |(k, y, x)| {
+        let inside = k > 0 && (top..top + 9).contains(&y);
+        match x.checked_sub(left) {
+            Some(0..=7) if inside => 1,
+            Some(8..=14) if inside => 2,
+            _ => 0u8,
+        }
+    });
+    let values = Array3::from_shape_fn((d, h, w), |(k, y, x)| {
+        let level = [100.0, 900.0, 500.0][usize::from(mask[[k, y, x]])];
+        level + noise((k * h + y) * w + x) as f32
+    });
+    (values, mask)
+}
+
+/// Affines of every kind: straight, turned, flipped, oblique; voxels are no cubes.
+fn affine(i: usize) -> Affine {
+    let (sin, cos) = (0.2f64.sin(), 0.2f64.cos());
+    let rows = match i % 4 {
+        0 => [[1.0, 0.0, 0.0, -10.0], [0.0, 1.5, 0.0, 4.0], [0.0, 0.0, 3.0, 7.0], [0.0, 0.0, 0.0, 1.0]],
+        1 => [[-1.0, 0.0, 0.0, 30.0], [0.0, -1.5, 0.0, 40.0], [0.0, 0.0, 3.0, 7.0], [0.0, 0.0, 0.0, 1.0]],
+        2 => [[cos, -1.5 * sin, 0.0, 1.0], [sin, 1.5 * cos, 0.0, 2.0], [0.0, 0.0, 3.0, 3.0], [0.0, 0.0, 0.0, 1.0]],
+        _ => [[0.0, 1.5, 0.0, 1.0], [1.0, 0.0, 0.0, 2.0], [0.0, 0.0, -3.0, 90.0], [0.0, 0.0, 0.0, 1.0]],
+    };
+    Affine::new(rows).unwrap()
+}
+
+fn write(root: &Path, name: &str, values: &Array3<f32>, mask: &Array3<u8>, affine: Affine) {
+    for folder in ["imagesTr", "labelsTr"] {
+        fs::create_dir_all(root.join(folder)).unwrap();
+    }
+    let volume = Volume::new(values.clone(), affine);
+    nifti::write_volume(&root.join(format!("imagesTr/{name}.nii.gz")), &volume).unwrap();
+    nifti::write_mask(&root.join(format!("labelsTr/{name}.nii.gz")), mask, &volume).unwrap();
+}
+
+fn listed(root: &Path, names: &[String]) {
+    let training: Vec<String> = names
+        .iter()
+        .map(|n| format!(r#"{{"image": "./imagesTr/{n}.nii.gz", "label": "./labelsTr/{n}.nii.gz"}}"#))
+        .collect();
+    let text = format!(
+        r#"{{"name": "boxes", "modality": {{"0": "MRI"}}, "labels": {{"0": "background", "1": "bright", "2": "dim"}},
+            "numTraining": {}, "training": [{}], "test": []}}"#,
+        names.len(),
+        training.join(", ")
+    );
+    fs::write(root.join("dataset.json"), text).unwrap();
+}
+
+/// Twelve scans; the voxels of each are stored as its affine says, one canonical scan below.
+fn boxes(desk: &Desk) -> PathBuf {
+    let root = desk.path("boxes");
+    let names: Vec<String> = (0..12).map(|i| format!("box_{i:02}")).collect();
+    for (i, name) in names.iter().enumerate() {
+        let (values, mask) = scan(i, (4, 24 + i % 3, 30 + i % 4));
+        write(&root, name, &values, &mask, affine(i));
+    }
+    listed(&root, &names);
+    root
+}
+
+const UNET: &str =
+    "segment train --dataset msd --root boxes --model unet --width 4 --lr 0.01 --batch-size 8 --resamples 50";
+
+fn metrics(desk: &Desk, run: &str) -> Value {
+    serde_json::from_str(&fs::read_to_string(desk.path(run).join("metrics.json")).unwrap()).unwrap()
+}
+
+fn dice(desk: &Desk, run: &str) -> f64 {
+    metrics(desk, run)["metrics"]["test"]["dice_by_volume"]["mean"].as_f64().unwrap()
+}
+
+/// The masks of a folder lie on the voxels of the scans they are of, and are those of the report.
+fn lie_on_their_scans(masks: &Path, root: &Path) {
+    let all = files(masks);
+    assert_eq!(all.len(), 3);
+    for name in all.keys() {
+        let options = ReadOptions::default();
+        let mask = read_labels(&masks.join(name), &options).unwrap();
+        let source = nifti::read(&root.join("imagesTr").join(name), &options).unwrap();
+        assert_eq!(mask.data.dim(), source.data.dim(), "{name}");
+        assert_eq!(mask.affine.rows(), source.affine.rows(), "{name}");
+        let truth = read_labels(&root.join("labelsTr").join(name), &options).unwrap();
+        let right = mask.data.iter().zip(&truth.data).filter(|(a, b)| a == b).count();
+        assert!(right * 100 > 90 * truth.data.len(), "{name}: {right} of {}", truth.data.len());
+    }
+}
+
+#[test]
+fn a_network_from_scratch_learns_and_its_masks_lie_on_their_scans() {
+    let desk = Desk::new();
+    let root = boxes(&desk);
+    desk.run(&format!("{UNET} --steps 40 --out runs/unet"), &[], 0);
+    assert!(dice(&desk, "runs/unet") > 0.8, "{}", dice(&desk, "runs/unet"));
+    lie_on_their_scans(&desk.path("runs/unet/masks"), &root);
+    let told = metrics(&desk, "runs/unet");
+    assert!(told["convention"].as_str().unwrap().contains("trained on train and validation"));
+    let test = &told["metrics"]["test"];
+    for name in ["hd95_mm", "nsd", "assd_mm", "volume_error_ml", "case_dice_class_2"] {
+        assert!(test[name]["mean"].is_number(), "{name}: {test}");
+    }
+    let page = fs::read_to_string(desk.path("runs/unet/report.html")).unwrap();
+    for words in ["Image, truth, prediction", "Bland and Altman", "share of cases", "Training loss by step", "worst"] {
+        assert!(page.contains(words), "`{words}` is not on the page");
+    }
+
+    // evaluated from outside, the masks have the scores of the run
+    let said = desk.run("segment evaluate --pred runs/unet/masks --truth boxes/labelsTr --json", &[], 1).json();
+    assert_eq!((said["cases"].as_u64(), said["failures"].as_array().unwrap().len()), (Some(3), 9));
+    assert_eq!(said["classes"], serde_json::json!(["background", "bright", "dim"]));
+    for (name, key) in [("dice", "case_dice"), ("hd95_mm", "hd95_mm"), ("nsd_class_1", "nsd_class_1")] {
+        let (a, b) = (said["means"][name]["mean"].as_f64().unwrap(), test[key]["mean"].as_f64().unwrap());
+        assert!((a - b).abs() < 1e-12, "{name}: {a} {b}");
+    }
+
+    // new scans: the masks of the test part again, to the byte; called again nothing is drawn
+    let scans: Vec<PathBuf> =
+        files(&desk.path("runs/unet/masks")).keys().map(|n| root.join("imagesTr").join(n)).collect();
+    let inputs: Vec<&Path> = scans.iter().map(PathBuf::as_path).collect();
+    let predict = "segment predict --run runs/unet --out drawn --json";
+    let said = desk.run(predict, &inputs, 0).json();
+    assert_eq!((said["masks"].as_u64(), said["found"].as_u64()), (Some(3), Some(0)));
+    for (name, bytes) in files(&desk.path("runs/unet/masks")) {
+        assert!(fs::read(desk.path("drawn").join(&name)).unwrap() == bytes, "{name}");
+    }
+    let volumes = fs::read_to_string(desk.path("drawn/volumes.csv")).unwrap();
+    assert!(volumes.starts_with("case,mask,bright ml,dim ml\n") && volumes.lines().count() == 4, "{volumes}");
+    assert_eq!(files(&desk.path("drawn/overlays")).len(), 3);
+    let again = desk.run(predict, &inputs, 0).json();
+    assert_eq!((again["masks"].as_u64(), again["found"].as_u64()), (Some(0), Some(3)));
+
+    // a bad file ends nothing
+    fs::write(desk.path("broken.nii.gz"), b"no scan").unwrap();
+    let broken = desk.path("broken.nii.gz");
+    let said = desk.run("segment predict --run runs/unet --out more", &[inputs[0], &broken], 1);
+    said.names(&["broken.nii.gz"]);
+    assert_eq!(files(&desk.path("more")).keys().filter(|n| n.ends_with(".nii.gz")).count(), 1);
+}
+
+#[test]
+fn decoders_learn_on_a_frozen_encoder_and_with_it() {
+    let desk = Desk::new();
+    let root = boxes(&desk);
+    let on = "segment train --dataset msd --root boxes --backbone untrained:tiny --image-size 112 --width 16 --lr 0.01 \
+              --batch-size 8 --resamples 50";
+    for (name, more, least) in [
+        ("linear", "--decoder linear --steps 120", 0.3),
+        ("hierarchical", "--decoder hierarchical --steps 40", 0.3),
+        ("fused", "--steps 40", 0.8),
+        ("lora", "--tune lora --steps 40", 0.8),
+    ] {
+        desk.run(&format!("{on} {more} --out runs/{name}"), &[], 0);
+        assert!(dice(&desk, &format!("runs/{name}")) > least, "{name}: {}", dice(&desk, &format!("runs/{name}")));
+        assert!(!desk.path(format!("runs/{name}/training/tokens")).exists(), "tokens are not kept");
+    }
+    lie_on_their_scans(&desk.path("runs/fused/masks"), &root);
+    // one page: what trained is counted
+    desk.run("report runs --out runs/all.html", &[], 0);
+    let page = fs::read_to_string(desk.path("runs/all.html")).unwrap();
+    assert!(page.contains("parameters trained") && page.contains("fused decoder and LoRA"));
+    let trained = |run: &str| metrics(&desk, run)["trained_parameters"].as_u64().unwrap();
+    assert!(trained("runs/lora") > trained("runs/fused"));
+}
+
+#[test]
+fn killed_at_any_moment_it_ends_with_the_same_bytes() {
+    let desk = Desk::new();
+    boxes(&desk);
+    let args = |out: &str, threads: usize| {
+        format!("{UNET} --lr 0.003,0.01 --steps 12 --checkpoint-every 3 --mirror --threads {threads} --out runs/{out}")
+    };
+    desk.run(&args("whole", 2), &[], 0);
+    let results = |run: &str| -> Vec<Vec<u8>> {
+        let run = desk.path(format!("runs/{run}"));
+        let mut all =
+            vec![fs::read(run.join("model.safetensors")).unwrap(), fs::read(run.join("metrics.json")).unwrap()];
+        all.extend(files(&run.join("masks")).into_values());
+        all
+    };
+    desk.run(&args("one", 1), &[], 0);
+    assert!(results("whole") == results("one"), "threads change nothing");
+    for pause in [300, 900, 1700] {
+        let out = format!("cut{pause}");
+        let mut child = desk.command(&args(&out, 2), &[]).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(pause));
+        let _ = child.kill();
+        let _ = child.wait();
+        desk.run(&args(&out, 2), &[], 0);
+        assert!(results("whole") == results(&out), "killed after {pause} ms");
+    }
+}
+
+#[test]
+fn what_cannot_be_used_is_told_and_ends_nothing() {
+    let desk = Desk::new();
+    let root = boxes(&desk);
+    let mut names: Vec<String> = (0..12).map(|i| format!("box_{i:02}")).collect();
+    let (values, mask) = scan(3, (4, 24, 30));
+    // a label outside the classes, a mask of another shape, a scan with values that are no numbers
+    write(&root, "label", &values, &mask.mapv(|v| if v == 2 { 9 } else { v }), affine(0));
+    let mut holes = values.clone();
+    holes[[1, 2, 3]] = f32::NAN;
+    write(&root, "holes", &holes, &mask, affine(0));
+    // allowed: all background, a single slice
+    write(&root, "empty", &values, &Array3::zeros((4, 24, 30)), affine(0));
+    let (thin, of_thin) = scan(5, (1, 24, 30));
+    write(&root, "thin", &thin, &of_thin, affine(0));
+    names.extend(["label", "holes", "empty", "thin"].map(str::to_owned));
+    listed(&root, &names);
+    let splits: String = std::iter::once("case,split\n".to_owned())
+        .chain(names.iter().enumerate().map(|(i, n)| {
+            let split = if i % 4 == 0 || n == "empty" || n == "thin" { "test" } else { "train" };
+            format!("{n},{split}\n")
+        }))
+        .collect();
+    fs::write(desk.path("splits.csv"), splits).unwrap();
+    let said = desk.run(&format!("{UNET} --splits splits.csv --steps 4 --out runs/odd"), &[], 1);
+    said.names(&["label", "9", "holes"]);
+    let masks = files(&desk.path("runs/odd/masks"));
+    assert!(masks.contains_key("empty.nii.gz") && masks.contains_key("thin.nii.gz"), "{:?}", masks.keys());
+    assert_eq!(
+        read_labels(&desk.path("runs/odd/masks/thin.nii.gz"), &ReadOptions::default()).unwrap().data.dim(),
+        (1, 24, 30)
+    );
+
+    let refused = |args: &str, words: &[&str]| {
+        let said = desk.run(args, &[], 2);
+        said.names(words);
+    };
+    refused("segment train --dataset msd --root boxes --out runs/x", &["--backbone", "--model unet"]);
+    refused(&format!("{UNET} --tune lora --out runs/x"), &["no encoder to tune"]);
+    refused("segment train --dataset msd --root boxes --model trans-unet --out runs/x", &["TransUNet needs one size"]);
+    refused("segment evaluate --pred runs --truth boxes/labelsTr", &["nothing could be judged"]);
+    desk.run("eval knn --dataset msd --root boxes --out runs/knn", &[], 2).names(&["segmentation"]);
+    fs::create_dir_all(desk.path("nothing")).unwrap();
+    refused("segment predict --run nothing --out drawn boxes", &["nothing"]);
+}
+
+#[test]
+fn minutes_bound_a_training_and_say_what_they_cut() {
+    let desk = Desk::new();
+    boxes(&desk);
+    let said = desk.run(&format!("{UNET} --epochs 100000 --minutes 0.1 --out runs/quick"), &[], 0);
+    said.names(&["0.1 minutes:", "steps in each of 1 trainings"]);
+    let losses = metrics(&desk, "runs/quick")["learning"][0]["losses"].as_array().unwrap().len();
+    assert!(losses > 0, "{losses}");
+    desk.run(&format!("{UNET} --minutes 0.0001 --out runs/none"), &[], 2).names(&["minutes are too few"]);
+}

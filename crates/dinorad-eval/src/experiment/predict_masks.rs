@@ -1,0 +1,286 @@
+//! The network of a run on new scans.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+    sync::Arc,
+};
+
+use candle::Device;
+use dinorad_core::{
+    Orientation, Task, in_full,
+    method::{Answer, Fitted},
+};
+use dinorad_datasets::{Inputs, Pixels as CasePixels};
+use dinorad_io::ReadOptions;
+use dinorad_report::{RunFolder, folder::CONFIG};
+use dinorad_transforms::Compose;
+use ndarray::{Array3, Axis, s};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Experiment, Loaded, Watch,
+    mask_figures::sheet,
+    predict::prepared_of,
+    scans::{eyes, file_name, write_mask},
+};
+use crate::{
+    Cases, Error, InputCases, Prepared, Result, Settings,
+    segmenting::{self, Scans},
+    store::{Failure, ItemKey},
+};
+
+/// What was drawn, in the folder of the masks.
+const DRAWN: &str = "drawn.json";
+/// The volumes of every class, in the folder of the masks.
+const VOLUMES: &str = "volumes.csv";
+/// The pictures beside the masks.
+const OVERLAYS: &str = "overlays";
+
+/// The network of a run, and how it wants its scans.
+pub struct MaskPredictor {
+    experiment: Experiment,
+    task: Task,
+    settings: Settings,
+    encoder: Loaded,
+    model: Box<dyn Fitted>,
+    digest: String,
+}
+
+/// What came of new scans.
+#[derive(Debug, Clone, Default)]
+pub struct DrawnMasks {
+    /// Masks that were drawn now.
+    pub drawn: usize,
+    /// Masks of the same run and scans that were there already.
+    pub kept: usize,
+    /// Scans that could not be read.
+    pub failures: Vec<Failure>,
+    /// What may be wrong with the values of scans.
+    pub notices: Vec<String>,
+}
+
+/// `drawn.json`: what a second call need not do again.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Drawn {
+    /// Hash of the model.
+    model: String,
+    /// By id.
+    cases: BTreeMap<String, DrawnCase>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct DrawnCase {
+    /// The name of the mask, without ending.
+    name: String,
+    /// Hash of the scan's content.
+    content: String,
+    /// Volumes of the foreground classes, in ml.
+    volumes_ml: Vec<f64>,
+}
+
+/// One case of many.
+struct One {
+    cases: Arc<InputCases>,
+    at: usize,
+}
+
+impl Cases for One {
+    fn settings(&self) -> Settings {
+        self.cases.settings()
+    }
+
+    fn len(&self) -> usize {
+        1
+    }
+
+    fn key(&self, _: usize) -> ItemKey {
+        self.cases.key(self.at)
+    }
+
+    fn load(&self, _: usize) -> std::result::Result<Prepared, String> {
+        self.cases.load(self.at)
+    }
+}
+
+impl MaskPredictor {
+    /// The network of a finished run, and the encoder that it stands on.
+    ///
+    /// # Errors
+    /// [`Error::Report`] for a folder without a finished run; [`Error::Unfit`] for a run that draws no masks of
+    /// scans; [`Error::Description`] for an encoder whose weights have changed since, and what loading it says.
+    pub fn open(run: &Path, device: &Device, watch: &dyn Watch) -> Result<Self> {
+        let folder = RunFolder::open(run)?;
+        let experiment = Experiment::read(&run.join(CONFIG))?;
+        let unfit = |why: &str| Error::unfit(format!("{}: {why}", run.display()));
+        let choice = experiment.method.as_ref().ok_or_else(|| unfit("nothing was learned in this run"))?;
+        let method = choice.resolve(experiment.protocol)?;
+        if method.name() != segmenting::ENTRY.name {
+            let why = format!("{} draws no masks of scans; `dinorad segment train` makes runs that do", method.title());
+            return Err(unfit(&why));
+        }
+        let task =
+            folder.metrics().and_then(|m| m.task.clone()).ok_or_else(|| unfit("it does not say what it draws"))?;
+        let settings = prepared_of(&folder, run)?;
+        let model = (segmenting::ENTRY.load)(run)?;
+        let encoder = experiment.encoder.load(experiment.protocol, device, watch)?;
+        if let Some(caution) = encoder.caution() {
+            watch.note(caution);
+        }
+        let digest = crate::probe::digest(&*model)?;
+        Ok(Self { experiment, task, settings, encoder, model, digest })
+    }
+
+    /// What is drawn.
+    pub fn task(&self) -> &Task {
+        &self.task
+    }
+
+    /// Draws the masks of scans into a folder: `NAME.nii.gz` on the voxels of each file or series (`NAME.png` of a
+    /// picture), `overlays/NAME.png`, `volumes.csv`. What is there of the same network and the same content is not
+    /// drawn again.
+    ///
+    /// # Errors
+    /// [`Error::Occupied`] for a folder with masks of another network, [`Error::File`]; what the encoder says. A scan
+    /// that cannot be read ends nothing.
+    pub fn predict(&self, found: Inputs, out: &Path, watch: &dyn Watch) -> Result<DrawnMasks> {
+        let overlays = out.join(OVERLAYS);
+        fs::create_dir_all(&overlays).map_err(Error::file("create", &overlays))?;
+        let mut before = self.before(out)?;
+        let cases = Arc::new(InputCases::of(found, Compose::default()).with_settings(self.settings.clone()));
+        let side =
+            self.experiment.preprocessing.image_size.unwrap_or_else(|| self.encoder.backbone.spec().usual_size());
+        let mut done = DrawnMasks::default();
+        let mut taken: BTreeSet<String> = before.cases.values().map(|case| case.name.clone()).collect();
+        let stage = watch.stage("masks");
+        stage.set_total(cases.len());
+        for at in 0..cases.len() {
+            let key = cases.key(at);
+            let content: String = key.fingerprint.iter().map(|b| format!("{b:02x}")).collect();
+            let known = before.cases.get(&key.id).filter(|case| case.content == content && exists(out, &case.name));
+            if known.is_some() {
+                done.kept += 1;
+                stage.advance(1);
+                continue;
+            }
+            let name = match before.cases.get(&key.id) {
+                Some(case) => case.name.clone(),
+                None => free(&key.id, &mut taken),
+            };
+            match self.draw(&cases, at, side, (out, &name), &mut done) {
+                Ok(Some(volumes_ml)) => {
+                    before.cases.insert(key.id, DrawnCase { name, content, volumes_ml });
+                    self.keep(out, &before)?;
+                    done.drawn += 1;
+                }
+                Ok(None) => {}
+                Err(error @ (Error::File { .. } | Error::Io(_))) => return Err(error),
+                Err(error) => done.failures.push(Failure { id: key.id, reason: in_full(&error) }),
+            }
+            stage.advance(1);
+        }
+        self.keep(out, &before)?;
+        self.write_volumes(out, &before)?;
+        Ok(done)
+    }
+
+    /// The mask of a case; its volumes, or nothing where it could not be read.
+    fn draw(
+        &self,
+        cases: &Arc<InputCases>,
+        at: usize,
+        side: usize,
+        (out, name): (&Path, &str),
+        done: &mut DrawnMasks,
+    ) -> Result<Option<Vec<f64>>> {
+        let one: Arc<dyn Cases> = Arc::new(One { cases: Arc::clone(cases), at });
+        let (scans, failures) = Scans::survey(one, None, eyes(&self.encoder, side), &|| ())?;
+        done.failures.extend(failures);
+        if scans.is_empty() {
+            return Ok(None);
+        }
+        let mut drawn: Option<Array3<u8>> = None;
+        self.model.predict(&scans, &mut |_, answer| {
+            if let Answer::Mask { classes, .. } = answer {
+                drawn = Some(classes);
+            }
+            Ok(())
+        })?;
+        let mask = drawn.ok_or_else(|| Error::unfit("the network drew nothing".into()))?;
+        let input = &cases.inputs()[at];
+        let options = match self.settings.volume {
+            Some(volume) => ReadOptions::default().with_volume(volume),
+            None => ReadOptions::default(),
+        };
+        let pixels = match input.load_as(&options, self.settings.colour, self.settings.prepare)? {
+            CasePixels::Volume(volume) if self.settings.orientation == Orientation::Canonical => {
+                CasePixels::Volume(volume.to_canonical())
+            }
+            other => other,
+        };
+        let spacing = write_mask(out, name, &mask, &pixels, &[])?;
+        let foreground = |k: usize| mask.index_axis(Axis(0), k).iter().filter(|c| **c > 0).count();
+        let depth = mask.len_of(Axis(0));
+        let most = (0..depth).fold(depth / 2, |best, k| if foreground(k) > foreground(best) { k } else { best });
+        let scan = scans.scan(0)?;
+        let image = scan.values.slice(s![0, most, .., ..]).to_owned();
+        let picture = sheet(&image, &[&mask.index_axis(Axis(0), most).to_owned()])?;
+        let path = out.join(OVERLAYS).join(format!("{name}.png"));
+        crate::write_atomic(&path, &picture.to_png()?, "segment")?;
+        let voxel = spacing.iter().product::<f64>() / 1000.0;
+        let volume = |class: usize| mask.iter().filter(|c| usize::from(**c) == class).count() as f64 * voxel;
+        Ok(Some((1..self.task.n_classes()).map(volume).collect()))
+    }
+
+    /// What the folder holds of this network.
+    fn before(&self, out: &Path) -> Result<Drawn> {
+        let path = out.join(DRAWN);
+        let Ok(text) = fs::read(&path) else { return Ok(Drawn { model: self.digest.clone(), ..Drawn::default() }) };
+        let drawn: Drawn = serde_json::from_slice(&text).map_err(|e| Error::format(&path, "JSON", e))?;
+        if drawn.model != self.digest {
+            return Err(Error::Occupied { folder: out.to_owned() });
+        }
+        Ok(drawn)
+    }
+
+    fn keep(&self, out: &Path, drawn: &Drawn) -> Result<()> {
+        let path = out.join(DRAWN);
+        let text = serde_json::to_vec_pretty(drawn).map_err(|e| Error::format(&path, "JSON", e))?;
+        crate::write_atomic(&path, &text, "segment")?;
+        Ok(())
+    }
+
+    /// `volumes.csv`: a row a scan, a column a class, in ml.
+    fn write_volumes(&self, out: &Path, drawn: &Drawn) -> Result<()> {
+        let path = out.join(VOLUMES);
+        let failed = |e: csv::Error| Error::format(&path, "CSV", e);
+        let mut writer = csv::Writer::from_writer(Vec::new());
+        let classes = self.task.class_names.iter().skip(1).map(|name| format!("{name} ml"));
+        writer.write_record(["case".to_owned(), "mask".to_owned()].into_iter().chain(classes)).map_err(failed)?;
+        for (id, case) in &drawn.cases {
+            let volumes = case.volumes_ml.iter().map(|v| format!("{v:.4}"));
+            writer.write_record([id.clone(), case.name.clone()].into_iter().chain(volumes)).map_err(failed)?;
+        }
+        let bytes = writer.into_inner().map_err(|e| Error::format(&path, "CSV", e))?;
+        crate::write_atomic(&path, &bytes, "segment")?;
+        Ok(())
+    }
+}
+
+fn exists(out: &Path, name: &str) -> bool {
+    ["nii.gz", "png"].iter().any(|end| out.join(format!("{name}.{end}")).is_file())
+        || out.join(format!("{name}_0000.png")).is_file()
+}
+
+/// A name that no other case has.
+fn free(id: &str, taken: &mut BTreeSet<String>) -> String {
+    let first = file_name(id);
+    let mut name = first.clone();
+    let mut n = 2;
+    while !taken.insert(name.clone()) {
+        name = format!("{first}-{n}");
+        n += 1;
+    }
+    name
+}

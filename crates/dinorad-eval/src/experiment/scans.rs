@@ -1,0 +1,278 @@
+//! An experiment whose method draws the masks of whole scans.
+
+use std::{fs, path::Path, sync::Arc, time::Instant};
+
+use dinorad_core::method::Context;
+use dinorad_datasets::Pixels as CasePixels;
+use dinorad_io::{Volume, image, nifti};
+use dinorad_report::RunWriter;
+use dinorad_transforms::{Compose, Constant, Step};
+use ndarray::{Array3, ArrayView2, Axis};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Judgements, MethodChoice, Outcome, Work,
+    data::{Data, Part},
+    encoder,
+    mask_figures::{MaskFigures, Shown},
+    predict,
+    run::CHECKPOINTS,
+    runner::{Ready, Runner},
+};
+use crate::{
+    Cases, DatasetCases, Error, Result,
+    probe::Refit,
+    report::Timing,
+    segment::{SegmentParts, segment},
+    segmenting::{Eyes, MaskTable, Scans, SegmentMethod},
+};
+
+/// The folder of a run in which the masks of its test cases lie.
+pub const MASKS: &str = "masks";
+/// The scores of every test case and class.
+pub const SCORES: &str = "scores.csv";
+/// How many steps a training of so many minutes makes: decided once, so that a broken run goes on.
+const PACE: &str = "pace.json";
+/// Tolerance of the surface Dice in mm.
+pub const TOLERANCE_MM: f64 = 2.0;
+
+/// What is done to the values of scans: nothing but their scale.
+pub(super) fn scan_steps() -> Compose {
+    Compose::new(vec![Step::MinMax { constant: Constant::Zeros }])
+}
+
+#[derive(Serialize, Deserialize)]
+struct Paced {
+    method: SegmentMethod,
+    cut: Option<String>,
+}
+
+/// The scans of all parts, the method on top, masks and scores.
+pub(super) fn scans(
+    runner: &Runner<'_>,
+    ready: &Ready,
+    data: &Data,
+    method: SegmentMethod,
+    folder: &RunWriter,
+) -> Result<Outcome> {
+    let mut experiment = ready.experiment.clone();
+    let mut made = Work::default();
+    let started = Instant::now();
+    let (mut images, mut read) = (0, Vec::new());
+    for part in [Some(&data.train), data.val.as_ref(), Some(&data.test)] {
+        let scans = part.map(|part| survey(runner, ready, part, &mut made)).transpose()?;
+        images += scans.as_ref().map_or(0, |scans| (0..scans.len()).map(|i| scans.dims(i).0).sum());
+        read.push(scans);
+    }
+    let [Some(train), val, Some(test)] = <[_; 3]>::try_from(read).map_err(|_| none("train"))? else {
+        return Err(none("train"));
+    };
+    for (scans, split) in [(&train, "train"), (&test, "test")] {
+        if scans.is_empty() {
+            return Err(none(split));
+        }
+    }
+    let val = val.filter(|val| !val.is_empty());
+    // a network from scratch looks at slices itself, many times
+    made.images = if ready.encoder.is_none() { 0 } else { images };
+    let mut timings = vec![Timing::new("reading scans", started.elapsed().as_secs_f64())];
+
+    let checkpoints = folder.path().join(CHECKPOINTS);
+    fs::create_dir_all(&checkpoints).map_err(Error::file("create", &checkpoints))?;
+    let together = match (&val, experiment.refit) {
+        (Some(val), Some(Refit::TrainVal)) => Some(train.concat(val)),
+        (None, Some(Refit::TrainVal)) if method.learning_rates.len() == 1 => Some(train.clone()),
+        _ => None,
+    };
+    let started = Instant::now();
+    let stage = runner.watch.stage(dinorad_core::method::Method::title(&method));
+    let context = Context { progress: &*stage, checkpoints: Some(&checkpoints), ..Context::PLAIN };
+    let searched = if method.learning_rates.len() > 1 || together.is_none() { method.learning_rates.len() } else { 0 };
+    let fits = searched + usize::from(together.is_some());
+    let drawn = test.len() + searched * 6 * val.as_ref().map_or(0, Scans::len);
+    let of_pace = together.as_ref().unwrap_or(&train);
+    let Paced { method, cut } = match kept_pace(&checkpoints, &method)? {
+        Some(paced) => paced,
+        None => {
+            let (method, cut) = method.within_minutes(of_pace, data.task(), (fits, drawn), &context)?;
+            let paced = Paced { method, cut };
+            let text = serde_json::to_vec(&paced).map_err(|e| Error::format(&checkpoints, "JSON", e))?;
+            crate::write_atomic(&checkpoints.join(PACE), &text, "segment")?;
+            paced
+        }
+    };
+    made.notices.extend(cut);
+    experiment.method = Some(MethodChoice::new(method.clone())?);
+
+    let masks = folder.path().join(MASKS);
+    if masks.is_dir() {
+        fs::remove_dir_all(&masks).map_err(Error::file("remove", &masks))?;
+    }
+    fs::create_dir_all(&masks).map_err(Error::file("create", &masks))?;
+    let mut table = MaskTable::new(data.task(), TOLERANCE_MM);
+    let mut figures = MaskFigures::new(data.task());
+    let parts = SegmentParts {
+        train: &train,
+        val: val.as_ref().map(|val| val as _),
+        refit: together.as_ref().map(|all| all as _),
+        test: &test,
+    };
+    let set = &data.test.set;
+    let mut run = segment(&method, &parts, data.task(), &experiment.bootstrap(), &context, &mut |case, mask| {
+        let (id, truth) = (test.id(case), test.mask_of(case)?);
+        let spacing = write_mask(&masks, id, &mask, &set.sample(test.place(case))?.pixels, &set.label_values())?;
+        let scores = table.judge(id, test.group(case), (&mask, &truth), spacing)?;
+        figures.show(Shown { id, dice: scores.dice(), scan: &*test.scan(case)?, truth: &truth, predicted: &mask })
+    })?;
+    drop(stage);
+    timings.push(Timing::new("training and drawing masks", started.elapsed().as_secs_f64()));
+    folder.file(SCORES, &table.to_csv()?)?;
+    run.write(folder)?;
+    forget(&checkpoints)?;
+    predict::keep(folder, &cases(ready, &data.test), 1)?;
+    let shown = figures.exhibits(&table)?;
+    run.cases = Some(table);
+    Ok(Outcome {
+        experiment,
+        spec: ready.encoder.backbone.spec().clone(),
+        judgements: Judgements::Masks { run },
+        made,
+        timings,
+        folder: None,
+        passed_over: Vec::new(),
+        title: data.title(),
+        encoder_card: encoder::card(&ready.encoder),
+        dataset_card: Some(data.card(ready.pixels.crop)),
+        shown,
+        data_notices: data.notices(),
+    })
+}
+
+fn none(split: &str) -> Error {
+    Error::unfit(format!("no scan of the {split} split can be used"))
+}
+
+/// The scans of a part on their scales.
+fn cases(ready: &Ready, part: &Part) -> DatasetCases {
+    let given = &ready.experiment.preprocessing;
+    let cases = DatasetCases::new(Arc::clone(&part.set), scan_steps())
+        .with_root(&part.root)
+        .with_intensity(given.intensity.unwrap_or_default());
+    match given.monochrome1 {
+        Some(monochrome1) => cases.with_monochrome1(monochrome1),
+        None => cases,
+    }
+}
+
+/// The encoder below decoders, unless there is none.
+pub(super) fn eyes(encoder: &encoder::Loaded, side: usize) -> Option<Eyes> {
+    (!encoder.is_none()).then(|| Eyes {
+        backbone: Arc::clone(&encoder.backbone),
+        fresh: Arc::clone(&encoder.fresh),
+        side,
+    })
+}
+
+fn survey(runner: &Runner<'_>, ready: &Ready, part: &Part, made: &mut Work) -> Result<Scans> {
+    let (set, split) = (&part.set, part.set.split().to_string());
+    let cases: Arc<dyn Cases> = Arc::new(cases(ready, part));
+    let stage = runner.watch.stage(&format!("{} {split}", set.id()));
+    stage.set_total(cases.len());
+    let eyes = eyes(&ready.encoder, ready.pixels.crop);
+    let (scans, failures) = Scans::survey(cases, Some(Arc::clone(set)), eyes, &|| stage.advance(1))?;
+    if let (dinorad_datasets::Bad::Stop, Some(first)) = (part.bad, failures.first()) {
+        return Err(Error::unfit(format!("{}: {}", first.id, first.reason)));
+    }
+    made.fail(&split, failures);
+    made.fail(&split, part.left_out());
+    Ok(scans)
+}
+
+/// The pace that was decided before this run broke off, if it was that of the same method.
+fn kept_pace(checkpoints: &Path, method: &SegmentMethod) -> Result<Option<Paced>> {
+    let Ok(text) = fs::read(checkpoints.join(PACE)) else { return Ok(None) };
+    let Ok(paced) = serde_json::from_slice::<Paced>(&text) else { return Ok(None) };
+    let same = SegmentMethod { pace: method.pace, ..paced.method.clone() } == *method;
+    Ok(same.then_some(paced))
+}
+
+/// Removes what a broken training would have gone on with; logs stay.
+fn forget(checkpoints: &Path) -> Result<()> {
+    for folder in fs::read_dir(checkpoints).into_iter().flatten().flatten() {
+        if folder.file_name() == PACE {
+            fs::remove_file(folder.path()).map_err(Error::file("remove", folder.path()))?;
+            continue;
+        }
+        for file in fs::read_dir(folder.path()).into_iter().flatten().flatten() {
+            let path = file.path();
+            if path.extension().is_some_and(|e| e == "safetensors" || e == "f16") {
+                fs::remove_file(&path).map_err(Error::file("remove", &path))?;
+            }
+        }
+        if folder.file_name() == "tokens" {
+            fs::remove_dir(folder.path()).map_err(Error::file("remove", folder.path()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes the mask of a case, named and placed as its source: NIfTI on the voxels of its file for a volume, PNG
+/// for a picture; how far its voxels are apart along `(d, h, w)`, in mm. Class `i` is written as `values[i]`.
+///
+/// # Errors
+/// [`Error::Io`]; [`Error::Shape`] for a mask of another shape.
+pub(super) fn write_mask(
+    folder: &Path,
+    id: &str,
+    mask: &Array3<u8>,
+    source: &CasePixels,
+    values: &[u8],
+) -> Result<[f64; 3]> {
+    let stored = mask.mapv(|class| values.get(usize::from(class)).copied().unwrap_or(class));
+    match source {
+        CasePixels::Volume(volume) => {
+            let path = folder.join(format!("{}.nii.gz", file_name(id)));
+            write_placed(&path, &stored, volume)?;
+            Ok(volume.spacing_mm())
+        }
+        CasePixels::Image(image) => {
+            let path = folder.join(format!("{}.png", file_name(id)));
+            write_png(&path, stored.index_axis(Axis(0), 0))?;
+            let [row, column] = image.spacing_mm.unwrap_or([1.0, 1.0]);
+            Ok([1.0, row, column])
+        }
+        CasePixels::Slices(images) => {
+            for (k, plane) in stored.outer_iter().enumerate() {
+                write_png(&folder.join(format!("{}_{k:04}.png", file_name(id))), plane)?;
+            }
+            let [row, column] = images.first().and_then(|image| image.spacing_mm).unwrap_or([1.0, 1.0]);
+            Ok([1.0, row, column])
+        }
+    }
+}
+
+/// Writes a mask of canonical voxels on the voxels of the file that `volume` is of.
+pub(super) fn write_placed(path: &Path, mask: &Array3<u8>, volume: &Volume) -> Result<()> {
+    let mut like = volume.clone();
+    if like.data.dim() != mask.dim() {
+        return Err(Error::shape("mask", format!("{:?}", like.data.dim()), mask.shape()));
+    }
+    like.data = mask.mapv(f32::from);
+    let like = like.as_stored();
+    let mask: Array3<u8> = like.data.mapv(|v| v as u8);
+    Ok(nifti::write_mask(path, &mask, &like)?)
+}
+
+fn write_png(path: &Path, plane: ArrayView2<'_, u8>) -> Result<()> {
+    crate::write_atomic(path, &image::labels_as_png(plane)?, "segment")?;
+    Ok(())
+}
+
+/// An id as the name of a file: without its ending, and without folders.
+pub(super) fn file_name(id: &str) -> String {
+    let lower = id.to_lowercase();
+    let endings = [".nii.gz", ".nii", ".mha", ".nrrd", ".mgz", ".mgh", ".dcm", ".png", ".jpg", ".jpeg", ".npy", ".npz"];
+    let end = endings.iter().find(|end| lower.ends_with(**end)).map_or(id.len(), |end| id.len() - end.len());
+    let stem = id.get(..end).unwrap_or(id);
+    stem.trim_matches('/').replace(['/', '\\', ':'], "_")
+}

@@ -1,0 +1,222 @@
+//! Masks beside the true ones, case by case and class by class.
+
+use dinorad_core::Task;
+use dinorad_metrics::{BinaryCounts, BootstrapOptions, ConfusionMatrix, Interval, Resampling, SurfaceDistances};
+use ndarray::Array3;
+
+use crate::{Error, Result};
+
+/// One class of one case. What is undefined, as everything of a class that is in neither mask, is `None`.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct ClassScore {
+    /// Dice; 0 where one of the masks has none of the class.
+    pub dice: Option<f64>,
+    /// Jaccard, intersection over union.
+    pub jaccard: Option<f64>,
+    /// 95th percentile of the distances between both surfaces, in mm; infinite where one mask has none.
+    pub hd95_mm: Option<f64>,
+    /// Share of both surfaces that lies within the tolerance of the other.
+    pub nsd: Option<f64>,
+    /// Mean distance between both surfaces, in mm; infinite where one mask has none.
+    pub assd_mm: Option<f64>,
+    /// Volume of the prediction, in ml.
+    pub volume_ml: f64,
+    /// Volume of the truth, in ml.
+    pub true_volume_ml: f64,
+}
+
+/// A score by its name, and how it is read.
+type Column = (&'static str, fn(&ClassScore) -> Option<f64>);
+
+/// What is told of every class, in the order of the table.
+const COLUMNS: [Column; 8] = [
+    ("dice", |s| s.dice),
+    ("jaccard", |s| s.jaccard),
+    ("hd95_mm", |s| s.hd95_mm),
+    ("nsd", |s| s.nsd),
+    ("assd_mm", |s| s.assd_mm),
+    ("volume_ml", |s| Some(s.volume_ml)),
+    ("true_volume_ml", |s| Some(s.true_volume_ml)),
+    ("volume_error_ml", |s| Some(s.volume_ml - s.true_volume_ml)),
+];
+
+/// Those of which a mean says something.
+const MEANS: [Column; 6] = [COLUMNS[0], COLUMNS[1], COLUMNS[2], COLUMNS[3], COLUMNS[4], COLUMNS[7]];
+
+/// One case.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CaseScores {
+    /// Its id.
+    pub id: String,
+    /// What cases of one patient have in common.
+    pub group: String,
+    /// By foreground class, the first class being number 1.
+    pub classes: Vec<ClassScore>,
+}
+
+impl CaseScores {
+    /// Mean Dice over the foreground classes that either mask has.
+    pub fn dice(&self) -> Option<f64> {
+        mean(self.classes.iter().filter_map(|class| class.dice))
+    }
+}
+
+fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let (n, sum) = values.fold((0usize, 0.0), |(n, sum), v| (n + 1, sum + v));
+    (n > 0).then(|| sum / n as f64)
+}
+
+/// Some cases.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MaskTable {
+    /// Names of the classes, background first.
+    pub class_names: Vec<String>,
+    /// Tolerance of the surface Dice, in mm.
+    pub tolerance_mm: f64,
+    /// In the order in which they were judged.
+    pub cases: Vec<CaseScores>,
+}
+
+impl MaskTable {
+    /// No case yet.
+    pub fn new(task: &Task, tolerance_mm: f64) -> Self {
+        Self { class_names: task.class_names.clone(), tolerance_mm, cases: Vec::new() }
+    }
+
+    /// Judges a case; `spacing_mm` are the distances of voxels along `(d, h, w)`.
+    ///
+    /// # Errors
+    /// [`Error::Metrics`] for masks of unlike shapes and labels past the classes.
+    pub fn judge(
+        &mut self,
+        id: impl Into<String>,
+        group: impl Into<String>,
+        (predicted, truth): (&Array3<u8>, &Array3<u8>),
+        spacing_mm: [f64; 3],
+    ) -> Result<&CaseScores> {
+        let mut matrix = ConfusionMatrix::new(self.class_names.len())?;
+        matrix.update(predicted.view(), truth.view())?;
+        let voxel_ml = spacing_mm.iter().product::<f64>() / 1000.0;
+        let mut classes = Vec::with_capacity(self.class_names.len());
+        for class in 1..self.class_names.len() {
+            let counts = matrix.one_vs_rest(class);
+            let surfaces = SurfaceDistances::of_class(predicted.view(), truth.view(), class, &spacing_mm)?;
+            let n = |mask: &Array3<u8>| mask.iter().filter(|v| usize::from(**v) == class).count() as f64;
+            classes.push(ClassScore {
+                dice: BinaryCounts::f1(&counts),
+                jaccard: BinaryCounts::jaccard(&counts),
+                hd95_mm: surfaces.hausdorff_percentile(95.0)?,
+                nsd: surfaces.surface_dice(self.tolerance_mm)?,
+                assd_mm: surfaces.average_symmetric(),
+                volume_ml: n(predicted) * voxel_ml,
+                true_volume_ml: n(truth) * voxel_ml,
+            });
+        }
+        self.cases.push(CaseScores { id: id.into(), group: group.into(), classes });
+        self.cases.last().ok_or(Error::EmptySplit { split: "test" })
+    }
+
+    /// Every mean with its interval over patients: over classes and cases (`hd95_mm`), and of a class alone
+    /// (`hd95_mm_class_1`). What is infinite is in no mean, see [`without_surface`](Self::without_surface).
+    ///
+    /// # Errors
+    /// [`Error::Metrics`] for options out of range.
+    pub fn means(&self, draws: &BootstrapOptions) -> Result<Vec<(String, Interval)>> {
+        let mut out = Vec::new();
+        let keys: Vec<&str> = self.cases.iter().map(|case| case.group.as_str()).collect();
+        if keys.is_empty() {
+            return Ok(out);
+        }
+        let resampling = Resampling::by_group(&keys)?;
+        for (name, of) in MEANS {
+            let finite = |score: &ClassScore| of(score).filter(|v| v.is_finite());
+            let whole: Vec<Option<f64>> =
+                self.cases.iter().map(|case| mean(case.classes.iter().filter_map(finite))).collect();
+            let by_class = (1..self.class_names.len()).map(|class| {
+                let values = self.cases.iter().map(|case| case.classes.get(class - 1).and_then(finite)).collect();
+                (format!("{name}_class_{class}"), values)
+            });
+            for (name, values) in std::iter::once((name.to_owned(), whole)).chain(by_class) {
+                let values: Vec<Option<f64>> = values;
+                if values.iter().all(Option::is_none) {
+                    continue;
+                }
+                let drawn = |weights: &[u32]| {
+                    let known = values.iter().zip(weights).filter_map(|(v, w)| Some(((*v)?, f64::from(*w))));
+                    let (sum, n) = known.fold((0.0, 0.0), |(sum, n), (v, w)| (sum + v * w, n + w));
+                    (n > 0.0).then(|| sum / n)
+                };
+                out.push((name, resampling.bootstrap(draws, drawn)?));
+            }
+        }
+        Ok(out)
+    }
+
+    /// Cases and classes of which one mask has none and the other some: their surfaces are infinitely far apart.
+    pub fn without_surface(&self) -> usize {
+        self.cases.iter().flat_map(|case| &case.classes).filter(|s| s.hd95_mm.is_some_and(f64::is_infinite)).count()
+    }
+
+    /// A row a case and class: `case,class,name,dice,…`; what is undefined is left empty, infinity is `inf`.
+    ///
+    /// # Errors
+    /// [`Error::Format`] for what cannot be written as CSV.
+    pub fn to_csv(&self) -> Result<Vec<u8>> {
+        let failed = |e: csv::Error| Error::format("scores", "CSV", e);
+        let mut writer = csv::Writer::from_writer(Vec::new());
+        let head = ["case", "class", "name"].into_iter().chain(COLUMNS.iter().map(|(name, _)| *name));
+        writer.write_record(head).map_err(failed)?;
+        for case in &self.cases {
+            for (i, score) in case.classes.iter().enumerate() {
+                let name = self.class_names.get(i + 1).cloned().unwrap_or_default();
+                let numbers = COLUMNS.iter().map(|(_, of)| of(score).map_or_else(String::new, |v| v.to_string()));
+                let row = [case.id.clone(), (i + 1).to_string(), name].into_iter().chain(numbers);
+                writer.write_record(row).map_err(failed)?;
+            }
+        }
+        writer.into_inner().map_err(|e| Error::format("scores", "CSV", e))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dinorad_core::TaskKind;
+    use ndarray::s;
+
+    use super::*;
+
+    fn task() -> Task {
+        let class_names = ["background", "a", "b"].map(str::to_owned).to_vec();
+        Task { kind: TaskKind::Segmentation, class_names, is_3d: true }
+    }
+
+    #[test]
+    fn a_shifted_box_scores_what_geometry_says() {
+        let mut truth = Array3::zeros((4, 10, 10));
+        truth.slice_mut(s![1..3, 2..6, 2..6]).fill(1);
+        let mut predicted = Array3::zeros((4, 10, 10));
+        predicted.slice_mut(s![1..3, 3..7, 2..6]).fill(1);
+        predicted[[0, 0, 0]] = 2;
+        let mut table = MaskTable::new(&task(), 2.0);
+        let case = table.judge("x", "x", (&predicted, &truth), [5.0, 2.0, 1.0]).unwrap().clone();
+        let [a, b] = [case.classes[0], case.classes[1]];
+        assert_eq!((a.dice, a.jaccard), (Some(0.75), Some(0.6)));
+        assert_eq!((a.hd95_mm, a.nsd), (Some(2.0), Some(1.0)), "a row is 2 mm");
+        assert_eq!((a.volume_ml, a.true_volume_ml), (0.32, 0.32), "32 voxels of 10 cubic mm");
+        assert_eq!((b.dice, b.hd95_mm, b.nsd), (Some(0.0), Some(f64::INFINITY), Some(0.0)));
+        assert_eq!((case.dice(), table.without_surface()), (Some(0.375), 1));
+        // a case that is empty and said to be has no score
+        let none = Array3::zeros((4, 10, 10));
+        let empty = table.judge("y", "y", (&none, &none), [1.0; 3]).unwrap().clone();
+        assert_eq!(empty.dice(), None);
+        let means: std::collections::BTreeMap<_, _> =
+            table.means(&BootstrapOptions::default()).unwrap().into_iter().collect();
+        assert_eq!(means["dice"].estimate, 0.375);
+        assert_eq!(means["hd95_mm"].estimate, 2.0, "what is infinite is in no mean");
+        assert!((means["volume_error_ml_class_2"].estimate - 0.005).abs() < 1e-12);
+        let text = String::from_utf8(table.to_csv().unwrap()).unwrap();
+        assert!(text.contains("x,2,b,0,0,inf,0,inf,0.01,0,0.01"), "{text}");
+        assert!(text.contains("y,1,a,,,,,,0,0,0"), "{text}");
+        assert!(table.judge("z", "z", (&none, &truth.slice(s![..2, .., ..]).to_owned()), [1.0; 3]).is_err());
+    }
+}

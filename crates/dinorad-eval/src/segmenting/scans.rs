@@ -1,0 +1,333 @@
+//! Scans with their masks, as networks get them.
+
+use std::{
+    any::Any,
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use dinorad_backbone::Backbone;
+use dinorad_core::{
+    Orientation, Target, in_full,
+    method::{self, Lent, View},
+};
+use dinorad_datasets::{Dataset, PatientKey};
+use ndarray::{Array3, Array4, Axis};
+use rayon::prelude::*;
+
+use crate::{Cases, Error, Result, probe::EncoderMaker, store::Failure};
+
+/// One scan in memory.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scan {
+    /// `(c, d, h, w)`, on the scale 0 to 1 at its own size; one channel, or three of a colour picture.
+    pub values: Array4<f32>,
+    /// The class of every voxel, `(d, h, w)`, where it is known.
+    pub mask: Option<Array3<u8>>,
+}
+
+/// The encoder below a decoder: as it is, and made anew with parameters that train.
+#[derive(Clone)]
+pub struct Eyes {
+    /// As it is.
+    pub backbone: Arc<dyn Backbone>,
+    /// Makes it anew.
+    pub fresh: EncoderMaker,
+    /// Side of the square that it sees.
+    pub side: usize,
+}
+
+/// Cases behind a preparation, and their truths.
+#[derive(Clone)]
+struct Source {
+    cases: Arc<dyn Cases>,
+    set: Option<Arc<dyn Dataset>>,
+}
+
+/// Scans, read when they are asked for; small sets are held in memory.
+#[derive(Clone)]
+pub struct Scans {
+    sources: Vec<Source>,
+    /// Source and number in it, of every scan.
+    places: Vec<(usize, usize)>,
+    ids: Vec<String>,
+    targets: Vec<Target>,
+    /// Scans with the same text belong to one patient; not a name of either.
+    groups: Vec<String>,
+    dims: Vec<(usize, usize, usize)>,
+    channels: usize,
+    held: Option<Vec<Arc<Scan>>>,
+    eyes: Option<Eyes>,
+}
+
+impl std::fmt::Debug for Scans {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Scans").field("ids", &self.ids).finish_non_exhaustive()
+    }
+}
+
+/// Bytes of scans that are held.
+const MEMORY: usize = 1 << 30;
+
+impl Scans {
+    /// Reads every case once: those that cannot be used, or whose mask is of another shape, are failures. With
+    /// `set`, masks are its targets; without, there are none. `eyes` are the encoder, where there is one.
+    ///
+    /// # Errors
+    /// [`Error::Unfit`] where single images and colour pictures are mixed.
+    pub fn survey(
+        cases: Arc<dyn Cases>,
+        set: Option<Arc<dyn Dataset>>,
+        eyes: Option<Eyes>,
+        advance: &(dyn Fn() + Sync),
+    ) -> Result<(Self, Vec<Failure>)> {
+        let source = Source { cases, set };
+        let bytes = AtomicUsize::new(0);
+        let read: Vec<_> = (0..source.cases.len())
+            .into_par_iter()
+            .map(|i| {
+                let scan = source.read(i);
+                advance();
+                scan.map(|scan| {
+                    let (c, d, h, w) = scan.values.dim();
+                    let own = 4 * scan.values.len() + scan.mask.as_ref().map_or(0, Array3::len);
+                    let fits = bytes.fetch_add(own, Ordering::Relaxed) + own <= MEMORY;
+                    (c, (d, h, w), fits.then(|| Arc::new(scan)))
+                })
+            })
+            .collect();
+        let mut out = Self {
+            sources: vec![source.clone()],
+            places: Vec::new(),
+            ids: Vec::new(),
+            targets: Vec::new(),
+            groups: Vec::new(),
+            dims: Vec::new(),
+            channels: 0,
+            held: None,
+            eyes,
+        };
+        let (mut failures, mut held) = (Vec::new(), Vec::new());
+        let mut owners: Vec<std::result::Result<PatientKey, String>> = Vec::new();
+        for (i, one) in read.into_iter().enumerate() {
+            let id = source.cases.key(i).id;
+            match one {
+                Ok((channels, dims, scan)) => {
+                    if out.channels == 0 {
+                        out.channels = channels;
+                    }
+                    if channels != out.channels {
+                        let reason = format!("it has {channels} channels, others have {}", out.channels);
+                        failures.push(Failure { id, reason });
+                        continue;
+                    }
+                    let patient = source.set.as_ref().and_then(|set| set.patient_key(i));
+                    owners.push(patient.ok_or_else(|| id.clone()));
+                    out.places.push((0, i));
+                    out.ids.push(id);
+                    out.targets.push(Target::Unlabelled);
+                    out.dims.push(dims);
+                    held.push(scan);
+                }
+                Err(reason) => failures.push(Failure { id, reason }),
+            }
+        }
+        let mut ranks: BTreeMap<&std::result::Result<PatientKey, String>, usize> = BTreeMap::new();
+        for owner in &owners {
+            let next = ranks.len();
+            ranks.entry(owner).or_insert(next);
+        }
+        out.groups = owners.iter().map(|owner| format!("scan {:06}", ranks[owner])).collect();
+        out.held = held.into_iter().collect();
+        Ok((out, failures))
+    }
+
+    /// The scans of both, those of `self` first.
+    #[must_use]
+    pub fn concat(&self, other: &Self) -> Self {
+        let mut all = self.clone();
+        let offset = all.sources.len();
+        all.sources.extend(other.sources.iter().cloned());
+        all.places.extend(other.places.iter().map(|(source, i)| (source + offset, *i)));
+        all.ids.extend(other.ids.iter().cloned());
+        all.targets.extend(other.targets.iter().cloned());
+        // a patient is in one part alone
+        all.groups.extend(other.groups.iter().map(|group| format!("other {group}")));
+        all.dims.extend(&other.dims);
+        all.held = match (all.held.take(), &other.held) {
+            (Some(mut a), Some(b)) => {
+                a.extend(b.iter().cloned());
+                Some(a)
+            }
+            _ => None,
+        };
+        all
+    }
+
+    /// The first `n` of them.
+    #[must_use]
+    pub fn first(&self, n: usize) -> Self {
+        self.chosen(&(0..n.min(self.len())).collect::<Vec<_>>())
+    }
+
+    /// Some of them, by number.
+    #[must_use]
+    pub fn chosen(&self, rows: &[usize]) -> Self {
+        fn some<T: Clone>(all: &[T], rows: &[usize]) -> Vec<T> {
+            rows.iter().filter_map(|i| all.get(*i).cloned()).collect()
+        }
+        Self {
+            sources: self.sources.clone(),
+            places: some(&self.places, rows),
+            ids: some(&self.ids, rows),
+            targets: some(&self.targets, rows),
+            groups: some(&self.groups, rows),
+            dims: some(&self.dims, rows),
+            channels: self.channels,
+            held: self.held.as_ref().map(|held| some(held, rows)),
+            eyes: self.eyes.clone(),
+        }
+    }
+
+    /// Number of scans.
+    pub fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+
+    /// Id of a scan.
+    pub fn id(&self, i: usize) -> &str {
+        &self.ids[i]
+    }
+
+    /// What scans of one patient have in common.
+    pub fn group(&self, i: usize) -> &str {
+        &self.groups[i]
+    }
+
+    /// Where a scan stands in the list that it is of.
+    pub fn place(&self, i: usize) -> usize {
+        self.places[i].1
+    }
+
+    /// `(d, h, w)` of a scan.
+    pub fn dims(&self, i: usize) -> (usize, usize, usize) {
+        self.dims[i]
+    }
+
+    /// Channels of a slice: 1 of scans, 3 of colour pictures.
+    pub fn channels(&self) -> usize {
+        self.channels.max(1)
+    }
+
+    /// The encoder, where there is one.
+    pub fn eyes(&self) -> Option<&Eyes> {
+        self.eyes.as_ref()
+    }
+
+    /// Whether all scans lie in memory.
+    pub fn is_held(&self) -> bool {
+        self.held.is_some()
+    }
+
+    /// A scan.
+    ///
+    /// # Errors
+    /// [`Error::Protocol`] for one that can no longer be read.
+    pub fn scan(&self, i: usize) -> Result<Arc<Scan>> {
+        if let Some(scan) = self.held.as_ref().and_then(|held| held.get(i)) {
+            return Ok(Arc::clone(scan));
+        }
+        let (source, at) = self.places[i];
+        let why = |why| Error::Protocol { protocol: "segmentation", why: format!("{}: {why}", self.ids[i]) };
+        self.sources[source].read(at).map(Arc::new).map_err(why)
+    }
+
+    /// The true mask of a scan.
+    ///
+    /// # Errors
+    /// [`Error::Protocol`] for a scan without one.
+    pub fn mask_of(&self, i: usize) -> Result<Array3<u8>> {
+        self.scan(i)?.mask.clone().ok_or_else(|| {
+            let why = format!("`{}` has no mask", self.ids[i]);
+            Error::Protocol { protocol: "segmentation", why }
+        })
+    }
+
+    /// What decides the values of a scan: its content and how it is shown.
+    pub(super) fn fingerprint(&self, i: usize) -> String {
+        let (source, at) = self.places[i];
+        let cases = &self.sources[source].cases;
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&cases.key(at).fingerprint);
+        hasher.update(format!("{:?}", cases.settings()).as_bytes());
+        hasher.finalize().to_hex().to_string()
+    }
+}
+
+impl Source {
+    fn read(&self, i: usize) -> std::result::Result<Scan, String> {
+        let mut slices = self.cases.load(i)?.slices;
+        if self.cases.settings().orientation == Orientation::AsStored && slices.len() > 1 {
+            // the study's slices stand on their sides; masks do not
+            slices.iter_mut().for_each(|slice| slice.swap_axes(1, 2));
+        }
+        let first = slices.first().ok_or("it has no slices")?;
+        let (c, h, w) = first.dim();
+        if slices.iter().any(|slice| slice.dim() != (c, h, w)) {
+            return Err("its slices are of different sizes".into());
+        }
+        let mut values = Array4::zeros((c, slices.len(), h, w));
+        for (k, slice) in slices.iter().enumerate() {
+            values.index_axis_mut(Axis(1), k).assign(slice);
+        }
+        if values.iter().any(|v| !v.is_finite()) {
+            return Err("it has values that are no numbers".into());
+        }
+        let mask = match &self.set {
+            None => None,
+            Some(set) => match set.target(i).map_err(|e| in_full(&e))? {
+                Target::Mask(mask) => Some(mask),
+                _ => return Err("its target is no mask".into()),
+            },
+        };
+        if let Some(mask) = &mask
+            && mask.dim() != (slices.len(), h, w)
+        {
+            return Err(format!(
+                "its mask is {:?}, the scan {:?} (slices, rows, columns)",
+                mask.dim(),
+                (slices.len(), h, w)
+            ));
+        }
+        Ok(Scan { values, mask })
+    }
+}
+
+impl Lent for Scans {
+    fn ids(&self) -> &[String] {
+        &self.ids
+    }
+
+    fn targets(&self) -> &[Target] {
+        &self.targets
+    }
+
+    fn mask(&self, case: usize, view: Option<View>) -> std::result::Result<Array3<u8>, method::Error> {
+        match view {
+            None => self.mask_of(case).map_err(method::Error::failed),
+            Some(_) => Err(method::Error::NotLent { what: "moved masks" }),
+        }
+    }
+
+    fn lender(&self) -> Option<&dyn Any> {
+        Some(self)
+    }
+}
