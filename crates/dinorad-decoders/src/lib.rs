@@ -24,7 +24,7 @@ mod weights;
 pub use decoder::{Decoder, DecoderInput};
 pub use decoder_training::{DecoderCase, DecoderTrainer, DecoderTraining, PixelLoss};
 pub use dinorad_core::grid::{DecoderPoint, SEGMENTATION_LEARNING_RATES};
-pub use dinorad_nn::Statistics;
+pub use dinorad_nn::{Statistics, loss::Weighting};
 pub use error::{Error, Result};
 pub use fused_decoder::{FusedDecoder, FusedDecoderConfig};
 pub use linear_decoder::LinearDecoder;
