@@ -34,7 +34,9 @@ impl ConvBatch {
     }
 }
 
-/// Convolution without bias, group norm, ReLU.
+/// Convolution without bias, group norm, GELU.
+///
+/// Not ReLU: where one dies, the norm divides by next to nothing and what reaches the layers before is lost.
 #[derive(Debug, Clone)]
 pub(crate) struct ConvGroup {
     conv: Conv2d,
@@ -52,13 +54,13 @@ impl ConvGroup {
         stride: usize,
     ) -> Result<Self> {
         let conv = weights.conv(&format!("{name}.conv"), (from, to), side, stride, false)?;
-        // groups of four channels where they can be
-        let groups = if to.is_multiple_of(4) { to / 4 } else { 1 };
+        // groups of eight channels where they can be
+        let groups = if to.is_multiple_of(8) { to / 8 } else { 1 };
         Ok(Self { conv, norm: weights.group_norm(&format!("{name}.norm"), to, groups, 1e-5)? })
     }
 
     pub(crate) fn forward(&self, x: &Tensor, pass: Pass) -> Result<Tensor> {
-        Ok(ops::relu(&self.norm.forward(&self.conv.forward(x, pass)?, pass)?)?)
+        Ok(ops::gelu(&self.norm.forward(&self.conv.forward(x, pass)?, pass)?)?)
     }
 }
 

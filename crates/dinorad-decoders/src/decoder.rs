@@ -86,3 +86,21 @@ pub trait Decoder: Trainable + fmt::Debug + Send + Sync {
     /// [`Error::Shape`](crate::Error::Shape) for tokens of another width, number or grid.
     fn forward(&self, input: &DecoderInput<'_>, size: (usize, usize)) -> Result<Tensor>;
 }
+
+impl<D: Decoder + ?Sized> Decoder for Box<D> {
+    fn n_classes(&self) -> usize {
+        (**self).n_classes()
+    }
+
+    fn blocks(&self) -> usize {
+        (**self).blocks()
+    }
+
+    fn sees_pixels(&self) -> bool {
+        (**self).sees_pixels()
+    }
+
+    fn forward(&self, input: &DecoderInput<'_>, size: (usize, usize)) -> Result<Tensor> {
+        (**self).forward(input, size)
+    }
+}

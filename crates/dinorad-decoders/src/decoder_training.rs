@@ -3,7 +3,8 @@
 use candle::{DType, Device, Tensor};
 use dinorad_core::rng;
 use dinorad_nn::{
-    Schedule, loss,
+    Schedule,
+    loss::{self, Weighting},
     optim::Algorithm,
     train::{Rate, TrainOptions, Trainer},
 };
@@ -35,6 +36,20 @@ impl PixelLoss {
             PixelLoss::CrossEntropy => loss::cross_entropy(logits, labels)?,
             PixelLoss::Dice => loss::dice(logits, labels)?,
             PixelLoss::DiceCrossEntropy => loss::dice_cross_entropy(logits, labels)?,
+        })
+    }
+
+    /// The same where classes have weights or a label is left out, see [`Weighting`].
+    ///
+    /// # Errors
+    /// As [`of`](Self::of), and for weights below 0 or not one for each class.
+    pub fn weighted(self, logits: &Tensor, labels: &Tensor, weighting: &Weighting) -> Result<Tensor> {
+        let entropy = || loss::weighted_cross_entropy(logits, labels, weighting);
+        let dice = || loss::weighted_dice(logits, labels, weighting);
+        Ok(match self {
+            PixelLoss::CrossEntropy => entropy()?,
+            PixelLoss::Dice => dice()?,
+            PixelLoss::DiceCrossEntropy => (dice()? + entropy()?)?,
         })
     }
 }
@@ -159,6 +174,7 @@ impl DecoderTraining {
 pub struct DecoderTrainer<D> {
     trainer: Trainer<D>,
     loss: PixelLoss,
+    weighting: Weighting,
 }
 
 impl<D: Decoder> DecoderTrainer<D> {
@@ -173,7 +189,14 @@ impl<D: Decoder> DecoderTrainer<D> {
             ..TrainOptions::new(Schedule::cosine(total))
         };
         let rate = Rate::new(training.learning_rate).with_weight_decay(training.weight_decay);
-        Ok(Self { trainer: Trainer::new(decoder, &options, &mut |_| Some(rate))?, loss: training.loss })
+        let trainer = Trainer::new(decoder, &options, &mut |_| Some(rate))?;
+        Ok(Self { trainer, loss: training.loss, weighting: Weighting::default() })
+    }
+
+    /// The same with weights of classes, or a label that is left out.
+    #[must_use]
+    pub fn with_weighting(self, weighting: Weighting) -> Self {
+        Self { weighting, ..self }
     }
 
     /// One step on images with class indices `(b, height, width)`; gives the loss before it.
@@ -183,12 +206,12 @@ impl<D: Decoder> DecoderTrainer<D> {
     /// the range of numbers.
     pub fn step(&mut self, input: &DecoderInput<'_>, labels: &Tensor) -> Result<f64> {
         let (_, height, width) = labels.dims3()?;
-        let kind = self.loss;
+        let (kind, weighting) = (self.loss, &self.weighting);
         // What the decoder says stays what it is, on its way through the trainer.
         let mut refused = None;
         let stepped = self.trainer.step(&mut |decoder, _, pass| {
             let logits = decoder.forward(&input.with_pass(pass), (height, width));
-            logits.and_then(|logits| kind.of(&logits, labels)).map_err(|error| {
+            logits.and_then(|logits| kind.weighted(&logits, labels, weighting)).map_err(|error| {
                 let lesson = dinorad_nn::Error::Lesson(error.to_string().into());
                 refused = Some(error);
                 lesson

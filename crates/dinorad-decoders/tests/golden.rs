@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use candle::{DType, Device, Tensor, Var};
 use dinorad_core::resample::Filter;
 use dinorad_decoders::{
-    Decoder, DecoderInput, LinearDecoder, PixelLoss, Unet, UnetConfig, UnetDecoder, UnetDecoderConfig,
+    Decoder, DecoderInput, LinearDecoder, PixelLoss, TransUnet, TransUnetConfig, Unet, UnetConfig, UnetDecoder,
+    UnetDecoderConfig,
 };
-use dinorad_nn::{Pass, Trainable, loss, ops};
+use dinorad_nn::{Pass, Statistics, Trainable, loss, ops};
 use dinorad_testkit::{Case, each_case};
 use ndarray::{ArrayD, IxDyn};
 
@@ -34,6 +35,7 @@ fn golden() {
         match case.kind.as_str() {
             "dice_loss" => dice_loss(case),
             "linear_decoder" => linear_decoder(case),
+            "trans_unet" => trans_unet(case),
             "unet_decoder" => unet_decoder(case),
             "unet_plain" => unet_plain(case),
             kind if HEADS.contains(&kind) || kind.starts_with("optim_") => {
@@ -192,4 +194,45 @@ fn unet_plain(case: &Case) {
     model.train_only(&mut |_| true).unwrap();
     check(case, "train.logits", &model.forward(&input.with_pass(Pass::GRADIENTS), size).unwrap());
     check_statistics(case, &model);
+}
+
+fn trans_unet(case: &Case) {
+    let published = TransUnetConfig::published(9, (224, 224)).parameters().unwrap();
+    assert_eq!(case.values["published_parameters"], published);
+    let numbers = |name: &str| -> Vec<usize> {
+        case.parameters[name].as_array().unwrap().iter().map(|v| v.as_u64().unwrap() as usize).collect()
+    };
+    let width = (64.0 * case.f64("resnet_width_factor")) as usize;
+    let config = TransUnetConfig {
+        classes: case.usize("classes"),
+        size: (case.usize("size"), case.usize("size")),
+        hidden: case.usize("hidden"),
+        mlp: case.usize("mlp"),
+        heads: case.usize("heads"),
+        layers: case.usize("layers"),
+        resnet_layers: numbers("resnet_layers").try_into().unwrap(),
+        resnet_width: width,
+        decoder_channels: numbers("decoder_channels").try_into().unwrap(),
+        skips: case.usize("n_skip"),
+        dropout: 0.1,
+    };
+    // what stands beside the doublings follows from the residual network
+    for (i, channels) in numbers("skip_channels").into_iter().enumerate().take(config.skips) {
+        assert_eq!(channels, [8 * width, 4 * width, width][i], "{}", case.name);
+    }
+    let mut model = with_weights(case, TransUnet::new(config, 0, &Device::Cpu).unwrap());
+    let pixels = tensor(case, "x");
+    let size = (pixels.dim(2).unwrap(), pixels.dim(3).unwrap());
+    let input = DecoderInput::of_pixels(&pixels);
+    check(case, "logits", &model.forward(&input, size).unwrap());
+    // evaluation mode with gradients: statistics are fixed and nothing is dropped
+    model = model.with_statistics(Statistics::Fixed);
+    model.train_only(&mut |_| true).unwrap();
+    let before = model.statistics();
+    let logits = model.forward(&input.with_pass(Pass::GRADIENTS), size).unwrap();
+    check(case, "logits", &logits);
+    let loss = (&logits * tensor(case, "weight")).unwrap().sum_all().unwrap();
+    check_gradients(case, "grad.", &model, &loss, false);
+    let same = |(a, b): (&Tensor, &Tensor)| assert_eq!(array(a), array(b));
+    before.values().zip(model.statistics().values()).for_each(same);
 }

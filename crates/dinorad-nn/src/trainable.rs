@@ -147,6 +147,24 @@ impl Trainable for Tensor {
     }
 }
 
+impl<T: Trainable + ?Sized> Trainable for Box<T> {
+    fn visit(&self, prefix: &str, f: &mut dyn FnMut(&str, &Tensor)) {
+        (**self).visit(prefix, f);
+    }
+
+    fn visit_mut(&mut self, prefix: &str, f: &mut dyn FnMut(&str, &mut Tensor) -> Result<()>) -> Result<()> {
+        (**self).visit_mut(prefix, f)
+    }
+
+    fn visit_maps(&mut self, prefix: &str, f: &mut dyn FnMut(&str, &mut Linear) -> Result<()>) -> Result<()> {
+        (**self).visit_maps(prefix, f)
+    }
+
+    fn visit_statistics(&self, prefix: &str, f: &mut dyn FnMut(&str)) {
+        (**self).visit_statistics(prefix, f);
+    }
+}
+
 impl<T: Trainable> Trainable for Option<T> {
     fn visit(&self, prefix: &str, f: &mut dyn FnMut(&str, &Tensor)) {
         if let Some(inner) = self {

@@ -270,7 +270,7 @@ fn movements_of_maps() {
     check("joined with itself", &[&[2, 3]], |t| concat(&[&t[0], &t[0]]));
     check("padded", &[&[2, 3, 2, 4]], |t| pad(&t[0], Margins { top: 1, bottom: 0, left: 2, right: 3 }));
     check("not padded", &[&[2, 3, 2, 4], &[2, 3, 2, 4]], |t| add(&pad(&t[0], Margins::default())?, &t[1]));
-    check("maps", &[&[2, 35, 40]], |t| maps(&t[0], (5, 7)));
+    check("maps", &[&[2, 35, 40]], |t| super::maps(&t[0], (5, 7)));
     check("tokens", &[&[2, 3, 5, 7]], |t| tokens(&t[0]));
     let corners = |from, to| Taps::corners(from, to).unwrap();
     check("corners", &[&[2, 3, 4, 5]], |t| resize(&t[0], &corners(4, 9), &corners(5, 2)));
@@ -281,7 +281,7 @@ fn movements_of_maps() {
         concat(&[]),
         concat(&[&noise(1, &[1, 2, 3]), &noise(1, &[1, 2, 4])]),
         pad(&noise(1, &[2, 2]), Margins { top: 1, ..Margins::default() }),
-        maps(&noise(1, &[1, 6, 2]), (2, 4)),
+        super::maps(&noise(1, &[1, 6, 2]), (2, 4)),
         tokens(&noise(1, &[1, 6, 2])),
     ] {
         assert!(matches!(refused, Err(crate::Error::Shape { .. })));
