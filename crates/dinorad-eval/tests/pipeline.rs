@@ -18,7 +18,7 @@ use dinorad_eval::{
     embed::{EmbedOptions, Slices, embed},
     probe::{Context, Labelled, ProbeOptions, Splits, probe},
     report::Exhibit,
-    segment::{MaskedSlices, SegmentParts, segment},
+    segment::{Masked, MaskedSlices, SegmentParts, segment},
     store::{ItemKey, Part},
 };
 use dinorad_heads::{Knn, methods::knn::KnnMethod};
@@ -344,16 +344,22 @@ fn a_linear_decoder_learns_to_segment() {
         ..LinearDecoderMethod::default()
     };
     let task = task.unwrap();
-    let judge = |parts: SegmentParts<'_>| {
-        segment(&method, &parts, &task, &BootstrapOptions::default(), &Context::PLAIN).unwrap()
+    let judge = |parts: SegmentParts<'_>, masks: &mut Vec<ndarray::Array3<u8>>| {
+        let draws = BootstrapOptions::default();
+        segment(&method, &parts, &task, &draws, &Context::PLAIN, &mut |_, mask| {
+            masks.push(mask);
+            Ok(())
+        })
+        .unwrap()
     };
-    let run = judge(SegmentParts { train: &train, val: Some(&val), test: &test });
+    let mut predictions = Vec::new();
+    let run = judge(SegmentParts { train: &train, val: Some(&val), refit: None, test: &test }, &mut predictions);
     let best = run.best();
     println!("dice {:?} by volume {:?}, {}", run.test.dice, run.test.dice_by_volume, best.label);
     assert!(method.learning_rates.iter().any(|rate| best.values == [("learning_rate", *rate)]), "{best:?}");
     // Four volumes and random features do not carry over; what was seen is fitted (all background
     // would score 0).
-    let seen = judge(SegmentParts { train: &train, val: Some(&train), test: &train });
+    let seen = judge(SegmentParts { train: &train, val: Some(&train), refit: None, test: &train }, &mut Vec::new());
     println!("dice on the training slices {:?}, {}", seen.test.dice, seen.best().label);
     assert!(seen.test.dice.unwrap() > 0.15, "{:?}", seen.test);
     let losses: Vec<f64> = {
@@ -363,11 +369,11 @@ fn a_linear_decoder_learns_to_segment() {
     };
     assert_eq!(losses.len(), 20);
     assert!(losses.last().unwrap() < &(0.8 * losses[0]), "{losses:?}");
-    assert_eq!(run.predictions.len(), 60);
-    assert_eq!(run.predictions[7].dim(), test.mask_of(7).unwrap().dim());
+    assert_eq!(predictions.len(), 60);
+    assert_eq!(predictions[7].dim(), Masked::truth(&test, 7).unwrap().dim());
     // Pooled Dice of class 1, counted anew.
     let (mut both, mut sum) = (0u64, 0u64);
-    for (i, predicted) in run.predictions.iter().enumerate() {
+    for (i, predicted) in predictions.iter().enumerate() {
         for (t, p) in test.mask_of(i).unwrap().iter().zip(predicted) {
             both += u64::from(*t == 1 && *p == 1);
             sum += u64::from(*t == 1) + u64::from(*p == 1);

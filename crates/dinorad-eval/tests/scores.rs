@@ -25,7 +25,7 @@ use dinorad_eval::{
 use dinorad_heads::methods::logreg::LogregMethod;
 use dinorad_metrics::{BootstrapOptions, run_scores};
 use dinorad_report::{Existing, Metrics, RunFolder, RunWriter, pages};
-use ndarray::Array2;
+use ndarray::{Array2, Array3, Axis};
 use rand::Rng;
 use serde_json::Value;
 use support::{Slices, store_of};
@@ -363,6 +363,7 @@ fn masks_are_judged_by_pixel_and_by_volume() {
     let cases = MaskedSlices::new(store_of(&*set, root.path()), set.clone()).unwrap();
     let predicted = masks("predicted");
     assert!((0..predicted.len()).all(|i| cases.id(i) == set.sample_id(i) && cases.mask_of(i).unwrap() == set.truth[i]));
+    let predicted: Vec<Array3<u8>> = predicted.into_iter().map(|mask| mask.insert_axis(Axis(0))).collect();
     let got = overlaps(&cases, &predicted, &task, &options(&case)).unwrap();
     let value = |v: Option<f64>| serde_json::to_value(v).unwrap();
     same("Dice", &value(got.dice), &expected["dice"]);

@@ -98,8 +98,15 @@ fn slices(rows: &[usize]) -> (tempfile::TempDir, MaskedSlices) {
 
 fn run(rows: &[usize], val: Option<&MaskedSlices>, test: &MaskedSlices) -> dinorad_eval::Result<SegmentRun> {
     let draws = BootstrapOptions { draws: 37, seed: 5, level: 0.95 };
-    let parts = SegmentParts { train: test, val, test };
-    segment(&Painter { rows: rows.to_vec() }, &parts, &task(), &draws, &Context::PLAIN)
+    let parts = SegmentParts { train: test, val: val.map(|val| val as _), refit: None, test };
+    let mut drawn = 0;
+    let run = segment(&Painter { rows: rows.to_vec() }, &parts, &task(), &draws, &Context::PLAIN, &mut |case, mask| {
+        assert_eq!((case, mask.dim()), (drawn, (1, SIDE, SIDE)), "one by one, in order");
+        drawn += 1;
+        Ok(())
+    })?;
+    assert_eq!(drawn, test.len());
+    Ok(run)
 }
 
 /// `2ab / (a + b)` of so many rows painted and so many true.

@@ -3,16 +3,23 @@
 //! A transposed convolution is the backward pass of a convolution and the other way round: both are
 //! the three functions here, with the roles of the two maps exchanged.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use crate::{
     Kernels,
     product::{Finish, Operand, Product, take},
-    shared::Shared,
 };
 
 /// Gathered values that are held at a time.
 const GATHERED: usize = 1 << 21;
+/// Columns of a product up to which the maps of several images stand side by side.
+const COLUMNS: usize = 1024;
+/// Sums of the weight's gradient that are made beside each other.
+const PARTS: usize = 4;
+/// Values of a weight from which its gradient is one sum.
+const LARGE_WEIGHT: usize = 1 << 20;
 
 /// A convolution from `(b, inputs, h, w)` to `(b, outputs, ..)` with a weight of
 /// `(outputs, inputs / groups, kernel, kernel)`.
@@ -77,11 +84,25 @@ impl Convolution {
     }
 
     /// Ranges of output rows whose windows are gathered together.
-    fn chunks(&self) -> impl Iterator<Item = std::ops::Range<usize>> + use<> {
+    fn chunks(&self) -> impl Iterator<Item = Range<usize>> + use<> {
         let (height, width) = self.output_size();
         let rows = if self.pointwise() { height } else { GATHERED / (self.window() * width).max(1) };
         let rows = rows.clamp(1, height.max(1));
         (0..height).step_by(rows).map(move |from| from..(from + rows).min(height))
+    }
+
+    /// Images whose windows are gathered together: small maps make one product of some width. It does not depend
+    /// on the number of threads, for sums over images would.
+    fn together(&self) -> usize {
+        let map = self.map().max(1);
+        let most = (GATHERED / (self.window() * map).max(1)).max(1);
+        (COLUMNS / map).clamp(1, most).min(self.batch.max(1))
+    }
+
+    /// The images of the block at `index`.
+    fn images(&self, index: usize) -> Range<usize> {
+        let together = self.together();
+        index * together..((index + 1) * together).min(self.batch)
     }
 
     /// `out = weight * x + bias`
@@ -93,27 +114,37 @@ impl Convolution {
         assert!(bias.is_none_or(|b| b.len() == self.outputs));
         let (_, width) = self.output_size();
         let (map, outputs, window) = (self.map(), self.outputs / self.groups, self.window());
-        let mut gathered = take();
-        for image in 0..self.batch {
+        let block = (self.together() * self.outputs * map).max(1);
+        out.par_chunks_mut(block).enumerate().for_each(|(index, out)| {
+            let images = self.images(index);
+            let (mut gathered, mut drawn) = (take(), take());
             for group in 0..self.groups {
                 for rows in self.chunks() {
-                    let n = rows.len() * width;
-                    let windows = self.gather(x, image, group, rows.clone(), &mut gathered);
+                    let n = images.len() * rows.len() * width;
+                    let windows = self.gather(x, images.clone(), group, rows.clone(), &mut gathered);
                     let first = group * outputs;
-                    let to = &mut out[(image * self.outputs + first) * map + rows.start * width..];
                     let a = Operand::rows(&weight[first * window..], window);
                     let mut product = Product::new((outputs, n, window), a, windows);
-                    product.out_stride = map;
-                    product.run(kernels, to, Finish::Store);
+                    if images.len() == 1 {
+                        product.out_stride = map;
+                        product.run(kernels, &mut out[first * map + rows.start * width..], Finish::Store);
+                        continue;
+                    }
+                    drawn.reserve(outputs * n);
+                    product.run(kernels, &mut drawn, Finish::Store);
+                    for (channel, from) in drawn.chunks_exact(n).enumerate() {
+                        for (image, from) in from.chunks_exact(map).enumerate() {
+                            out[(image * self.outputs + first + channel) * map..][..map].copy_from_slice(from);
+                        }
+                    }
                 }
             }
-        }
-        if let Some(bias) = bias {
-            out.par_chunks_mut(map.max(1)).enumerate().for_each(|(i, plane)| {
-                let b = bias[i % self.outputs];
-                plane.iter_mut().for_each(|x| *x += b);
-            });
-        }
+            if let Some(bias) = bias {
+                for (plane, b) in out.chunks_exact_mut(map.max(1)).zip(bias.iter().cycle()) {
+                    plane.iter_mut().for_each(|x| *x += b);
+                }
+            }
+        });
     }
 
     /// The gradient of the input, written to `dx`.
@@ -123,23 +154,24 @@ impl Convolution {
     pub fn backward_input(&self, kernels: &Kernels, weight: &[f32], dy: &[f32], dx: &mut [f32]) {
         assert_eq!((dx.len(), weight.len(), dy.len()), self.lengths());
         let (_, width) = self.output_size();
-        let (map, outputs, window) = (self.map(), self.outputs / self.groups, self.window());
-        dx.fill(0.0);
-        let mut gathered = take();
-        for image in 0..self.batch {
+        let (outputs, window) = (self.outputs / self.groups, self.window());
+        let block = (self.together() * self.inputs * self.size.0 * self.size.1).max(1);
+        dx.par_chunks_mut(block).enumerate().for_each(|(index, dx)| {
+            let images = self.images(index);
+            dx.fill(0.0);
+            let (mut gathered, mut side_by_side) = (take(), take());
             for group in 0..self.groups {
                 for rows in self.chunks() {
-                    let n = rows.len() * width;
+                    let n = images.len() * rows.len() * width;
                     gathered.reserve(window * n);
-                    let first = group * outputs;
-                    let a = Operand::columns(&weight[first * window..], window);
-                    let from = &dy[(image * self.outputs + first) * map + rows.start * width..];
-                    let product = Product::new((window, n, outputs), a, Operand::rows(from, map));
+                    let a = Operand::columns(&weight[group * outputs * window..], window);
+                    let from = self.gradients(dy, images.clone(), group, rows.clone(), &mut side_by_side);
+                    let product = Product::new((window, n, outputs), a, from);
                     product.run(kernels, &mut gathered, Finish::Store);
-                    self.scatter(&gathered, image, group, rows, dx);
+                    self.scatter(&gathered, images.len(), group, rows, dx);
                 }
             }
-        }
+        });
     }
 
     /// The gradient of the weight, written to `dw`.
@@ -148,22 +180,68 @@ impl Convolution {
     /// As [`forward`](Self::forward).
     pub fn backward_weight(&self, kernels: &Kernels, x: &[f32], dy: &[f32], dw: &mut [f32]) {
         assert_eq!((x.len(), dw.len(), dy.len()), self.lengths());
+        let blocks = self.batch.div_ceil(self.together());
+        // Large weights make products that are cut into tasks themselves.
+        let parts = if dw.len() > LARGE_WEIGHT { 1 } else { blocks.clamp(1, PARTS) };
+        if parts == 1 {
+            dw.fill(0.0);
+            return (0..blocks).for_each(|block| self.add_weight(kernels, x, dy, block, dw));
+        }
+        // Every part sums up blocks of its own: the cut, and so the sum, is the same for any number of threads.
+        let mut sums = vec![0.0; parts * dw.len()];
+        sums.par_chunks_mut(dw.len().max(1)).enumerate().for_each(|(part, sum)| {
+            (part..blocks).step_by(parts).for_each(|block| self.add_weight(kernels, x, dy, block, sum));
+        });
+        let (first, others) = sums.split_at(dw.len());
+        dw.copy_from_slice(first);
+        for sum in others.chunks_exact(dw.len().max(1)) {
+            dw.iter_mut().zip(sum).for_each(|(dw, v)| *dw += v);
+        }
+    }
+
+    /// Adds what the images of a block say of the weight.
+    fn add_weight(&self, kernels: &Kernels, x: &[f32], dy: &[f32], block: usize, dw: &mut [f32]) {
         let (_, width) = self.output_size();
-        let (map, outputs, window) = (self.map(), self.outputs / self.groups, self.window());
-        dw.fill(0.0);
-        let mut gathered = take();
-        for image in 0..self.batch {
-            for group in 0..self.groups {
-                for rows in self.chunks() {
-                    let n = rows.len() * width;
-                    let windows = self.gather(x, image, group, rows.clone(), &mut gathered);
-                    let first = group * outputs;
-                    let from = &dy[(image * self.outputs + first) * map + rows.start * width..];
-                    let product = Product::new((outputs, window, n), Operand::rows(from, map), windows.transposed());
-                    product.run(kernels, &mut dw[first * window..], Finish::Accumulate);
-                }
+        let (outputs, window) = (self.outputs / self.groups, self.window());
+        let images = self.images(block);
+        let (mut gathered, mut side_by_side) = (take(), take());
+        for group in 0..self.groups {
+            for rows in self.chunks() {
+                let n = images.len() * rows.len() * width;
+                let windows = self.gather(x, images.clone(), group, rows.clone(), &mut gathered);
+                let from = self.gradients(dy, images.clone(), group, rows.clone(), &mut side_by_side);
+                let product = Product::new((outputs, window, n), from, windows.transposed());
+                product.run(kernels, &mut dw[group * outputs * window..], Finish::Accumulate);
             }
         }
+    }
+
+    /// Gradients of some output rows of images side by side, `(outputs / groups, images * rows * width)`.
+    fn gradients<'a>(
+        &self,
+        dy: &'a [f32],
+        images: Range<usize>,
+        group: usize,
+        rows: Range<usize>,
+        to: &'a mut crate::Aligned,
+    ) -> Operand<'a> {
+        let (_, width) = self.output_size();
+        let (map, outputs) = (self.map(), self.outputs / self.groups);
+        let plane = |image: usize, channel: usize| {
+            &dy[(image * self.outputs + group * outputs + channel) * map + rows.start * width..]
+        };
+        if images.len() == 1 {
+            return Operand::rows(plane(images.start, 0), map);
+        }
+        let each = rows.len() * width;
+        let n = images.len() * each;
+        to.reserve(outputs * n);
+        for (channel, to) in to.chunks_exact_mut(n).enumerate() {
+            for (image, to) in images.clone().zip(to.chunks_exact_mut(each)) {
+                to.copy_from_slice(&plane(image, channel)[..each]);
+            }
+        }
+        Operand::rows(to, n)
     }
 
     /// The gradient of the bias: the sums of the output's channels, written to `db`.
@@ -186,72 +264,90 @@ impl Convolution {
     }
 
     /// For one value of the window: which columns of the output see the input, and from where.
-    fn seen(&self, offset: usize, n: usize, outputs: usize) -> std::ops::Range<usize> {
+    fn seen(&self, offset: usize, n: usize, outputs: usize) -> Range<usize> {
         // output `o` reads `o * stride + offset - padding`
         let first = self.padding.saturating_sub(offset).div_ceil(self.stride);
         let end = (n + self.padding).saturating_sub(offset).div_ceil(self.stride).min(outputs);
         first.min(end)..end
     }
 
-    /// The windows of some output rows, `(window, rows * width)`.
+    /// The windows of some output rows of images side by side, `(window, images * rows * width)`.
     fn gather<'a>(
         &self,
         x: &'a [f32],
-        image: usize,
+        images: Range<usize>,
         group: usize,
-        rows: std::ops::Range<usize>,
+        rows: Range<usize>,
         to: &'a mut crate::Aligned,
     ) -> Operand<'a> {
         let (_, width) = self.output_size();
         let (h, w) = self.size;
         let channels = self.inputs / self.groups;
-        let x = &x[(image * self.inputs + group * channels) * h * w..][..channels * h * w];
-        if self.pointwise() {
-            return Operand::rows(&x[rows.start * width..], h * w);
+        let of = |image: usize| &x[(image * self.inputs + group * channels) * h * w..][..channels * h * w];
+        if self.pointwise() && images.len() == 1 {
+            return Operand::rows(&of(images.start)[rows.start * width..], h * w);
         }
-        let n = rows.len() * width;
+        let each = rows.len() * width;
+        let n = images.len() * each;
         to.reserve(self.window() * n);
         let taps = self.kernel.0 * self.kernel.1;
         to.par_chunks_mut(n.max(1)).enumerate().for_each(|(i, to)| {
-            let (plane, tap) = (&x[i / taps * h * w..][..h * w], i % taps);
+            let (channel, tap) = (i / taps, i % taps);
             let (dy, dx) = (tap / self.kernel.1 * self.dilation, tap % self.kernel.1 * self.dilation);
             let seen = self.seen(dx, w, width);
-            for (row, to) in rows.clone().zip(to.chunks_exact_mut(width)) {
-                let Some(y) = (row * self.stride + dy).checked_sub(self.padding).filter(|y| *y < h) else {
-                    to.fill(0.0);
-                    continue;
-                };
-                to[..seen.start].fill(0.0);
-                to[seen.end..].fill(0.0);
-                for column in seen.clone() {
-                    to[column] = plane[y * w + column * self.stride + dx - self.padding];
+            for (image, to) in images.clone().zip(to.chunks_exact_mut(each.max(1))) {
+                let plane = &of(image)[channel * h * w..][..h * w];
+                for (row, to) in rows.clone().zip(to.chunks_exact_mut(width)) {
+                    let Some(y) = (row * self.stride + dy).checked_sub(self.padding).filter(|y| *y < h) else {
+                        to.fill(0.0);
+                        continue;
+                    };
+                    to[..seen.start].fill(0.0);
+                    to[seen.end..].fill(0.0);
+                    let line = &plane[y * w..][..w];
+                    if self.stride == 1 && !seen.is_empty() {
+                        // one run of values
+                        let from = seen.start + dx - self.padding;
+                        to[seen.clone()].copy_from_slice(&line[from..from + seen.len()]);
+                        continue;
+                    }
+                    for column in seen.clone() {
+                        to[column] = line[column * self.stride + dx - self.padding];
+                    }
                 }
             }
         });
         Operand::rows(to, n)
     }
 
-    /// Adds gathered gradients to where they came from.
-    fn scatter(&self, from: &[f32], image: usize, group: usize, rows: std::ops::Range<usize>, dx: &mut [f32]) {
+    /// Adds gathered gradients of images to where they came from: `dx` is that of these images.
+    fn scatter(&self, from: &[f32], images: usize, group: usize, rows: Range<usize>, dx: &mut [f32]) {
         let (_, width) = self.output_size();
         let (h, w) = self.size;
         let channels = self.inputs / self.groups;
-        let n = rows.len() * width;
-        let taps = self.kernel.0 * self.kernel.1;
-        let planes = Shared::new(&mut dx[(image * self.inputs + group * channels) * h * w..][..channels * h * w]);
-        (0..channels).into_par_iter().for_each(|c| {
-            // SAFETY: this task alone has this channel.
-            let plane = unsafe { planes.slice(c * h * w, h * w) };
+        let each = rows.len() * width;
+        let (n, taps) = (images * each, self.kernel.0 * self.kernel.1);
+        let first = group * channels;
+        dx.par_chunks_mut((h * w).max(1)).enumerate().for_each(|(i, plane)| {
+            let (image, channel) = (i / self.inputs, i % self.inputs);
+            let Some(c) = channel.checked_sub(first).filter(|c| *c < channels) else { return };
             for tap in 0..taps {
                 let (dy, dx) = (tap / self.kernel.1 * self.dilation, tap % self.kernel.1 * self.dilation);
-                let from = &from[(c * taps + tap) * n..][..n];
+                let from = &from[(c * taps + tap) * n + image * each..][..each];
                 let seen = self.seen(dx, w, width);
                 for (row, from) in rows.clone().zip(from.chunks_exact(width)) {
                     let Some(y) = (row * self.stride + dy).checked_sub(self.padding).filter(|y| *y < h) else {
                         continue;
                     };
+                    let line = &mut plane[y * w..][..w];
+                    if self.stride == 1 && !seen.is_empty() {
+                        let at = seen.start + dx - self.padding;
+                        let to = &mut line[at..at + seen.len()];
+                        to.iter_mut().zip(&from[seen.clone()]).for_each(|(to, v)| *to += v);
+                        continue;
+                    }
                     for column in seen.clone() {
-                        plane[y * w + column * self.stride + dx - self.padding] += from[column];
+                        line[column * self.stride + dx - self.padding] += from[column];
                     }
                 }
             }
