@@ -12,8 +12,11 @@ use crate::{
     product::{Finish, Operand, Product, take},
 };
 
-/// Gathered values that are held at a time.
-const GATHERED: usize = 1 << 21;
+/// Gathered values that are held at a time: what a core's second cache has room for.
+const GATHERED: usize = 1 << 16;
+/// Columns of a product that are gathered whatever the window: below that, packing the weight costs more than the
+/// product.
+const FEWEST: usize = 128;
 /// Columns of a product up to which the maps of several images stand side by side.
 const COLUMNS: usize = 1024;
 /// Sums of the weight's gradient that are made beside each other.
@@ -86,7 +89,7 @@ impl Convolution {
     /// Ranges of output rows whose windows are gathered together.
     fn chunks(&self) -> impl Iterator<Item = Range<usize>> + use<> {
         let (height, width) = self.output_size();
-        let rows = if self.pointwise() { height } else { GATHERED / (self.window() * width).max(1) };
+        let rows = if self.pointwise() { height } else { self.columns().div_ceil(width.max(1)) };
         let rows = rows.clamp(1, height.max(1));
         (0..height).step_by(rows).map(move |from| from..(from + rows).min(height))
     }
@@ -94,9 +97,12 @@ impl Convolution {
     /// Images whose windows are gathered together: small maps make one product of some width. It does not depend
     /// on the number of threads, for sums over images would.
     fn together(&self) -> usize {
-        let map = self.map().max(1);
-        let most = (GATHERED / (self.window() * map).max(1)).max(1);
-        (COLUMNS / map).clamp(1, most).min(self.batch.max(1))
+        (self.columns() / self.map().max(1)).clamp(1, self.batch.max(1))
+    }
+
+    /// Columns of a product.
+    fn columns(&self) -> usize {
+        (GATHERED / self.window().max(1)).clamp(FEWEST, COLUMNS)
     }
 
     /// The images of the block at `index`.
