@@ -9,10 +9,10 @@ use std::{
     time::Duration,
 };
 
-use common::{Desk, files};
+use common::{Desk, examples, files};
 use dinorad::{
     core::Affine,
-    io::{ReadOptions, Volume, nifti, read_labels},
+    io::{ReadOptions, Volume, dicom, nifti, read_labels},
 };
 use ndarray::Array3;
 use serde_json::Value;
@@ -159,6 +159,30 @@ fn a_network_from_scratch_learns_and_its_masks_lie_on_their_scans() {
     let said = desk.run("segment predict --run runs/unet --out more", &[inputs[0], &broken], 1);
     said.names(&["broken.nii.gz"]);
     assert_eq!(files(&desk.path("more")).keys().filter(|n| n.ends_with(".nii.gz")).count(), 1);
+}
+
+#[test]
+fn a_dicom_series_and_the_same_scan_as_nifti_get_the_same_mask() {
+    let desk = Desk::new();
+    boxes(&desk);
+    desk.run(&format!("{UNET} --steps 6 --planes three --mirrored-votes --out runs/unet"), &[], 0);
+    for series in ["phantom-mr-t1post", "made-ct-abdomen"] {
+        let folder = examples().join("dicom").join(series);
+        let (volume, _) = dicom::read_series(&folder, &ReadOptions::default()).unwrap();
+        let copy = desk.path(format!("{series}.nii.gz"));
+        nifti::write_volume(&copy, &volume).unwrap();
+        let out = format!("drawn-{series}");
+        desk.run(&format!("segment predict --run runs/unet --out {out}"), &[&folder, &copy], 0);
+        let masks: Vec<_> = files(&desk.path(&out)).into_keys().filter(|n| n.ends_with(".nii.gz")).collect();
+        assert_eq!(masks.len(), 2, "{masks:?}");
+        let read = |name: &String| read_labels(&desk.path(&out).join(name), &ReadOptions::default()).unwrap();
+        let (a, b) = (read(&masks[0]), read(&masks[1]));
+        assert_eq!(a.data.dim(), volume.data.dim(), "{series}: on the voxels of the series");
+        assert!(a.data.iter().any(|c| *c > 0), "{series}: something is drawn");
+        assert!(a.data == b.data, "{series}");
+        let apart = a.affine.rows().iter().flatten().zip(b.affine.rows().iter().flatten()).map(|(a, b)| (a - b).abs());
+        assert!(apart.fold(0.0, f64::max) < 1e-3, "{series}");
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use dinorad_decoders::{
     Decoder, DecoderInput, DecoderTrainer, DecoderTraining, Error, FusedDecoder, FusedDecoderConfig, LinearDecoder,
-    Unet, UnetConfig, UnetDecoder, UnetDecoderConfig,
+    PixelLoss, Unet, UnetConfig, UnetDecoder, UnetDecoderConfig,
     candle::{DType, Device, Tensor, Var},
 };
 use dinorad_nn::{init, ops};
@@ -60,11 +60,12 @@ fn main() -> Result<(), Error> {
         ("unet, width 16", Box::new(Unet::new(UnetConfig::new(3, 3).with_width(16), 0, &CPU)?)),
         ("hierarchical", Box::new(UnetDecoder::new(UnetDecoderConfig::new(384, 3), 0, &CPU)?)),
     ];
+    let training = DecoderTraining { loss: PixelLoss::DiceCrossEntropy, ..DecoderTraining::new(3) };
     for (name, model) in models {
         let blocks = model.blocks();
         let input = DecoderInput::new(tokens.get(..blocks).unwrap_or_default(), grid).with_pixels(&pixels);
         let predict = best(3, || model.forward(&input, size))?;
-        let mut trainer = DecoderTrainer::new(model, &DecoderTraining::new(3), 100)?;
+        let mut trainer = DecoderTrainer::new(model, &training, 100)?;
         let train = best(3, || trainer.step(&input, &labels))?;
         let rate = |ms: f64| batch as f64 * 1e3 / ms;
         println!("{name}: {:.0} {:.0}", rate(train), rate(predict));

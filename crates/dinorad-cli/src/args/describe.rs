@@ -192,6 +192,7 @@ impl SegmentTrainArgs {
             .with("batch_size", whole(self.batch_size)?)
             .with("accumulate", whole(self.accumulate)?)
             .with("loss", self.loss.clone())
+            .list("class_weights", &self.class_weights)
             .with("weight_decay", self.weight_decay)
             .with("augment", if frozen { self.augment } else { !self.no_augment })
             .with("mirror", self.mirror)

@@ -96,6 +96,9 @@ pub(crate) struct SegmentTrainArgs {
     /// What is minimised
     #[arg(long, value_name = "LOSS", default_value = "dice-cross-entropy", value_parser = ["cross-entropy", "dice", "dice-cross-entropy"], help_heading = "Training")]
     pub(crate) loss: String,
+    /// How much every class counts in the loss, background first (default: all alike)
+    #[arg(long, value_name = "W,W,…", value_delimiter = ',', help_heading = "Training")]
+    pub(crate) class_weights: Vec<f64>,
     /// Decoupled weight decay of matrices
     #[arg(long, value_name = "W", default_value_t = 0.01, help_heading = "Training")]
     pub(crate) weight_decay: f64,

@@ -2,7 +2,7 @@
 
 use dinorad_core::Task;
 use dinorad_metrics::signed_text;
-use ndarray::{Array2, Array3, ArrayView2, Axis, s};
+use ndarray::{Array2, Array3, Axis, s};
 
 use crate::{
     Result,
@@ -192,23 +192,23 @@ impl MaskFigures {
 }
 
 fn figure(of: &Kept, what: &str) -> Result<Figure> {
-    let sheet = sheet(&of.image, &[&of.truth, &of.predicted])?;
+    let sheet = sheet(&of.image, &[&of.truth, &of.predicted], of.depth > 1)?;
     let place = if of.depth > 1 { format!(", slice {} of {}", of.slice + 1, of.depth) } else { String::new() };
     Ok(Figure::picture(&sheet, format!("{what}: {}, Dice {:.3}{place}", of.id, of.dice))?)
 }
 
-/// An image beside itself under masks.
-pub(super) fn sheet(image: &Array2<f32>, masks: &[&Array2<u8>]) -> Result<Picture> {
-    let image =
-        Picture::gray(viewed(image.view()).view(), Window::Percentiles(0.5, 99.5))?.fitted(SIDE, Scaling::Bicubic)?;
+/// An image beside itself under masks. A slice of a scan is shown as radiologists look at it, front up and the
+/// patient's right on the left; a picture lies as it is.
+pub(super) fn sheet(image: &Array2<f32>, masks: &[&Array2<u8>], of_scan: bool) -> Result<Picture> {
+    let image = Picture::gray(viewed(image, of_scan).view(), Window::Percentiles(0.5, 99.5))?;
+    let image = image.fitted(SIDE, Scaling::Bicubic)?;
     let mut tiles = vec![image.clone()];
     for mask in masks {
-        tiles.push(image.with_mask(viewed(mask.view()).view(), MaskStyle::default())?);
+        tiles.push(image.with_mask(viewed(mask, of_scan).view(), MaskStyle::default())?);
     }
     Ok(Picture::sheet(&tiles, tiles.len(), 4, [255; 3])?)
 }
 
-/// A RAS+ slice as radiologists look at it: front up, the patient's right on the left.
-pub(super) fn viewed<T: Clone>(slice: ArrayView2<'_, T>) -> Array2<T> {
-    slice.slice(s![..;-1, ..;-1]).to_owned()
+fn viewed<T: Clone>(slice: &Array2<T>, of_scan: bool) -> Array2<T> {
+    if of_scan { slice.slice(s![..;-1, ..;-1]).to_owned() } else { slice.clone() }
 }

@@ -225,7 +225,7 @@ impl MaskPredictor {
         let most = (0..depth).fold(depth / 2, |best, k| if foreground(k) > foreground(best) { k } else { best });
         let scan = scans.scan(0)?;
         let image = scan.values.slice(s![0, most, .., ..]).to_owned();
-        let picture = sheet(&image, &[&mask.index_axis(Axis(0), most).to_owned()])?;
+        let picture = sheet(&image, &[&mask.index_axis(Axis(0), most).to_owned()], depth > 1)?;
         let path = out.join(OVERLAYS).join(format!("{name}.png"));
         crate::write_atomic(&path, &picture.to_png()?, "segment")?;
         let voxel = spacing.iter().product::<f64>() / 1000.0;

@@ -11,7 +11,7 @@ use ndarray::{Array3, ArrayView2, Axis};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Judgements, MethodChoice, Outcome, Work,
+    Judgements, Outcome, Work,
     data::{Data, Part},
     encoder,
     mask_figures::{MaskFigures, Shown},
@@ -31,7 +31,8 @@ use crate::{
 pub const MASKS: &str = "masks";
 /// The scores of every test case and class.
 pub const SCORES: &str = "scores.csv";
-/// How many steps a training of so many minutes makes: decided once, so that a broken run goes on.
+/// How many steps a training of so many minutes makes: decided once, so that a broken run goes on and a finished one
+/// repeats.
 const PACE: &str = "pace.json";
 /// Tolerance of the surface Dice in mm.
 pub const TOLERANCE_MM: f64 = 2.0;
@@ -55,7 +56,7 @@ pub(super) fn scans(
     method: SegmentMethod,
     folder: &RunWriter,
 ) -> Result<Outcome> {
-    let mut experiment = ready.experiment.clone();
+    let experiment = ready.experiment.clone();
     let mut made = Work::default();
     let started = Instant::now();
     let (mut images, mut read) = (0, Vec::new());
@@ -102,7 +103,6 @@ pub(super) fn scans(
         }
     };
     made.notices.extend(cut);
-    experiment.method = Some(MethodChoice::new(method.clone())?);
 
     let masks = folder.path().join(MASKS);
     if masks.is_dir() {
@@ -199,10 +199,6 @@ fn kept_pace(checkpoints: &Path, method: &SegmentMethod) -> Result<Option<Paced>
 /// Removes what a broken training would have gone on with; logs stay.
 fn forget(checkpoints: &Path) -> Result<()> {
     for folder in fs::read_dir(checkpoints).into_iter().flatten().flatten() {
-        if folder.file_name() == PACE {
-            fs::remove_file(folder.path()).map_err(Error::file("remove", folder.path()))?;
-            continue;
-        }
         for file in fs::read_dir(folder.path()).into_iter().flatten().flatten() {
             let path = file.path();
             if path.extension().is_some_and(|e| e == "safetensors" || e == "f16") {

@@ -8,6 +8,7 @@ use dinorad_backbone::Backbone;
 use dinorad_metrics::MaskScores;
 use dinorad_nn::{
     Error as NnError, Pass,
+    loss::Weighting,
     train::{Lesson, Score, Step},
 };
 use ndarray::{Array3, Array4, Axis};
@@ -115,7 +116,8 @@ impl Lesson<Net> for Learning<'_> {
             let frames = self.frames(part, net)?;
             let logits = net.logits(&frames, self.still(), pass)?;
             let labels = frames.labels.as_ref().ok_or_else(|| Error::unfit("a training slice has no mask".into()))?;
-            Ok(self.method.loss.of(&logits, labels)?)
+            let weights = Some(self.method.class_weights.clone()).filter(|weights| !weights.is_empty());
+            Ok(self.method.loss.weighted(&logits, labels, &Weighting { classes: weights, ignored: None })?)
         };
         of().map_err(NnError::lesson)
     }

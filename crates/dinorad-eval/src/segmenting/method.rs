@@ -50,6 +50,7 @@ pub const ENTRY: Entry = Entry {
         "batch_size",
         "accumulate",
         "loss",
+        "class_weights",
         "warm_up",
         "algorithm",
         "weight_decay",
@@ -150,6 +151,9 @@ pub struct SegmentMethod {
     pub accumulate: usize,
     /// What is minimised.
     pub loss: PixelLoss,
+    /// How much every class counts in it, background first; without, all alike.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub class_weights: Vec<f32>,
     /// Share of the steps in which the rates rise.
     pub warm_up: f64,
     /// How gradients become steps.
@@ -203,6 +207,7 @@ impl Default for SegmentMethod {
             batch_size: 16,
             accumulate: 1,
             loss: PixelLoss::DiceCrossEntropy,
+            class_weights: Vec::new(),
             warm_up: 0.05,
             algorithm: Clock::Adamw,
             weight_decay: 1e-2,
@@ -235,6 +240,10 @@ impl SegmentMethod {
             ),
             (length == 0, "pace: at least 1"),
             (!(self.minutes.is_finite() && self.minutes >= 0.0), "minutes: a number from 0"),
+            (
+                self.class_weights.iter().any(|w| !(w.is_finite() && *w >= 0.0)),
+                "class_weights: numbers from 0, one for each class",
+            ),
             (self.batch_size == 0, "batch_size: at least 1"),
             (self.accumulate == 0, "accumulate: at least 1"),
             (self.checkpoint_every == 0, "checkpoint_every: at least 1"),
@@ -606,7 +615,13 @@ impl Method for SegmentMethod {
 
     fn check(&self, task: &Task) -> std::result::Result<(), Error> {
         match task.kind {
-            TaskKind::Segmentation => Ok(()),
+            TaskKind::Segmentation if self.class_weights.is_empty() || self.class_weights.len() == task.n_classes() => {
+                Ok(())
+            }
+            TaskKind::Segmentation => {
+                let (n, classes) = (self.class_weights.len(), task.class_names.join(", "));
+                Err(Error::failed(format!("{n} class weights for the classes {classes}: one for each")))
+            }
             _ => Err(Error::failed("masks are drawn where cases have masks")),
         }
     }
