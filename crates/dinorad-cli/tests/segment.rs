@@ -180,7 +180,8 @@ fn a_dicom_series_and_the_same_scan_as_nifti_get_the_same_mask() {
         assert_eq!(a.data.dim(), volume.data.dim(), "{series}: on the voxels of the series");
         assert!(a.data.iter().any(|c| *c > 0), "{series}: something is drawn");
         assert!(a.data == b.data, "{series}");
-        let apart = a.affine.rows().iter().flatten().zip(b.affine.rows().iter().flatten()).map(|(a, b)| (a - b).abs());
+        let (rows, others) = (a.affine.rows(), b.affine.rows());
+        let apart = rows.iter().flatten().zip(others.iter().flatten()).map(|(a, b)| (a - b).abs());
         assert!(apart.fold(0.0, f64::max) < 1e-3, "{series}");
     }
 }
@@ -227,15 +228,69 @@ fn killed_at_any_moment_it_ends_with_the_same_bytes() {
     };
     desk.run(&args("one", 1), &[], 0);
     assert!(results("whole") == results("one"), "threads change nothing");
-    for pause in [300, 900, 1700] {
+    for pause in [0, 150, 400] {
         let out = format!("cut{pause}");
         let mut child = desk.command(&args(&out, 2), &[]).spawn().unwrap();
+        let training = desk.path(format!("runs/{out}/training"));
+        let begun = || {
+            let folders = fs::read_dir(&training).into_iter().flatten().flatten();
+            folders.into_iter().any(|folder| folder.path().join("last.safetensors").is_file())
+        };
+        for _ in 0..600 {
+            if begun() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
         std::thread::sleep(Duration::from_millis(pause));
         let _ = child.kill();
         let _ = child.wait();
+        assert!(begun(), "there is a checkpoint to go on from");
         desk.run(&args(&out, 2), &[], 0);
-        assert!(results("whole") == results(&out), "killed after {pause} ms");
+        assert!(results("whole") == results(&out), "killed {pause} ms after a checkpoint");
     }
+}
+
+#[test]
+fn label_values_are_those_of_the_files_and_nobodys_files_are_written_over() {
+    let desk = Desk::new();
+    let root = boxes(&desk);
+    // the same masks under other values
+    let json = fs::read_to_string(root.join("dataset.json")).unwrap();
+    fs::write(
+        root.join("dataset.json"),
+        json.replace(r#""1": "bright""#, r#""4": "bright""#).replace(r#""2": "dim""#, r#""7": "dim""#),
+    )
+    .unwrap();
+    for i in 0..12 {
+        let path = root.join(format!("labelsTr/box_{i:02}.nii.gz"));
+        let labels = read_labels(&path, &ReadOptions::default()).unwrap();
+        let values = labels.data.mapv(|v| [0, 4, 7][usize::from(v)]);
+        nifti::write_mask(&path, &values, &Volume::new(values.mapv(f32::from), labels.affine)).unwrap();
+    }
+    desk.run(&format!("{UNET} --steps 30 --out runs/unet"), &[], 0);
+    lie_on_their_scans(&desk.path("runs/unet/masks"), &root);
+    desk.run("segment predict --run runs/unet --out drawn boxes/imagesTr", &[], 0);
+    assert_eq!(files(&desk.path("drawn")).keys().filter(|n| n.ends_with(".nii.gz")).count(), 12);
+    for (name, bytes) in files(&desk.path("runs/unet/masks")) {
+        assert!(files(&desk.path("drawn")).values().any(|other| *other == bytes), "{name}");
+    }
+    // another length in the same folder is another training
+    desk.run(&format!("{UNET} --steps 3 --overwrite --out runs/unet"), &[], 0);
+    assert_eq!(metrics(&desk, "runs/unet")["learning"][0]["losses"].as_array().unwrap().len(), 3);
+    desk.run("segment predict --run runs/unet --out drawn boxes/imagesTr", &[], 2).names(&["masks of another network"]);
+    desk.run("segment predict --run runs/unet --out boxes/labelsTr boxes/imagesTr", &[], 2)
+        .names(&["holds other files"]);
+    fs::create_dir_all(desk.path("own/masks")).unwrap();
+    desk.run(&format!("{UNET} --steps 3 --out own"), &[], 2).names(&["of no run"]);
+
+    // under pseudonyms no name is left
+    let named = desk.path("boxes/imagesTr/box_00.nii.gz");
+    desk.run_in("segment predict --run runs/unet --out hidden --pseudonyms", &[&named], 0, &[("DINORAD_SALT", "x")]);
+    let all = files(&desk.path("hidden/overlays")).into_keys().collect::<Vec<_>>().join(" ")
+        + &fs::read_to_string(desk.path("hidden/volumes.csv")).unwrap()
+        + &fs::read_to_string(desk.path("hidden/drawn.json")).unwrap();
+    assert!(!all.contains("box"), "{all}");
 }
 
 #[test]
@@ -263,7 +318,7 @@ fn what_cannot_be_used_is_told_and_ends_nothing() {
         .collect();
     fs::write(desk.path("splits.csv"), splits).unwrap();
     let said = desk.run(&format!("{UNET} --splits splits.csv --steps 4 --out runs/odd"), &[], 1);
-    said.names(&["label", "9", "holes"]);
+    said.names(&["not one of [0, 1, 2]", "holes"]);
     let masks = files(&desk.path("runs/odd/masks"));
     assert!(masks.contains_key("empty.nii.gz") && masks.contains_key("thin.nii.gz"), "{:?}", masks.keys());
     assert_eq!(
@@ -281,7 +336,7 @@ fn what_cannot_be_used_is_told_and_ends_nothing() {
     refused("segment evaluate --pred runs --truth boxes/labelsTr", &["nothing could be judged"]);
     desk.run("eval knn --dataset msd --root boxes --out runs/knn", &[], 2).names(&["segmentation"]);
     fs::create_dir_all(desk.path("nothing")).unwrap();
-    refused("segment predict --run nothing --out drawn boxes", &["nothing"]);
+    refused("segment predict --run nothing --out drawn boxes", &["run"]);
 }
 
 #[test]
@@ -290,7 +345,8 @@ fn minutes_bound_a_training_and_say_what_they_cut() {
     boxes(&desk);
     let said = desk.run(&format!("{UNET} --epochs 100000 --minutes 0.1 --out runs/quick"), &[], 0);
     said.names(&["0.1 minutes:", "steps in each of 1 trainings"]);
-    let losses = metrics(&desk, "runs/quick")["learning"][0]["losses"].as_array().unwrap().len();
-    assert!(losses > 0, "{losses}");
+    let before = fs::read(desk.path("runs/quick/metrics.json")).unwrap();
+    desk.run(&format!("{UNET} --epochs 100000 --minutes 0.1 --out runs/quick"), &[], 0);
+    assert!(fs::read(desk.path("runs/quick/metrics.json")).unwrap() == before, "what was cut is cut again");
     desk.run(&format!("{UNET} --minutes 0.0001 --out runs/none"), &[], 2).names(&["minutes are too few"]);
 }

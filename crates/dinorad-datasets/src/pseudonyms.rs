@@ -251,11 +251,11 @@ impl Dataset for Pseudonymous {
         self.inner.preparation()
     }
 
-    /// None: a path is a name of the user's.
     fn label_values(&self) -> Vec<u8> {
         self.inner.label_values()
     }
 
+    /// None: a path is a name of the user's.
     fn source(&self, _: usize) -> Option<PathBuf> {
         None
     }

@@ -45,6 +45,8 @@ pub trait Cases: Send + Sync {
 pub struct Prepared {
     /// Each `(3, h, w)`; one for an image.
     pub slices: Vec<Array3<f32>>,
+    /// Whether rows run along the first axis of its file, as the study's slices of volumes do.
+    pub lying: bool,
     /// What is kept beside its features.
     pub notes: CaseNotes,
 }
@@ -292,7 +294,8 @@ fn prepared(
             })
         }
     };
-    Ok(Prepared { slices: slices?, notes: shown.notes() })
+    let lying = matches!(pixels, Pixels::Volume(_)) && orientation == Some(Orientation::AsStored);
+    Ok(Prepared { slices: slices?, lying, notes: shown.notes() })
 }
 
 /// Every slice of a case through a random preprocessing, drawn from the stream

@@ -409,7 +409,7 @@ impl<'a> Packer<'a> {
         self.failed[case] = Some(reason);
     }
 
-    fn push(&mut self, case: usize, Prepared { slices, notes }: Prepared) -> Result<()> {
+    fn push(&mut self, case: usize, Prepared { slices, notes, .. }: Prepared) -> Result<()> {
         self.notes[case] = notes;
         if slices.is_empty() {
             self.fail(case, "the case has no slices".into());

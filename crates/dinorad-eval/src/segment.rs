@@ -280,6 +280,8 @@ pub struct SegmentRun {
     pub trained_on: &'static str,
     /// Every test case by itself, where whole scans were judged.
     pub cases: Option<MaskTable>,
+    /// Means over the cases, with their intervals.
+    means: Vec<(String, Interval)>,
 }
 
 /// Trains every setting, keeps the best on validation by mean foreground Dice (of equals the first), trains it
@@ -350,6 +352,7 @@ pub fn segment(
         test,
         trained_on: if parts.refit.is_some() { "train and validation" } else { "train" },
         cases: None,
+        means: Vec::new(),
     })
 }
 
@@ -476,6 +479,14 @@ impl SegmentRun {
         &*self.model
     }
 
+    /// The same with every test case by itself.
+    ///
+    /// # Errors
+    /// [`Error::Metrics`].
+    pub fn with_cases(self, cases: MaskTable) -> Result<Self> {
+        Ok(Self { means: cases.means(&self.bootstrap)?, cases: Some(cases), ..self })
+    }
+
     /// How the numbers are meant.
     pub fn convention(&self) -> String {
         format!(
@@ -511,12 +522,15 @@ impl SegmentRun {
                 set(format!("jaccard_class_{c}"), *jaccard);
             }
         }
-        for (name, interval) in self.cases.as_ref().and_then(|t| t.means(&self.bootstrap).ok()).unwrap_or_default() {
+        for (name, interval) in &self.means {
             // what is pooled over all pixels has these names already
-            let name =
-                if name.starts_with("dice") || name.starts_with("jaccard") { format!("case_{name}") } else { name };
+            let name = if name.starts_with("dice") || name.starts_with("jaccard") {
+                format!("case_{name}")
+            } else {
+                name.clone()
+            };
             let value = MetricValue::single(interval.estimate);
-            all.set("test", name, if interval.is_point() { value } else { value.with_interval(&interval) });
+            all.set("test", name, if interval.is_point() { value } else { value.with_interval(interval) });
         }
         if let Some(empty) = self.cases.as_ref().map(MaskTable::without_surface).filter(|n| *n > 0) {
             all.notices.push(format!(

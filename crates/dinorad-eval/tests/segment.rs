@@ -100,11 +100,12 @@ fn run(rows: &[usize], val: Option<&MaskedSlices>, test: &MaskedSlices) -> dinor
     let draws = BootstrapOptions { draws: 37, seed: 5, level: 0.95 };
     let parts = SegmentParts { train: test, val: val.map(|val| val as _), refit: None, test };
     let mut drawn = 0;
-    let run = segment(&Painter { rows: rows.to_vec() }, &parts, &task(), &draws, &Context::PLAIN, &mut |case, mask| {
-        assert_eq!((case, mask.dim()), (drawn, (1, SIDE, SIDE)), "one by one, in order");
-        drawn += 1;
-        Ok(())
-    })?;
+    let run =
+        segment(&Painter { rows: rows.to_vec() }, &parts, &task(), &draws, &Context::PLAIN, &mut |case, mask| {
+            assert_eq!((case, mask.dim()), (drawn, (1, SIDE, SIDE)), "one by one, in order");
+            drawn += 1;
+            Ok(())
+        })?;
     assert_eq!(drawn, test.len());
     Ok(run)
 }

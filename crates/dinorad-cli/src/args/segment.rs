@@ -45,7 +45,7 @@ pub(crate) struct SegmentTrainArgs {
     #[arg(long, value_name = "NAME", default_value = "fused", value_parser = ["linear", "hierarchical", "fused"], help_heading = "Network")]
     pub(crate) decoder: String,
     /// A network from scratch in place of encoder and decoder
-    #[arg(long, value_name = "unet|trans-unet", value_parser = ["unet", "trans-unet"], conflicts_with = "backbone", help_heading = "Network")]
+    #[arg(long, value_name = "unet|trans-unet", value_parser = ["unet", "trans-unet"], conflicts_with_all = ["backbone", "decoder"], help_heading = "Network")]
     pub(crate) model: Option<String>,
     /// Channels at full size of a network from scratch (default: 24; 64 under paper)
     #[arg(long, value_name = "N", help_heading = "Network")]
@@ -175,6 +175,8 @@ pub(crate) struct SegmentPredictArgs {
     /// Folder for masks, pictures and volumes.csv; what is there of the same run is not drawn again
     #[arg(short, long, value_name = "DIR")]
     pub(crate) out: PathBuf,
+    #[command(flatten)]
+    pub(crate) names: PseudonymArgs,
     #[command(flatten)]
     pub(crate) hardware: HardwareArgs,
     /// Print what came out as JSON

@@ -26,7 +26,7 @@ use crate::{
 pub(crate) fn run(command: &SegmentCommand) -> Result<usize> {
     match command {
         SegmentCommand::Train(args) => args.names.around(|names| train(args, names)),
-        SegmentCommand::Predict(args) => predict(args),
+        SegmentCommand::Predict(args) => args.names.around(|names| predict(args, names)),
         SegmentCommand::Evaluate(args) => evaluate(args),
     }
 }
@@ -45,7 +45,7 @@ fn train(args: &SegmentTrainArgs, names: Option<Pseudonyms>) -> Result<usize> {
     tell::outcomes(&done, &[None], &args.out)
 }
 
-fn predict(args: &SegmentPredictArgs) -> Result<usize> {
+fn predict(args: &SegmentPredictArgs, names: Option<Pseudonyms>) -> Result<usize> {
     if let Some(missing) = args.inputs.iter().find(|path| !path.exists()) {
         bail!("{}: no such file or folder", missing.display());
     }
@@ -54,13 +54,13 @@ fn predict(args: &SegmentPredictArgs) -> Result<usize> {
         let _bar = Bar::spinner("looking through the files");
         discover_inputs(&args.inputs)
     };
-    for notice in found.notices(true) {
+    for notice in found.notices(names.is_none()) {
         BARS.note(&notice);
     }
     if found.inputs.is_empty() {
         bail!("nothing to draw masks of below the given paths");
     }
-    let done = model.predict(found, &args.out, &BARS)?;
+    let done = model.predict(found, &args.out, names, &BARS)?;
     if args.json {
         say!(
             "{}",
@@ -72,7 +72,7 @@ fn predict(args: &SegmentPredictArgs) -> Result<usize> {
         let kept = if done.kept > 0 { format!(", {} were there already", done.kept) } else { String::new() };
         say!("{} masks drawn by {}{kept}: {}", done.drawn, args.run.display(), args.out.display());
     }
-    listing::notices(&done.notices);
+    listing::notices(&done.doubts.notices());
     listing::failures(&done.failures);
     Ok(done.failures.len())
 }

@@ -9,7 +9,7 @@ use crate::{
     picture::{MaskStyle, Picture, Scaling, Window},
     plot::{LinePlot, Marks, Plot, Series},
     report::{Exhibit, Figure, Table},
-    segmenting::{MaskTable, Scan},
+    segmenting::{MaskTable, Scans},
 };
 
 /// Cases that are shown from each end and the middle, and the side of a picture in pixels.
@@ -20,21 +20,20 @@ const LISTED: usize = 5;
 
 /// A case whose mask has just been drawn.
 pub(super) struct Shown<'a> {
+    /// Its number among the test cases.
+    pub(super) case: usize,
     pub(super) id: &'a str,
     pub(super) dice: Option<f64>,
-    pub(super) scan: &'a Scan,
     pub(super) truth: &'a Array3<u8>,
     pub(super) predicted: &'a Array3<u8>,
 }
 
 /// What is kept of a case for its picture.
 struct Kept {
+    case: usize,
     id: String,
     dice: f64,
     slice: usize,
-    depth: usize,
-    image: Array2<f32>,
-    truth: Array2<u8>,
     predicted: Array2<u8>,
 }
 
@@ -51,8 +50,8 @@ impl MaskFigures {
 
     /// Keeps the slice of a case in which truth and prediction differ most; where they agree, that with most
     /// foreground.
-    pub(super) fn show(&mut self, of: Shown<'_>) -> Result<()> {
-        let Some(dice) = of.dice else { return Ok(()) };
+    pub(super) fn show(&mut self, of: Shown<'_>) {
+        let Some(dice) = of.dice else { return };
         let weight = |k: usize| {
             let (t, p) = (of.truth.index_axis(Axis(0), k), of.predicted.index_axis(Axis(0), k));
             let pairs = t.iter().zip(&p);
@@ -65,19 +64,16 @@ impl MaskFigures {
         let slice =
             (0..depth).fold((0, 0), |(best, most), k| if weight(k) > most { (k, weight(k)) } else { (best, most) }).0;
         self.kept.push(Kept {
+            case: of.case,
             id: of.id.to_owned(),
             dice,
             slice,
-            depth,
-            image: of.scan.values.slice(s![0, slice, .., ..]).to_owned(),
-            truth: of.truth.index_axis(Axis(0), slice).to_owned(),
             predicted: of.predicted.index_axis(Axis(0), slice).to_owned(),
         });
-        Ok(())
     }
 
     /// Everything there is to show.
-    pub(super) fn exhibits(mut self, table: &MaskTable) -> Result<Vec<Exhibit>> {
+    pub(super) fn exhibits(mut self, table: &MaskTable, test: &Scans) -> Result<Vec<Exhibit>> {
         self.kept.sort_by(|a, b| a.dice.total_cmp(&b.dice).then(a.id.cmp(&b.id)));
         let mut blocks = Vec::new();
         let n = self.kept.len();
@@ -94,7 +90,7 @@ impl MaskFigures {
         let colours = ["blue", "orange", "green", "pink", "yellow"];
         let legend: Vec<String> =
             self.class_names.iter().skip(1).zip(colours).map(|(class, colour)| format!("{class} {colour}")).collect();
-        let figures = wanted.iter().filter_map(|(i, what)| Some(figure(self.kept.get(*i)?, what)));
+        let figures = wanted.iter().filter_map(|(i, what)| Some(figure(self.kept.get(*i)?, what, test)));
         let figures = figures.collect::<Result<Vec<_>>>()?;
         if !figures.is_empty() {
             let heading = format!("Image, truth, prediction ({})", legend.join(", "));
@@ -191,16 +187,24 @@ impl MaskFigures {
     }
 }
 
-fn figure(of: &Kept, what: &str) -> Result<Figure> {
-    let sheet = sheet(&of.image, &[&of.truth, &of.predicted], of.depth > 1)?;
-    let place = if of.depth > 1 { format!(", slice {} of {}", of.slice + 1, of.depth) } else { String::new() };
+fn figure(of: &Kept, what: &str, test: &Scans) -> Result<Figure> {
+    let (scan, depth) = (test.scan(of.case)?, test.dims(of.case).0);
+    let truth = test.mask_of(of.case)?.index_axis(Axis(0), of.slice).to_owned();
+    let sheet = sheet(&scan.values.slice(s![.., of.slice, .., ..]).to_owned(), &[&truth, &of.predicted], depth > 1)?;
+    let place = if depth > 1 { format!(", slice {} of {}", of.slice + 1, depth) } else { String::new() };
     Ok(Figure::picture(&sheet, format!("{what}: {}, Dice {:.3}{place}", of.id, of.dice))?)
 }
 
 /// An image beside itself under masks. A slice of a scan is shown as radiologists look at it, front up and the
 /// patient's right on the left; a picture lies as it is.
-pub(super) fn sheet(image: &Array2<f32>, masks: &[&Array2<u8>], of_scan: bool) -> Result<Picture> {
-    let image = Picture::gray(viewed(image, of_scan).view(), Window::Percentiles(0.5, 99.5))?;
+pub(super) fn sheet(image: &Array3<f32>, masks: &[&Array2<u8>], of_scan: bool) -> Result<Picture> {
+    let image = match image.dim().0 {
+        1 => {
+            let gray = image.index_axis(Axis(0), 0).to_owned();
+            Picture::gray(viewed(&gray, of_scan).view(), Window::Percentiles(0.5, 99.5))?
+        }
+        _ => Picture::channels(image.view(), Window::Range(0.0, 1.0))?,
+    };
     let image = image.fitted(SIDE, Scaling::Bicubic)?;
     let mut tiles = vec![image.clone()];
     for mask in masks {

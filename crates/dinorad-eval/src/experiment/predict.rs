@@ -35,11 +35,20 @@ const SCHEMA: u32 = 1;
 struct Prepared {
     schema: u32,
     settings: Settings,
+    /// The values that classes have in label files, where they are not the classes' numbers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    label_values: Vec<u8>,
 }
 
 /// Writes how the cases of a run were prepared.
 pub(super) fn keep(folder: &RunWriter, cases: &DatasetCases, slice_step: usize) -> Result<()> {
-    let prepared = Prepared { schema: SCHEMA, settings: cases.settings().with_slice_step(slice_step) };
+    let label_values = cases.dataset().label_values();
+    let plain = label_values.iter().enumerate().all(|(class, value)| class == usize::from(*value));
+    let prepared = Prepared {
+        schema: SCHEMA,
+        settings: cases.settings().with_slice_step(slice_step),
+        label_values: if plain { Vec::new() } else { label_values },
+    };
     let failed = |e| Error::format(folder.path().join(PREPARED), "JSON", e);
     let mut text = serde_json::to_vec_pretty(&prepared).map_err(failed)?;
     text.push(b'\n');
@@ -103,7 +112,7 @@ impl Predictor {
             );
             return Err(unfit(&why));
         }
-        let settings = prepared_of(&folder, run)?;
+        let (settings, _) = prepared_of(&folder, run)?;
         let metrics = folder.metrics().ok_or_else(|| unfit("it has no results"))?;
         let task = metrics.task.clone().ok_or_else(|| unfit("it does not say what it predicts"))?;
         let entry = methods().into_iter().find(|entry| entry.name == method.name());
@@ -232,11 +241,11 @@ impl Predictor {
     }
 }
 
-/// How the cases of a run were prepared.
+/// How the cases of a run were prepared, and the values of its classes in label files where they have others.
 ///
 /// # Errors
 /// [`Error::Unfit`] for a run that does not say, [`Error::Damaged`].
-pub(super) fn prepared_of(folder: &RunFolder, run: &Path) -> Result<Settings> {
+pub(super) fn prepared_of(folder: &RunFolder, run: &Path) -> Result<(Settings, Vec<u8>)> {
     let Some(text) = folder.text(PREPARED)? else {
         let why = "it does not say how its cases were prepared: judge again with this version";
         return Err(Error::unfit(format!("{}: {why}", run.display())));
@@ -246,7 +255,7 @@ pub(super) fn prepared_of(folder: &RunFolder, run: &Path) -> Result<Settings> {
     if prepared.schema != SCHEMA {
         return Err(damaged(format!("version {}; this program reads {SCHEMA}", prepared.schema)));
     }
-    Ok(prepared.settings)
+    Ok((prepared.settings, prepared.label_values))
 }
 
 /// A pooling that was learned, as [`ProbeRun::write`](crate::probe::ProbeRun::write) left it.

@@ -11,8 +11,9 @@ use candle::Device;
 use dinorad_core::{
     Orientation, Task, in_full,
     method::{Answer, Fitted},
+    resample::Filter,
 };
-use dinorad_datasets::{Inputs, Pixels as CasePixels};
+use dinorad_datasets::{Inputs, Pixels as CasePixels, Pseudonyms};
 use dinorad_io::ReadOptions;
 use dinorad_report::{RunFolder, folder::CONFIG};
 use dinorad_transforms::Compose;
@@ -23,11 +24,11 @@ use super::{
     Experiment, Loaded, Watch,
     mask_figures::sheet,
     predict::prepared_of,
-    scans::{eyes, file_name, write_mask},
+    scans::{eyes, free_name, write_mask},
 };
 use crate::{
-    Cases, Error, InputCases, Prepared, Result, Settings,
-    segmenting::{self, Scans},
+    Cases, Doubts, Error, InputCases, Prepared, Result, Settings,
+    segmenting::{self, Scans, Surveyed},
     store::{Failure, ItemKey},
 };
 
@@ -43,6 +44,7 @@ pub struct MaskPredictor {
     experiment: Experiment,
     task: Task,
     settings: Settings,
+    label_values: Vec<u8>,
     encoder: Loaded,
     model: Box<dyn Fitted>,
     digest: String,
@@ -58,20 +60,21 @@ pub struct DrawnMasks {
     /// Scans that could not be read.
     pub failures: Vec<Failure>,
     /// What may be wrong with the values of scans.
-    pub notices: Vec<String>,
+    pub doubts: Doubts,
 }
 
 /// `drawn.json`: what a second call need not do again.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Drawn {
-    /// Hash of the model.
+    /// Hash of the network and of how it is used.
     model: String,
-    /// By id.
+    /// By the name of the mask.
     cases: BTreeMap<String, DrawnCase>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct DrawnCase {
+    id: String,
     /// The name of the mask, without ending.
     name: String,
     /// Hash of the scan's content.
@@ -122,14 +125,20 @@ impl MaskPredictor {
         }
         let task =
             folder.metrics().and_then(|m| m.task.clone()).ok_or_else(|| unfit("it does not say what it draws"))?;
-        let settings = prepared_of(&folder, run)?;
+        let (settings, label_values) = prepared_of(&folder, run)?;
         let model = (segmenting::ENTRY.load)(run)?;
         let encoder = experiment.encoder.load(experiment.protocol, device, watch)?;
         if let Some(caution) = encoder.caution() {
             watch.note(caution);
         }
-        let digest = crate::probe::digest(&*model)?;
-        Ok(Self { experiment, task, settings, encoder, model, digest })
+        // all that decides a mask: the weights, what is done with them, how scans are shown, and the encoder below
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(crate::probe::digest(&*model)?.as_bytes());
+        let text = serde_json::to_string(&(&*method, &settings, &label_values));
+        hasher.update(text.map_err(|e| Error::format(run, "JSON", e))?.as_bytes());
+        hasher.update(encoder.backbone.spec().digest.as_bytes());
+        let digest = hasher.finalize().to_hex().to_string();
+        Ok(Self { experiment, task, settings, label_values, encoder, model, digest })
     }
 
     /// What is drawn.
@@ -142,13 +151,28 @@ impl MaskPredictor {
     /// drawn again.
     ///
     /// # Errors
-    /// [`Error::Occupied`] for a folder with masks of another network, [`Error::File`]; what the encoder says. A scan
+    /// [`Error::Unfit`] for a folder with other files or masks of another network, [`Error::File`]; what the encoder says. A scan
     /// that cannot be read ends nothing.
-    pub fn predict(&self, found: Inputs, out: &Path, watch: &dyn Watch) -> Result<DrawnMasks> {
+    pub fn predict(
+        &self,
+        mut found: Inputs,
+        out: &Path,
+        names: Option<Pseudonyms>,
+        watch: &dyn Watch,
+    ) -> Result<DrawnMasks> {
+        let mut before = self.before(out)?;
         let overlays = out.join(OVERLAYS);
         fs::create_dir_all(&overlays).map_err(Error::file("create", &overlays))?;
-        let mut before = self.before(out)?;
-        let cases = Arc::new(InputCases::of(found, Compose::default()).with_settings(self.settings.clone()));
+        // at once, so that a call that is broken off is known again
+        self.keep(out, &before)?;
+        // masks of masks are nobody's wish
+        let inside = fs::canonicalize(out).map_err(Error::file("find", out))?;
+        found.inputs.retain(|input| !fs::canonicalize(&input.path).is_ok_and(|path| path.starts_with(&inside)));
+        let cases = InputCases::of(found, Compose::default()).with_settings(self.settings.clone());
+        let cases = Arc::new(match names {
+            Some(names) => cases.with_pseudonyms(names),
+            None => cases,
+        });
         let side =
             self.experiment.preprocessing.image_size.unwrap_or_else(|| self.encoder.backbone.spec().usual_size());
         let mut done = DrawnMasks::default();
@@ -158,19 +182,17 @@ impl MaskPredictor {
         for at in 0..cases.len() {
             let key = cases.key(at);
             let content: String = key.fingerprint.iter().map(|b| format!("{b:02x}")).collect();
-            let known = before.cases.get(&key.id).filter(|case| case.content == content && exists(out, &case.name));
-            if known.is_some() {
+            let same = |case: &&DrawnCase| case.id == key.id && case.content == content;
+            let known = before.cases.values().find(same).map(|case| case.name.clone());
+            if known.as_ref().is_some_and(|name| exists(out, name)) {
                 done.kept += 1;
                 stage.advance(1);
                 continue;
             }
-            let name = match before.cases.get(&key.id) {
-                Some(case) => case.name.clone(),
-                None => free(&key.id, &mut taken),
-            };
+            let name = known.unwrap_or_else(|| free_name(&key.id, &mut taken));
             match self.draw(&cases, at, side, (out, &name), &mut done) {
                 Ok(Some(volumes_ml)) => {
-                    before.cases.insert(key.id, DrawnCase { name, content, volumes_ml });
+                    before.cases.insert(name.clone(), DrawnCase { id: key.id, name, content, volumes_ml });
                     self.keep(out, &before)?;
                     done.drawn += 1;
                 }
@@ -195,8 +217,10 @@ impl MaskPredictor {
         done: &mut DrawnMasks,
     ) -> Result<Option<Vec<f64>>> {
         let one: Arc<dyn Cases> = Arc::new(One { cases: Arc::clone(cases), at });
-        let (scans, failures) = Scans::survey(one, None, eyes(&self.encoder, side), &|| ())?;
+        let filter = self.experiment.preprocessing.filter.unwrap_or(Filter::BicubicAntialias);
+        let Surveyed { scans, failures, doubts } = Scans::survey(one, None, eyes(&self.encoder, side, filter), &|| ());
         done.failures.extend(failures);
+        done.doubts.merge(&doubts);
         if scans.is_empty() {
             return Ok(None);
         }
@@ -219,12 +243,12 @@ impl MaskPredictor {
             }
             other => other,
         };
-        let spacing = write_mask(out, name, &mask, &pixels, &[])?;
+        let spacing = write_mask(out, name, &mask, &pixels, &self.label_values)?;
         let foreground = |k: usize| mask.index_axis(Axis(0), k).iter().filter(|c| **c > 0).count();
         let depth = mask.len_of(Axis(0));
         let most = (0..depth).fold(depth / 2, |best, k| if foreground(k) > foreground(best) { k } else { best });
         let scan = scans.scan(0)?;
-        let image = scan.values.slice(s![0, most, .., ..]).to_owned();
+        let image = scan.values.slice(s![.., most, .., ..]).to_owned();
         let picture = sheet(&image, &[&mask.index_axis(Axis(0), most).to_owned()], depth > 1)?;
         let path = out.join(OVERLAYS).join(format!("{name}.png"));
         crate::write_atomic(&path, &picture.to_png()?, "segment")?;
@@ -236,10 +260,17 @@ impl MaskPredictor {
     /// What the folder holds of this network.
     fn before(&self, out: &Path) -> Result<Drawn> {
         let path = out.join(DRAWN);
-        let Ok(text) = fs::read(&path) else { return Ok(Drawn { model: self.digest.clone(), ..Drawn::default() }) };
+        let Ok(text) = fs::read(&path) else {
+            let strangers = fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_some());
+            if strangers {
+                let why = format!("{} holds other files: name a new folder for the masks", out.display());
+                return Err(Error::unfit(why));
+            }
+            return Ok(Drawn { model: self.digest.clone(), ..Drawn::default() });
+        };
         let drawn: Drawn = serde_json::from_slice(&text).map_err(|e| Error::format(&path, "JSON", e))?;
         if drawn.model != self.digest {
-            return Err(Error::Occupied { folder: out.to_owned() });
+            return Err(Error::unfit(format!("{} holds masks of another network: name a new folder", out.display())));
         }
         Ok(drawn)
     }
@@ -258,9 +289,9 @@ impl MaskPredictor {
         let mut writer = csv::Writer::from_writer(Vec::new());
         let classes = self.task.class_names.iter().skip(1).map(|name| format!("{name} ml"));
         writer.write_record(["case".to_owned(), "mask".to_owned()].into_iter().chain(classes)).map_err(failed)?;
-        for (id, case) in &drawn.cases {
+        for case in drawn.cases.values() {
             let volumes = case.volumes_ml.iter().map(|v| format!("{v:.4}"));
-            writer.write_record([id.clone(), case.name.clone()].into_iter().chain(volumes)).map_err(failed)?;
+            writer.write_record([case.id.clone(), case.name.clone()].into_iter().chain(volumes)).map_err(failed)?;
         }
         let bytes = writer.into_inner().map_err(|e| Error::format(&path, "CSV", e))?;
         crate::write_atomic(&path, &bytes, "segment")?;
@@ -271,16 +302,4 @@ impl MaskPredictor {
 fn exists(out: &Path, name: &str) -> bool {
     ["nii.gz", "png"].iter().any(|end| out.join(format!("{name}.{end}")).is_file())
         || out.join(format!("{name}_0000.png")).is_file()
-}
-
-/// A name that no other case has.
-fn free(id: &str, taken: &mut BTreeSet<String>) -> String {
-    let first = file_name(id);
-    let mut name = first.clone();
-    let mut n = 2;
-    while !taken.insert(name.clone()) {
-        name = format!("{first}-{n}");
-        n += 1;
-    }
-    name
 }

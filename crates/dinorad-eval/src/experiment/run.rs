@@ -13,7 +13,7 @@ use dinorad_core::{
 };
 use dinorad_datasets::{Dataset, Intensity, Kind, Pseudonyms, Unit, label_ids};
 use dinorad_metrics::BootstrapOptions;
-use dinorad_report::{Existing, Found, Made, RunLock, RunWriter, Status};
+use dinorad_report::{Existing, Found, Made, RunLock, RunWriter, Status, is_run};
 use dinorad_transforms::{Shift, presets::classification_train};
 
 use super::{
@@ -121,6 +121,10 @@ impl Runner<'_> {
                 (experiment.controls.shuffled_labels > 0 || experiment.controls.untrained_encoder, "controls"),
                 (experiment.preprocessing.slice_step > 1, "preprocessing.slice_step"),
                 (experiment.preprocessing.percentiles, "preprocessing.percentiles"),
+                (
+                    experiment.preprocessing.resize.is_some_and(|n| Some(n) != experiment.preprocessing.image_size),
+                    "preprocessing.resize",
+                ),
             ];
             if let Some((_, key)) = unknown.iter().find(|(is, _)| *is) {
                 return Err(Error::description(*key, "masks of scans are drawn without it".into()));
@@ -186,6 +190,12 @@ impl Runner<'_> {
         {
             return Err(Error::Occupied { folder: out.to_owned() });
         }
+        let masks = out.join(scans::MASKS);
+        let draws = ready.experiment.method.as_ref().is_some_and(|m| m.draws_masks() && m.input() == Input::Pixels);
+        if draws && masks.exists() && !is_run(out) {
+            let why = format!("{} is there already and of no run: name another folder", masks.display());
+            return Err(Error::unfit(why));
+        }
         let mut writer = RunWriter::begin(lock, Existing::Replace)?;
         match self.run_in(ready, &mut writer) {
             Ok(mut done) => {
@@ -228,7 +238,10 @@ impl Runner<'_> {
                 Some(segmenting) if method.draws_masks() => match segmenting? {
                     Some(method) => scans::scans(self, &ready, data, method, writer)?,
                     None => {
-                        return Err(Error::description("method", format!("{} draws no masks of scans", method.title())));
+                        return Err(Error::description(
+                            "method",
+                            format!("{} draws no masks of scans", method.title()),
+                        ));
                     }
                 },
                 _ => self.judge(&ready, data, &**method, writer)?,

@@ -1,8 +1,8 @@
 //! An experiment whose method draws the masks of whole scans.
 
-use std::{fs, path::Path, sync::Arc, time::Instant};
+use std::{collections::BTreeSet, fs, path::Path, sync::Arc, time::Instant};
 
-use dinorad_core::method::Context;
+use dinorad_core::{method::Context, resample::Filter};
 use dinorad_datasets::Pixels as CasePixels;
 use dinorad_io::{Volume, image, nifti};
 use dinorad_report::RunWriter;
@@ -24,7 +24,7 @@ use crate::{
     probe::Refit,
     report::Timing,
     segment::{SegmentParts, segment},
-    segmenting::{Eyes, MaskTable, Scans, SegmentMethod},
+    segmenting::{Eyes, MaskTable, Scans, SegmentMethod, Surveyed},
 };
 
 /// The folder of a run in which the masks of its test cases lie.
@@ -44,8 +44,25 @@ pub(super) fn scan_steps() -> Compose {
 
 #[derive(Serialize, Deserialize)]
 struct Paced {
+    /// What was asked, of which scans.
+    asked: SegmentMethod,
+    data: String,
+    /// What is done, and what was cut for it.
     method: SegmentMethod,
     cut: Option<String>,
+}
+
+/// What tells scans and their encoder from others.
+fn digest_of<'a>(parts: impl Iterator<Item = &'a Scans>) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for scans in parts {
+        hasher.update(b"part");
+        (0..scans.len()).for_each(|i| {
+            hasher.update(scans.fingerprint(i).as_bytes());
+        });
+        hasher.update(scans.eyes().map_or_else(String::new, Eyes::fingerprint).as_bytes());
+    }
+    hasher.finalize().to_hex().to_string()
 }
 
 /// The scans of all parts, the method on top, masks and scores.
@@ -82,24 +99,32 @@ pub(super) fn scans(
     fs::create_dir_all(&checkpoints).map_err(Error::file("create", &checkpoints))?;
     let together = match (&val, experiment.refit) {
         (Some(val), Some(Refit::TrainVal)) => Some(train.concat(val)),
-        (None, Some(Refit::TrainVal)) if method.learning_rates.len() == 1 => Some(train.clone()),
         _ => None,
     };
     let started = Instant::now();
     let stage = runner.watch.stage(dinorad_core::method::Method::title(&method));
     let context = Context { progress: &*stage, checkpoints: Some(&checkpoints), ..Context::PLAIN };
+    let task = data.task();
     let searched = if method.learning_rates.len() > 1 || together.is_none() { method.learning_rates.len() } else { 0 };
     let fits = searched + usize::from(together.is_some());
-    let drawn = test.len() + searched * 6 * val.as_ref().map_or(0, Scans::len);
+    let validated = searched * val.as_ref().map_or(0, Scans::len);
     let of_pace = together.as_ref().unwrap_or(&train);
-    let Paced { method, cut } = match kept_pace(&checkpoints, &method)? {
-        Some(paced) => paced,
-        None => {
-            let (method, cut) = method.within_minutes(of_pace, data.task(), (fits, drawn), &context)?;
-            let paced = Paced { method, cut };
-            let text = serde_json::to_vec(&paced).map_err(|e| Error::format(&checkpoints, "JSON", e))?;
-            crate::write_atomic(&checkpoints.join(PACE), &text, "segment")?;
-            paced
+    let (method, cut) = match method.minutes > 0.0 {
+        false => (method, None),
+        true => {
+            let data = digest_of([&train, &test].into_iter().chain(&val));
+            let paced = match kept_pace(&checkpoints, &method, &data)? {
+                Some(paced) => paced,
+                None => {
+                    let needs = (fits, test.len() + validated, validated);
+                    let (paced, cut) = method.within_minutes(of_pace, task, needs, &context)?;
+                    let paced = Paced { asked: method, data, method: paced, cut };
+                    let text = serde_json::to_vec(&paced).map_err(|e| Error::format(&checkpoints, "JSON", e))?;
+                    crate::write_atomic(&checkpoints.join(PACE), &text, "segment")?;
+                    paced
+                }
+            };
+            (paced.method, paced.cut)
         }
     };
     made.notices.extend(cut);
@@ -118,20 +143,23 @@ pub(super) fn scans(
         test: &test,
     };
     let set = &data.test.set;
-    let mut run = segment(&method, &parts, data.task(), &experiment.bootstrap(), &context, &mut |case, mask| {
+    let mut taken = BTreeSet::new();
+    let run = segment(&method, &parts, data.task(), &experiment.bootstrap(), &context, &mut |case, mask| {
         let (id, truth) = (test.id(case), test.mask_of(case)?);
-        let spacing = write_mask(&masks, id, &mask, &set.sample(test.place(case))?.pixels, &set.label_values())?;
+        let name = free_name(id, &mut taken);
+        let spacing = write_mask(&masks, &name, &mask, &set.sample(test.place(case))?.pixels, &set.label_values())?;
         let scores = table.judge(id, test.group(case), (&mask, &truth), spacing)?;
-        figures.show(Shown { id, dice: scores.dice(), scan: &*test.scan(case)?, truth: &truth, predicted: &mask })
+        figures.show(Shown { case, id, dice: scores.dice(), truth: &truth, predicted: &mask });
+        Ok(())
     })?;
     drop(stage);
     timings.push(Timing::new("training and drawing masks", started.elapsed().as_secs_f64()));
     folder.file(SCORES, &table.to_csv()?)?;
     run.write(folder)?;
     forget(&checkpoints)?;
-    predict::keep(folder, &cases(ready, &data.test), 1)?;
-    let shown = figures.exhibits(&table)?;
-    run.cases = Some(table);
+    predict::keep(folder, &cases(ready, &data.train), 1)?;
+    let shown = figures.exhibits(&table, &test)?;
+    let run = run.with_cases(table)?;
     Ok(Outcome {
         experiment,
         spec: ready.encoder.backbone.spec().clone(),
@@ -165,11 +193,12 @@ fn cases(ready: &Ready, part: &Part) -> DatasetCases {
 }
 
 /// The encoder below decoders, unless there is none.
-pub(super) fn eyes(encoder: &encoder::Loaded, side: usize) -> Option<Eyes> {
+pub(super) fn eyes(encoder: &encoder::Loaded, side: usize, filter: Filter) -> Option<Eyes> {
     (!encoder.is_none()).then(|| Eyes {
         backbone: Arc::clone(&encoder.backbone),
         fresh: Arc::clone(&encoder.fresh),
         side,
+        filter,
     })
 }
 
@@ -178,8 +207,9 @@ fn survey(runner: &Runner<'_>, ready: &Ready, part: &Part, made: &mut Work) -> R
     let cases: Arc<dyn Cases> = Arc::new(cases(ready, part));
     let stage = runner.watch.stage(&format!("{} {split}", set.id()));
     stage.set_total(cases.len());
-    let eyes = eyes(&ready.encoder, ready.pixels.crop);
-    let (scans, failures) = Scans::survey(cases, Some(Arc::clone(set)), eyes, &|| stage.advance(1))?;
+    let eyes = eyes(&ready.encoder, ready.pixels.crop, ready.pixels.filter);
+    let Surveyed { scans, failures, doubts } = Scans::survey(cases, Some(Arc::clone(set)), eyes, &|| stage.advance(1));
+    made.doubts.merge(&doubts);
     if let (dinorad_datasets::Bad::Stop, Some(first)) = (part.bad, failures.first()) {
         return Err(Error::unfit(format!("{}: {}", first.id, first.reason)));
     }
@@ -188,12 +218,11 @@ fn survey(runner: &Runner<'_>, ready: &Ready, part: &Part, made: &mut Work) -> R
     Ok(scans)
 }
 
-/// The pace that was decided before this run broke off, if it was that of the same method.
-fn kept_pace(checkpoints: &Path, method: &SegmentMethod) -> Result<Option<Paced>> {
+/// The pace that was decided before for the same method and the same scans.
+fn kept_pace(checkpoints: &Path, method: &SegmentMethod, data: &str) -> Result<Option<Paced>> {
     let Ok(text) = fs::read(checkpoints.join(PACE)) else { return Ok(None) };
-    let Ok(paced) = serde_json::from_slice::<Paced>(&text) else { return Ok(None) };
-    let same = SegmentMethod { pace: method.pace, ..paced.method.clone() } == *method;
-    Ok(same.then_some(paced))
+    let paced = serde_json::from_slice::<Paced>(&text).ok();
+    Ok(paced.filter(|paced| paced.asked == *method && paced.data == data))
 }
 
 /// Removes what a broken training would have gone on with; logs stay.
@@ -212,14 +241,14 @@ fn forget(checkpoints: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Writes the mask of a case, named and placed as its source: NIfTI on the voxels of its file for a volume, PNG
+/// Writes the mask of a case under a name, placed as its source: NIfTI on the voxels of its file for a volume, PNG
 /// for a picture; how far its voxels are apart along `(d, h, w)`, in mm. Class `i` is written as `values[i]`.
 ///
 /// # Errors
 /// [`Error::Io`]; [`Error::Shape`] for a mask of another shape.
 pub(super) fn write_mask(
     folder: &Path,
-    id: &str,
+    name: &str,
     mask: &Array3<u8>,
     source: &CasePixels,
     values: &[u8],
@@ -227,19 +256,19 @@ pub(super) fn write_mask(
     let stored = mask.mapv(|class| values.get(usize::from(class)).copied().unwrap_or(class));
     match source {
         CasePixels::Volume(volume) => {
-            let path = folder.join(format!("{}.nii.gz", file_name(id)));
+            let path = folder.join(format!("{name}.nii.gz"));
             write_placed(&path, &stored, volume)?;
             Ok(volume.spacing_mm())
         }
         CasePixels::Image(image) => {
-            let path = folder.join(format!("{}.png", file_name(id)));
+            let path = folder.join(format!("{name}.png"));
             write_png(&path, stored.index_axis(Axis(0), 0))?;
             let [row, column] = image.spacing_mm.unwrap_or([1.0, 1.0]);
             Ok([1.0, row, column])
         }
         CasePixels::Slices(images) => {
             for (k, plane) in stored.outer_iter().enumerate() {
-                write_png(&folder.join(format!("{}_{k:04}.png", file_name(id))), plane)?;
+                write_png(&folder.join(format!("{name}_{k:04}.png")), plane)?;
             }
             let [row, column] = images.first().and_then(|image| image.spacing_mm).unwrap_or([1.0, 1.0]);
             Ok([1.0, row, column])
@@ -264,8 +293,20 @@ fn write_png(path: &Path, plane: ArrayView2<'_, u8>) -> Result<()> {
     Ok(())
 }
 
+/// A name for the mask of a case that no other has.
+pub(super) fn free_name(id: &str, taken: &mut BTreeSet<String>) -> String {
+    let first = file_name(id);
+    let mut name = first.clone();
+    let mut n = 2;
+    while !taken.insert(name.clone()) {
+        name = format!("{first}-{n}");
+        n += 1;
+    }
+    name
+}
+
 /// An id as the name of a file: without its ending, and without folders.
-pub(super) fn file_name(id: &str) -> String {
+fn file_name(id: &str) -> String {
     let lower = id.to_lowercase();
     let endings = [".nii.gz", ".nii", ".mha", ".nrrd", ".mgz", ".mgh", ".dcm", ".png", ".jpg", ".jpeg", ".npy", ".npz"];
     let end = endings.iter().find(|end| lower.ends_with(**end)).map_or(id.len(), |end| id.len() - end.len());

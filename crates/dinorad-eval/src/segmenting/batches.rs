@@ -38,7 +38,7 @@ pub(super) struct Place {
 }
 
 /// Bytes of scans from which slices are drawn at a time, where not all are held.
-const WINDOW: usize = 512 << 20;
+pub(super) const WINDOW: usize = 512 << 20;
 
 /// The batches of every pass over the slices of scans.
 #[derive(Debug)]

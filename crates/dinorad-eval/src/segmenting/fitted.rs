@@ -51,7 +51,8 @@ struct Facts {
 pub(super) struct Drawn {
     method: SegmentMethod,
     task: Task,
-    points: Vec<Arc<Point>>,
+    /// None for a learning rate that left the range of numbers.
+    points: Vec<Option<Arc<Point>>>,
 }
 
 impl fmt::Debug for Drawn {
@@ -64,7 +65,7 @@ impl fmt::Debug for Drawn {
 }
 
 impl Drawn {
-    pub(super) fn new(method: SegmentMethod, task: Task, points: Vec<Arc<Point>>) -> Self {
+    pub(super) fn new(method: SegmentMethod, task: Task, points: Vec<Option<Arc<Point>>>) -> Self {
         Self { method, task, points }
     }
 
@@ -87,7 +88,7 @@ impl Drawn {
             ended: Ended::default(),
             learning_rate: facts.learning_rate,
         };
-        Ok(Self::new(facts.method, facts.task, vec![Arc::new(point)]))
+        Ok(Self::new(facts.method, facts.task, vec![Some(Arc::new(point))]))
     }
 
     /// A fresh network with what a point of the grid learned.
@@ -122,6 +123,7 @@ impl Fitted for Drawn {
         let scans = scans(cases)?;
         let drawing = self.method.drawing(scans, &self.task);
         for (which, point) in self.points.iter().enumerate() {
+            let Some(point) = point else { continue };
             let net = self.net(point, scans)?;
             every_mask(&net, scans, &drawing, &mut |case, classes| Ok(give(which, Answer::Mask { case, classes })?))?;
         }
@@ -134,7 +136,7 @@ impl Fitted for Drawn {
     }
 
     fn learned(&self, number: &mut dyn FnMut(f64)) -> std::result::Result<(), Error> {
-        for tensor in self.points.iter().flat_map(|point| point.kept.values()) {
+        for tensor in self.points.iter().flatten().flat_map(|point| point.kept.values()) {
             let values = tensor.flatten_all().and_then(|t| t.to_vec1::<f32>()).map_err(Error::failed)?;
             values.into_iter().for_each(|v| number(f64::from(v)));
         }
@@ -147,15 +149,18 @@ impl Fitted for Drawn {
             losses: losses.clone(),
             scores: scores.clone(),
         };
-        self.points.iter().map(|point| one(&point.ended)).collect()
+        self.points
+            .iter()
+            .map(|point| point.as_ref().map_or_else(Learning::default, |point| one(&point.ended)))
+            .collect()
     }
 
     fn trained_parameters(&self, which: usize) -> Option<usize> {
-        self.points.get(which).map(|point| point.moved)
+        Some(self.points.get(which)?.as_ref()?.moved)
     }
 
     fn save(&self, which: usize, path: &Path) -> std::result::Result<bool, Error> {
-        let Some(point) = self.points.get(which) else { return Err(Error::Unkept { path: path.to_owned() }) };
+        let Some(Some(point)) = self.points.get(which) else { return Err(Error::Unkept { path: path.to_owned() }) };
         let method = SegmentMethod { learning_rates: vec![point.learning_rate], ..self.method.clone() };
         let (task, learning_rate, trained) = (self.task.clone(), point.learning_rate, point.moved);
         let facts = Facts { method, task, learning_rate, trained };

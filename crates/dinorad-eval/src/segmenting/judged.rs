@@ -2,7 +2,7 @@
 
 use dinorad_core::Task;
 use dinorad_metrics::{BinaryCounts, BootstrapOptions, ConfusionMatrix, Interval, Resampling, SurfaceDistances};
-use ndarray::Array3;
+use ndarray::{Array3, Axis};
 
 use crate::{Error, Result};
 
@@ -100,7 +100,14 @@ impl MaskTable {
         let mut classes = Vec::with_capacity(self.class_names.len());
         for class in 1..self.class_names.len() {
             let counts = matrix.one_vs_rest(class);
-            let surfaces = SurfaceDistances::of_class(predicted.view(), truth.view(), class, &spacing_mm)?;
+            // a single slice has a rim, no surface: beyond its only plane there is nothing to be measured
+            let surfaces = match truth.len_of(Axis(0)) {
+                1 if predicted.len_of(Axis(0)) == 1 => {
+                    let (p, t) = (predicted.index_axis(Axis(0), 0), truth.index_axis(Axis(0), 0));
+                    SurfaceDistances::of_class(p, t, class, &spacing_mm[1..])?
+                }
+                _ => SurfaceDistances::of_class(predicted.view(), truth.view(), class, &spacing_mm)?,
+            };
             let n = |mask: &Array3<u8>| mask.iter().filter(|v| usize::from(**v) == class).count() as f64;
             classes.push(ClassScore {
                 dice: BinaryCounts::f1(&counts),
@@ -205,6 +212,15 @@ mod tests {
         assert_eq!((a.volume_ml, a.true_volume_ml), (0.32, 0.32), "32 voxels of 10 cubic mm");
         assert_eq!((b.dice, b.hd95_mm, b.nsd), (Some(0.0), Some(f64::INFINITY), Some(0.0)));
         assert_eq!((case.dice(), table.without_surface()), (Some(0.375), 1));
+        // in a single slice the rim is measured: the inner pixels lie nowhere near it
+        let mut flat = Array3::zeros((1, 24, 24));
+        flat.slice_mut(s![0, 4..16, 4..16]).fill(1);
+        let mut moved = Array3::zeros((1, 24, 24));
+        moved.slice_mut(s![0, 8..20, 4..16]).fill(1);
+        let of_flat = table.judge("flat", "flat", (&moved, &flat), [1.0, 1.0, 1.0]).unwrap().classes[0];
+        assert_eq!(of_flat.hd95_mm, Some(4.0));
+        assert!(of_flat.assd_mm.unwrap() > 2.0, "{of_flat:?}");
+        table.cases.pop();
         // a case that is empty and said to be has no score
         let none = Array3::zeros((4, 10, 10));
         let empty = table.judge("y", "y", (&none, &none), [1.0; 3]).unwrap().clone();

@@ -1,6 +1,6 @@
 //! Batches of slices, their losses, and the masks of scans that are not learned from.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::VecDeque, sync::Arc};
 
 use candle::Tensor;
 use candle_nn::ops::softmax;
@@ -16,9 +16,9 @@ use rayon::prelude::*;
 
 use super::{
     augment::Movement,
-    batches::{Batches, Place, Planes},
+    batches::{Batches, Place, Planes, WINDOW},
     method::SegmentMethod,
-    net::{Canvas, Frames, Net, Slice, at_own_size},
+    net::{Canvas, Frames, NOWHERE, Net, Slice, at_own_size},
     postprocess::{fill_holes, largest_component},
     scans::{Eyes, Scan, Scans},
     tokens::Tokens,
@@ -46,26 +46,26 @@ pub(super) struct Learning<'a> {
     /// Where tokens wait, if the encoder stays as it is and slices are not moved.
     pub(super) tokens: Option<Tokens>,
     pub(super) drawing: Drawing,
-    /// Scans of the last steps, where not all are held.
-    pub(super) recent: BTreeMap<usize, Arc<Scan>>,
+    /// Scans of the last steps, the oldest first, where not all are held.
+    pub(super) recent: VecDeque<(usize, Arc<Scan>)>,
 }
-
-/// Scans that are kept at hand where not all are held.
-const RECENT: usize = 32;
 
 impl Learning<'_> {
     fn scan(&mut self, i: usize) -> Result<Arc<Scan>> {
         if self.train.is_held() {
             return self.train.scan(i);
         }
-        if let Some(scan) = self.recent.get(&i) {
+        if let Some((_, scan)) = self.recent.iter().find(|(of, _)| *of == i) {
             return Ok(Arc::clone(scan));
         }
-        if self.recent.len() >= RECENT {
-            self.recent.pop_first();
-        }
         let scan = self.train.scan(i)?;
-        self.recent.insert(i, Arc::clone(&scan));
+        self.recent.push_back((i, Arc::clone(&scan)));
+        // those of one window are asked for again and again; what is older belongs to another one
+        let bytes = |scan: &Scan| 4 * scan.values.len() + scan.mask.as_ref().map_or(0, Array3::len);
+        let mut all: usize = self.recent.iter().map(|(_, scan)| bytes(scan)).sum();
+        while self.recent.len() > 1 && all > WINDOW {
+            all -= self.recent.pop_front().map_or(0, |(_, scan)| bytes(&scan));
+        }
         Ok(scan)
     }
 
@@ -117,7 +117,11 @@ impl Lesson<Net> for Learning<'_> {
             let logits = net.logits(&frames, self.still(), pass)?;
             let labels = frames.labels.as_ref().ok_or_else(|| Error::unfit("a training slice has no mask".into()))?;
             let weights = Some(self.method.class_weights.clone()).filter(|weights| !weights.is_empty());
-            Ok(self.method.loss.weighted(&logits, labels, &Weighting { classes: weights, ignored: None })?)
+            Ok(self.method.loss.weighted(
+                &logits,
+                labels,
+                &Weighting { classes: weights, ignored: Some(u32::from(NOWHERE)) },
+            )?)
         };
         of().map_err(NnError::lesson)
     }

@@ -1,6 +1,11 @@
 //! Segmentation of scans as a method.
 
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Instant};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    fmt,
+    sync::Arc,
+    time::Instant,
+};
 
 use candle::Device;
 use dinorad_backbone::tuning::{Scope, TrainableBackbone};
@@ -23,6 +28,7 @@ pub use super::batches::Planes;
 use super::{
     batches::Batches,
     fitted::{Drawn, Point},
+    judged::MaskTable,
     lesson::{Drawing, Learning, every_mask},
     net::{Canvas, Net},
     scans::Scans,
@@ -398,7 +404,7 @@ impl SegmentMethod {
         };
         let batches = self.batches(train);
         let drawing = self.drawing(train, task);
-        Ok(Learning { method: self, train, val, batches, tokens, drawing, recent: BTreeMap::new() })
+        Ok(Learning { method: self, train, val, batches, tokens, drawing, recent: VecDeque::new() })
     }
 
     /// The tokens of every training slice, with progress.
@@ -406,11 +412,20 @@ impl SegmentMethod {
         let (scans, Some(tokens)) = (learning.train, &mut learning.tokens) else { return Ok(()) };
         let Some(eyes) = scans.eyes() else { return Ok(()) };
         context.progress.set_total(scans.len());
+        let of_scan = |i: usize| -> usize {
+            let dims = scans.dims(i);
+            self.planes.axes(dims).iter().map(|axis| [dims.0, dims.1, dims.2][*axis]).sum()
+        };
+        let slices: usize = (0..scans.len()).map(of_scan).sum();
+        let side = eyes.side / eyes.backbone.spec().patch.max(1);
+        let bytes = slices as f64 * (2 * tokens.blocks() * side * side * token_width(eyes)?) as f64;
         for scan in 0..scans.len() {
             for &axis in self.planes.axes(scans.dims(scan)) {
                 tokens.make(scans, eyes, scan, axis)?;
             }
-            context.progress.message("encoding training slices");
+            context
+                .progress
+                .message(&format!("encoding training slices, {:.1} GiB on disk", bytes / f64::from(1 << 30)));
             context.progress.advance(1);
         }
         Ok(())
@@ -477,14 +492,17 @@ impl SegmentMethod {
                 hasher.update(scans.fingerprint(i).as_bytes());
             }
         }
+        // what is not held comes in another order
+        hasher.update(format!("held {}", train.is_held()).as_bytes());
         if let Some(eyes) = train.eyes() {
-            hasher.update(format!("{} {}", eyes.backbone.spec().digest, eyes.side).as_bytes());
+            hasher.update(eyes.fingerprint().as_bytes());
         }
         hasher.finalize().to_hex().to_string()
     }
 
     /// The method with as many steps as its minutes allow, and what was cut, in words: some steps and the mask of a
-    /// scan are timed. `fits` trainings will follow, and masks of `drawn` scans.
+    /// scan are timed. `fits` trainings will follow, masks of `drawn` scans, and at every validation those of
+    /// `validated` scans, over all trainings.
     ///
     /// # Errors
     /// What the scans and the encoder say; [`EvalError::Unfit`] where no step would be left.
@@ -492,7 +510,7 @@ impl SegmentMethod {
         &self,
         train: &Scans,
         task: &Task,
-        (fits, drawn): (usize, usize),
+        (fits, drawn, validated): (usize, usize, usize),
         context: &Context<'_>,
     ) -> Result<(Self, Option<String>)> {
         if self.minutes == 0.0 || train.is_empty() {
@@ -517,7 +535,11 @@ impl SegmentMethod {
         let net = trainer.finish()?;
         let one = train.first(1);
         let before = Instant::now();
-        every_mask(&net, &one, &self.drawing(train, task), &mut |_, _| Ok(()))?;
+        let mut table = MaskTable::new(task, 1.0);
+        every_mask(&net, &one, &self.drawing(train, task), &mut |case, mask| {
+            // with what is done to a test case
+            table.judge("", "", (&mask, &one.mask_of(case)?), [1.0; 3]).map(|_| ())
+        })?;
         let per_scan = before.elapsed().as_secs_f64();
         // scans differ in size
         let voxels = |scans: &Scans| {
@@ -531,6 +553,9 @@ impl SegmentMethod {
         let per_scan = per_scan * (voxels(train) / train.len() as f64) / voxels(&one).max(1.0);
         let left = 60.0 * self.minutes - started.elapsed().as_secs_f64() - per_scan * drawn as f64;
         let wanted = self.steps(train);
+        // what validations take, by step
+        let every = self.validate_every.unwrap_or(wanted.div_ceil(5)).max(1) as f64;
+        let per_step = per_step + per_scan * validated as f64 / every / fits.max(1) as f64;
         // a tenth for checkpoints and what else a run does
         let allowed = (0.9 * left / per_step / fits.max(1) as f64).floor();
         if allowed < 1.0 {
@@ -558,7 +583,7 @@ fn token_width(eyes: &super::Eyes) -> Result<usize> {
     let spec = eyes.backbone.spec();
     let side = spec.patch.max(1) * 2;
     let seen = candle::Tensor::zeros((1, 3, side, side), candle::DType::F32, &Device::Cpu)?;
-    let tokens = super::net::patch_tokens(&*eyes.backbone, &seen, &super::net::request(1))?;
+    let tokens = super::net::patch_tokens(&*eyes.backbone, &seen, &super::net::request(&*eyes.backbone, 1))?;
     let first = tokens.first().ok_or_else(|| EvalError::unfit(format!("{} gives no patch tokens", spec.id)))?;
     Ok(first.dim(2)?)
 }
@@ -643,10 +668,23 @@ impl Method for SegmentMethod {
         let train = scans(train)?;
         let val = context.val.map(scans).transpose()?.filter(|val| !val.is_empty());
         let mut points = Vec::with_capacity(self.learning_rates.len());
+        let mut diverged = None;
         for lr in &self.learning_rates {
             context.progress.message(&format!("learning rate {lr}"));
-            points.push(Arc::new(self.train(*lr, (train, val), task, context)?));
+            match self.train(*lr, (train, val), task, context) {
+                Ok(point) => points.push(Some(Arc::new(point))),
+                // a rate that is too large is a bad rate, not a broken run
+                Err(error @ EvalError::Nn(dinorad_nn::Error::Diverged { .. })) => {
+                    context.progress.message(&format!("learning rate {lr}: {error}"));
+                    diverged = Some(error);
+                    points.push(None);
+                }
+                Err(error) => return Err(error.into()),
+            }
         }
-        Ok(Box::new(Drawn::new(self.clone(), task.clone(), points)))
+        match diverged {
+            Some(error) if points.iter().all(Option::is_none) => Err(error.into()),
+            _ => Ok(Box::new(Drawn::new(self.clone(), task.clone(), points))),
+        }
     }
 }

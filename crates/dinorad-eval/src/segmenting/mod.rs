@@ -20,4 +20,4 @@ pub use evaluate::evaluate_folders;
 pub use judged::{CaseScores, ClassScore, MaskTable};
 pub use method::{Architecture, ENTRY, Planes, SegmentMethod};
 pub use postprocess::{fill_holes, largest_component};
-pub use scans::{Eyes, Scan, Scans};
+pub use scans::{Eyes, Scan, Scans, Surveyed};

@@ -17,7 +17,7 @@ use crate::{Error, Result};
 /// On what size masks are drawn before they come to the slice's own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Canvas {
-    /// The slice's own, with background below and to the right up to the largest slice of a batch.
+    /// The slice's own, with darkness below and to the right up to the largest slice of a batch.
     Own,
     /// A square of so many pixels, whatever the slice's sides.
     Square(usize),
@@ -118,14 +118,17 @@ impl Frames {
     }
 }
 
-/// A mask on the canvas: by the nearest pixel, or with background around it.
+/// The label of what lies outside of a slice: nothing is known of it, and nothing is learned there.
+pub(super) const NOWHERE: u8 = u8::MAX;
+
+/// A mask on the canvas: by the nearest pixel, or with [`NOWHERE`] around it.
 fn on_canvas(mask: ArrayView2<'_, u8>, canvas: Canvas, (rows, columns): (usize, usize)) -> Result<Vec<u32>> {
     let (h, w) = mask.dim();
     Ok(match canvas {
         Canvas::Square(_) => resize_mask(mask, rows, columns)?.iter().map(|v| u32::from(*v)).collect(),
         Canvas::Own => (0..rows * columns)
             .map(|i| (i / columns, i % columns))
-            .map(|(y, x)| if y < h && x < w { u32::from(mask[[y, x]]) } else { 0 })
+            .map(|(y, x)| u32::from(if y < h && x < w { mask[[y, x]] } else { NOWHERE }))
             .collect(),
     })
 }
@@ -136,7 +139,7 @@ fn seen(slices: &[Slice], eyes: &Eyes) -> Result<Tensor> {
     let side = eyes.side;
     let mut values: Vec<f32> = Vec::with_capacity(slices.len() * 3 * side * side);
     for slice in slices {
-        let square = resize(slice.image.view(), side, side, Filter::BicubicAntialias)?;
+        let square = resize(slice.image.view(), side, side, eyes.filter)?;
         let colours = square.dim().0;
         for c in 0..3 {
             // neighbours of a gray slice are no colours
@@ -181,9 +184,9 @@ impl Trainable for Net {
     }
 }
 
-/// What a decoder asks of an encoder.
-pub(super) fn request(blocks: usize) -> Request {
-    Request::last(blocks).with_patches(Patches::Tokens)
+/// What a decoder asks of an encoder: as it is judged on frozen features.
+pub(super) fn request(encoder: &dyn Backbone, blocks: usize) -> Request {
+    Request::last(blocks).with_patches(Patches::Tokens).with_norm(encoder.spec().study_norm())
 }
 
 /// The patch tokens of the blocks that were asked for, `(b, n, dim)` each.
@@ -191,7 +194,7 @@ pub(super) fn patch_tokens(encoder: &dyn Backbone, seen: &Tensor, request: &Requ
     let features = encoder.forward(seen, request)?;
     let patches = features.layers.into_iter().map(|layer| {
         let none = || Error::unfit(format!("{} gives no patch tokens", encoder.spec().id));
-        Ok(layer.patches.ok_or_else(none)?.to_dtype(DType::F32)?)
+        Ok(layer.patches.ok_or_else(none)?.to_dtype(DType::F32)?.to_device(&Device::Cpu)?)
     });
     patches.collect()
 }
@@ -202,8 +205,10 @@ impl Net {
         let blocks = self.decoder.blocks();
         let tokens = match (&frames.seen, &self.encoder, eyes) {
             _ if !frames.tokens.is_empty() => frames.tokens.clone(),
-            (Some(seen), _, Some(packed)) => patch_tokens(packed, seen, &request(blocks))?,
-            (Some(seen), Some(encoder), None) => patch_tokens(&**encoder, seen, &request(blocks).with_pass(pass))?,
+            (Some(seen), _, Some(packed)) => patch_tokens(packed, seen, &request(packed, blocks))?,
+            (Some(seen), Some(encoder), None) => {
+                patch_tokens(&**encoder, seen, &request(&**encoder, blocks).with_pass(pass))?
+            }
             _ => Vec::new(),
         };
         let mut input = match tokens.is_empty() {

@@ -11,14 +11,15 @@ use std::{
 
 use dinorad_backbone::Backbone;
 use dinorad_core::{
-    Orientation, Target, in_full,
+    Target, in_full,
     method::{self, Lent, View},
+    resample::Filter,
 };
 use dinorad_datasets::{Dataset, PatientKey};
 use ndarray::{Array3, Array4, Axis};
 use rayon::prelude::*;
 
-use crate::{Cases, Error, Result, probe::EncoderMaker, store::Failure};
+use crate::{CaseNotes, Cases, Doubts, Error, Prepared, Result, probe::EncoderMaker, store::Failure};
 
 /// One scan in memory.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,6 +39,16 @@ pub struct Eyes {
     pub fresh: EncoderMaker,
     /// Side of the square that it sees.
     pub side: usize,
+    /// How slices are resized to it.
+    pub filter: Filter,
+}
+
+impl Eyes {
+    /// What decides its tokens.
+    pub(crate) fn fingerprint(&self) -> String {
+        let spec = self.backbone.spec();
+        format!("{} {:?} {} {:?}", spec.digest, spec.normalization, self.side, self.filter)
+    }
 }
 
 /// Cases behind a preparation, and their truths.
@@ -58,6 +69,8 @@ pub struct Scans {
     /// Scans with the same text belong to one patient; not a name of either.
     groups: Vec<String>,
     dims: Vec<(usize, usize, usize)>,
+    /// Hash of the true mask, by scan.
+    labels: Vec<Option<blake3::Hash>>,
     channels: usize,
     held: Option<Vec<Arc<Scan>>>,
     eyes: Option<Eyes>,
@@ -69,21 +82,39 @@ impl std::fmt::Debug for Scans {
     }
 }
 
+/// What came of looking at cases.
+#[derive(Debug)]
+pub struct Surveyed {
+    /// Those that can be used.
+    pub scans: Scans,
+    /// Those that cannot, with the reason.
+    pub failures: Vec<Failure>,
+    /// What may be wrong with their values.
+    pub doubts: Doubts,
+}
+
+/// A scan as it was read.
+struct Read {
+    channels: usize,
+    dims: (usize, usize, usize),
+    labels: Option<blake3::Hash>,
+    notes: CaseNotes,
+    /// Itself, as long as there is room.
+    scan: Option<Arc<Scan>>,
+}
+
 /// Bytes of scans that are held.
 const MEMORY: usize = 1 << 30;
 
 impl Scans {
     /// Reads every case once: those that cannot be used, or whose mask is of another shape, are failures. With
     /// `set`, masks are its targets; without, there are none. `eyes` are the encoder, where there is one.
-    ///
-    /// # Errors
-    /// [`Error::Unfit`] where single images and colour pictures are mixed.
     pub fn survey(
         cases: Arc<dyn Cases>,
         set: Option<Arc<dyn Dataset>>,
         eyes: Option<Eyes>,
         advance: &(dyn Fn() + Sync),
-    ) -> Result<(Self, Vec<Failure>)> {
+    ) -> Surveyed {
         let source = Source { cases, set };
         let bytes = AtomicUsize::new(0);
         let read: Vec<_> = (0..source.cases.len())
@@ -91,11 +122,13 @@ impl Scans {
             .map(|i| {
                 let scan = source.read(i);
                 advance();
-                scan.map(|scan| {
+                scan.map(|(scan, notes)| {
                     let (c, d, h, w) = scan.values.dim();
                     let own = 4 * scan.values.len() + scan.mask.as_ref().map_or(0, Array3::len);
                     let fits = bytes.fetch_add(own, Ordering::Relaxed) + own <= MEMORY;
-                    (c, (d, h, w), fits.then(|| Arc::new(scan)))
+                    let labels =
+                        scan.mask.as_ref().map(|mask| blake3::hash(&mask.iter().copied().collect::<Vec<u8>>()));
+                    Read { channels: c, dims: (d, h, w), labels, notes, scan: fits.then(|| Arc::new(scan)) }
                 })
             })
             .collect();
@@ -106,16 +139,18 @@ impl Scans {
             targets: Vec::new(),
             groups: Vec::new(),
             dims: Vec::new(),
+            labels: Vec::new(),
             channels: 0,
             held: None,
             eyes,
         };
+        let mut doubts = Doubts::default();
         let (mut failures, mut held) = (Vec::new(), Vec::new());
         let mut owners: Vec<std::result::Result<PatientKey, String>> = Vec::new();
         for (i, one) in read.into_iter().enumerate() {
             let id = source.cases.key(i).id;
             match one {
-                Ok((channels, dims, scan)) => {
+                Ok(Read { channels, dims, labels, notes, scan }) => {
                     if out.channels == 0 {
                         out.channels = channels;
                     }
@@ -130,6 +165,8 @@ impl Scans {
                     out.ids.push(id);
                     out.targets.push(Target::Unlabelled);
                     out.dims.push(dims);
+                    out.labels.push(labels);
+                    notes.doubts.iter().for_each(|text| doubts.add(out.ids.last().map_or("", String::as_str), text));
                     held.push(scan);
                 }
                 Err(reason) => failures.push(Failure { id, reason }),
@@ -142,7 +179,7 @@ impl Scans {
         }
         out.groups = owners.iter().map(|owner| format!("scan {:06}", ranks[owner])).collect();
         out.held = held.into_iter().collect();
-        Ok((out, failures))
+        Surveyed { scans: out, failures, doubts }
     }
 
     /// The scans of both, those of `self` first.
@@ -157,6 +194,7 @@ impl Scans {
         // a patient is in one part alone
         all.groups.extend(other.groups.iter().map(|group| format!("other {group}")));
         all.dims.extend(&other.dims);
+        all.labels.extend(&other.labels);
         all.held = match (all.held.take(), &other.held) {
             (Some(mut a), Some(b)) => {
                 a.extend(b.iter().cloned());
@@ -186,6 +224,7 @@ impl Scans {
             targets: some(&self.targets, rows),
             groups: some(&self.groups, rows),
             dims: some(&self.dims, rows),
+            labels: some(&self.labels, rows),
             channels: self.channels,
             held: self.held.as_ref().map(|held| some(held, rows)),
             eyes: self.eyes.clone(),
@@ -247,7 +286,7 @@ impl Scans {
         }
         let (source, at) = self.places[i];
         let why = |why| Error::Protocol { protocol: "segmentation", why: format!("{}: {why}", self.ids[i]) };
-        self.sources[source].read(at).map(Arc::new).map_err(why)
+        self.sources[source].read(at).map(|(scan, _)| Arc::new(scan)).map_err(why)
     }
 
     /// The true mask of a scan.
@@ -261,8 +300,14 @@ impl Scans {
         })
     }
 
-    /// What decides the values of a scan: its content and how it is shown.
-    pub(super) fn fingerprint(&self, i: usize) -> String {
+    /// What decides what is learned from a scan: its content and how it is shown, and its mask.
+    pub(crate) fn fingerprint(&self, i: usize) -> String {
+        let labels = self.labels[i].map_or_else(String::new, |hash| hash.to_hex().to_string());
+        format!("{} {labels}", self.content(i))
+    }
+
+    /// What decides the values of a scan.
+    pub(super) fn content(&self, i: usize) -> String {
         let (source, at) = self.places[i];
         let cases = &self.sources[source].cases;
         let mut hasher = blake3::Hasher::new();
@@ -273,10 +318,10 @@ impl Scans {
 }
 
 impl Source {
-    fn read(&self, i: usize) -> std::result::Result<Scan, String> {
-        let mut slices = self.cases.load(i)?.slices;
-        if self.cases.settings().orientation == Orientation::AsStored && slices.len() > 1 {
-            // the study's slices stand on their sides; masks do not
+    fn read(&self, i: usize) -> std::result::Result<(Scan, CaseNotes), String> {
+        let Prepared { mut slices, lying, notes } = self.cases.load(i)?;
+        if lying {
+            // the study's slices lie on their sides; masks do not
             slices.iter_mut().for_each(|slice| slice.swap_axes(1, 2));
         }
         let first = slices.first().ok_or("it has no slices")?;
@@ -307,7 +352,7 @@ impl Source {
                 (slices.len(), h, w)
             ));
         }
-        Ok(Scan { values, mask })
+        Ok((Scan { values, mask }, notes))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Patch tokens of training slices, made once and kept on disk as f16.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     fs::{self, File},
     io::{Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
@@ -27,8 +27,13 @@ pub(super) struct Tokens {
     folder: Folder,
     blocks: usize,
     batch: usize,
-    open: BTreeMap<(usize, usize), (File, Shape)>,
+    made: BTreeMap<(usize, usize), (PathBuf, Shape)>,
+    /// Files that are open, the oldest first: a system lets a program have some hundreds.
+    open: VecDeque<((usize, usize), File)>,
 }
+
+/// Files that are open at a time.
+const OPEN: usize = 64;
 
 /// Where the files lie: in a run's own folder, or for the time being.
 #[derive(Debug)]
@@ -62,7 +67,12 @@ impl Tokens {
             }
             None => Folder::Passing(tempfile::tempdir().map_err(Error::file("create", std::env::temp_dir()))?),
         };
-        Ok(Self { folder, blocks, batch: batch.max(1), open: BTreeMap::new() })
+        Ok(Self { folder, blocks, batch: batch.max(1), made: BTreeMap::new(), open: VecDeque::new() })
+    }
+
+    /// Blocks whose tokens are kept.
+    pub(super) fn blocks(&self) -> usize {
+        self.blocks
     }
 
     fn folder(&self) -> &Path {
@@ -74,21 +84,20 @@ impl Tokens {
 
     /// Makes the tokens of a scan's slices along an axis, unless they are there.
     pub(super) fn make(&mut self, scans: &Scans, eyes: &Eyes, scan: usize, axis: usize) -> Result<()> {
-        if self.open.contains_key(&(scan, axis)) {
+        if self.made.contains_key(&(scan, axis)) {
             return Ok(());
         }
-        let spec = eyes.backbone.spec();
-        let text = format!("{} {} {axis} {} {}", scans.fingerprint(scan), spec.digest, self.blocks, eyes.side);
+        let text = format!("{} {} {axis} {}", scans.content(scan), eyes.fingerprint(), self.blocks);
         let path = self.folder().join(format!("{}.f16", &blake3::hash(text.as_bytes()).to_hex()[..32]));
         let slices = [scans.dims(scan).0, scans.dims(scan).1, scans.dims(scan).2][axis];
-        if let Some(found) = opened(&path, slices, self.blocks)? {
-            self.open.insert((scan, axis), found);
+        if let Some((_, shape)) = opened(&path, slices, self.blocks)? {
+            self.made.insert((scan, axis), (path, shape));
             return Ok(());
         }
-        let (whole, request) = (scans.scan(scan)?, request(self.blocks));
+        let (whole, request) = (scans.scan(scan)?, request(&*eyes.backbone, self.blocks));
         let failed = |e: std::io::Error| Error::file("write", &path)(e);
         let mut file = tempfile::NamedTempFile::new_in(self.folder()).map_err(failed)?;
-        let mut shape = None;
+        let mut known = None;
         for start in (0..slices).step_by(self.batch) {
             let some: Vec<Slice> = (start..(start + self.batch).min(slices))
                 .map(|k| Slice::of(&whole, Place { scan, axis, k }, false))
@@ -99,15 +108,18 @@ impl Tokens {
             let Some(first) = tokens.first() else { continue };
             let (b, n, dim) = first.dims3()?;
             let of = Shape { slices, blocks: tokens.len(), tokens: n, dim };
-            if shape.is_none() {
-                shape = Some(of);
+            if known.is_none() {
+                known = Some(of);
                 file.write_all(MAGIC).map_err(failed)?;
                 for size in [of.slices, of.blocks, of.tokens, of.dim] {
                     let size = u32::try_from(size).map_err(|_| Error::unfit("tokens without number".into()))?;
                     file.write_all(&size.to_le_bytes()).map_err(failed)?;
                 }
             }
-            let tokens = tokens.iter().map(|t| t.to_dtype(DType::F16)?.flatten_all()?.to_vec1::<f16>());
+            // what is too large for 16 bits is as large as they go
+            let most = f64::from(f16::MAX);
+            let tokens =
+                tokens.iter().map(|t| t.clamp(-most, most)?.to_dtype(DType::F16)?.flatten_all()?.to_vec1::<f16>());
             let tokens = tokens.collect::<candle::Result<Vec<_>>>()?;
             for slice in 0..b {
                 for block in &tokens {
@@ -119,10 +131,28 @@ impl Tokens {
         }
         file.persist(&path).map_err(|e| failed(e.error))?;
         let found = opened(&path, slices, self.blocks)?;
-        let found =
+        let (_, shape) =
             found.ok_or_else(|| Error::Damaged { path: path.clone(), why: "tokens that were just written".into() })?;
-        self.open.insert((scan, axis), found);
+        self.made.insert((scan, axis), (path, shape));
         Ok(())
+    }
+
+    /// The open file of a scan's slices along an axis.
+    fn file(&mut self, of: (usize, usize)) -> Result<(&mut File, Shape)> {
+        let missing = || Error::unfit("a scan's tokens were not made".into());
+        let (path, shape) = self.made.get(&of).ok_or_else(missing)?;
+        let at = match self.open.iter().position(|(known, _)| *known == of) {
+            Some(at) => at,
+            None => {
+                if self.open.len() >= OPEN {
+                    self.open.pop_front();
+                }
+                self.open.push_back((of, File::open(path).map_err(Error::file("open", path))?));
+                self.open.len() - 1
+            }
+        };
+        let (_, file) = self.open.get_mut(at).ok_or_else(missing)?;
+        Ok((file, *shape))
     }
 
     /// The tokens of slices whose scans have been made, `(b, n, dim)` of each block.
@@ -131,9 +161,8 @@ impl Tokens {
         let mut shape = None;
         let mut bytes = Vec::new();
         for place in places {
-            let missing = || Error::unfit("a scan's tokens were not made".into());
-            let (file, of) = self.open.get_mut(&(place.scan, place.axis)).ok_or_else(missing)?;
-            shape.get_or_insert(*of);
+            let (file, of) = self.file((place.scan, place.axis))?;
+            shape.get_or_insert(of);
             blocks.resize_with(of.blocks, Vec::new);
             bytes.resize(of.slice_bytes(), 0);
             let at = HEADER + (place.k * of.slice_bytes()) as u64;
