@@ -192,8 +192,10 @@ impl Data {
     pub(super) fn card(&self, image_size: usize) -> DatasetCard {
         let task = self.train.set.task();
         let mut card = DatasetCard::new(self.name_of(&self.train))
-            .with_fact("task", format!("{:?}, {}", task.kind, if task.is_3d { "3D" } else { "2D" }).to_lowercase())
-            .with_fact("image size", format!("{image_size} x {image_size} pixels for the encoder"));
+            .with_fact("task", format!("{:?}, {}", task.kind, if task.is_3d { "3D" } else { "2D" }).to_lowercase());
+        if image_size > 0 {
+            card = card.with_fact("image size", format!("{image_size} x {image_size} pixels for the encoder"));
+        }
         card = card.with_splits(self.parts().map(|p| match &self.across {
             Some(_) => format!("{} {}", p.set.id(), p.set.split()),
             None => p.set.split().to_string(),

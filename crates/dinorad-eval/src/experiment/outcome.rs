@@ -7,7 +7,7 @@ use dinorad_metrics::Interval;
 use dinorad_report::{CurvePoint, Exhibits, MetricValue, Metrics, NotJudged, RunFolder};
 use dinorad_transforms::Shift;
 
-use super::{Experiment, Work, features::OWN_TEST, tables};
+use super::{Experiment, NO_ENCODER, Work, features::OWN_TEST, tables};
 use crate::{
     Result,
     probe::{Comparison, Evaluation, ProbeRun, SubsetCurve, Tested, compare},
@@ -108,7 +108,11 @@ impl Outcome {
     /// What it is called on a page and in a table.
     pub fn heading(&self) -> String {
         let about = self.experiment.about.title.clone();
-        about.unwrap_or_else(|| format!("{}: {}", self.title, self.spec.id))
+        let by = match &self.judgements {
+            Judgements::Masks { run } if self.spec.id == NO_ENCODER => run.method().title(),
+            _ => &self.spec.id,
+        };
+        about.unwrap_or_else(|| format!("{}: {by}", self.title))
     }
 
     /// Whose cases they are, for people.

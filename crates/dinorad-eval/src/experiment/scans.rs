@@ -170,7 +170,7 @@ pub(super) fn scans(
         passed_over: Vec::new(),
         title: data.title(),
         encoder_card: encoder::card(&ready.encoder),
-        dataset_card: Some(data.card(ready.pixels.crop)),
+        dataset_card: Some(data.card(if ready.encoder.is_none() { 0 } else { ready.pixels.crop })),
         shown,
         data_notices: data.notices(),
     })

@@ -52,10 +52,12 @@ pub(super) fn finding(run: &RunFolder) -> Result<Option<String>> {
     let method = run.exhibits().method.as_deref().or_else(|| run.description().method()).unwrap_or("the method");
     let encoder = encoder_name(run).unwrap_or_else(|| "the encoder".to_owned());
     let data = data_name(run).map_or_else(String::new, |data| format!(" of {data}"));
-    let mut text = format!(
-        "On {patients}{data}, {method} on {encoder} {did} with {mean_of} {title} of {}{interval}",
-        number(mean)
-    );
+    let by = match run.description().encoder() {
+        // a network from scratch stands on nothing
+        Some("none") => method.to_owned(),
+        _ => format!("{method} on {encoder}"),
+    };
+    let mut text = format!("On {patients}{data}, {by} {did} with {mean_of} {title} of {}{interval}", number(mean));
     let control = |split: &str| metrics.get(split, name).and_then(|v: &MetricValue| v.mean).map(number);
     let against: Vec<String> =
         [("test_shuffled_labels", "on shuffled labels"), ("test_untrained_encoder", "on an untrained encoder")]

@@ -18,8 +18,19 @@ const OF_CLASS: &str = "_class_";
 /// A score's name as people write it.
 pub(crate) fn score_title(name: &str) -> String {
     let rule = RUN_SCORES.iter().find(|rule| rule.name == name);
-    rule.map_or_else(|| name.replace('_', " "), |rule| rule.title.to_owned())
+    let of_masks = OF_MASKS.iter().find(|(of, _)| *of == name).map(|(_, title)| (*title).to_owned());
+    rule.map(|rule| rule.title.to_owned()).or(of_masks).unwrap_or_else(|| name.replace('_', " "))
 }
+
+/// Scores of masks case by case, which have more names than those that all runs share.
+const OF_MASKS: [(&str, &str); 6] = [
+    ("case_dice", "Dice, mean over cases"),
+    ("case_jaccard", "Jaccard, mean over cases"),
+    ("hd95_mm", "HD95, mm"),
+    ("nsd", "surface Dice (NSD)"),
+    ("assd_mm", "ASSD, mm"),
+    ("volume_error_ml", "volume error, ml"),
+];
 
 /// Where a score stands on a page: in the order of [`RUN_SCORES`]; others follow by the alphabet.
 fn place(name: &str) -> usize {
