@@ -6,6 +6,11 @@ mod common;
 use std::{fs, process::Command, time::Duration};
 
 use common::{DINORAD, Desk, SMALL, binary, dicom, png, stripes, table};
+use dinorad::{
+    core::Affine,
+    io::{Volume, nifti},
+};
+use ndarray::Array3;
 
 /// Commands that are tried where their own work is: they take a minute.
 const ELSEWHERE: [&str; 1] = ["quickstart"];
@@ -47,6 +52,25 @@ fn example(command: &[String]) -> String {
     example.replace("\\\n", " ").split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
+/// Scans with masks as Decathlon has them, and masks beside true ones.
+fn organs(desk: &Desk) {
+    for folder in ["organs/imagesTr", "organs/labelsTr", "masks", "labels"] {
+        fs::create_dir_all(desk.path(folder)).unwrap();
+    }
+    let mut training = Vec::new();
+    for i in 0..8 {
+        let mask = Array3::from_shape_fn((2, 18, 20), |(_, y, x)| u8::from(y > 5 + i % 3 && x > 7));
+        let volume = Volume::new(mask.mapv(|v| 10.0 + 90.0 * f32::from(v)), Affine::identity());
+        nifti::write_volume(&desk.path(format!("organs/imagesTr/{i}.nii.gz")), &volume).unwrap();
+        for folder in ["organs/labelsTr", "masks", "labels"] {
+            nifti::write_mask(&desk.path(format!("{folder}/{i}.nii.gz")), &mask, &volume).unwrap();
+        }
+        training.push(format!(r#"{{"image": "imagesTr/{i}.nii.gz", "label": "labelsTr/{i}.nii.gz"}}"#));
+    }
+    let json = format!(r#"{{"labels": {{"0": "background", "1": "organ"}}, "training": [{}]}}"#, training.join(", "));
+    fs::write(desk.path("organs/dataset.json"), json).unwrap();
+}
+
 #[test]
 fn every_help_fits_and_every_example_runs() {
     let leaves = leaves();
@@ -70,6 +94,7 @@ fn every_help_fits_and_every_example_runs() {
         fs::create_dir_all(desk.path("scans/one")).unwrap();
         fs::write(desk.path("scans/one").join(format!("{slice}.dcm")), dicom("P", "1", slice, true)).unwrap();
     }
+    organs(&desk);
     for command in leaves {
         let text = help(&command);
         for line in text.lines() {

@@ -14,14 +14,14 @@ pub(crate) enum SegmentCommand {
     ///
     /// A training that was broken off is gone on with when the same is typed again.
     #[command(
-        after_help = "Example:\n  dinorad segment train --dataset msd --root scans --model unet --steps 4 --width 4 -o runs/unet"
+        after_help = "Example:\n  dinorad segment train --dataset msd --root organs --model unet --width 8 --steps 20 -o runs/unet"
     )]
     Train(SegmentTrainArgs),
     /// Masks of new scans by the network of a run: NIfTI on the voxels of each scan, pictures, volumes
     #[command(after_help = "Example:\n  dinorad segment predict --run runs/unet scans -o drawn")]
     Predict(SegmentPredictArgs),
     /// Masks of any origin beside the true ones: Dice, HD95, surface Dice, volumes, by case and class
-    #[command(after_help = "Example:\n  dinorad segment evaluate --pred drawn --truth labels")]
+    #[command(after_help = "Example:\n  dinorad segment evaluate --pred masks --truth labels")]
     Evaluate(SegmentEvaluateArgs),
 }
 

@@ -158,7 +158,7 @@ mod tests {
         assert_eq!(table.cases.iter().map(|c| c.id.as_str()).collect::<Vec<_>>(), ["a", "flipped"]);
         assert!(table.cases.iter().all(|case| case.dice() == Some(1.0)));
         assert_eq!(table.class_names, ["background", "class 1", "class 2"]);
-        assert_eq!(table.cases[0].classes[0].true_volume_ml, 48.0 * 6.0 / 1000.0);
+        assert!((table.cases[0].classes[0].true_volume_ml - 48.0 * 6.0 / 1000.0).abs() < 1e-12);
         let told: Vec<(&str, &str)> = failures.iter().map(|f| (f.id.as_str(), f.reason.as_str())).collect();
         let has =
             |id: &str, words: &str| assert!(told.iter().any(|(i, r)| *i == id && r.contains(words)), "{id}: {told:?}");
