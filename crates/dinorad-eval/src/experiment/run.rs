@@ -268,7 +268,6 @@ impl Runner<'_> {
             peak_memory_mb: memory::peak().map(|bytes| bytes / 1e6),
             images: Some(done.made.images),
             steps: done.timings.clone(),
-            ..Made::default()
         })?;
         Ok(done)
     }

@@ -289,7 +289,7 @@ impl SegmentMethod {
         let (classes, seed, device) = (task.n_classes(), self.seed, &Device::Cpu);
         let eyes = scans.eyes().filter(|_| self.model.wants_encoder());
         let missing = || EvalError::description("encoder", format!("the decoder `{}` stands on one", self.model));
-        let dim = || eyes.map(|eyes| token_width(eyes)).ok_or_else(missing)?;
+        let dim = || eyes.map(token_width).ok_or_else(missing)?;
         let decoder: Box<dyn Decoder> = match self.model {
             Architecture::Linear => Box::new(LinearDecoder::new(dim()?, classes, seed, device)?),
             Architecture::Hierarchical => {
