@@ -608,6 +608,23 @@ pub(crate) struct EvalLinearArgs {
     pub(crate) init: Option<PathBuf>,
 }
 
+/// What the parts of an encoder that train are set to.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct TunedArgs {
+    /// Blocks that last-blocks trains
+    #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Training")]
+    pub(crate) last_blocks: usize,
+    /// Rank of the adapters
+    #[arg(long, value_name = "R", default_value_t = 8, help_heading = "LoRA")]
+    pub(crate) rank: usize,
+    /// The adapters' update counts alpha / rank
+    #[arg(long, value_name = "A", default_value_t = 16.0, help_heading = "LoRA")]
+    pub(crate) alpha: f64,
+    /// Maps that get an adapter: q, k, v, qkv, proj, fc1, fc2, w12, w3, all-linear
+    #[arg(long, value_name = "MAP,MAP,…", value_delimiter = ',', default_value = "q,v", help_heading = "LoRA")]
+    pub(crate) targets: Vec<String>,
+}
+
 #[derive(Debug, ClapArgs)]
 pub(crate) struct FinetuneArgs {
     /// What trains beside the head: full, lora, bitfit, norm, last-blocks, frozen, or several joined by +
@@ -665,27 +682,17 @@ pub(crate) struct FinetuneArgs {
     /// backward pass: less memory, more time
     #[arg(long, help_heading = "Training")]
     pub(crate) recompute: bool,
-    /// Blocks that last-blocks trains
-    #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Training")]
-    pub(crate) last_blocks: usize,
     /// Train on a new random crop and flip of every image in every pass
     #[arg(long, help_heading = "Training")]
     pub(crate) augment: bool,
     /// Slices of a scan that a step sees at most, drawn anew in every pass
     #[arg(long, value_name = "N", help_heading = "Training")]
     pub(crate) max_slices: Option<usize>,
-    /// Rank of the adapters
-    #[arg(long, value_name = "R", default_value_t = 8, help_heading = "LoRA")]
-    pub(crate) rank: usize,
-    /// The adapters' update counts alpha / rank
-    #[arg(long, value_name = "A", default_value_t = 16.0, help_heading = "LoRA")]
-    pub(crate) alpha: f64,
+    #[command(flatten)]
+    pub(crate) tuned: TunedArgs,
     /// Dropout before the adapters
     #[arg(long, value_name = "P", default_value_t = 0.0, help_heading = "LoRA")]
     pub(crate) lora_dropout: f64,
-    /// Maps that get an adapter: q, k, v, qkv, proj, fc1, fc2, w12, w3, all-linear
-    #[arg(long, value_name = "MAP,MAP,…", value_delimiter = ',', default_value = "q,v", help_heading = "LoRA")]
-    pub(crate) targets: Vec<String>,
     /// Biases that train beside the adapters
     #[arg(long, value_name = "none|lora_only|all", default_value = "none", value_parser = ["none", "lora_only", "all"], help_heading = "LoRA")]
     pub(crate) lora_bias: String,

@@ -12,7 +12,7 @@ use toml::{Table, Value};
 
 use super::{
     Avgpool, ColumnArgs, EncoderArgs, EvalCommand, EvalKnnArgs, EvalLinearArgs, EvalLogregArgs, EvalMlknnArgs,
-    FinetuneArgs, JudgeArgs, Precision, SegmentTrainArgs, TokenArgs,
+    FinetuneArgs, JudgeArgs, Precision, SegmentTrainArgs, TokenArgs, TunedArgs,
 };
 
 /// A table of what was given; what was not is left to the protocol.
@@ -100,27 +100,10 @@ impl FinetuneArgs {
 
     fn described(&self) -> Result<Given> {
         let word = if self.method == LORA_ATTENTION { "lora" } else { &self.method };
-        let mut scope: Scope = word.parse()?;
-        scope.last_blocks *= self.last_blocks;
-        let lora = scope.lora.is_some().then(|| -> Result<Given> {
-            Ok(Given::default()
-                .with("rank", whole(self.rank)?)
-                .with("alpha", self.alpha)
-                .with("dropout", self.lora_dropout)
-                .list("targets", &self.targets)
-                .with("bias", self.lora_bias.clone())
-                .with("rslora", self.rslora))
-        });
-        let tune = Given::default()
-            .with("full", scope.full)
-            .with("bitfit", scope.bitfit)
-            .with("norm", scope.norm)
-            .with("last_blocks", whole(scope.last_blocks)?)
-            .maybe("lora", lora.transpose()?);
-        let pace = match self.steps {
-            Some(steps) => Given::default().with("steps", whole(steps)?),
-            None => Given::default().with("epochs", whole(self.epochs.unwrap_or(10))?),
-        };
+        let (_, tune) = self.tuned.described(word, |lora| {
+            lora.with("dropout", self.lora_dropout).with("bias", self.lora_bias.clone()).with("rslora", self.rslora)
+        })?;
+        let pace = paced(self.steps, self.epochs)?;
         Ok(Given::named("finetune")
             .with("tune", tune)
             .list("learning_rates", &self.lr)
@@ -148,17 +131,14 @@ impl FinetuneArgs {
     }
 }
 
-impl SegmentTrainArgs {
-    /// The experiment.
-    pub(crate) fn experiment(&self) -> Result<Experiment> {
-        let paper = self.protocol == "paper";
-        let mut scope: Scope = self.tune.parse()?;
+impl TunedArgs {
+    /// What a word such as `lora+bitfit` trains, and its description; `more` says what else adapters are set to.
+    fn described(&self, word: &str, more: impl FnOnce(Given) -> Given) -> Result<(Scope, Given)> {
+        let mut scope: Scope = word.parse()?;
         scope.last_blocks *= self.last_blocks;
         let lora = scope.lora.is_some().then(|| -> Result<Given> {
-            Ok(Given::default()
-                .with("rank", whole(self.rank)?)
-                .with("alpha", self.alpha)
-                .list("targets", &self.targets))
+            let lora = Given::default().with("rank", whole(self.rank)?).with("alpha", self.alpha);
+            Ok(more(lora.list("targets", &self.targets)))
         });
         let tune = Given::default()
             .with("full", scope.full)
@@ -166,10 +146,24 @@ impl SegmentTrainArgs {
             .with("norm", scope.norm)
             .with("last_blocks", whole(scope.last_blocks)?)
             .maybe("lora", lora.transpose()?);
-        let pace = match self.steps {
-            Some(steps) => Given::default().with("steps", whole(steps)?),
-            None => Given::default().with("epochs", whole(self.epochs.unwrap_or(10))?),
-        };
+        Ok((scope, tune))
+    }
+}
+
+/// How long: so many steps, else so many passes.
+fn paced(steps: Option<usize>, epochs: Option<usize>) -> Result<Given> {
+    Ok(match steps {
+        Some(steps) => Given::default().with("steps", whole(steps)?),
+        None => Given::default().with("epochs", whole(epochs.unwrap_or(10))?),
+    })
+}
+
+impl SegmentTrainArgs {
+    /// The experiment.
+    pub(crate) fn experiment(&self) -> Result<Experiment> {
+        let paper = self.protocol == "paper";
+        let (scope, tune) = self.tuned.described(&self.tune, |lora| lora)?;
+        let pace = paced(self.steps, self.epochs)?;
         let source = match (self.model.is_some(), self.encoder.backbone.as_slice()) {
             (true, _) => dinorad::eval::experiment::NO_ENCODER.to_owned(),
             (false, []) => bail!("{NO_ENCODER}, or a network from scratch with --model unet"),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Subcommand};
 
-use super::{EncoderArgs, HardwareArgs};
+use super::{EncoderArgs, HardwareArgs, TunedArgs};
 use crate::pseudonyms::PseudonymArgs;
 
 #[derive(Debug, Subcommand)]
@@ -60,18 +60,8 @@ pub(crate) struct SegmentTrainArgs {
     /// What trains in the encoder: frozen, full, lora, bitfit, norm, last-blocks, or several joined by +
     #[arg(long, value_name = "WHAT", default_value = "frozen", help_heading = "Network")]
     pub(crate) tune: String,
-    /// Rank of the adapters of --tune lora
-    #[arg(long, value_name = "R", default_value_t = 8, help_heading = "Network")]
-    pub(crate) rank: usize,
-    /// The adapters' update counts alpha / rank
-    #[arg(long, value_name = "A", default_value_t = 16.0, help_heading = "Network")]
-    pub(crate) alpha: f64,
-    /// Maps that get an adapter: q, k, v, qkv, proj, fc1, fc2, w12, w3, all-linear
-    #[arg(long, value_name = "MAP,MAP,…", value_delimiter = ',', default_value = "q,v", help_heading = "Network")]
-    pub(crate) targets: Vec<String>,
-    /// Blocks that last-blocks trains
-    #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Network")]
-    pub(crate) last_blocks: usize,
+    #[command(flatten)]
+    pub(crate) tuned: TunedArgs,
     /// Minutes for search, last training and test together; what is cut for it is said
     #[arg(long, value_name = "M", help_heading = "Training")]
     pub(crate) minutes: Option<f64>,
