@@ -88,7 +88,9 @@ fn evaluate(args: &SegmentEvaluateArgs) -> Result<usize> {
     if args.json {
         let means: BTreeMap<&str, _> = means
             .iter()
-            .map(|(name, i)| (name.as_str(), json!({ "mean": i.estimate, "ci95": [i.low, i.high] })))
+            .map(|(name, i)| {
+                (name.as_str(), json!({ "mean": i.estimate, "ci95": (!i.is_point()).then_some([i.low, i.high]) }))
+            })
             .collect();
         let told = json!({
             "cases": table.cases.len(), "classes": table.class_names, "tolerance_mm": table.tolerance_mm,
@@ -114,12 +116,19 @@ fn rows(table: &MaskTable, means: &[(String, dinorad::metrics::Interval)]) -> Ta
     let rows = Table::new(heading, std::iter::once("class").chain(columns));
     let cell = |name: String| {
         let found = means.iter().find(|(of, _)| *of == name);
-        found.map_or_else(|| "–".to_owned(), |(_, i)| format!("{:.3} ({:.3}–{:.3})", i.estimate, i.low, i.high))
+        match found.map(|(_, i)| i) {
+            None => "–".to_owned(),
+            // draws that are all equal, as those of a single case, say nothing about chance
+            Some(i) if i.is_point() => format!("{:.3}", i.estimate),
+            Some(i) => format!("{:.3} ({:.3}–{:.3})", i.estimate, i.low, i.high),
+        }
     };
     let line = |rows: Table, (name, ending): (String, String)| {
         rows.with_row(std::iter::once(name).chain(keys.iter().map(|key| cell(format!("{key}{ending}")))))
     };
-    let classes = table.class_names.iter().enumerate().skip(1);
+    // labels that no mask has are no classes
+    let there = |class: &usize| means.iter().any(|(of, _)| *of == format!("dice_class_{class}"));
+    let classes = table.class_names.iter().enumerate().skip(1).filter(|(class, _)| there(class));
     let all = std::iter::once(("all".to_owned(), String::new()));
     all.chain(classes.map(|(c, name)| (name.clone(), format!("_class_{c}")))).fold(rows, line)
 }
