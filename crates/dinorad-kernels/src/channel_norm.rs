@@ -6,7 +6,7 @@
 
 use rayon::prelude::*;
 
-use crate::shared::Shared;
+use crate::{convolution::sum_of, shared::Shared};
 
 /// Sizes of the maps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,13 +82,13 @@ pub fn forward(
     stats.par_iter_mut().enumerate().for_each(|(i, stats)| {
         let (mut sum, mut count) = (0.0, 0usize);
         for (_, at) in maps.members(sets, i) {
-            sum += x[at..at + maps.spatial].iter().map(|v| f64::from(*v)).sum::<f64>();
+            sum += sum_of(&x[at..at + maps.spatial], f64::from);
             count += maps.spatial;
         }
         let mean = sum / count.max(1) as f64;
         let mut square = 0.0;
         for (_, at) in maps.members(sets, i) {
-            square += x[at..at + maps.spatial].iter().map(|v| (f64::from(*v) - mean).powi(2)).sum::<f64>();
+            square += sum_of(&x[at..at + maps.spatial], |v| (f64::from(v) - mean).powi(2));
         }
         let variance = square / count.max(1) as f64;
         *stats = (mean, variance);
@@ -134,8 +134,9 @@ fn affine<'a>(
 ) {
     let (mean, scale) = (mean as f32, (1.0 / (variance + eps).sqrt()) as f32);
     for (c, at) in maps.members(sets, i) {
+        let (gamma, beta) = (gamma[c], beta[c]);
         for (to, v) in out(at).iter_mut().zip(&x[at..at + maps.spatial]) {
-            *to = (v - mean) * scale * gamma[c] + beta[c];
+            *to = (v - mean) * scale * gamma + beta;
         }
     }
 }
@@ -168,12 +169,9 @@ pub fn backward(
             let maps_of: Vec<(usize, f64, f64)> = maps
                 .members(sets, i)
                 .map(|(c, at)| {
-                    let (mut sum, mut product) = (0.0, 0.0);
-                    for (v, d) in x[at..at + maps.spatial].iter().zip(&dy[at..]) {
-                        sum += f64::from(*d);
-                        product += f64::from(*d) * (f64::from(*v) - mean) * scale;
-                    }
-                    (c, sum, product)
+                    let (x, dy) = (&x[at..at + maps.spatial], &dy[at..at + maps.spatial]);
+                    let (sum, product) = with_products(x, dy, mean);
+                    (c, sum, product * scale)
                 })
                 .collect();
             let count = (maps_of.len() * maps.spatial).max(1) as f64;
@@ -184,9 +182,10 @@ pub fn backward(
             for (c, at) in maps.members(sets, i) {
                 // SAFETY: this task alone has the maps of its set.
                 let to = unsafe { dx.slice(at, maps.spatial) };
+                let (slope, shift) = ((f64::from(gamma[c]) * scale) as f32, (mean_d * scale) as f32);
+                let (mean, curve) = (mean as f32, (mean_dx * scale * scale) as f32);
                 for ((to, v), d) in to.iter_mut().zip(&x[at..]).zip(&dy[at..]) {
-                    let normed = (f64::from(*v) - mean) * scale;
-                    *to = ((f64::from(*d) * f64::from(gamma[c]) - mean_d - normed * mean_dx) * scale) as f32;
+                    *to = d * slope - shift - (v - mean) * curve;
                 }
             }
             maps_of
@@ -200,4 +199,18 @@ pub fn backward(
     for (c, (g, b)) in totals.into_iter().enumerate() {
         (dgamma[c], dbeta[c]) = (g as f32, b as f32);
     }
+}
+
+/// The sum of `dy`, and that of `dy` times how far `x` is from its mean: in f64 and in eight lanes.
+fn with_products(x: &[f32], dy: &[f32], mean: f64) -> (f64, f64) {
+    let (mut sums, mut products) = ([0.0f64; 8], [0.0f64; 8]);
+    let mut add = |lane: usize, x: f32, d: f32| {
+        sums[lane] += f64::from(d);
+        products[lane] += f64::from(d) * (f64::from(x) - mean);
+    };
+    let (xs, ds) = (x.chunks_exact(8), dy.chunks_exact(8));
+    let rest = xs.remainder().iter().zip(ds.remainder());
+    rest.for_each(|(x, d)| add(0, *x, *d));
+    xs.zip(ds).for_each(|(x, d)| (0..8).for_each(|lane| add(lane, x[lane], d[lane])));
+    (sums.iter().sum(), products.iter().sum())
 }

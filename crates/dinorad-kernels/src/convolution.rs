@@ -10,6 +10,7 @@ use rayon::prelude::*;
 use crate::{
     Kernels,
     product::{Finish, Operand, Product, take},
+    winograd::Winograd,
 };
 
 /// Gathered values that are held at a time: what a core's second cache has room for.
@@ -23,6 +24,10 @@ const COLUMNS: usize = 1024;
 const PARTS: usize = 4;
 /// Values of a weight from which its gradient is one sum.
 const LARGE_WEIGHT: usize = 1 << 20;
+/// Channels of the output up to which a product wastes most of a tile, and pairs of channels up to which the values
+/// of a window are added up where they are.
+const FEW: usize = 8;
+const PAIRS: usize = 32;
 
 /// A convolution from `(b, inputs, h, w)` to `(b, outputs, ..)` with a weight of
 /// `(outputs, inputs / groups, kernel, kernel)`.
@@ -118,6 +123,12 @@ impl Convolution {
     pub fn forward(&self, kernels: &Kernels, x: &[f32], weight: &[f32], bias: Option<&[f32]>, out: &mut [f32]) {
         assert_eq!((x.len(), weight.len(), out.len()), self.lengths());
         assert!(bias.is_none_or(|b| b.len() == self.outputs));
+        if self.is_small() {
+            return self.forward_in_place(x, weight, bias, out);
+        }
+        if let Some(tiled) = Winograd::of(self) {
+            return tiled.forward(kernels, x, &tiled.weights(weight, false), bias, out);
+        }
         let (_, width) = self.output_size();
         let (map, outputs, window) = (self.map(), self.outputs / self.groups, self.window());
         let block = (self.together() * self.outputs * map).max(1);
@@ -153,12 +164,66 @@ impl Convolution {
         });
     }
 
+    /// Whether it has so few channels that nothing is gathered.
+    fn is_small(&self) -> bool {
+        let plain = self.stride == 1 && self.dilation == 1 && self.groups == 1;
+        plain && self.outputs <= FEW && self.inputs * self.outputs <= PAIRS
+    }
+
+    /// The convolution, with its weight, that makes the gradient of the input of that of the output.
+    fn turned(&self, weight: &[f32]) -> Option<(Self, Vec<f32>)> {
+        let padding = self.kernel.0.checked_sub(1 + self.padding)?;
+        if self.kernel.0 != self.kernel.1 || self.inputs * self.outputs > PAIRS || self.stride * self.groups != 1 {
+            return None;
+        }
+        let (inputs, outputs, taps) = (self.inputs, self.outputs, self.kernel.0 * self.kernel.1);
+        let turned = (0..inputs * outputs).flat_map(|i| {
+            let (input, output) = (i / outputs, i % outputs);
+            weight[(output * inputs + input) * taps..][..taps].iter().rev().copied()
+        });
+        let c = Convolution { inputs: outputs, outputs: inputs, size: self.output_size(), padding, ..*self };
+        Some((c, turned.collect()))
+    }
+
+    /// `out = weight * x + bias`, line by line, every value of a window times its weight.
+    fn forward_in_place(&self, x: &[f32], weight: &[f32], bias: Option<&[f32]>, out: &mut [f32]) {
+        let ((height, width), (h, w), (kh, kw)) = (self.output_size(), self.size, self.kernel);
+        out.par_chunks_mut((height * width).max(1)).enumerate().for_each(|(i, plane)| {
+            let (image, output) = (i / self.outputs, i % self.outputs);
+            plane.fill(bias.map_or(0.0, |bias| bias[output]));
+            for (y, line) in plane.chunks_exact_mut(width.max(1)).enumerate() {
+                for input in 0..self.inputs {
+                    let weight = &weight[(output * self.inputs + input) * kh * kw..][..kh * kw];
+                    for (ky, weight) in weight.chunks_exact(kw).enumerate() {
+                        let Some(at) = (y + ky).checked_sub(self.padding).filter(|at| *at < h) else { continue };
+                        let from = &x[((image * self.inputs + input) * h + at) * w..][..w];
+                        for (kx, weight) in weight.iter().enumerate() {
+                            let seen = self.seen(kx, w, width);
+                            if seen.is_empty() {
+                                continue;
+                            }
+                            let from = &from[seen.start + kx - self.padding..][..seen.len()];
+                            line[seen].iter_mut().zip(from).for_each(|(to, x)| *to += weight * x);
+                        }
+                    }
+                }
+            }
+        });
+    }
+
     /// The gradient of the input, written to `dx`.
     ///
     /// # Panics
     /// As [`forward`](Self::forward).
     pub fn backward_input(&self, kernels: &Kernels, weight: &[f32], dy: &[f32], dx: &mut [f32]) {
         assert_eq!((dx.len(), weight.len(), dy.len()), self.lengths());
+        if let Some((c, turned)) = self.turned(weight).filter(|(c, _)| c.is_small()) {
+            return c.forward_in_place(dy, &turned, None, dx);
+        }
+        if let Some(tiled) = Winograd::of(self) {
+            let tiled = tiled.of_gradient();
+            return tiled.forward(kernels, dy, &tiled.weights(weight, true), None, dx);
+        }
         let (_, width) = self.output_size();
         let (outputs, window) = (self.outputs / self.groups, self.window());
         let block = (self.together() * self.inputs * self.size.0 * self.size.1).max(1);
@@ -186,6 +251,9 @@ impl Convolution {
     /// As [`forward`](Self::forward).
     pub fn backward_weight(&self, kernels: &Kernels, x: &[f32], dy: &[f32], dw: &mut [f32]) {
         assert_eq!((x.len(), dw.len(), dy.len()), self.lengths());
+        if let Some(tiled) = Winograd::of(self) {
+            return tiled.backward_weight(kernels, x, dy, dw);
+        }
         let blocks = self.batch.div_ceil(self.together());
         // Large weights make products that are cut into tasks themselves.
         let parts = if dw.len() > LARGE_WEIGHT { 1 } else { blocks.clamp(1, PARTS) };
@@ -256,11 +324,7 @@ impl Convolution {
     /// If a slice is not as long as the sizes say.
     pub fn backward_bias(&self, dy: &[f32], db: &mut [f32]) {
         assert!(dy.len() == self.lengths().2 && db.len() == self.outputs);
-        let map = self.map();
-        db.par_iter_mut().enumerate().for_each(|(c, db)| {
-            let planes = (0..self.batch).map(|b| &dy[(b * self.outputs + c) * map..][..map]);
-            *db = planes.map(|p| p.iter().map(|v| f64::from(*v)).sum::<f64>()).sum::<f64>() as f32;
-        });
+        sum_planes(self.map(), dy, db);
     }
 
     /// Values of a map of the output.
@@ -359,4 +423,26 @@ impl Convolution {
             }
         });
     }
+}
+
+/// The sums of maps `(b, channels, spatial)` by channel, written to `sums`.
+///
+/// # Panics
+/// If the maps are not of whole images.
+pub fn sum_planes(spatial: usize, maps: &[f32], sums: &mut [f32]) {
+    let (spatial, channels) = (spatial.max(1), sums.len());
+    assert!(maps.len().is_multiple_of(spatial * channels.max(1)));
+    sums.par_iter_mut().enumerate().for_each(|(channel, sum)| {
+        let planes = maps.chunks_exact(spatial).skip(channel).step_by(channels);
+        *sum = planes.map(|plane| sum_of(plane, f64::from)).sum::<f64>() as f32;
+    });
+}
+
+/// The sum of what `f` makes of values, in f64 and in eight lanes.
+pub(crate) fn sum_of(values: &[f32], f: impl Fn(f32) -> f64) -> f64 {
+    let mut lanes = [0.0f64; 8];
+    let chunks = values.chunks_exact(8);
+    let rest: f64 = chunks.remainder().iter().map(|v| f(*v)).sum();
+    chunks.for_each(|chunk| lanes.iter_mut().zip(chunk).for_each(|(lane, v)| *lane += f(*v)));
+    lanes.iter().sum::<f64>() + rest
 }

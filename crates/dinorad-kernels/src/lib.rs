@@ -21,6 +21,7 @@ mod math;
 pub mod matmul;
 pub mod memory;
 pub mod norm;
+pub mod pixel_loss;
 pub mod pool;
 pub mod probe;
 pub mod product;
@@ -34,6 +35,7 @@ mod shared;
 mod simd;
 mod tile;
 pub mod update;
+mod winograd;
 
 pub use aligned::Aligned;
 pub use tile::{Activation, Epilogue};

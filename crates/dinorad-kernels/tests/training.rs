@@ -14,6 +14,7 @@ use dinorad_kernels::{
     cross_entropy,
     gemm::{Rows, RowsMut},
     norm::{NormGradients, layer_norm_backward, layer_norm_saving},
+    pixel_loss::{PixelLoss, Slopes},
     resize::{self, Axis},
     update::{Adam, Sgd, column_sums, scale_columns},
 };
@@ -207,6 +208,125 @@ fn convolution_case(c: Convolution, seed: u64) {
         for (part, want) in parts.iter().zip([&want, &dx, &dw, &db]) {
             close(&what, part, want, 3e-6);
         }
+    }
+}
+
+/// The gradients of input and weight by the formulas, in f64, of a convolution without groups.
+fn plain_convolution_gradients(c: &Convolution, x: &[f64], w: &[f64], dy: &[f64]) -> (Vec<f64>, Vec<f64>) {
+    let ((oh, ow), (h, width), (kh, kw)) = (c.output().unwrap(), c.size, c.kernel);
+    let (mut dx, mut dw) = (vec![0.0; x.len()], vec![0.0; w.len()]);
+    for (at, dy) in dy.iter().enumerate() {
+        let (column, y) = (at % ow, at / ow % oh);
+        let (o, b) = (at / (ow * oh) % c.outputs, at / (ow * oh * c.outputs));
+        for (i, tap) in (0..c.inputs).flat_map(|i| (0..kh * kw).map(move |tap| (i, tap))) {
+            let sy = (y * c.stride + tap / kw * c.dilation).wrapping_sub(c.padding);
+            let sx = (column * c.stride + tap % kw * c.dilation).wrapping_sub(c.padding);
+            if sy < h && sx < width {
+                let (from, of) = (((b * c.inputs + i) * h + sy) * width + sx, (o * c.inputs + i) * kh * kw + tap);
+                dx[from] += dy * w[of];
+                dw[of] += dy * x[from];
+            }
+        }
+    }
+    (dx, dw)
+}
+
+/// Many channels, 3 by 3: what is done by tiles.
+fn tiled_case(c: Convolution, seed: u64) {
+    let (oh, ow) = c.output().unwrap();
+    let x = noise(seed, c.batch * c.inputs * c.size.0 * c.size.1, 1.0);
+    let w = noise(seed + 1, c.outputs * c.inputs * 9, 1.0);
+    let (bias, dy) = (noise(seed + 2, c.outputs, 1.0), noise(seed + 3, c.batch * c.outputs * oh * ow, 1.0));
+    let (x64, w64, dy64) = (wide(&x), wide(&w), wide(&dy));
+    let want = plain_convolution(&c, &x64, &w64, &wide(&bias));
+    let (want_dx, want_dw) = plain_convolution_gradients(&c, &x64, &w64, &dy64);
+    for kernels in available() {
+        let what = format!("{} {c:?}", kernels.set().name());
+        let parts = on_threads(&what, || {
+            let (mut out, mut dx, mut dw) =
+                (vec![f32::NAN; dy.len()], vec![f32::NAN; x.len()], vec![f32::NAN; w.len()]);
+            c.forward(kernels, &x, &w, Some(&bias), &mut out);
+            c.backward_input(kernels, &w, &dy, &mut dx);
+            c.backward_weight(kernels, &x, &dy, &mut dw);
+            vec![out, dx, dw]
+        });
+        for (part, want) in parts.iter().zip([&want, &want_dx, &want_dw]) {
+            close(&what, part, want, 3e-6);
+        }
+    }
+}
+
+#[test]
+fn convolutions_by_tiles() {
+    for (i, (batch, inputs, outputs, size, padding)) in [
+        (2, 32, 41, (32, 33), 1),
+        (1, 40, 33, (48, 47), 0),
+        (1, 48, 32, (44, 45), 2),
+        // maps of several images side by side, and a last group that is smaller
+        (61, 33, 32, (5, 6), 1),
+        // a row of tiles is longer than a block
+        (1, 320, 32, (4, 520), 1),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let (kernel, stride, dilation, groups) = ((3, 3), 1, 1, 1);
+        let c = Convolution { batch, inputs, outputs, size, kernel, stride, padding, dilation, groups };
+        tiled_case(c, 100 * i as u64);
+    }
+}
+
+/// By image, then class: probabilities of all pixels seen, and of those of the class; behind them the weighted
+/// cross-entropy of the image.
+fn plain_pixel_sums(loss: &PixelLoss<'_>, x: &[f64], labels: &[u32]) -> Vec<f64> {
+    let (classes, pixels) = (loss.classes, loss.pixels);
+    let mut out = Vec::new();
+    for (x, labels) in x.chunks(classes * pixels).zip(labels.chunks(pixels)) {
+        let mut sums = vec![0.0; 2 * classes + 1];
+        for (i, label) in labels.iter().enumerate().filter(|(_, label)| loss.ignored != Some(**label)) {
+            let all: f64 = (0..classes).map(|c| x[c * pixels + i].exp()).sum();
+            let p = |c: usize| x[c * pixels + i].exp() / all;
+            (0..classes).for_each(|c| sums[2 * c] += p(c));
+            let own = *label as usize;
+            sums[2 * own + 1] += p(own);
+            let weight = loss.weights.map_or(1.0, |w| f64::from(w[own]));
+            sums[2 * classes] -= weight * p(own).ln();
+        }
+        out.extend(sums);
+    }
+    out
+}
+
+#[test]
+fn losses_over_pixels() {
+    for (images, classes, pixels, weights, ignored) in
+        [(2, 3, 70, None, None), (3, 2, 129, Some([0.5f32, 3.0]), Some(255)), (1, 4, 1, None, Some(2))]
+    {
+        let loss = PixelLoss { classes, pixels, weights: weights.as_ref().map(|w| &w[..]), ignored };
+        let x = noise(3, images * classes * pixels, 4.0);
+        let label =
+            |i: usize| if ignored.is_some() && i % 5 == 2 { ignored.unwrap() } else { (i * 7 % classes) as u32 };
+        let labels: Vec<u32> = (0..images * pixels).map(label).collect();
+        let slopes: Vec<Slopes> = (0..images as u64)
+            .map(|i| Slopes { all: noise(i, classes, 1.0), own: noise(i + 9, classes, 1.0), entropy: 0.3 + i as f32 })
+            .collect();
+        let parts = on_threads("pixel loss", || {
+            let (mut p, mut dx) = (vec![f32::NAN; x.len()], vec![f32::NAN; x.len()]);
+            let sums = loss.forward(&x, &labels, &mut p);
+            loss.backward(&p, &labels, &slopes, &mut dx);
+            let flat = sums.iter().zip(labels.chunks(pixels)).flat_map(|(sums, labels)| {
+                let count = |c: usize| labels.iter().filter(|l| **l as usize == c && ignored != Some(**l)).count();
+                let all = (0..classes).flat_map(move |c| [sums.total[c] - count(c) as f64, sums.overlap[c]]);
+                all.chain([sums.entropy]).map(|v| v as f32).collect::<Vec<f32>>()
+            });
+            vec![flat.collect(), dx]
+        });
+        close("sums", &parts[0], &plain_pixel_sums(&loss, &wide(&x), &labels), 1e-6);
+        let by_sum =
+            |s: &Slopes| -> Vec<f32> { (0..classes).flat_map(|c| [s.all[c], s.own[c]]).chain([s.entropy]).collect() };
+        let weights: Vec<f32> = slopes.iter().flat_map(by_sum).collect();
+        let want = differences(&wide(&x), &weights, |x| plain_pixel_sums(&loss, x, &labels));
+        close("gradient", &parts[1], &want, 2e-6);
     }
 }
 
