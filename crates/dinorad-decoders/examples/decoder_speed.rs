@@ -1,6 +1,6 @@
 //! Steps and predictions of the decoders a second, and of convolutions as they have them.
 //!
-//! `cargo run --release -p dinorad-decoders --example decoder_speed`
+//! `cargo run --release -p dinorad-decoders --example decoder_speed [DECODER…]`
 //!
 //! `decoder_speed.py` beside it measures the same convolutions in PyTorch.
 
@@ -11,9 +11,14 @@ use dinorad_decoders::{
     PixelLoss, Unet, UnetConfig, UnetDecoder, UnetDecoderConfig,
     candle::{DType, Device, Tensor, Var},
 };
+use dinorad_kernels::memory::Recycling;
 use dinorad_nn::{init, ops};
 
 const CPU: Device = Device::Cpu;
+
+/// As in the program: a network's maps are as large in every batch, and their memory is used again.
+#[global_allocator]
+static ALLOCATOR: Recycling = Recycling::off();
 
 fn noise(name: &str, shape: &[usize]) -> Result<Tensor, Error> {
     Ok(init::uniform(0, name, shape, 1.0, &CPU)?)
@@ -32,6 +37,15 @@ fn best<T>(times: usize, mut f: impl FnMut() -> Result<T, Error>) -> Result<f64,
 }
 
 fn main() -> Result<(), Error> {
+    ALLOCATOR.keep(true);
+    let wanted: Vec<String> = std::env::args().skip(1).collect();
+    if wanted.is_empty() {
+        convolutions()?;
+    }
+    decoders(&wanted)
+}
+
+fn convolutions() -> Result<(), Error> {
     println!("convolutions of 3 by 3, milliseconds forward and forward + backward");
     for (b, from, to, h, w) in
         [(16, 32, 32, 48, 48), (16, 80, 32, 35, 51), (16, 256, 64, 16, 16), (4, 64, 64, 112, 112)]
@@ -47,6 +61,10 @@ fn main() -> Result<(), Error> {
         })?;
         println!("({b}, {from}, {h}, {w}) -> {to}: {forward:.2} {both:.2}");
     }
+    Ok(())
+}
+
+fn decoders(wanted: &[String]) -> Result<(), Error> {
     println!("decoders: ViT-S/14 at 224, masks of 35 by 51, batches of 16; images a second in training and prediction");
     let (batch, grid, size) = (16, (16, 16), (35, 51));
     let tokens: Vec<Tensor> =
@@ -62,6 +80,9 @@ fn main() -> Result<(), Error> {
     ];
     let training = DecoderTraining { loss: PixelLoss::DiceCrossEntropy, ..DecoderTraining::new(3) };
     for (name, model) in models {
+        if !(wanted.is_empty() || wanted.iter().any(|of| of == name)) {
+            continue;
+        }
         let blocks = model.blocks();
         let input = DecoderInput::new(tokens.get(..blocks).unwrap_or_default(), grid).with_pixels(&pixels);
         let predict = best(3, || model.forward(&input, size))?;

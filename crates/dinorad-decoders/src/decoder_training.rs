@@ -4,7 +4,7 @@ use candle::{DType, Device, Tensor};
 use dinorad_core::rng;
 use dinorad_nn::{
     Schedule,
-    loss::{self, Weighting},
+    loss::{self, Terms, Weighting},
     optim::Algorithm,
     train::{Rate, TrainOptions, Trainer},
 };
@@ -32,11 +32,7 @@ impl PixelLoss {
     /// # Errors
     /// If the shapes do not belong together or a label is no class.
     pub fn of(self, logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
-        Ok(match self {
-            PixelLoss::CrossEntropy => loss::cross_entropy(logits, labels)?,
-            PixelLoss::Dice => loss::dice(logits, labels)?,
-            PixelLoss::DiceCrossEntropy => loss::dice_cross_entropy(logits, labels)?,
-        })
+        self.weighted(logits, labels, &Weighting::default())
     }
 
     /// The same where classes have weights or a label is left out, see [`Weighting`].
@@ -44,13 +40,8 @@ impl PixelLoss {
     /// # Errors
     /// As [`of`](Self::of), and for weights below 0 or not one for each class.
     pub fn weighted(self, logits: &Tensor, labels: &Tensor, weighting: &Weighting) -> Result<Tensor> {
-        let entropy = || loss::weighted_cross_entropy(logits, labels, weighting);
-        let dice = || loss::weighted_dice(logits, labels, weighting);
-        Ok(match self {
-            PixelLoss::CrossEntropy => entropy()?,
-            PixelLoss::Dice => dice()?,
-            PixelLoss::DiceCrossEntropy => (dice()? + entropy()?)?,
-        })
+        let terms = Terms { dice: self != PixelLoss::CrossEntropy, entropy: self != PixelLoss::Dice };
+        Ok(loss::of_pixels(logits, labels, terms, weighting)?)
     }
 }
 

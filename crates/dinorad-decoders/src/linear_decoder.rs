@@ -4,9 +4,9 @@ use std::path::Path;
 
 use candle::{DType, Device, Tensor};
 use dinorad_core::resample::Filter;
-use dinorad_nn::{Linear, Pass, Resize, Trainable, init, parameters, store};
+use dinorad_nn::{Linear, Pass, Trainable, init, ops, parameters, store};
 
-use crate::{Decoder, DecoderInput, Error, Result};
+use crate::{Decoder, DecoderInput, Error, Result, blocks::at_size};
 
 /// Patch tokens -> 1x1 convolution -> bilinear upsampling to the image size.
 ///
@@ -88,9 +88,7 @@ impl LinearDecoder {
     /// # Errors
     /// [`Error::Shape`] unless the tokens are as wide as the map and as many as the grid.
     pub fn forward(&self, patches: &Tensor, grid: (usize, usize), size: (usize, usize)) -> Result<Tensor> {
-        let low = self.forward_patches(patches, grid)?;
-        let resize = Resize::new(Filter::Bilinear, grid, size, low.device())?;
-        Ok(resize.forward(&low)?)
+        at_size(&self.forward_patches(patches, grid)?, size, Filter::Bilinear)
     }
 
     /// The same before the upsampling: `(b, classes, rows, columns)`.
@@ -107,8 +105,7 @@ impl LinearDecoder {
             }
         }
         let logits = self.map.forward(&patches.to_dtype(self.map.weight().dtype())?, Pass::GRADIENTS)?;
-        let b = patches.dim(0)?;
-        Ok(logits.transpose(1, 2)?.contiguous()?.reshape((b, self.n_classes(), grid.0, grid.1))?)
+        Ok(ops::maps(&logits, grid)?)
     }
 
     /// The class of every pixel, `(b, height, width)` u8; of equal logits the first class.

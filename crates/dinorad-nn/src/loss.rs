@@ -23,7 +23,8 @@ pub enum Reduction {
 /// [`Error::Shape`] if the shapes do not belong together, [`Error::Parameter`] if a label is not
 /// below `classes`.
 pub fn cross_entropy(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
-    ops::cross_entropy(&channels_last(logits, labels)?, &labels.flatten_all()?)
+    check_shapes(logits, labels)?;
+    ops::cross_entropy(&channels_last(logits)?, &labels.flatten_all()?)
 }
 
 /// Binary cross-entropy of `logits` with `labels` (0..1, any dtype) of the same shape.
@@ -45,49 +46,13 @@ pub fn bce_with_logits(logits: &Tensor, labels: &Tensor, reduction: Reduction) -
     }
 }
 
-/// Soft Dice loss of `logits` `(n, classes, h, w)` with class indices `(n, h, w)`: one minus the
-/// Dice of softmax probabilities, meaned over samples and classes, background and absent classes
-/// included, with 1e-5 added to numerator and denominator.
-///
-/// # Errors
-/// As [`cross_entropy`].
-///
-/// # Source
-/// MONAI's `DiceLoss(to_onehot_y=True, softmax=True)`; Milletari et al. 2016, arXiv:1606.04797.
-pub fn dice(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
-    Ok(dice_by_class(logits, labels)?.mean_all()?)
-}
-
-/// The parts that [`dice`] is the mean of: one minus the soft Dice of every sample and class,
-/// `(n, classes)`.
-///
-/// # Errors
-/// As [`cross_entropy`].
-pub fn dice_by_class(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
-    let flat = channels_last(logits, labels)?;
-    let labels = checked(labels, flat.dim(1)?)?;
-    overlap(&flat, &labels, logits.dim(0)?, None)
-}
-
-/// One minus the soft Dice of every image and class, `(n, classes)`: of logits and labels pixel by pixel, and of those
-/// pixels alone where `seen` is 1.
-fn overlap(flat: &Tensor, labels: &Tensor, n: usize, seen: Option<&Tensor>) -> Result<Tensor> {
-    const SMOOTH: f64 = 1e-5;
-    let classes = flat.dim(1)?;
-    let p = log_softmax(flat)?.exp()?.reshape((n, (), classes))?;
-    let index = Tensor::arange(0u32, classes as u32, flat.device())?;
-    let onehot = labels.unsqueeze(1)?.broadcast_eq(&index.unsqueeze(0)?)?.to_dtype(p.dtype())?.reshape(p.shape())?;
-    let (p, onehot) = match seen {
-        Some(seen) => {
-            let seen = seen.to_dtype(p.dtype())?.reshape((n, (), 1))?;
-            (p.broadcast_mul(&seen)?, onehot.broadcast_mul(&seen)?)
-        }
-        None => (p, onehot),
-    };
-    let overlap = (&p * &onehot)?.sum(1)?;
-    let total = (p.sum(1)? + onehot.sum(1)?)?;
-    let score = (((overlap * 2.0)? + SMOOTH)? / (total + SMOOTH)?)?;
-    Ok(score.affine(-1.0, 1.0)?)
+/// What a loss over pixels is the sum of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Terms {
+    /// Soft Dice.
+    pub dice: bool,
+    /// Cross-entropy.
+    pub entropy: bool,
 }
 
 /// What counts how much in a loss over pixels.
@@ -100,95 +65,123 @@ pub struct Weighting {
     /// The label of pixels that are left out; it may lie beyond the classes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ignored: Option<u32>,
+    /// One Dice for all images of a batch together in place of one for each: a class that a slice does not show
+    /// then asks nothing of it.
+    pub whole_batch: bool,
 }
 
 impl Weighting {
-    /// Labels with those to ignore as class 0, the weight of every pixel, and whether it is seen.
-    fn of(&self, labels: &Tensor, classes: usize) -> Result<(Tensor, Tensor, Tensor)> {
-        if let Some(weights) = &self.classes {
-            if weights.len() != classes {
-                return Err(parameter("number of class weights", weights.len(), "one for each class"));
-            }
-            if let Some(wrong) = weights.iter().find(|w| !(w.is_finite() && **w >= 0.0)) {
-                return Err(parameter("class weight", wrong, "0 or more"));
-            }
+    fn check(&self, classes: usize) -> Result<()> {
+        let Some(weights) = &self.classes else { return Ok(()) };
+        if weights.len() != classes {
+            return Err(parameter("number of class weights", weights.len(), "one for each class"));
         }
-        let device = labels.device();
-        let mut labels: Vec<u32> = labels.flatten_all()?.to_dtype(DType::U32)?.to_vec1()?;
-        let n = labels.len();
-        let (mut weights, mut seen) = (Vec::with_capacity(n), Vec::with_capacity(n));
-        for label in &mut labels {
-            let ignored = self.ignored == Some(*label);
-            if ignored {
-                *label = 0;
-            }
-            if *label as usize >= classes {
-                return Err(parameter("label", *label, "a class index below the number of logits"));
-            }
-            let weight = self.classes.as_ref().and_then(|w| w.get(*label as usize)).copied().unwrap_or(1.0);
-            weights.push(if ignored { 0.0 } else { weight });
-            seen.push(if ignored { 0f32 } else { 1.0 });
+        match weights.iter().find(|w| !(w.is_finite() && **w >= 0.0)) {
+            Some(wrong) => Err(parameter("class weight", wrong, "0 or more")),
+            None => Ok(()),
         }
-        let tensor = |values: Vec<f32>| Tensor::from_vec(values, n, device);
-        Ok((Tensor::from_vec(labels, n, device)?, tensor(weights)?, tensor(seen)?))
+    }
+
+    /// A tensor of weights, one for each class.
+    fn weights(&self, classes: usize, like: &Tensor) -> Result<Tensor> {
+        let weights = self.classes.clone().unwrap_or_else(|| vec![1.0; classes]);
+        Ok(Tensor::from_vec(weights, classes, like.device())?.to_dtype(like.dtype())?)
     }
 }
 
-/// [`cross_entropy`] where pixels weigh as their classes do: the sum over the weights' sum. Without a pixel that
-/// weighs anything it is 0 (PyTorch's is no number).
+/// The loss of `logits` `(n, classes, ..)` with class indices `(n, ..)` (`u8` or `u32`): the sum of
+///
+/// - soft Dice: one minus the Dice of softmax probabilities, with 1e-5 added to numerator and denominator, times the
+///   class's weight, meaned over images and classes, background and absent classes included;
+/// - cross-entropy: the pixels' sum over the sum of their weights. Where nothing weighs anything it is 0 (PyTorch's
+///   is no number).
+///
+/// Ignored pixels are in no sum.
 ///
 /// # Errors
-/// As [`cross_entropy`]; [`Error::Parameter`] for weights below 0 or not one for each class.
+/// [`Error::Shape`] if the shapes do not belong together, [`Error::Parameter`] if a label is neither below `classes`
+/// nor ignored, for weights below 0 or not one for each class.
 ///
 /// # Source
-/// `torch.nn.CrossEntropyLoss(weight, ignore_index)`.
-pub fn weighted_cross_entropy(logits: &Tensor, labels: &Tensor, weighting: &Weighting) -> Result<Tensor> {
-    if *weighting == Weighting::default() {
-        return cross_entropy(logits, labels);
+/// MONAI's `DiceLoss(to_onehot_y=True, softmax=True, weight, batch)` with `ignore_index` for labels that are no class
+/// (Milletari et al. 2016, arXiv:1606.04797); `torch.nn.CrossEntropyLoss(weight, ignore_index)`.
+pub fn of_pixels(logits: &Tensor, labels: &Tensor, terms: Terms, weighting: &Weighting) -> Result<Tensor> {
+    check_shapes(logits, labels)?;
+    let classes = logits.dim(1)?;
+    weighting.check(classes)?;
+    let flat = labels.flatten_all()?.to_dtype(DType::U32)?;
+    let all: Vec<u32> = flat.to_vec1()?;
+    if all.is_empty() {
+        return Err(parameter("number of labels", 0, "at least one"));
     }
-    let flat = channels_last(logits, labels)?;
-    let (labels, weights, _) = weighting.of(labels, flat.dim(1)?)?;
-    let logs = log_softmax(&flat)?.gather(&labels.unsqueeze(1)?, 1)?.squeeze(1)?;
-    let weights = weights.to_dtype(logs.dtype())?;
-    let all = f64::from(weights.sum_all()?.to_dtype(DType::F32)?.to_scalar::<f32>()?);
-    let sum = (logs * weights)?.sum_all()?;
-    Ok((sum * if all > 0.0 { -1.0 / all } else { 0.0 })?)
+    let ignored = |label: u32| weighting.ignored == Some(label);
+    if let Some(wrong) = all.iter().find(|label| **label as usize >= classes && !ignored(**label)) {
+        return Err(parameter("label", wrong, "a class index below the number of logits"));
+    }
+    if ops::fast([logits]) && labels.device().is_cpu() {
+        return ops::pixel_loss(logits, &flat, terms, weighting);
+    }
+    // elsewhere by candle's operations
+    let n = logits.dim(0)?;
+    let logs = log_softmax(&channels_last(logits)?)?;
+    let (seen, labels): (Vec<f32>, Vec<u32>) =
+        all.iter().map(|label| if ignored(*label) { (0.0, 0) } else { (1.0, *label) }).unzip();
+    let seen = Tensor::from_vec(seen, all.len(), logits.device())?.to_dtype(logs.dtype())?;
+    let labels = Tensor::from_vec(labels, all.len(), logits.device())?;
+    let weights = weighting.weights(classes, &logs)?;
+    let mut loss = seen.zeros_like()?.sum_all()?;
+    if terms.dice {
+        let n = if weighting.whole_batch { 1 } else { n };
+        let parts = overlap(&logs.exp()?, &labels, n, &seen)?;
+        loss = (loss + parts.broadcast_mul(&weights)?.mean_all()?)?;
+    }
+    if terms.entropy {
+        let weights = (weights.gather(&labels, 0)? * seen)?;
+        let all = weights.sum_all()?.to_dtype(DType::F64)?.to_scalar::<f64>()?;
+        let own = logs.gather(&labels.unsqueeze(1)?, 1)?.squeeze(1)?;
+        let scale = if all > 0.0 { -1.0 / all } else { 0.0 };
+        loss = (loss + ((own * weights)?.sum_all()? * scale)?)?;
+    }
+    Ok(loss)
 }
 
-/// [`dice`] where ignored pixels are in no sum, and every class's part is multiplied by its weight before the mean.
+/// The soft Dice of [`of_pixels`] where all pixels and classes count alike.
 ///
 /// # Errors
-/// As [`weighted_cross_entropy`].
-///
-/// # Source
-/// MONAI's `DiceLoss(to_onehot_y=True, softmax=True, weight, ignore_index)`, for labels to ignore that are no class.
-pub fn weighted_dice(logits: &Tensor, labels: &Tensor, weighting: &Weighting) -> Result<Tensor> {
-    if *weighting == Weighting::default() {
-        return dice(logits, labels);
-    }
-    let flat = channels_last(logits, labels)?;
-    let (labels, _, seen) = weighting.of(labels, flat.dim(1)?)?;
-    let parts = overlap(&flat, &labels, logits.dim(0)?, weighting.ignored.is_some().then_some(&seen))?;
-    let parts = match &weighting.classes {
-        Some(weights) => {
-            let weights = Tensor::from_vec(weights.clone(), weights.len(), parts.device())?;
-            parts.broadcast_mul(&weights.to_dtype(parts.dtype())?)?
-        }
-        None => parts,
-    };
-    Ok(parts.mean_all()?)
+/// As [`of_pixels`].
+pub fn dice(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
+    of_pixels(logits, labels, Terms { dice: true, entropy: false }, &Weighting::default())
 }
 
-/// [`dice`] plus [`cross_entropy`], both with weight 1.
+/// The parts that [`dice`] is the mean of: one minus the soft Dice of every sample and class, `(n, classes)`.
 ///
 /// # Errors
 /// As [`cross_entropy`].
-pub fn dice_cross_entropy(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
-    Ok((dice(logits, labels)? + cross_entropy(logits, labels)?)?)
+pub fn dice_by_class(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
+    check_shapes(logits, labels)?;
+    let labels = checked(labels, logits.dim(1)?)?;
+    let p = log_softmax(&channels_last(logits)?)?.exp()?;
+    overlap(&p, &labels, logits.dim(0)?, &Tensor::ones(labels.dims(), p.dtype(), p.device())?)
 }
 
-/// `(n, classes, ..)` as `(n * .., classes)`, after a check against the labels' shape.
-fn channels_last(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
+/// One minus the soft Dice of `n` images and all classes, `(n, classes)`: of probabilities and labels pixel by pixel,
+/// and of those pixels alone where `seen` is 1.
+fn overlap(p: &Tensor, labels: &Tensor, n: usize, seen: &Tensor) -> Result<Tensor> {
+    use dinorad_kernels::pixel_loss::SMOOTH;
+    let classes = p.dim(1)?;
+    let index = Tensor::arange(0u32, classes as u32, p.device())?;
+    let onehot = labels.unsqueeze(1)?.broadcast_eq(&index.unsqueeze(0)?)?.to_dtype(p.dtype())?;
+    let seen = seen.unsqueeze(1)?;
+    let by_image = |t: Tensor| Ok::<_, Error>(t.broadcast_mul(&seen)?.reshape((n, (), classes))?);
+    let (p, onehot) = (by_image(p.clone())?, by_image(onehot)?);
+    let overlap = (&p * &onehot)?.sum(1)?;
+    let total = (p.sum(1)? + onehot.sum(1)?)?;
+    let score = (((overlap * 2.0)? + SMOOTH)? / (total + SMOOTH)?)?;
+    Ok(score.affine(-1.0, 1.0)?)
+}
+
+/// Refuses labels in another shape than that of the logits without their classes.
+fn check_shapes(logits: &Tensor, labels: &Tensor) -> Result<()> {
     let dims = logits.dims();
     if dims.len() < 2 {
         return Err(Error::Shape { what: "logits", expected: "(n, classes, ..)".into(), got: dims.to_vec() });
@@ -197,8 +190,14 @@ fn channels_last(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
     if labels.dims() != expected {
         return Err(Error::Shape { what: "labels", expected: format!("{expected:?}"), got: labels.dims().to_vec() });
     }
-    let flat = logits.reshape((dims[0], dims[1], ()))?.transpose(1, 2)?;
-    Ok(flat.contiguous()?.reshape(((), dims[1]))?)
+    Ok(())
+}
+
+/// `(n, classes, ..)` as `(n * .., classes)`.
+fn channels_last(logits: &Tensor) -> Result<Tensor> {
+    let (n, classes) = (logits.dim(0)?, logits.dim(1)?);
+    let flat = logits.reshape((n, classes, ()))?.transpose(1, 2)?;
+    Ok(flat.contiguous()?.reshape(((), classes))?)
 }
 
 /// Labels as a flat `u32` tensor, each below `classes`.

@@ -1,6 +1,8 @@
 //! Maps one after the other.
 
 use candle::Tensor;
+use dinorad_kernels::memory::written;
+use rayon::prelude::*;
 
 use super::{
     graph::{Backward, Gradients, record},
@@ -36,15 +38,21 @@ pub fn concat(parts: &[&Tensor]) -> Result<Tensor> {
         return Ok(Tensor::cat(parts, 1)?);
     }
     let dense = parts.iter().map(|part| dense(part)).collect::<Result<Vec<_>>>()?;
-    let mut out = Vec::with_capacity(batch * widths.iter().sum::<usize>());
-    {
-        let all = dense.iter().map(values::<f32>).collect::<Result<Vec<_>>>()?;
-        for image in 0..*batch {
-            for (part, width) in all.iter().zip(&widths) {
-                out.extend_from_slice(&part[image * width..(image + 1) * width]);
-            }
-        }
-    }
+    let all: usize = widths.iter().sum();
+    let out = {
+        let held = dense.iter().map(values::<f32>).collect::<Result<Vec<_>>>()?;
+        let parts: Vec<&[f32]> = held.iter().map(|part| &**part).collect();
+        written(batch * all, |out| {
+            out.par_chunks_mut(all.max(1)).enumerate().for_each(|(image, out)| {
+                let mut out = out;
+                for (part, width) in parts.iter().zip(&widths) {
+                    let (to, rest) = out.split_at_mut(*width);
+                    to.copy_from_slice(&part[image * width..(image + 1) * width]);
+                    out = rest;
+                }
+            });
+        })
+    };
     let channels: usize = parts.iter().filter_map(|part| part.dims().get(1)).sum();
     let shape = [&[*batch, channels], rest].concat();
     let inputs: Vec<Option<&Tensor>> = parts.iter().map(|part| Some(*part)).collect();
@@ -62,8 +70,12 @@ impl Backward for Joined {
         let mut start = 0;
         for (i, width) in self.widths.iter().enumerate() {
             if to.wanted(i) {
-                let part = dy.chunks_exact(all.max(1)).flat_map(|image| &image[start..start + width]);
-                to.put(i, part.copied().collect());
+                let images = dy.len() / all.max(1);
+                let part = written(images * width, |part| {
+                    let each = part.par_chunks_mut((*width).max(1)).zip(dy.par_chunks_exact(all.max(1)));
+                    each.for_each(|(to, image)| to.copy_from_slice(&image[start..start + width]));
+                });
+                to.put(i, part);
             }
             start += width;
         }

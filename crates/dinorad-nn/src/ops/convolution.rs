@@ -1,7 +1,12 @@
 //! 2D convolutions and their transposes.
 
 use candle::Tensor;
-use dinorad_kernels::{Kernels, convolution::Convolution, memory::written};
+use dinorad_kernels::{
+    Kernels,
+    convolution::{Convolution, sum_planes},
+    memory::written,
+};
+use rayon::prelude::*;
 
 use super::{
     graph::{Backward, Gradients, record},
@@ -151,9 +156,8 @@ pub fn conv_transpose2d(
         let b = db.as_ref().map(values::<f32>).transpose()?;
         let mut result = written(batch * outputs * oh * ow, |out| c.backward_input(Kernels::best(), &w, &x, out));
         if let Some(b) = b {
-            for (i, plane) in result.chunks_exact_mut((oh * ow).max(1)).enumerate() {
-                plane.iter_mut().for_each(|v| *v += b[i % outputs]);
-            }
+            let planes = result.par_chunks_exact_mut((oh * ow).max(1)).enumerate();
+            planes.for_each(|(i, plane)| plane.iter_mut().for_each(|v| *v += b[i % outputs]));
         }
         result
     };
@@ -177,12 +181,7 @@ impl Backward for Transposed {
             to.put(1, written(w.len(), |d| self.c.backward_weight(Kernels::best(), &dy, &x, d)));
         }
         if to.wanted(2) {
-            let spatial = self.c.size.0 * self.c.size.1;
-            let mut sums = vec![0.0f64; self.c.inputs];
-            for (i, plane) in dy.chunks_exact(spatial.max(1)).enumerate() {
-                sums[i % self.c.inputs] += plane.iter().map(|v| f64::from(*v)).sum::<f64>();
-            }
-            to.put(2, sums.into_iter().map(|s| s as f32).collect());
+            to.put(2, written(self.c.inputs, |db| sum_planes(self.c.size.0 * self.c.size.1, &dy, db)));
         }
         Ok(())
     }

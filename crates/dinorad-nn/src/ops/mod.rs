@@ -23,6 +23,7 @@ mod layer_norm;
 mod linear;
 mod maps;
 mod pad;
+mod pixel_loss;
 mod pool;
 mod resize;
 mod scale;
@@ -49,3 +50,4 @@ pub use self::{
     scale::{add, layer_scale},
     step::{adam_step, sgd_step},
 };
+pub(crate) use self::{pixel_loss::pixel_loss, values::fast};

@@ -7,7 +7,7 @@ use candle::{DType, Storage, StorageRef, Tensor};
 use crate::Result;
 
 /// Whether the kernels can work on all of these: f32 on the CPU.
-pub(super) fn fast<'a>(tensors: impl IntoIterator<Item = &'a Tensor>) -> bool {
+pub(crate) fn fast<'a>(tensors: impl IntoIterator<Item = &'a Tensor>) -> bool {
     tensors.into_iter().all(|t| t.device().is_cpu() && t.dtype() == DType::F32)
 }
 
