@@ -130,6 +130,47 @@ pub fn bootstrap_difference(
 ) -> Result<Option<ScoreComparison>> {
     check(a, b, resampling)?;
     let difference = |weights: &[u32]| Some(a.weighted_value(score, weights)? - b.weighted_value(score, weights)?);
+    bootstrapped(resampling, options, difference)
+}
+
+/// The bootstrap of the mean of paired differences, such as those of two models' Dice case by case; `None` without a
+/// case. Its p-value is that of [`compare_auroc`].
+///
+/// # Errors
+/// [`Error::Shape`] for a resampling of another number of cases, [`Error::NaN`] naming a case whose difference is no
+/// number; [`Error::Parameter`] for options out of range.
+///
+/// # Examples
+/// ```
+/// use dinorad_metrics::{BootstrapOptions, Resampling, bootstrap_mean_difference};
+/// let apart: Vec<f64> = (0..40).map(|i| 0.01 + 0.001 * f64::from(i % 5)).collect();
+/// let test = bootstrap_mean_difference(&apart, &Resampling::by_case(40)?, &BootstrapOptions::default())?.unwrap();
+/// assert!((test.difference - 0.012).abs() < 1e-12 && test.p_value.is_some_and(|p| p < 0.01));
+/// # Ok::<(), dinorad_metrics::Error>(())
+/// ```
+pub fn bootstrap_mean_difference(
+    apart: &[f64],
+    resampling: &Resampling,
+    options: &BootstrapOptions,
+) -> Result<Option<ScoreComparison>> {
+    check_cases(resampling, apart.len())?;
+    if let Some(case) = apart.iter().position(|d| d.is_nan()) {
+        return Err(Error::NaN { case, column: 0 });
+    }
+    bootstrapped(resampling, options, |weights: &[u32]| {
+        let (sum, n) = apart.iter().zip(weights).fold((0.0, 0.0), |(sum, n), (d, w)| {
+            let w = f64::from(*w);
+            (sum + d * w, n + w)
+        });
+        (n > 0.0).then(|| sum / n)
+    })
+}
+
+fn bootstrapped(
+    resampling: &Resampling,
+    options: &BootstrapOptions,
+    difference: impl Fn(&[u32]) -> Option<f64> + Sync,
+) -> Result<Option<ScoreComparison>> {
     let found = resampling.bootstrap_with_draws(options, |weights| vec![difference(weights)])?;
     let Some((interval, draws)) = found.into_iter().next().and_then(|(i, draws)| Some((i?, draws))) else {
         return Ok(None);

@@ -42,7 +42,9 @@ pub use bootstrap::{
 };
 pub use calibration::{Calibration, ReliabilityBin, brier_score, log_loss, multiclass_brier_score};
 pub use collection::{MetricResult, MetricSet, Predictions, best_index, reference_best_index};
-pub use comparison::{ComparisonMethod, ScoreComparison, bootstrap_difference, compare_auroc, delong_auroc};
+pub use comparison::{
+    ComparisonMethod, ScoreComparison, bootstrap_difference, bootstrap_mean_difference, compare_auroc, delong_auroc,
+};
 pub use confusion::{ConfusionMatrix, KappaWeights};
 pub use convention::{Convention, PerClass};
 pub use counts::{BinaryCounts, CountMetric, MultilabelCounts};

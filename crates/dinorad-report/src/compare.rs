@@ -2,13 +2,14 @@
 
 use std::fmt;
 
-use dinorad_core::Task;
+use dinorad_core::{Task, TaskKind};
 use dinorad_metrics::BootstrapOptions;
 use serde::Serialize;
 
 use crate::{
     Difference, Error, Pairs, Result, RunFolder,
     folder::{PREDICTIONS, differences},
+    mask_pairs::MaskPairs,
     pages::score_title,
 };
 
@@ -47,8 +48,11 @@ pub struct ComparedCases {
 /// A score of both, and the tests of its difference.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ComparedScore {
-    /// `auroc` or `accuracy`.
-    pub name: &'static str,
+    /// `auroc`, `accuracy`, `case_dice`, `case_dice_class_1`, ….
+    pub name: String,
+    /// The class it is of alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub class: Option<String>,
     /// Of the first, on the cases compared; `None` where undefined.
     pub a: Option<f64>,
     /// Of the second.
@@ -60,7 +64,10 @@ pub struct ComparedScore {
 impl ComparedScore {
     /// Its name for people.
     pub fn title(&self) -> String {
-        score_title(self.name)
+        match (&self.class, self.name.split_once("_class_")) {
+            (Some(class), Some((name, _))) => format!("{}, {class}", score_title(name)),
+            _ => score_title(&self.name),
+        }
     }
 }
 
@@ -89,6 +96,11 @@ pub struct Test {
 pub fn compare_runs(a: &RunFolder, b: &RunFolder, draws: &BootstrapOptions) -> Result<RunComparison> {
     let fail = |why: String| Error::NotComparable { a: a.path().to_owned(), b: b.path().to_owned(), why };
     let task = same_task(a, b).map_err(fail)?;
+    let mut different = settings(a, b);
+    different.extend(differences(a.config(), b.config()));
+    if task.kind == TaskKind::Segmentation {
+        return compare_masks((a, b), task, draws, different);
+    }
     let of = |run: &RunFolder| {
         run.predictions(PREDICTIONS)?.ok_or_else(|| fail(format!("{} has no predictions", run.path().display())))
     };
@@ -123,8 +135,6 @@ pub fn compare_runs(a: &RunFolder, b: &RunFolder, draws: &BootstrapOptions) -> R
         pairs.accuracy_bootstrap(draws)?.map(|c| from(c, n)),
         pairs.accuracy_permutation(draws.draws, draws.seed)?.map(swapped),
     ];
-    let mut different = settings(a, b);
-    different.extend(differences(a.config(), b.config()));
     Ok(RunComparison {
         a: a.name(),
         b: b.name(),
@@ -137,15 +147,77 @@ pub fn compare_runs(a: &RunFolder, b: &RunFolder, draws: &BootstrapOptions) -> R
             no_truth: pairs.no_truth,
         },
         scores: vec![
-            ComparedScore { name: "auroc", a: auroc_a, b: auroc_b, tests: auroc.into_iter().flatten().collect() },
             ComparedScore {
-                name: "accuracy",
+                name: "auroc".into(),
+                class: None,
+                a: auroc_a,
+                b: auroc_b,
+                tests: auroc.into_iter().flatten().collect(),
+            },
+            ComparedScore {
+                name: "accuracy".into(),
+                class: None,
                 a: accuracy_a,
                 b: accuracy_b,
                 tests: accuracy.into_iter().flatten().collect(),
             },
         ],
         differences: different,
+    })
+}
+
+/// Two runs that draw masks, by the Dice of their test cases.
+fn compare_masks(
+    (a, b): (&RunFolder, &RunFolder),
+    task: &Task,
+    draws: &BootstrapOptions,
+    differences: Vec<Difference>,
+) -> Result<RunComparison> {
+    let pairs = MaskPairs::new(a, b, task)?.ok_or_else(|| Error::NotComparable {
+        a: a.path().to_owned(),
+        b: b.path().to_owned(),
+        why: "no case was drawn and judged by both".into(),
+    })?;
+    let unit = pairs.unit();
+    let scores = pairs.tests(draws)?.into_iter().map(|test| {
+        let n = Some(draws.draws);
+        let bootstrap = test.bootstrap.map(|found| Test {
+            method: format!("paired bootstrap over {unit}"),
+            difference: found.difference,
+            interval: found.interval,
+            p_value: found.p_value,
+            draws: n,
+        });
+        let swapped = Test {
+            method: format!("paired permutation of {unit}"),
+            difference: test.permutation.difference,
+            interval: None,
+            p_value: Some(test.permutation.p_value),
+            draws: Some(test.permutation.draws),
+        };
+        let class = test.name.rsplit_once("_class_").and_then(|(_, class)| class.parse::<usize>().ok());
+        ComparedScore {
+            class: class.and_then(|class| task.class_names.get(class).cloned()),
+            name: test.name,
+            a: Some(test.a),
+            b: Some(test.b),
+            tests: bootstrap.into_iter().chain([swapped]).collect(),
+        }
+    });
+    let scores = scores.collect();
+    Ok(RunComparison {
+        a: a.name(),
+        b: b.name(),
+        cases: ComparedCases {
+            compared: pairs.cases,
+            patients: pairs.of_patients.then_some(pairs.patients),
+            only_a: pairs.only_a,
+            only_b: pairs.only_b,
+            other_truth: 0,
+            no_truth: 0,
+        },
+        scores,
+        differences,
     })
 }
 

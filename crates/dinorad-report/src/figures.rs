@@ -10,6 +10,7 @@ use ndarray::{Array1, ArrayView1};
 use crate::{
     CurvePoint, LearningCurve, MetricValue, Metrics, Predictions, Result, RunFolder, Search,
     folder::PREDICTIONS,
+    pages::score_title,
     plot::{LinePlot, Marks, PALETTE, Plot, Series, XScale},
 };
 
@@ -479,11 +480,19 @@ pub(crate) fn learning_plots(lines: &[(String, &LearningCurve)], scored: &Metric
 fn of_curves(name: &str, metrics: &Metrics) -> Vec<NamedPlot> {
     let auroc = |point: &CurvePoint| point.metrics.get("auroc").cloned();
     let mut plots = Vec::new();
-    for (curve, x_label) in [("shots", "training cases per class"), ("fraction", "fraction of the training cases")] {
+    let all = [
+        ("shots", "training cases per class", "auroc"),
+        ("fraction", "fraction of the training cases", "auroc"),
+        ("volumes", "training volumes", "dice_by_volume"),
+        ("patches", "training patches", "dice_by_volume"),
+    ];
+    for (curve, x_label, score) in all {
+        let title = score_title(score);
         let Some(points) = metrics.curves.get(curve) else { continue };
         let (mut line, mut band) = (Vec::new(), Vec::new());
         for point in points {
-            let Some(MetricValue { mean: Some(mean), stdev, .. }) = auroc(point) else { continue };
+            let Some(MetricValue { mean: Some(mean), stdev, .. }) = point.metrics.get(score) else { continue };
+            let (mean, stdev) = (*mean, *stdev);
             let sd = stdev.unwrap_or(0.0);
             line.push((point.x, mean));
             band.push((point.x, (mean - sd).max(0.0), (mean + sd).min(1.0)));
@@ -492,21 +501,21 @@ fn of_curves(name: &str, metrics: &Metrics) -> Vec<NamedPlot> {
             continue;
         }
         let mut series = vec![Series::new(name, line.clone()).with_band(band)];
-        let whole = metrics.get("test", "auroc").and_then(|v| v.mean);
+        let whole = metrics.get("test", score).and_then(|v| v.mean);
         if let (Some(whole), Some((low, _)), Some((high, _))) = (whole, line.first(), line.last()) {
             series.push(Series::new("all training cases", vec![(*low, whole), (*high, whole)]));
         }
         let axes = LinePlot {
             x_label: x_label.into(),
-            y_label: "test AUROC".into(),
+            y_label: format!("test {title}"),
             y_range: None,
             x_scale: XScale::Log,
             marks: Marks::Dots,
         };
         plots.push(NamedPlot {
-            name: format!("auroc-by-{curve}"),
+            name: format!("{}-by-{curve}", score.split('_').next().unwrap_or(score)),
             plot: Plot::Lines { axes, series },
-            caption: "AUROC on the test split; the band is one standard deviation over draws to each side.".into(),
+            caption: format!("{title} on the test split; the band is one standard deviation over draws to each side."),
             varied: true,
         });
     }

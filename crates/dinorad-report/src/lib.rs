@@ -14,6 +14,7 @@ pub mod figures;
 pub mod folder;
 pub mod lettering;
 pub mod lock;
+mod mask_pairs;
 pub mod pages;
 mod paired;
 pub mod picture;
@@ -27,8 +28,8 @@ pub use compare::{ComparedCases, ComparedScore, RunComparison, Test, compare_run
 pub use error::{Error, Result};
 pub use failure::Failure;
 pub use folder::{
-    CaseCounts, CaseTable, CurvePoint, Description, Difference, Exhibits, Existing, Found, LearningCurve, Made,
-    MetricValue, Metrics, NotJudged, RunFolder, RunWriter, Search, SearchAxis, Searched, Skipped, Status, Walked,
+    CaseCounts, CaseTable, CurvePoint, Description, Difference, Exhibits, Existing, Found, LearningCurve, MASK_SCORES,
+    Made, MetricValue, Metrics, NotJudged, RunFolder, RunWriter, Search, SearchAxis, Searched, Skipped, Status, Walked,
     is_run, runs_below,
 };
 pub use lock::RunLock;

@@ -7,6 +7,7 @@
 //! | `metrics.json` | every number: [`Metrics`] |
 //! | `predictions.csv`, `predictions-val.csv`, `predictions-k5.csv`, … | [`Predictions`](crate::Predictions) |
 //! | `cases.csv` | part and patient (a running number) of every case: [`CaseTable`] |
+//! | `scores.csv` | Dice and other scores of every test case and class, of a run that draws masks |
 //! | `exhibits.json`, `pictures/*.png` | what a page shows besides: [`Exhibits`] |
 //! | `model.safetensors` | the tested model |
 //! | `pooling.safetensors` | the pooling of slices, where it was learned |
@@ -68,6 +69,8 @@ pub const METRICS: &str = "metrics.json";
 pub const PREDICTIONS: &str = "predictions";
 /// What a page shows beside the numbers.
 pub const EXHIBITS: &str = "exhibits.json";
+/// The scores of every test case and class, where masks were judged.
+pub const MASK_SCORES: &str = "scores.csv";
 /// Part and patient of every case.
 pub const CASES: &str = "cases.csv";
 /// The tested model.

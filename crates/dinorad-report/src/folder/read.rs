@@ -1,6 +1,7 @@
 //! Reading a run's folder.
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     sync::Arc,
@@ -9,8 +10,8 @@ use std::{
 use toml::Value;
 
 use super::{
-    CASES, CONFIG, CaseTable, Description, EXHIBITS, Exhibits, LARGEST_TEXT, METRICS, Made, Metrics, PICTURES,
-    PREDICTIONS, SCHEMA, Status, made, marker::Marker,
+    CASES, CONFIG, CaseTable, Description, EXHIBITS, Exhibits, LARGEST_TEXT, MASK_SCORES, METRICS, Made, Metrics,
+    PICTURES, PREDICTIONS, SCHEMA, Status, made, marker::Marker,
 };
 use crate::{
     Error, Predictions, Renaming, Result,
@@ -191,6 +192,33 @@ impl RunFolder {
             predictions.ids.iter_mut().for_each(|id| *id = names.case(id));
         }
         Ok(read)
+    }
+
+    /// The Dice of every test case by class, of a run that draws masks: none for a class that is in neither mask.
+    /// `None` where the run has no such table.
+    ///
+    /// # Errors
+    /// [`Error::File`], [`Error::Damaged`].
+    pub fn dice_of_cases(&self) -> Result<Option<BTreeMap<String, Vec<Option<f64>>>>> {
+        let Some(text) = self.text(MASK_SCORES)? else { return Ok(None) };
+        let path = self.folder.join(MASK_SCORES);
+        #[derive(serde::Deserialize)]
+        struct Row {
+            case: String,
+            class: usize,
+            dice: Option<f64>,
+        }
+        let mut all: BTreeMap<String, Vec<Option<f64>>> = BTreeMap::new();
+        for row in csv::Reader::from_reader(text.as_bytes()).deserialize() {
+            let Row { case, class, dice } = row.map_err(|e| damaged(&path, e.to_string()))?;
+            let case = self.names.as_ref().map_or(case.clone(), |names| names.case(&case));
+            let of = all.entry(case).or_default();
+            if class != of.len() + 1 {
+                return Err(damaged(&path, "the classes of a case do not follow each other"));
+            }
+            of.push(dice);
+        }
+        Ok(Some(all))
     }
 
     /// Part and patient of every case; `None` where the run does not say.

@@ -9,8 +9,8 @@ use std::{
 use serde::Serialize;
 
 use super::{
-    CASES, CONFIG, CaseTable, EXHIBITS, Exhibits, LOG, METRICS, MODEL, Made, Metrics, PICTURES, PLOTS, POOLING,
-    PREDICTIONS, PREPARED, RunFolder, SCHEMA, Status, description, marker::Marker,
+    CASES, CONFIG, CaseTable, EXHIBITS, Exhibits, LOG, MASK_SCORES, METRICS, MODEL, Made, Metrics, PICTURES, PLOTS,
+    POOLING, PREDICTIONS, PREPARED, RunFolder, SCHEMA, Status, description, marker::Marker,
 };
 use crate::{Error, Predictions, Result, RunLock, atomic::remove_unfinished, figures, write_atomic};
 
@@ -289,7 +289,7 @@ impl RunWriter {
     /// The results that lie in the folder, the marker and the log left out.
     fn files(&self) -> Result<Vec<PathBuf>> {
         let ours = |name: &str| {
-            [CONFIG, METRICS, EXHIBITS, CASES, MODEL, POOLING, PREPARED].contains(&name)
+            [CONFIG, METRICS, EXHIBITS, CASES, MASK_SCORES, MODEL, POOLING, PREPARED].contains(&name)
                 || (name.starts_with(PREDICTIONS) && name.ends_with(".csv"))
         };
         let mut files = named(&self.folder, ours)?;

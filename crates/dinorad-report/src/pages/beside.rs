@@ -1,7 +1,8 @@
 //! Runs beside each other: those that judge the same cases, one line each.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use dinorad_core::TaskKind;
 use dinorad_metrics::BootstrapOptions;
 
 use super::{
@@ -14,6 +15,7 @@ use crate::{
     compare::{pairs, same_task},
     figures::learning_plots,
     folder::PREDICTIONS,
+    mask_pairs::MaskPairs,
 };
 
 /// A run and how it went.
@@ -43,7 +45,15 @@ fn same_cases(a: &RunFolder, b: &RunFolder) -> bool {
         (d.data(), splits, d.protocol().map(str::to_owned))
     };
     let n = |run: &RunFolder| run.metrics().and_then(|m| m.cases.get("test")).map(|c| (c.n, c.positives.clone()));
-    data(a) == data(b) && n(a) == n(b) && same_task(a, b).is_ok()
+    let Ok(task) = same_task(a, b) else { return false };
+    if task.kind == TaskKind::Segmentation {
+        // who learned from fewer scans has a split of its own; the test cases are what counts
+        let ids =
+            |run: &RunFolder| run.dice_of_cases().ok().flatten().map(|of| of.into_keys().collect::<BTreeSet<String>>());
+        let (of_a, of_b) = (ids(a), ids(b));
+        return a.description().data() == b.description().data() && of_a.is_some() && of_a == of_b;
+    }
+    data(a) == data(b) && n(a) == n(b)
 }
 
 fn section(group: &[One<'_>], alone: bool) -> Result<Section> {
@@ -110,7 +120,22 @@ fn compared_with(
     of_first: Option<&Predictions>,
     run: &RunFolder,
 ) -> Result<Option<Comparison>> {
-    let (Some(first), Some(of_first)) = (first, of_first) else { return Ok(None) };
+    let Some(first) = first else { return Ok(None) };
+    if let Ok(task) = same_task(first, run)
+        && task.kind == TaskKind::Segmentation
+    {
+        let Some(pairs) = MaskPairs::new(run, first, task)? else { return Ok(None) };
+        let tests = pairs.tests(&BootstrapOptions::default())?;
+        let test = tests.into_iter().find(|test| test.name == "case_dice").and_then(|test| test.bootstrap);
+        return Ok(test.map(|test| Comparison {
+            difference: test.difference,
+            ci95: test.interval,
+            p_value: test.p_value,
+            method: format!("paired bootstrap over {}", pairs.unit()),
+            cases: pairs.cases,
+        }));
+    }
+    let Some(of_first) = of_first else { return Ok(None) };
     let name = encoder_name(first).unwrap_or_default();
     let known: Option<&BTreeMap<String, Comparison>> = run.metrics().map(|m| &m.comparisons);
     if let Some(known) = known.and_then(|all| all.get(&format!("auroc minus that of {name}"))) {

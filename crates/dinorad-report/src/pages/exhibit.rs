@@ -319,11 +319,15 @@ impl Timing {
     }
 }
 
-/// Seconds as people say them.
-pub(super) fn duration(seconds: f64) -> String {
+/// Seconds as people say them: `1.5 s`, `4 min 10 s`, `2 h 20 min`.
+pub fn duration(seconds: f64) -> String {
     match seconds {
         s if s < 0.1 => format!("{:.0} ms", s * 1000.0),
         s if s < 100.0 => format!("{s:.1} s"),
+        s if s >= 7200.0 => {
+            let minutes = (s / 60.0).round() as u64;
+            format!("{} h {} min", minutes / 60, minutes % 60)
+        }
         s => {
             let whole = s.round() as u64;
             format!("{} min {} s", whole / 60, whole % 60)

@@ -35,7 +35,7 @@ use askama::Template;
 pub(crate) use cards::number;
 pub use cards::{ClassCount, DatasetCard, EncoderCard, Score, Training};
 pub(crate) use exhibit::Shown;
-pub use exhibit::{Case, Confusion, Exhibit, Figure, Judgement, Table, Timing};
+pub use exhibit::{Case, Confusion, Exhibit, Figure, Judgement, Table, Timing, duration};
 pub use runs::{report, report_after};
 pub(crate) use scores::score_title;
 

@@ -295,7 +295,7 @@ fn varied(metrics: &Metrics, plots: &[NamedPlot]) -> Vec<Exhibit> {
     if !figures.is_empty() {
         blocks.push(Exhibit::Figures { heading: "Fewer cases, worse images".into(), figures });
     }
-    for (name, x) in [("shots", "shots"), ("fraction", "fraction")] {
+    for (name, x) in [("shots", "shots"), ("fraction", "fraction"), ("volumes", "volumes"), ("patches", "patches")] {
         blocks.extend(metrics.curves.get(name).map(|points| Exhibit::Table(tables::small_sets(points, x))));
     }
     blocks.extend(tables::shifts(metrics).map(Exhibit::Table));

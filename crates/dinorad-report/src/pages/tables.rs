@@ -88,8 +88,10 @@ pub fn controls(metrics: &Metrics) -> Option<Table> {
         let text = |v: &MetricValue| if v.values.len() > 1 { v.text_over_draws() } else { v.text() };
         scores.get(name).map_or_else(|| NONE.to_owned(), text)
     };
-    let names: Vec<&str> =
-        ["auroc", "accuracy", "dice"].into_iter().filter(|name| metrics.get("test", name).is_some()).collect();
+    let names: Vec<&str> = ["auroc", "accuracy", "dice_by_volume"]
+        .into_iter()
+        .filter(|name| metrics.get("test", name).is_some())
+        .collect();
     let there: Vec<_> = CONTROLS.iter().filter_map(|(s, what)| Some((*what, metrics.metrics.get(*s)?))).collect();
     if there.is_empty() {
         return None;
@@ -108,18 +110,23 @@ pub fn controls(metrics: &Metrics) -> Option<Table> {
 /// Scores of smaller training sets; `x` says what their sizes count.
 pub fn small_sets(points: &[CurvePoint], x: &str) -> Table {
     let heading = "Small training sets: mean ± standard deviation (smallest–largest) over draws";
-    let columns = [x, "cases", "draws", "test AUROC", "test accuracy", ""];
+    let has = |name: &&str| points.iter().any(|point| point.metrics.contains_key(*name));
+    let scores: Vec<&str> = SCORES.into_iter().filter(has).collect();
+    let cases = points.iter().any(|point| point.cases.is_some());
+    let mut columns = vec![x.to_owned()];
+    columns.extend(cases.then(|| "cases".to_owned()));
+    columns.push("draws".to_owned());
+    columns.extend(scores.iter().map(|name| format!("test {}", score_title(name))));
+    columns.push(String::new());
     points.iter().fold(Table::new(heading, columns), |table, point| {
         let score = |name: &str| point.metrics.get(name).map_or_else(|| NONE.to_owned(), MetricValue::text_over_draws);
         let draws = point.metrics.values().map(|v| v.values.len()).max().unwrap_or(0);
-        table.with_row([
-            point.x.to_string(),
-            point.cases.map_or_else(String::new, |n| format!("{n:.0}")),
-            draws.to_string(),
-            score("auroc"),
-            score("accuracy"),
-            point.notices.join("; "),
-        ])
+        let mut row = vec![point.x.to_string()];
+        row.extend(cases.then(|| point.cases.map_or_else(String::new, |n| format!("{n:.0}"))));
+        row.push(draws.to_string());
+        row.extend(scores.iter().map(|name| score(name)));
+        row.push(point.notices.join("; "));
+        table.with_row(row)
     })
 }
 
@@ -164,7 +171,9 @@ pub fn beside(what: &str, names: &str, lines: &[Line<'_>]) -> Table {
     let mut columns = vec![names.to_owned(), "method and setting".to_owned()];
     columns.extend(scores.iter().map(|name| format!("{} (95 % CI)", score_title(name))));
     if differences {
-        columns.extend(["AUROC minus the first's".to_owned(), "p".to_owned()]);
+        // what is compared is the first score of the table
+        let of = score_title(if scores.contains(&"auroc") { "auroc" } else { "dice" });
+        columns.extend([format!("{of} minus the first's"), "p".to_owned()]);
     }
     columns.extend(controls.iter().map(|(_, what)| (*what).to_owned()));
     if costs {
