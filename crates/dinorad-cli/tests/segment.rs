@@ -357,3 +357,54 @@ fn minutes_bound_a_training_and_say_what_they_cut() {
     assert!(fs::read(desk.path("runs/quick/metrics.json")).unwrap() == before, "what was cut is cut again");
     desk.run(&format!("{UNET} --minutes 0.0001 --out runs/none"), &[], 2).names(&["minutes are too few"]);
 }
+
+/// Fewer labels give a curve; masks of other scans and an untrained encoder give controls; two runs are compared.
+#[test]
+fn few_labels_controls_and_pairs_stand_beside_a_run() {
+    let desk = Desk::new();
+    boxes(&desk);
+    let few = "--volumes 1,6,40 --patches 2 --patch-size 3,12,12 --tries 2 --few-steps 40 --controls";
+    let said = desk.run(&format!("{UNET} --no-augment --steps 40 {few} --out runs/few"), &[], 0).all();
+    let told = metrics(&desk, "runs/few");
+    let volumes = told["curves"]["volumes"].as_array().unwrap();
+    let mean = |point: &Value| point["metrics"]["dice_by_volume"]["mean"].as_f64();
+    assert_eq!(volumes.iter().map(|p| p["x"].as_f64().unwrap()).collect::<Vec<_>>(), [1.0, 6.0, 40.0]);
+    assert_eq!(volumes[0]["metrics"]["dice_by_volume"]["values"].as_array().unwrap().len(), 2);
+    assert!(mean(&volumes[1]) > Some(0.6), "{volumes:?}");
+    assert_eq!(mean(&volumes[2]), None, "there are no forty volumes");
+    assert!(volumes[2]["notices"][0].as_str().unwrap().contains("there are 9 volumes"), "{volumes:?}");
+    let patches = &told["curves"]["patches"][0];
+    assert!(mean(patches) > Some(0.2), "{patches}");
+    // where nothing is to be learned but where things usually lie
+    let shuffled = told["metrics"]["test_shuffled_labels"]["dice_by_volume"]["mean"].as_f64().unwrap();
+    assert!(shuffled < dice(&desk, "runs/few") - 0.1, "{shuffled}");
+    assert!(told["metrics"].get("test_untrained_encoder").is_none(), "a network from scratch has no encoder");
+    for words in ["few labels", "patches of 3 × 12 × 12 voxels", "shuffled labels"] {
+        assert!(said.contains(words), "`{words}` is not in {said}");
+    }
+    let page = fs::read_to_string(desk.path("runs/few/report.html")).unwrap();
+    assert!(page.contains("training volumes") && page.contains("Small training sets"));
+
+    // the same again: the same bytes, few labels included
+    desk.run(&format!("{UNET} --no-augment --steps 40 {few} --out runs/again"), &[], 0);
+    assert_eq!(
+        fs::read(desk.path("runs/few/metrics.json")).unwrap(),
+        fs::read(desk.path("runs/again/metrics.json")).unwrap()
+    );
+
+    // a worse run beside it, by its test cases: paired tests here and on the page
+    desk.run(&format!("{UNET} --no-augment --steps 4 --out runs/worse"), &[], 0);
+    let compared = desk.run("compare runs/few runs/worse --json", &[], 0).json();
+    let score = &compared["scores"][0];
+    assert_eq!((score["name"].as_str(), compared["cases"]["compared"].as_u64()), (Some("case_dice"), Some(3)));
+    let apart = score["a"].as_f64().unwrap() - score["b"].as_f64().unwrap();
+    assert!(apart > 0.1 && (score["tests"][0]["difference"].as_f64().unwrap() - apart).abs() < 1e-9, "{compared}");
+    assert_eq!(compared["scores"][2]["class"].as_str(), Some("dim"));
+    desk.run("report runs/few runs/worse -o both.html", &[], 0);
+    let page = fs::read_to_string(desk.path("both.html")).unwrap();
+    assert!(page.contains("paired bootstrap over") && page.contains("minus the first"), "no test on the page");
+
+    // numbers that are none are told by the option that was typed
+    let refused = desk.run(&format!("{UNET} --steps 4 --volumes 0 --out runs/none"), &[], 2).stderr;
+    assert!(refused.contains("--volumes"), "{refused}");
+}

@@ -187,6 +187,7 @@ impl SegmentTrainArgs {
             .with("accumulate", whole(self.accumulate)?)
             .with("loss", self.loss.clone())
             .list("class_weights", &self.class_weights)
+            .with("dice_of_batch", !(paper || self.dice_by_slice))
             .with("weight_decay", self.weight_decay)
             .with("augment", if frozen { self.augment } else { !self.no_augment })
             .with("mirror", self.mirror)
@@ -204,6 +205,18 @@ impl SegmentTrainArgs {
             .with("root", text(&self.root))
             .maybe("splits", self.splits.as_deref().map(text))
             .with("bad", if self.strict_data { "stop" } else { "skip" });
+        let few = !(self.volumes.is_empty() && self.patches.is_empty());
+        let subsets = few.then(|| -> Result<Given> {
+            Ok(Given::default()
+                .list("volumes", &wholes(&self.volumes)?)
+                .list("patches", &wholes(&self.patches)?)
+                .list("patch_size", &wholes(&self.patch_size)?)
+                .with("tries", whole(self.tries)?)
+                .maybe("steps", self.few_steps.map(whole).transpose()?))
+        });
+        let controls = Given::default()
+            .with("shuffled_labels", i64::from(self.controls))
+            .with("untrained_encoder", self.controls && self.model.is_none());
         let description = Given::default()
             .with("schema", i64::from(dinorad::eval::experiment::SCHEMA))
             .with("protocol", self.protocol.clone())
@@ -213,6 +226,8 @@ impl SegmentTrainArgs {
             .with("encoder", self.encoder.described(&source))
             .with("preprocessing", preprocessing)
             .with("intervals", Given::default().with("draws", whole(self.bootstrap)?))
+            .maybe("subsets", subsets.transpose()?)
+            .with("controls", controls)
             .with("method", method)
             .maybe("about", self.title.as_ref().map(|title| Given::default().with("title", title.clone())));
         Ok(Experiment::from_table(&description.0)?)
@@ -420,7 +435,7 @@ impl EvalLinearArgs {
 }
 
 /// The option that sets a key of a description.
-const OPTIONS: [(&str, &str); 33] = [
+const OPTIONS: [(&str, &str); 36] = [
     ("aggregate", "--aggregate"),
     ("attention.epochs", "--attention-epochs"),
     ("data.splits", "--splits"),
@@ -451,8 +466,11 @@ const OPTIONS: [(&str, &str); 33] = [
     ("shifts", "--shift"),
     ("subsets.draw", "--shot-rule"),
     ("subsets.fractions", "--fraction"),
+    ("subsets.patch_size", "--patch-size or --few-steps:"),
+    ("subsets.patches", "--patches"),
     ("subsets.shots", "--shots"),
     ("subsets.tries", "--tries"),
+    ("subsets.volumes", "--volumes"),
     ("tokens.blocks", "--blocks"),
 ];
 

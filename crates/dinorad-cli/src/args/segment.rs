@@ -89,6 +89,9 @@ pub(crate) struct SegmentTrainArgs {
     /// How much every class counts in the loss, background first (default: all alike)
     #[arg(long, value_name = "W,W,…", value_delimiter = ',', help_heading = "Training")]
     pub(crate) class_weights: Vec<f64>,
+    /// Soft Dice of every slice by itself, as under paper, in place of one for all slices of a batch
+    #[arg(long, help_heading = "Training")]
+    pub(crate) dice_by_slice: bool,
     /// Decoupled weight decay of matrices
     #[arg(long, value_name = "W", default_value_t = 0.01, help_heading = "Training")]
     pub(crate) weight_decay: f64,
@@ -129,6 +132,25 @@ pub(crate) struct SegmentTrainArgs {
     /// Bootstrap resamples behind every interval
     #[arg(long = "resamples", value_name = "N", default_value_t = 1000, help_heading = "Protocol")]
     pub(crate) bootstrap: usize,
+    /// Train on so many volumes alone too, of those that the run learns from, several times: a curve with its band
+    #[arg(long, value_name = "N,N,…", value_delimiter = ',', help_heading = "Few labels and controls")]
+    pub(crate) volumes: Vec<usize>,
+    /// Train on so many annotated patches too, each of another volume
+    #[arg(long, value_name = "N,N,…", value_delimiter = ',', help_heading = "Few labels and controls")]
+    pub(crate) patches: Vec<usize>,
+    /// Voxels of a patch along slices, rows and columns
+    #[arg(long, value_name = "D,H,W", value_delimiter = ',', num_args = 3, default_values_t = [20, 20, 20], help_heading = "Few labels and controls")]
+    pub(crate) patch_size: Vec<usize>,
+    /// Draws of every number of volumes or patches
+    #[arg(long, value_name = "N", default_value_t = 3, help_heading = "Few labels and controls")]
+    pub(crate) tries: usize,
+    /// Steps of every such training (default: as many as the run makes); --minutes does not bound them
+    #[arg(long, value_name = "N", help_heading = "Few labels and controls")]
+    pub(crate) few_steps: Option<usize>,
+    /// Train once more on an untrained encoder, and once where every scan has the mask of another; each costs as
+    /// much as the run
+    #[arg(long, help_heading = "Few labels and controls")]
+    pub(crate) controls: bool,
     /// Steps between validations while settings are searched (default: a fifth of all)
     #[arg(long, value_name = "N", help_heading = "Watching")]
     pub(crate) validate_every: Option<usize>,

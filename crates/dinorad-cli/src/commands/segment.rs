@@ -17,7 +17,7 @@ use serde_json::json;
 
 use crate::{
     args::{SegmentCommand, SegmentEvaluateArgs, SegmentPredictArgs, SegmentTrainArgs},
-    keep_memory_for, listing,
+    keep_memory, keep_memory_for, listing,
     output::say,
     progress::{BARS, Bar},
     tell,
@@ -49,6 +49,7 @@ fn predict(args: &SegmentPredictArgs, names: Option<Pseudonyms>) -> Result<usize
     if let Some(missing) = args.inputs.iter().find(|path| !path.exists()) {
         bail!("{}: no such file or folder", missing.display());
     }
+    keep_memory();
     let model = MaskPredictor::open(&args.run, &args.hardware.device()?, &BARS)?;
     let found = {
         let _bar = Bar::spinner("looking through the files");

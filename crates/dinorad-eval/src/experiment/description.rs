@@ -326,11 +326,31 @@ pub struct Subsets {
     /// How shots are chosen; by default as the protocol says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub draw: Option<Draw>,
+    /// So many volumes, for masks.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<usize>,
+    /// So many patches of volumes, for masks.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub patches: Vec<usize>,
+    /// Voxels of a patch along `(d, h, w)`.
+    pub patch_size: [usize; 3],
+    /// Steps of such a training; by default as many as the run makes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub steps: Option<usize>,
 }
 
 impl Default for Subsets {
     fn default() -> Self {
-        Self { shots: Vec::new(), fractions: Vec::new(), tries: 5, draw: None }
+        Self {
+            shots: Vec::new(),
+            fractions: Vec::new(),
+            tries: 5,
+            draw: None,
+            volumes: Vec::new(),
+            patches: Vec::new(),
+            patch_size: [20; 3],
+            steps: None,
+        }
     }
 }
 
@@ -399,6 +419,13 @@ impl Experiment {
         if let Some(subsets) = &self.subsets {
             if subsets.tries == 0 {
                 return wrong("subsets.tries", "must be at least 1".into());
+            }
+            let zero = [("volumes", &subsets.volumes), ("patches", &subsets.patches)];
+            if let Some((key, _)) = zero.iter().find(|(_, sizes)| sizes.contains(&0)) {
+                return wrong(&format!("subsets.{key}"), "must be at least 1".into());
+            }
+            if subsets.patch_size.contains(&0) || subsets.steps == Some(0) {
+                return wrong("subsets.patch_size", "patch_size and steps must be at least 1".into());
             }
             if subsets.shots.contains(&0) {
                 return wrong("subsets.shots", "must be at least 1".into());

@@ -7,7 +7,7 @@ use dinorad_metrics::Interval;
 use dinorad_report::{CurvePoint, Exhibits, MetricValue, Metrics, NotJudged, RunFolder};
 use dinorad_transforms::Shift;
 
-use super::{Experiment, NO_ENCODER, Work, features::OWN_TEST, tables};
+use super::{Experiment, MaskTrials, NO_ENCODER, Work, features::OWN_TEST, tables};
 use crate::{
     Result,
     probe::{Comparison, Evaluation, ProbeRun, SubsetCurve, Tested, compare},
@@ -64,6 +64,8 @@ pub enum Judgements {
     Masks {
         /// The decoder on all parts.
         run: SegmentRun,
+        /// The same with few labels, and where there is nothing to learn.
+        trials: MaskTrials,
     },
     /// Nothing was judged: the cases were embedded and shown.
     Shown {
@@ -109,7 +111,7 @@ impl Outcome {
     pub fn heading(&self) -> String {
         let about = self.experiment.about.title.clone();
         let by = match &self.judgements {
-            Judgements::Masks { run } if self.spec.id == NO_ENCODER => run.method().title(),
+            Judgements::Masks { run, .. } if self.spec.id == NO_ENCODER => run.method().title(),
             _ => &self.spec.id,
         };
         about.unwrap_or_else(|| format!("{}: {by}", self.title))
@@ -129,7 +131,7 @@ impl Outcome {
     pub fn headline(&self) -> String {
         match &self.judgements {
             Judgements::Classes { run, .. } => format!("AUROC {}", tables::interval(run.test().auroc)),
-            Judgements::Masks { run } => format!("Dice {}", tables::interval(run.test.dice_by_volume)),
+            Judgements::Masks { run, .. } => format!("Dice {}", tables::interval(run.test.dice_by_volume)),
             Judgements::Shown { cases } => format!("{cases} cases"),
         }
     }
@@ -138,7 +140,7 @@ impl Outcome {
     pub fn convention(&self) -> String {
         match &self.judgements {
             Judgements::Classes { run, .. } => run.convention(),
-            Judgements::Masks { run } => run.convention(),
+            Judgements::Masks { run, .. } => run.convention(),
             Judgements::Shown { .. } => "nothing was judged".into(),
         }
     }
@@ -175,8 +177,9 @@ impl Outcome {
             Judgements::Classes { run, controls, subsets, shifts, own_test } => {
                 (run, controls, subsets, shifts, own_test)
             }
-            Judgements::Masks { run } => {
+            Judgements::Masks { run, trials } => {
                 let mut all = run.metrics();
+                trials.write_into(&mut all);
                 all.not_judged = self.not_judged();
                 all.notices.extend(self.made.doubts.notices());
                 return all;
@@ -234,7 +237,7 @@ impl Outcome {
                 (true, Aggregation::Mean) => format!("{} on the mean of slices", run.method().title()),
                 (true, other) => format!("{} on slices pooled by {other}", run.method().title()),
             },
-            Judgements::Masks { run } => run.method().title().to_owned(),
+            Judgements::Masks { run, .. } => run.method().title().to_owned(),
             Judgements::Shown { .. } => "mean class token of all slices".into(),
         }
     }
@@ -243,7 +246,7 @@ impl Outcome {
     pub fn method(&self) -> String {
         match &self.judgements {
             Judgements::Classes { run, .. } => format!("{}, {}", self.manner(), run.best().label),
-            Judgements::Masks { run } => format!("{}, {}", self.manner(), run.best().label),
+            Judgements::Masks { run, .. } => format!("{}, {}", self.manner(), run.best().label),
             Judgements::Shown { .. } => self.manner(),
         }
     }
@@ -255,7 +258,7 @@ impl Outcome {
             about.facts.iter().fold(card, |card, (name, value)| card.with_fact(name.as_str(), value))
         };
         let shown = match &self.judgements {
-            Judgements::Masks { run } => self.shown.iter().cloned().chain(run.blocks()).collect(),
+            Judgements::Masks { run, .. } => self.shown.iter().cloned().chain(run.blocks()).collect(),
             _ => self.shown.clone(),
         };
         let headlines = match &self.judgements {

@@ -17,7 +17,7 @@ use dinorad_report::{Existing, Found, Made, RunLock, RunWriter, Status, is_run};
 use dinorad_transforms::{Shift, presets::classification_train};
 
 use super::{
-    ControlScores, Experiment, Judgements, MethodChoice, Outcome, ShiftCurve, Watch, Work,
+    ControlScores, Experiment, Judgements, MethodChoice, Outcome, ShiftCurve, Subsets, Watch, Work,
     data::{self, Data, Part},
     encoder, exhibits,
     features::{Features, Recipe},
@@ -114,11 +114,16 @@ impl Runner<'_> {
             };
             return Err(Error::description("encoder.source", why));
         }
+        let of_classes = |s: &Subsets| !(s.shots.is_empty() && s.fractions.is_empty()) || s.draw.is_some();
+        let of_masks = |s: &Subsets| !(s.volumes.is_empty() && s.patches.is_empty()) || s.steps.is_some();
+        if !(masks && input == Some(Input::Pixels)) && experiment.subsets.as_ref().is_some_and(of_masks) {
+            let why = "volumes and patches are of methods that draw the masks of scans".into();
+            return Err(Error::description("subsets", why));
+        }
         if masks && input == Some(Input::Pixels) {
             let unknown = [
-                (experiment.subsets.is_some(), "subsets"),
+                (experiment.subsets.as_ref().is_some_and(of_classes), "subsets.shots"),
                 (!experiment.shifts.is_empty(), "shifts"),
-                (experiment.controls.shuffled_labels > 0 || experiment.controls.untrained_encoder, "controls"),
                 (experiment.preprocessing.slice_step > 1, "preprocessing.slice_step"),
                 (experiment.preprocessing.percentiles, "preprocessing.percentiles"),
                 (

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fs, path::Path, sync::Arc, time::Instant};
 use dinorad_core::{method::Context, resample::Filter};
 use dinorad_datasets::Pixels as CasePixels;
 use dinorad_io::{Volume, image, nifti};
-use dinorad_report::RunWriter;
+use dinorad_report::{CaseTable, MASK_SCORES, RunWriter};
 use dinorad_transforms::{Compose, Constant, Step};
 use ndarray::{Array3, ArrayView2, Axis};
 use serde::{Deserialize, Serialize};
@@ -15,6 +15,7 @@ use super::{
     data::{Data, Part},
     encoder,
     mask_figures::{MaskFigures, Shown},
+    mask_trials::Trials,
     predict,
     run::CHECKPOINTS,
     runner::{Ready, Runner},
@@ -29,8 +30,6 @@ use crate::{
 
 /// The folder of a run in which the masks of its test cases lie.
 pub const MASKS: &str = "masks";
-/// The scores of every test case and class.
-pub const SCORES: &str = "scores.csv";
 /// How many steps a training of so many minutes makes: decided once, so that a broken run goes on and a finished one
 /// repeats.
 const PACE: &str = "pace.json";
@@ -128,6 +127,18 @@ pub(super) fn scans(
         }
     };
     made.notices.extend(cut);
+    if method.minutes == 0.0 && is_fresh(&checkpoints) {
+        let needs = (fits, test.len() + validated, validated);
+        if let Some(seconds) = method.estimate(of_pace, task, needs, &context)?.filter(|seconds| *seconds >= LONG) {
+            let steps = method.steps(of_pace);
+            let trainings = if fits == 1 { "one training".to_owned() } else { format!("{fits} trainings") };
+            runner.watch.note(&format!(
+                "about {} on this machine: {trainings} of {steps} steps, masks of {} scans; --minutes bounds it",
+                dinorad_report::pages::duration(seconds),
+                test.len() + validated
+            ));
+        }
+    }
 
     let masks = folder.path().join(MASKS);
     if masks.is_dir() {
@@ -154,8 +165,36 @@ pub(super) fn scans(
     })?;
     drop(stage);
     timings.push(Timing::new("training and drawing masks", started.elapsed().as_secs_f64()));
-    folder.file(SCORES, &table.to_csv()?)?;
+    let mut told = CaseTable::default();
+    for (part, scans) in
+        [(Some(&data.train), Some(&train)), (data.val.as_ref(), val.as_ref()), (Some(&data.test), Some(&test))]
+    {
+        let (Some(part), Some(scans)) = (part, scans) else { continue };
+        let split = part.set.split().to_string();
+        for i in 0..scans.len() {
+            let patient = part.set.patient_key(scans.place(i)).map(|_| format!("{split} {}", scans.group(i)));
+            told.push(scans.id(i), &split, patient.as_deref(), std::iter::empty::<&str>())?;
+        }
+    }
+    folder.cases(&told)?;
+    folder.file(MASK_SCORES, &table.to_csv()?)?;
     run.write(folder)?;
+    let best = dinorad_core::method::Method::settings(&method).iter().position(|s| s == run.best()).unwrap_or(0);
+    let trials = Trials {
+        runner,
+        ready,
+        method: SegmentMethod { minutes: 0.0, ..method.at_rate(best) },
+        pool: of_pace,
+        test: &test,
+        task,
+        draws: experiment.bootstrap(),
+        checkpoints: &checkpoints,
+    };
+    let started = Instant::now();
+    let trials = trials.run()?;
+    if !(trials.few.is_empty() && trials.shuffled.is_empty() && trials.untrained.is_none()) {
+        timings.push(Timing::new("few labels and controls", started.elapsed().as_secs_f64()));
+    }
     forget(&checkpoints)?;
     predict::keep(folder, &cases(ready, &data.train), 1)?;
     let shown = figures.exhibits(&table, &test)?;
@@ -163,7 +202,7 @@ pub(super) fn scans(
     Ok(Outcome {
         experiment,
         spec: ready.encoder.backbone.spec().clone(),
-        judgements: Judgements::Masks { run },
+        judgements: Judgements::Masks { run, trials },
         made,
         timings,
         folder: None,
@@ -174,6 +213,15 @@ pub(super) fn scans(
         shown,
         data_notices: data.notices(),
     })
+}
+
+/// Seconds from which on a plan is told.
+const LONG: f64 = 600.0;
+
+/// Whether no training of the run has begun.
+fn is_fresh(checkpoints: &Path) -> bool {
+    let mut entries = fs::read_dir(checkpoints).into_iter().flatten().flatten();
+    !entries.any(|entry| entry.file_name().to_string_lossy().starts_with("lr"))
 }
 
 fn none(split: &str) -> Error {

@@ -9,7 +9,7 @@ use dinorad_report::RunWriter;
 use ndarray::{Array2, ArrayView2, Axis, s};
 
 use super::{
-    Judgements, Outcome, Work,
+    Judgements, MaskTrials, Outcome, Work,
     data::Data,
     encoder,
     runner::{Ready, Runner},
@@ -62,7 +62,7 @@ pub(super) fn segment(
     Ok(Outcome {
         experiment: ready.experiment.clone(),
         spec: ready.encoder.backbone.spec().clone(),
-        judgements: Judgements::Masks { run },
+        judgements: Judgements::Masks { run, trials: MaskTrials::default() },
         made,
         timings,
         folder: None,

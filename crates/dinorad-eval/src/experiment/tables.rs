@@ -27,8 +27,12 @@ impl Outcome {
 
     /// The tables of small training sets and of shifts alone.
     pub fn tables_of_curves(&self) -> Vec<Table> {
-        let Judgements::Classes { subsets, .. } = &self.judgements else { return Vec::new() };
         let metrics = self.metrics();
+        if let Judgements::Masks { trials, .. } = &self.judgements {
+            let few = trials.few.iter();
+            return few.filter_map(|few| Some(small_sets(metrics.curves.get(few.name)?, &few.unit))).collect();
+        }
+        let Judgements::Classes { subsets, .. } = &self.judgements else { return Vec::new() };
         let of_subset = subsets.iter().filter_map(|curve| {
             let x = if curve.name == "shots" { curve.unit } else { "fraction" };
             Some(small_sets(metrics.curves.get(curve.name)?, x))
@@ -38,13 +42,16 @@ impl Outcome {
 
     /// How the cases of small training sets were drawn, and by what their settings were chosen.
     pub fn curve_notes(&self) -> Vec<String> {
+        if let Judgements::Masks { trials, .. } = &self.judgements {
+            return trials.few.iter().map(|few| few.note.clone()).collect();
+        }
         let Judgements::Classes { subsets, .. } = &self.judgements else { return Vec::new() };
         subsets.iter().map(|curve| format!("{}: {}", curve.name, curve.note)).collect()
     }
 
     /// What stands beside the score: controls, small training sets, shifts.
     pub fn tables(&self) -> Vec<Table> {
-        if self.probe().is_none() {
+        if matches!(self.judgements, Judgements::Shown { .. }) {
             return Vec::new();
         }
         controls(&self.metrics()).into_iter().chain(self.tables_of_curves()).collect()

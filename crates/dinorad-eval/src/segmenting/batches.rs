@@ -1,6 +1,6 @@
 //! Which slices make a step.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Range};
 
 use dinorad_core::rng;
 use rand::seq::SliceRandom;
@@ -45,6 +45,8 @@ pub(super) const WINDOW: usize = 512 << 20;
 pub(super) struct Batches {
     /// Scans and their sizes.
     dims: Vec<(usize, usize, usize)>,
+    /// Where their masks are known.
+    labelled: Vec<[Range<usize>; 3]>,
     /// Bytes of a voxel.
     voxel: usize,
     held: bool,
@@ -58,8 +60,9 @@ pub(super) struct Batches {
 impl Batches {
     pub(super) fn new(scans: &Scans, planes: Planes, size: usize, seed: u64) -> Self {
         let dims = (0..scans.len()).map(|i| scans.dims(i)).collect();
+        let labelled = (0..scans.len()).map(|i| scans.labelled(i)).collect();
         let voxel = 4 * scans.channels() + 1;
-        Self { dims, voxel, held: scans.is_held(), planes, size: size.max(1), seed, known: None }
+        Self { dims, labelled, voxel, held: scans.is_held(), planes, size: size.max(1), seed, known: None }
     }
 
     /// Steps of a pass.
@@ -81,7 +84,7 @@ impl Batches {
         (pass as u64, batch.cloned().unwrap_or_default())
     }
 
-    /// Every slice once, those of one axis together, as their sizes are alike. Where scans are not held, the
+    /// Every slice of which something is known once, those of one axis together, as their sizes are alike. Where scans are not held, the
     /// slices of some scans come before those of others, so that each scan is read once.
     fn of_pass(&self, pass: usize) -> Vec<Vec<Place>> {
         let mut rng = rng::stream(self.seed, pass as u64, u64::MAX);
@@ -109,8 +112,8 @@ impl Batches {
             for scan in window {
                 let dims = self.dims[scan];
                 for &axis in self.planes.axes(dims) {
-                    let n = [dims.0, dims.1, dims.2][axis];
-                    of_axis.entry(axis).or_default().extend((0..n).map(|k| Place { scan, axis, k }));
+                    let slices = self.labelled[scan][axis].clone();
+                    of_axis.entry(axis).or_default().extend(slices.map(|k| Place { scan, axis, k }));
                 }
             }
             let mut batches: Vec<Vec<Place>> = Vec::new();
@@ -131,9 +134,13 @@ mod tests {
 
     use super::*;
 
+    fn whole(dims: &[(usize, usize, usize)]) -> Vec<[Range<usize>; 3]> {
+        dims.iter().map(|(d, h, w)| [0..*d, 0..*h, 0..*w]).collect()
+    }
+
     fn batches(held: bool, planes: Planes) -> Batches {
         let dims = vec![(5, 6, 7), (3, 6, 7), (1, 8, 8), (4, 300, 400)];
-        Batches { dims, voxel: 5, held, planes, size: 4, seed: 3, known: None }
+        Batches { labelled: whole(&dims), dims, voxel: 5, held, planes, size: 4, seed: 3, known: None }
     }
 
     #[test]
@@ -168,9 +175,18 @@ mod tests {
     }
 
     #[test]
+    fn slices_without_a_known_voxel_are_in_no_batch() {
+        let mut all = batches(true, Planes::Three);
+        all.labelled[3] = [1..3, 10..30, 200..220];
+        let n = |all: &Batches| all.of_pass(0).iter().map(Vec::len).sum::<usize>();
+        assert_eq!(n(&all), n(&batches(true, Planes::Three)) - 704 + 42);
+    }
+
+    #[test]
     fn scans_that_are_not_held_are_read_once_a_pass() {
         let dims = vec![(64, 1024, 1024); 4];
-        let mut all = Batches { dims, voxel: 5, held: false, planes: Planes::Axial, size: 8, seed: 0, known: None };
+        let (labelled, planes) = (whole(&dims), Planes::Axial);
+        let mut all = Batches { dims, labelled, voxel: 5, held: false, planes, size: 8, seed: 0, known: None };
         let mut seen: Vec<usize> = Vec::new();
         for step in 0..all.per_pass() {
             for place in all.of(step).1 {

@@ -120,7 +120,11 @@ impl Lesson<Net> for Learning<'_> {
             Ok(self.method.loss.weighted(
                 &logits,
                 labels,
-                &Weighting { classes: weights, ignored: Some(u32::from(NOWHERE)) },
+                &Weighting {
+                    classes: weights,
+                    ignored: Some(u32::from(NOWHERE)),
+                    whole_batch: self.method.dice_of_batch,
+                },
             )?)
         };
         of().map_err(NnError::lesson)

@@ -57,6 +57,7 @@ pub const ENTRY: Entry = Entry {
         "accumulate",
         "loss",
         "class_weights",
+        "dice_of_batch",
         "warm_up",
         "algorithm",
         "weight_decay",
@@ -160,6 +161,8 @@ pub struct SegmentMethod {
     /// How much every class counts in it, background first; without, all alike.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub class_weights: Vec<f32>,
+    /// Whether the soft Dice is that of all slices of a batch together, in place of one for each slice (the study's).
+    pub dice_of_batch: bool,
     /// Share of the steps in which the rates rise.
     pub warm_up: f64,
     /// How gradients become steps.
@@ -214,6 +217,7 @@ impl Default for SegmentMethod {
             accumulate: 1,
             loss: PixelLoss::DiceCrossEntropy,
             class_weights: Vec::new(),
+            dice_of_batch: true,
             warm_up: 0.05,
             algorithm: Clock::Adamw,
             weight_decay: 1e-2,
@@ -282,6 +286,12 @@ impl SegmentMethod {
     /// Whether slices' tokens are made once and kept.
     fn keeps_tokens(&self) -> bool {
         self.model.wants_encoder() && self.tune.is_empty() && !self.augment
+    }
+
+    /// The same with one learning rate of the grid.
+    pub(crate) fn at_rate(&self, which: usize) -> Self {
+        let one = self.learning_rates.get(which).copied();
+        Self { learning_rates: one.into_iter().collect(), ..self.clone() }
     }
 
     /// A fresh network for scans of a task.
@@ -500,6 +510,62 @@ impl SegmentMethod {
         hasher.finalize().to_hex().to_string()
     }
 
+    /// What a step and the mask of a scan take: some of the first are timed, and one of the second.
+    fn speed(&self, train: &Scans, task: &Task, context: &Context<'_>, steps: usize) -> Result<Speed> {
+        let net = self.net(train, task)?;
+        let mut lesson = self.learning(train, None, task, context, net.decoder.blocks())?;
+        self.encode(&mut lesson, context)?;
+        let rates = self.rates(&net, 1e-6);
+        let mut trainer = Trainer::new(net, &self.options(steps + 1), &mut |name| rates.get(name).copied())?;
+        let mut step = |trainer: &mut Trainer<Net>| {
+            trainer.step(&mut |net, at, pass| dinorad_nn::train::Lesson::loss(&mut lesson, net, at, pass))
+        };
+        // the first one makes room
+        step(&mut trainer)?;
+        let before = Instant::now();
+        for _ in 0..steps {
+            step(&mut trainer)?;
+        }
+        let per_step = before.elapsed().as_secs_f64() / steps.max(1) as f64;
+        let net = trainer.finish()?;
+        let one = train.first(1);
+        let before = Instant::now();
+        let mut table = MaskTable::new(task, 1.0);
+        every_mask(&net, &one, &self.drawing(train, task), &mut |case, mask| {
+            // with what is done to a test case
+            table.judge("", "", (&mask, &one.mask_of(case)?), [1.0; 3]).map(|_| ())
+        })?;
+        // scans differ in size
+        let voxels = |scans: &Scans| {
+            let each = (0..scans.len()).map(|i| scans.dims(i)).map(|(d, h, w)| d * h * w);
+            each.sum::<usize>() as f64
+        };
+        let share = (voxels(train) / train.len() as f64) / voxels(&one).max(1.0);
+        Ok(Speed { per_step, per_scan: before.elapsed().as_secs_f64() * share })
+    }
+
+    /// Seconds that trainings and tests will take as they are described, for a network whose steps cost the most; a
+    /// step and the mask of a scan are timed. `None` for a decoder on tokens that are kept: its slices are encoded
+    /// first, and what that takes is seen then.
+    ///
+    /// # Errors
+    /// What the scans and the encoder say.
+    pub fn estimate(
+        &self,
+        train: &Scans,
+        task: &Task,
+        (fits, drawn, validated): (usize, usize, usize),
+        context: &Context<'_>,
+    ) -> Result<Option<f64>> {
+        if self.keeps_tokens() || train.is_empty() {
+            return Ok(None);
+        }
+        let Speed { per_step, per_scan } = self.speed(train, task, context, 1)?;
+        let steps = self.steps(train);
+        let validations = steps.div_ceil(self.validate_every.unwrap_or(steps.div_ceil(5)).max(1));
+        Ok(Some(per_step * (fits * steps) as f64 + per_scan * (drawn + validations * validated) as f64))
+    }
+
     /// The method with as many steps as its minutes allow, and what was cut, in words: some steps and the mask of a
     /// scan are timed. `fits` trainings will follow, masks of `drawn` scans, and at every validation those of
     /// `validated` scans, over all trainings.
@@ -517,40 +583,7 @@ impl SegmentMethod {
             return Ok((self.clone(), None));
         }
         let started = Instant::now();
-        let net = self.net(train, task)?;
-        let mut lesson = self.learning(train, None, task, context, net.decoder.blocks())?;
-        self.encode(&mut lesson, context)?;
-        let rates = self.rates(&net, 1e-6);
-        let mut trainer = Trainer::new(net, &self.options(8), &mut |name| rates.get(name).copied())?;
-        let mut step = |trainer: &mut Trainer<Net>| {
-            trainer.step(&mut |net, at, pass| dinorad_nn::train::Lesson::loss(&mut lesson, net, at, pass))
-        };
-        step(&mut trainer)?;
-        let before = Instant::now();
-        const STEPS: usize = 4;
-        for _ in 0..STEPS {
-            step(&mut trainer)?;
-        }
-        let per_step = before.elapsed().as_secs_f64() / STEPS as f64;
-        let net = trainer.finish()?;
-        let one = train.first(1);
-        let before = Instant::now();
-        let mut table = MaskTable::new(task, 1.0);
-        every_mask(&net, &one, &self.drawing(train, task), &mut |case, mask| {
-            // with what is done to a test case
-            table.judge("", "", (&mask, &one.mask_of(case)?), [1.0; 3]).map(|_| ())
-        })?;
-        let per_scan = before.elapsed().as_secs_f64();
-        // scans differ in size
-        let voxels = |scans: &Scans| {
-            (0..scans.len())
-                .map(|i| {
-                    let (d, h, w) = scans.dims(i);
-                    d * h * w
-                })
-                .sum::<usize>() as f64
-        };
-        let per_scan = per_scan * (voxels(train) / train.len() as f64) / voxels(&one).max(1.0);
+        let Speed { per_step, per_scan } = self.speed(train, task, context, 4)?;
         let left = 60.0 * self.minutes - started.elapsed().as_secs_f64() - per_scan * drawn as f64;
         let wanted = self.steps(train);
         // what validations take, by step
@@ -576,6 +609,12 @@ impl SegmentMethod {
         });
         Ok((Self { pace: Pace::Steps(steps), ..self.clone() }, cut))
     }
+}
+
+/// Seconds.
+struct Speed {
+    per_step: f64,
+    per_scan: f64,
 }
 
 /// Width of the patch tokens of an encoder: as it says, or measured where it projects what it says.
@@ -656,8 +695,7 @@ impl Method for SegmentMethod {
     }
 
     fn only(&self, which: usize) -> Box<dyn Method> {
-        let one = self.learning_rates.get(which).copied();
-        Box::new(Self { learning_rates: one.into_iter().collect(), ..self.clone() })
+        Box::new(self.at_rate(which))
     }
 
     fn clone_box(&self) -> Box<dyn Method> {

@@ -3,6 +3,7 @@
 use std::{
     any::Any,
     collections::BTreeMap,
+    ops::Range,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -16,9 +17,10 @@ use dinorad_core::{
     resample::Filter,
 };
 use dinorad_datasets::{Dataset, PatientKey};
-use ndarray::{Array3, Array4, Axis};
+use ndarray::{Array3, Array4, Axis, s};
 use rayon::prelude::*;
 
+use super::net::NOWHERE;
 use crate::{CaseNotes, Cases, Doubts, Error, Prepared, Result, probe::EncoderMaker, store::Failure};
 
 /// One scan in memory.
@@ -71,6 +73,8 @@ pub struct Scans {
     dims: Vec<(usize, usize, usize)>,
     /// Hash of the true mask, by scan.
     labels: Vec<Option<blake3::Hash>>,
+    /// What of the masks is known, by scan.
+    known: Vec<Known>,
     channels: usize,
     held: Option<Vec<Arc<Scan>>>,
     eyes: Option<Eyes>,
@@ -101,6 +105,17 @@ struct Read {
     notes: CaseNotes,
     /// Itself, as long as there is room.
     scan: Option<Arc<Scan>>,
+}
+
+/// What of a scan's mask is known.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Known {
+    /// All of it.
+    Whole,
+    /// The voxels of a box.
+    Within([Range<usize>; 3]),
+    /// Nothing: in its place stands the mask of another scan, by source and number, at its size.
+    Borrowed((usize, usize)),
 }
 
 /// Bytes of scans that are held.
@@ -140,6 +155,7 @@ impl Scans {
             groups: Vec::new(),
             dims: Vec::new(),
             labels: Vec::new(),
+            known: Vec::new(),
             channels: 0,
             held: None,
             eyes,
@@ -166,6 +182,7 @@ impl Scans {
                     out.targets.push(Target::Unlabelled);
                     out.dims.push(dims);
                     out.labels.push(labels);
+                    out.known.push(Known::Whole);
                     notes.doubts.iter().for_each(|text| doubts.add(out.ids.last().map_or("", String::as_str), text));
                     held.push(scan);
                 }
@@ -195,6 +212,11 @@ impl Scans {
         all.groups.extend(other.groups.iter().map(|group| format!("other {group}")));
         all.dims.extend(&other.dims);
         all.labels.extend(&other.labels);
+        let shifted = other.known.iter().cloned().map(|known| match known {
+            Known::Borrowed((source, i)) => Known::Borrowed((source + offset, i)),
+            own => own,
+        });
+        all.known.extend(shifted);
         all.held = match (all.held.take(), &other.held) {
             (Some(mut a), Some(b)) => {
                 a.extend(b.iter().cloned());
@@ -225,9 +247,59 @@ impl Scans {
             groups: some(&self.groups, rows),
             dims: some(&self.dims, rows),
             labels: some(&self.labels, rows),
+            known: some(&self.known, rows),
             channels: self.channels,
             held: self.held.as_ref().map(|held| some(held, rows)),
             eyes: self.eyes.clone(),
+        }
+    }
+
+    /// The same below another encoder.
+    #[must_use]
+    pub fn with_eyes(self, eyes: Option<Eyes>) -> Self {
+        Self { eyes, ..self }
+    }
+
+    /// Scans by number, of whose mask the voxels of a box along `(d, h, w)` alone are known.
+    ///
+    /// # Errors
+    /// Those of [`scan`](Self::scan).
+    pub fn within(&self, boxes: &[(usize, [Range<usize>; 3])]) -> Result<Self> {
+        let rows: Vec<usize> = boxes.iter().map(|(i, _)| *i).collect();
+        self.chosen(&rows).knowing(boxes.iter().map(|(_, of)| Known::Within(of.clone())).collect())
+    }
+
+    /// Every scan with the mask of another, `order[i]`, brought to its own size: what can be learned then is where
+    /// things usually lie.
+    ///
+    /// # Errors
+    /// Those of [`scan`](Self::scan).
+    pub fn with_masks_of(&self, order: &[usize]) -> Result<Self> {
+        let mut all = self.chosen(&(0..self.len().min(order.len())).collect::<Vec<_>>());
+        all.labels = order.iter().map(|i| self.labels[*i]).collect();
+        all.knowing(order.iter().map(|i| Known::Borrowed(self.places[*i])).collect())
+    }
+
+    fn knowing(mut self, known: Vec<Known>) -> Result<Self> {
+        self.known = known;
+        if let Some(held) = &mut self.held {
+            // read once, held as they are from now on
+            for (i, scan) in held.iter_mut().enumerate() {
+                let mask = known_of(&self.sources, &self.known[i], scan)?;
+                *scan = Arc::new(Scan { values: scan.values.clone(), mask });
+            }
+        }
+        Ok(self)
+    }
+
+    /// Along `(d, h, w)`, where the mask of a scan is known.
+    pub(super) fn labelled(&self, i: usize) -> [Range<usize>; 3] {
+        match &self.known[i] {
+            Known::Within(of) => of.clone(),
+            Known::Whole | Known::Borrowed(_) => {
+                let (d, h, w) = self.dims[i];
+                [0..d, 0..h, 0..w]
+            }
         }
     }
 
@@ -286,7 +358,11 @@ impl Scans {
         }
         let (source, at) = self.places[i];
         let why = |why| Error::Protocol { protocol: "segmentation", why: format!("{}: {why}", self.ids[i]) };
-        self.sources[source].read(at).map(|(scan, _)| Arc::new(scan)).map_err(why)
+        let (scan, _) = self.sources[source].read(at).map_err(why)?;
+        Ok(Arc::new(match &self.known[i] {
+            Known::Whole => scan,
+            known => Scan { mask: known_of(&self.sources, known, &scan)?, ..scan },
+        }))
     }
 
     /// The true mask of a scan.
@@ -303,7 +379,12 @@ impl Scans {
     /// What decides what is learned from a scan: its content and how it is shown, and its mask.
     pub(crate) fn fingerprint(&self, i: usize) -> String {
         let labels = self.labels[i].map_or_else(String::new, |hash| hash.to_hex().to_string());
-        format!("{} {labels}", self.content(i))
+        let known = match &self.known[i] {
+            Known::Whole => String::new(),
+            Known::Within(of) => format!(" within {of:?}"),
+            Known::Borrowed(_) => " of another".to_owned(),
+        };
+        format!("{} {labels}{known}", self.content(i))
     }
 
     /// What decides the values of a scan.
@@ -315,6 +396,28 @@ impl Scans {
         hasher.update(format!("{:?}", cases.settings()).as_bytes());
         hasher.finalize().to_hex().to_string()
     }
+}
+
+/// What is known of a scan's mask.
+fn known_of(sources: &[Source], known: &Known, scan: &Scan) -> Result<Option<Array3<u8>>> {
+    let Some(own) = &scan.mask else { return Ok(None) };
+    Ok(Some(match known {
+        Known::Whole => own.clone(),
+        Known::Within([d, h, w]) => {
+            let mut mask = Array3::from_elem(own.dim(), NOWHERE);
+            let part = s![d.clone(), h.clone(), w.clone()];
+            mask.slice_mut(part.clone()).assign(&own.slice(part));
+            mask
+        }
+        Known::Borrowed((source, at)) => {
+            let why = |why| Error::Protocol { protocol: "segmentation", why };
+            let (other, _) = sources[*source].read(*at).map_err(why)?;
+            let other = other.mask.ok_or_else(|| why("a scan has no mask to lend".into()))?;
+            let ((d, h, w), (from_d, from_h, from_w)) = (own.dim(), other.dim());
+            // the nearest voxel of the other
+            Array3::from_shape_fn(own.dim(), |(z, y, x)| other[[z * from_d / d, y * from_h / h, x * from_w / w]])
+        }
+    }))
 }
 
 impl Source {
