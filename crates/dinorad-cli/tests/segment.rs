@@ -357,3 +357,60 @@ fn minutes_bound_a_training_and_say_what_they_cut() {
     assert!(fs::read(desk.path("runs/quick/metrics.json")).unwrap() == before, "what was cut is cut again");
     desk.run(&format!("{UNET} --minutes 0.0001 --out runs/none"), &[], 2).names(&["minutes are too few"]);
 }
+
+#[test]
+fn pictures_and_lesions_are_judged() {
+    let desk = Desk::new();
+    for folder in ["pred", "truth"] {
+        fs::create_dir_all(desk.path(folder)).unwrap();
+    }
+    let square = |top: usize, class: u8| {
+        ndarray::Array2::from_shape_fn((20, 24), |(y, x)| {
+            if (top..top + 8).contains(&y) && (4..12).contains(&x) { class } else { 0 }
+        })
+    };
+    let png = |path: &str, plane: &ndarray::Array2<u8>| {
+        fs::write(desk.path(path), dinorad::io::image::labels_as_png(plane.view()).unwrap()).unwrap();
+    };
+    png("truth/a.png", &square(4, 1));
+    let mut found = square(7, 1);
+    found[[0, 23]] = 1;
+    png("pred/a.png", &found);
+    png("truth/b.png", &square(3, 2));
+    png("pred/b.png", &square(3, 2));
+    png("truth/c.png", &square(3, 2));
+    png("pred/c.png", &square(3, 2).slice(ndarray::s![..19, ..]).to_owned());
+    let evaluate = "segment evaluate --pred pred --truth truth";
+    let said = desk.run(&format!("{evaluate} --lesions --out scores.csv"), &[], 1);
+    said.names(&["failed: c: the prediction is (1, 19, 24), the truth (1, 20, 24)"]);
+    for words in
+        ["HD95 pixels", "within 2 pixels", "2 pictures, whose lengths are in pixels", "a voxel of it is covered"]
+    {
+        assert!(said.stdout.contains(words), "`{words}` is not in\n{}", said.stdout);
+    }
+    assert!(!said.stdout.contains(" mm"), "{}", said.stdout);
+    let csv = fs::read_to_string(desk.path("scores.csv")).unwrap();
+    assert!(csv.starts_with("case,class,name,dice,jaccard,hd95_px,nsd,assd_px,area_px,true_area_px,area_error_px,lesions_found,lesions_made_up,lesions_missed\n"), "{csv}");
+    assert!(
+        csv.contains("\na,1,class 1,") && csv.lines().any(|l| l.starts_with("a,1") && l.ends_with(",65,64,1,1,1,0")),
+        "{csv}"
+    );
+
+    // a volume beside them has a table of its own, in mm
+    let volume = Volume::new(Array3::zeros((2, 8, 8)), affine(0));
+    let mask = Array3::from_shape_fn((2, 8, 8), |(_, y, _)| u8::from(y > 3));
+    for folder in ["pred", "truth"] {
+        nifti::write_mask(&desk.path(format!("{folder}/scan.nii.gz")), &mask, &volume).unwrap();
+    }
+    let json = desk.run(&format!("{evaluate} --lesions --lesion-overlap 0.9 --json"), &[], 1).json();
+    assert_eq!((json["cases"].as_u64(), json["unit"].as_str()), (Some(1), Some("mm")));
+    assert_eq!(json["means"]["dice"]["mean"].as_f64(), Some(1.0));
+    let pictures = &json["pictures"];
+    assert_eq!((pictures["cases"].as_u64(), pictures["tolerance_px"].as_f64()), (Some(2), Some(2.0)));
+    assert!(pictures["means"]["hd95_px"]["mean"].is_number() && pictures["means"].get("hd95_mm").is_none());
+    // five of eight rows are not nine tenths: missed, and both pieces made up
+    let one = &pictures["lesions"]["by_class"]["class 1"];
+    assert_eq!([&one["found"], &one["made_up"], &one["missed"]].map(|v| v.as_u64()), [Some(0), Some(2), Some(1)]);
+    assert_eq!(pictures["lesions"]["all"]["sensitivity"].as_f64(), Some(0.5));
+    desk.run(&format!("{evaluate} --lesions --lesion-overlap 2"), &[], 2).names(&["overlap of lesions"]);
+}

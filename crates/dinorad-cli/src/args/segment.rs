@@ -25,6 +25,8 @@ pub(crate) enum SegmentCommand {
     Evaluate(SegmentEvaluateArgs),
 }
 
+    ///
+    /// Volumes are judged in mm, PNG label pictures (gray, or indices of a palette) in pixels, in a table of their own.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct SegmentTrainArgs {
     /// Name of the data set or of its layout; msd reads any folder with a dataset.json (Decathlon, nnU-Net)
@@ -176,7 +178,7 @@ pub(crate) struct SegmentPredictArgs {
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct SegmentEvaluateArgs {
-    /// Folder of predicted masks (NIfTI, NRRD, MetaImage, MGH)
+    /// Folder of predicted masks (NIfTI, NRRD, MetaImage, MGH, PNG)
     #[arg(long, value_name = "DIR")]
     pub(crate) pred: PathBuf,
     /// Folder of true masks with the same names
@@ -186,7 +188,7 @@ pub(crate) struct SegmentEvaluateArgs {
     /// the truth, else class 1, class 2, …)
     #[arg(long, value_name = "NAME,NAME,…", value_delimiter = ',')]
     pub(crate) classes: Vec<String>,
-    /// Tolerance of the surface Dice in mm
+    /// Tolerance of the surface Dice in mm (of PNG masks: in pixels)
     #[arg(long, value_name = "MM", default_value_t = 2.0)]
     pub(crate) tolerance: f64,
     /// Bootstrap resamples behind every interval
@@ -199,3 +201,9 @@ pub(crate) struct SegmentEvaluateArgs {
     #[arg(long)]
     pub(crate) json: bool,
 }
+    /// Also count lesions (connected pieces, 26 neighbours) that were found, missed and made up, class by class
+    #[arg(long)]
+    pub(crate) lesions: bool,
+    /// Share of a lesion that must be covered for it to be found (default: a single voxel, as ISLES 2022 counts)
+    #[arg(long, value_name = "SHARE", requires = "lesions", default_value_t = 0.0)]
+    pub(crate) lesion_overlap: f64,
