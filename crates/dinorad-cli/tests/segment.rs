@@ -358,6 +358,85 @@ fn minutes_bound_a_training_and_say_what_they_cut() {
     desk.run(&format!("{UNET} --minutes 0.0001 --out runs/none"), &[], 2).names(&["minutes are too few"]);
 }
 
+/// Two channels in files of their own: noise, and the scan.
+fn two_channels(root: &Path) {
+    for folder in ["imagesTr", "labelsTr", "imagesTs", "labelsTs"] {
+        fs::create_dir_all(root.join(folder)).unwrap();
+    }
+    for i in 0..12 {
+        let (values, mask) = scan(i, (4, 24, 30));
+        let noise = values.mapv(|v| v % 89.0);
+        let (part, name) = if i < 10 { ("Tr", format!("box_{i}")) } else { ("Ts", format!("new_0000_{i}")) };
+        for (channel, values) in [noise, values].into_iter().enumerate() {
+            let path = root.join(format!("images{part}/{name}_{channel:04}.nii.gz"));
+            nifti::write_volume(&path, &Volume::new(values, affine(0))).unwrap();
+        }
+        let like = Volume::new(mask.mapv(f32::from), affine(0));
+        nifti::write_mask(&root.join(format!("labels{part}/{name}.nii.gz")), &mask, &like).unwrap();
+    }
+    let json = r#"{"channel_names": {"0": "noise", "1": "T2"}, "labels": {"background": 0, "bright": 1, "dim": 2},
+                   "numTraining": 10, "file_ending": ".nii.gz"}"#;
+    fs::write(root.join("dataset.json"), json).unwrap();
+}
+
+#[test]
+fn channels_and_names_are_those_of_nnu_net() {
+    let desk = Desk::new();
+    let root = desk.path("two");
+    two_channels(&root);
+    let train = UNET.replace("--root boxes", "--root two");
+    desk.run(&format!("{train} --no-augment --steps 60 --channel 1 --out runs/two"), &[], 0);
+    assert!(dice(&desk, "runs/two") > 0.8, "{}", dice(&desk, "runs/two"));
+    assert!(fs::read_to_string(desk.path("runs/two/config.toml")).unwrap().contains("channel = 1"));
+
+    let predict = "segment predict --run runs/two --out drawn two/imagesTs";
+    let said = desk.run(predict, &[], 0);
+    said.names(&["2 cases have a file for every channel: channel 1 is read (such as new_0000_10.nii.gz)"]);
+    let names = |folder: &str| masks_of(&desk.path(folder)).into_keys().collect::<Vec<_>>();
+    assert_eq!(names("drawn"), ["new_0000_10.nii.gz", "new_0000_11.nii.gz"], "as nnU-Net's evaluator wants them");
+    let volumes = fs::read_to_string(desk.path("drawn/volumes.csv")).unwrap();
+    assert!(volumes.contains("\nnew_0000_10.nii.gz,new_0000_10,"), "{volumes}");
+    let again = desk.run(&format!("{predict} --json"), &[], 0).json();
+    assert_eq!((again["masks"].as_u64(), again["found"].as_u64()), (Some(0), Some(2)));
+    // the names are those of the truth; only the second channel shows it
+    let judged = desk.run("segment evaluate --pred drawn --truth two/labelsTs --json", &[], 0).json();
+    assert!(judged["means"]["dice"]["mean"].as_f64().unwrap() > 0.8, "{judged}");
+
+    // both channels in one file, as Decathlon has them: the same masks
+    fs::create_dir_all(desk.path("four")).unwrap();
+    for i in [10, 11] {
+        let read = |channel: usize| {
+            let path = root.join(format!("imagesTs/new_0000_{i}_{channel:04}.nii.gz"));
+            let volume = nifti::read(&path, &ReadOptions::default()).unwrap();
+            let plain = desk.path("plain.nii");
+            nifti::write_volume(&plain, &volume).unwrap();
+            fs::read(plain).unwrap()
+        };
+        let mut bytes = read(0);
+        bytes.extend(&read(1)[352..]);
+        bytes[40..42].copy_from_slice(&4i16.to_le_bytes());
+        bytes[48..50].copy_from_slice(&2i16.to_le_bytes());
+        fs::write(desk.path(format!("four/new_{i}.nii")), bytes).unwrap();
+    }
+    let said = desk.run("segment predict --run runs/two --out drawn-four four", &[], 0);
+    said.names(&["2 files hold several volumes: number 1 is read"]);
+    let (one, four) = (masks_of(&desk.path("drawn")), masks_of(&desk.path("drawn-four")));
+    assert_eq!(four.keys().collect::<Vec<_>>(), ["new_10.nii.gz", "new_11.nii.gz"]);
+    let labels =
+        |folder: &str, name: &String| read_labels(&desk.path(folder).join(name), &ReadOptions::default()).unwrap();
+    for (a, b) in one.keys().zip(four.keys()) {
+        assert!(labels("drawn", a).data == labels("drawn-four", b).data, "{a} {b}");
+    }
+
+    // a lone file of another channel is no case of this run, and said to be none
+    fs::create_dir_all(desk.path("lone")).unwrap();
+    fs::copy(root.join("imagesTs/new_0000_10_0000.nii.gz"), desk.path("lone/a_0000.nii.gz")).unwrap();
+    fs::copy(root.join("imagesTs/new_0000_10_0001.nii.gz"), desk.path("lone/plain.nii.gz")).unwrap();
+    let said = desk.run("segment predict --run runs/two --out drawn-lone lone", &[], 1);
+    said.names(&["a.nii.gz", "channel 0 alone, channel 1 is wanted"]);
+    assert_eq!(names("drawn-lone"), ["plain.nii.gz"]);
+}
+
 #[test]
 fn pictures_and_lesions_are_judged() {
     let desk = Desk::new();

@@ -42,6 +42,10 @@ pub(crate) struct SegmentTrainArgs {
     #[arg(long, help_heading = "Data")]
     pub(crate) strict_data: bool,
     #[command(flatten)]
+    /// Which channel of scans that have several, counted from 0: files _0000, _0001 … (nnU-Net), or volumes of a
+    /// file (Decathlon)
+    #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Data")]
+    pub(crate) channel: usize,
     pub(crate) encoder: EncoderArgs,
     /// What draws the masks on the encoder: linear, hierarchical (the study's), fused (several blocks and the image)
     #[arg(long, value_name = "NAME", default_value = "fused", value_parser = ["linear", "hierarchical", "fused"], help_heading = "Network")]

@@ -191,6 +191,8 @@ impl MaskPredictor {
             }
             let name = known.unwrap_or_else(|| free_name(&key.id, &mut taken));
             match self.draw(&cases, at, side, (out, &name), &mut done) {
+        let found = found.of_channel(self.experiment.data.channel);
+        found.channel_notices(names.is_none()).iter().for_each(|line| watch.note(line));
                 Ok(Some(volumes_ml)) => {
                     before.cases.insert(name.clone(), DrawnCase { id: key.id, name, content, volumes_ml });
                     self.keep(out, &before)?;
