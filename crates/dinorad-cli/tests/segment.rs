@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use common::{Desk, examples, files};
+use common::{Desk, dicom as slice, examples, files};
 use dinorad::{
     core::Affine,
     io::{ReadOptions, Volume, dicom, nifti, read_labels},
@@ -356,6 +356,92 @@ fn minutes_bound_a_training_and_say_what_they_cut() {
     desk.run(&format!("{UNET} --epochs 100000 --minutes 0.1 --out runs/quick"), &[], 0);
     assert!(fs::read(desk.path("runs/quick/metrics.json")).unwrap() == before, "what was cut is cut again");
     desk.run(&format!("{UNET} --minutes 0.0001 --out runs/none"), &[], 2).names(&["minutes are too few"]);
+}
+
+#[test]
+fn series_get_their_masks_as_dicom_too() {
+    let desk = Desk::new();
+    let root = boxes(&desk);
+    desk.run(&format!("{UNET} --steps 6 --out runs/unet"), &[], 0);
+    let series = examples().join("dicom/made-ct-abdomen");
+    let scan = root.join("imagesTr/box_00.nii.gz");
+    let predict = "segment predict --run runs/unet --out drawn --dicom-seg";
+    let said = desk.run(predict, &[&series, &scan], 0);
+    said.names(&["no DICOM-SEG: ", "box_00.nii.gz: no DICOM series"]);
+    let masks: Vec<String> = masks_of(&desk.path("drawn")).into_keys().collect();
+    let objects: Vec<PathBuf> = fs::read_dir(desk.path("drawn"))
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .filter(|p| p.extension().is_some_and(|e| e == "dcm"))
+        .collect();
+    let [object] = objects.as_slice() else { panic!("{objects:?}") };
+    let stem = object.file_stem().unwrap().to_string_lossy().into_owned();
+    assert!(masks.contains(&format!("{stem}.nii.gz")), "{masks:?}");
+
+    // the bits are the voxels of the NIfTI, frame by frame
+    let options = ReadOptions::default();
+    let mask = read_labels(&desk.path(format!("drawn/{stem}.nii.gz")), &options).unwrap();
+    let file = dicom::DicomFile::open(object, &options).unwrap();
+    let (inverse, mut back) = (mask.affine.inverse().unwrap(), Array3::<u8>::zeros(mask.data.dim()));
+    for f in 0..file.header().frames as usize {
+        let frame = file.header().frame(f);
+        let [x, y, z] = frame.position.unwrap();
+        let k = inverse.apply([-x, -y, z])[2].round() as usize;
+        for ((y, x), _) in file.modality_frame(f).unwrap().indexed_iter().filter(|(_, bit)| **bit > 0.0) {
+            back[[k, y, x]] = frame.dimension_index[0] as u8;
+        }
+    }
+    assert!(back.iter().any(|v| *v > 0) && back == mask.data);
+
+    // made once; what is missing is made again, to the byte, without drawing
+    let bytes = fs::read(object).unwrap();
+    let again = |wanted: u64| {
+        let said = desk.run(&format!("{predict} --json"), &[&series, &scan], 0).json();
+        assert_eq!((said["masks"].as_u64(), said["dicom_seg"].as_u64()), (Some(0), Some(wanted)), "{said}");
+        assert_eq!(said["without_dicom_seg"].as_array().unwrap().len(), 1);
+    };
+    again(0);
+    fs::remove_file(object).unwrap();
+    again(1);
+    assert!(fs::read(object).unwrap() == bytes, "the same bytes whenever it is made");
+    // results are no input
+    fs::create_dir_all(desk.path("objects")).unwrap();
+    fs::copy(object, desk.path("objects/mask.dcm")).unwrap();
+    desk.run("segment predict --run runs/unet --out more objects", &[], 1).names(&["no images but a segmentation"]);
+    desk.run(predict, &[&series, Path::new("--pseudonyms")], 2).names(&["--pseudonyms"]);
+}
+
+/// Whether a word is in a file, as text.
+fn holds(path: &Path, word: &str) -> bool {
+    fs::read(path).unwrap().windows(word.len()).any(|w| w.eq_ignore_ascii_case(word.as_bytes()))
+}
+
+/// DICOM-SEG carries the patient and the study of its series, as the standard asks; nothing else that is written does.
+#[test]
+fn patients_are_in_the_segmentation_objects_alone() {
+    let desk = Desk::new();
+    boxes(&desk);
+    desk.run(&format!("{UNET} --steps 4 --out runs/unet"), &[], 0);
+    fs::create_dir_all(desk.path("series")).unwrap();
+    for k in 0..4 {
+        fs::write(desk.path(format!("series/{k}.dcm")), slice("PLANTED4711", "3", k, k % 2 == 0)).unwrap();
+    }
+    let said = desk.run("segment predict --run runs/unet --out drawn series --dicom-seg", &[], 0);
+    let mut all: Vec<PathBuf> = Vec::new();
+    for folder in ["drawn", "drawn/overlays"] {
+        let entries = fs::read_dir(desk.path(folder)).unwrap().map(|e| e.unwrap().path());
+        all.extend(entries.filter(|path| path.is_file()));
+    }
+    assert_eq!(all.len(), 5, "mask, object, picture, volumes, what was drawn: {all:?}");
+    for (word, what) in [("Canary", "name"), ("PLANTED4711", "number"), ("19990101", "date"), ("1.2.8", "study")] {
+        for path in &all {
+            let object = path.extension().is_some_and(|e| e == "dcm");
+            // short words stand by chance in compressed bytes
+            let told = word.len() > 5 || path.extension().is_some_and(|e| e != "gz" && e != "png");
+            assert!(!told || holds(path, word) == object, "{what} in {}", path.display());
+        }
+        assert!(!said.all().contains(word), "{}", said.all());
+    }
 }
 
 /// Two channels in files of their own: noise, and the scan.

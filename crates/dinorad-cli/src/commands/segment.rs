@@ -49,7 +49,7 @@ fn predict(args: &SegmentPredictArgs, names: Option<Pseudonyms>) -> Result<usize
     if let Some(missing) = args.inputs.iter().find(|path| !path.exists()) {
         bail!("{}: no such file or folder", missing.display());
     }
-    let model = MaskPredictor::open(&args.run, &args.hardware.device()?, &BARS)?;
+    let model = MaskPredictor::open(&args.run, &args.hardware.device()?, &BARS)?.with_dicom_seg(args.dicom_seg)?;
     let found = {
         let _bar = Bar::spinner("looking through the files");
         discover_inputs(&args.inputs)
@@ -64,15 +64,20 @@ fn predict(args: &SegmentPredictArgs, names: Option<Pseudonyms>) -> Result<usize
     if args.json {
         say!(
             "{}",
-            serde_json::to_string_pretty(
-                &json!({ "masks": done.drawn, "found": done.kept, "failures": done.failures })
-            )?
+            serde_json::to_string_pretty(&json!({
+                "masks": done.drawn, "found": done.kept, "dicom_seg": done.dicom_seg,
+                "without_dicom_seg": done.without_dicom_seg, "failures": done.failures,
+            }))?
         );
     } else {
         let kept = if done.kept > 0 { format!(", {} were there already", done.kept) } else { String::new() };
         say!("{} masks drawn by {}{kept}: {}", done.drawn, args.run.display(), args.out.display());
+        if args.dicom_seg {
+            say!("{} of them as DICOM-SEG now, with the patient and the study of their series", done.dicom_seg);
+        }
     }
     listing::notices(&done.doubts.notices());
+    listing::without_dicom_seg(&done.without_dicom_seg);
     listing::failures(&done.failures);
     Ok(done.failures.len())
 }
