@@ -145,7 +145,7 @@ fn nnu_net_2_with_a_table_of_files() {
     write(&[case("one"), case("two")].join(", "));
     for (channel, file) in [(0, "t1.nrrd"), (1, "t2.nrrd")] {
         let options = OpenOptions::default().with_divide(None).with_channel(channel).with_bad(Bad::Stop);
-        let set = open("nnunet", dir.path(), Split::Train, &options).unwrap();
+        let set = open("nnunet", dir.path(), Split::Train, &options.with_unit(Unit::Volumes)).unwrap();
         assert_eq!((set.len(), set.sample_id(1)), (2, "two".to_owned()));
         assert!(set.source(1).unwrap().ends_with(Path::new("two").join(file)));
         set.sample(1).unwrap();
