@@ -9,6 +9,7 @@ pub(crate) const COMMIT: Option<&str> = option_env!("DINORAD_COMMIT");
 pub(crate) fn features() -> Vec<&'static str> {
     let all = [
         ("hub", cfg!(feature = "hub")),
+        ("dicom-seg", cfg!(feature = "dicom-seg")),
         ("charls", cfg!(feature = "charls")),
         ("jpeg-xl", cfg!(feature = "jpeg-xl")),
         ("cuda", cfg!(feature = "cuda")),

@@ -16,6 +16,16 @@ pub(crate) fn failures(failures: &[Failure]) {
     }
 }
 
+/// Masks that have no DICOM-SEG, and why: no error, as their scans have no series.
+pub(crate) fn without_dicom_seg(without: &[Failure]) {
+    for one in without.iter().take(SHOWN) {
+        note(&format!("no DICOM-SEG: {}: {}", one.id, one.reason));
+    }
+    if without.len() > SHOWN {
+        note(&format!("no DICOM-SEG of {} more", without.len() - SHOWN));
+    }
+}
+
 /// The options that help with some kinds of failure, each said once.
 pub(crate) fn ways_on(failures: &[Failure]) {
     let ways: [(&str, &str); 2] = [

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use common::{Desk, examples, files};
+use common::{Desk, dicom as slice, examples, files};
 use dinorad::{
     core::Affine,
     io::{ReadOptions, Volume, dicom, nifti, read_labels},
@@ -407,4 +407,226 @@ fn few_labels_controls_and_pairs_stand_beside_a_run() {
     // numbers that are none are told by the option that was typed
     let refused = desk.run(&format!("{UNET} --steps 4 --volumes 0 --out runs/none"), &[], 2).stderr;
     assert!(refused.contains("--volumes"), "{refused}");
+}
+
+#[test]
+fn series_get_their_masks_as_dicom_too() {
+    let desk = Desk::new();
+    let root = boxes(&desk);
+    desk.run(&format!("{UNET} --steps 6 --out runs/unet"), &[], 0);
+    let series = examples().join("dicom/made-ct-abdomen");
+    let scan = root.join("imagesTr/box_00.nii.gz");
+    let predict = "segment predict --run runs/unet --out drawn --dicom-seg";
+    let said = desk.run(predict, &[&series, &scan], 0);
+    said.names(&["no DICOM-SEG: ", "box_00.nii.gz: no DICOM series"]);
+    let masks: Vec<String> = masks_of(&desk.path("drawn")).into_keys().collect();
+    let objects: Vec<PathBuf> = fs::read_dir(desk.path("drawn"))
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .filter(|p| p.extension().is_some_and(|e| e == "dcm"))
+        .collect();
+    let [object] = objects.as_slice() else { panic!("{objects:?}") };
+    let stem = object.file_stem().unwrap().to_string_lossy().into_owned();
+    assert!(masks.contains(&format!("{stem}.nii.gz")), "{masks:?}");
+
+    // the bits are the voxels of the NIfTI, frame by frame
+    let options = ReadOptions::default();
+    let mask = read_labels(&desk.path(format!("drawn/{stem}.nii.gz")), &options).unwrap();
+    let file = dicom::DicomFile::open(object, &options).unwrap();
+    let (inverse, mut back) = (mask.affine.inverse().unwrap(), Array3::<u8>::zeros(mask.data.dim()));
+    for f in 0..file.header().frames as usize {
+        let frame = file.header().frame(f);
+        let [x, y, z] = frame.position.unwrap();
+        let k = inverse.apply([-x, -y, z])[2].round() as usize;
+        for ((y, x), _) in file.modality_frame(f).unwrap().indexed_iter().filter(|(_, bit)| **bit > 0.0) {
+            back[[k, y, x]] = frame.dimension_index[0] as u8;
+        }
+    }
+    assert!(back.iter().any(|v| *v > 0) && back == mask.data);
+
+    // made once; what is missing is made again, to the byte, without drawing
+    let bytes = fs::read(object).unwrap();
+    let again = |wanted: u64| {
+        let said = desk.run(&format!("{predict} --json"), &[&series, &scan], 0).json();
+        assert_eq!((said["masks"].as_u64(), said["dicom_seg"].as_u64()), (Some(0), Some(wanted)), "{said}");
+        assert_eq!(said["without_dicom_seg"].as_array().unwrap().len(), 1);
+    };
+    again(0);
+    fs::remove_file(object).unwrap();
+    again(1);
+    assert!(fs::read(object).unwrap() == bytes, "the same bytes whenever it is made");
+    // results are no input
+    fs::create_dir_all(desk.path("objects")).unwrap();
+    fs::copy(object, desk.path("objects/mask.dcm")).unwrap();
+    desk.run("segment predict --run runs/unet --out more objects", &[], 1).names(&["no images but a segmentation"]);
+    desk.run(predict, &[&series, Path::new("--pseudonyms")], 2).names(&["--pseudonyms"]);
+}
+
+/// Whether a word is in a file, as text.
+fn holds(path: &Path, word: &str) -> bool {
+    fs::read(path).unwrap().windows(word.len()).any(|w| w.eq_ignore_ascii_case(word.as_bytes()))
+}
+
+/// DICOM-SEG carries the patient and the study of its series, as the standard asks; nothing else that is written does.
+#[test]
+fn patients_are_in_the_segmentation_objects_alone() {
+    let desk = Desk::new();
+    boxes(&desk);
+    desk.run(&format!("{UNET} --steps 4 --out runs/unet"), &[], 0);
+    fs::create_dir_all(desk.path("series")).unwrap();
+    for k in 0..4 {
+        fs::write(desk.path(format!("series/{k}.dcm")), slice("PLANTED4711", "3", k, k % 2 == 0)).unwrap();
+    }
+    let said = desk.run("segment predict --run runs/unet --out drawn series --dicom-seg", &[], 0);
+    let mut all: Vec<PathBuf> = Vec::new();
+    for folder in ["drawn", "drawn/overlays"] {
+        let entries = fs::read_dir(desk.path(folder)).unwrap().map(|e| e.unwrap().path());
+        all.extend(entries.filter(|path| path.is_file()));
+    }
+    assert_eq!(all.len(), 5, "mask, object, picture, volumes, what was drawn: {all:?}");
+    for (word, what) in [("Canary", "name"), ("PLANTED4711", "number"), ("19990101", "date"), ("1.2.8", "study")] {
+        for path in &all {
+            let object = path.extension().is_some_and(|e| e == "dcm");
+            // short words stand by chance in compressed bytes
+            let told = word.len() > 5 || path.extension().is_some_and(|e| e != "gz" && e != "png");
+            assert!(!told || holds(path, word) == object, "{what} in {}", path.display());
+        }
+        assert!(!said.all().contains(word), "{}", said.all());
+    }
+}
+
+/// Two channels in files of their own: noise, and the scan.
+fn two_channels(root: &Path) {
+    for folder in ["imagesTr", "labelsTr", "imagesTs", "labelsTs"] {
+        fs::create_dir_all(root.join(folder)).unwrap();
+    }
+    for i in 0..12 {
+        let (values, mask) = scan(i, (4, 24, 30));
+        let noise = values.mapv(|v| v % 89.0);
+        let (part, name) = if i < 10 { ("Tr", format!("box_{i}")) } else { ("Ts", format!("new_0000_{i}")) };
+        for (channel, values) in [noise, values].into_iter().enumerate() {
+            let path = root.join(format!("images{part}/{name}_{channel:04}.nii.gz"));
+            nifti::write_volume(&path, &Volume::new(values, affine(0))).unwrap();
+        }
+        let like = Volume::new(mask.mapv(f32::from), affine(0));
+        nifti::write_mask(&root.join(format!("labels{part}/{name}.nii.gz")), &mask, &like).unwrap();
+    }
+    let json = r#"{"channel_names": {"0": "noise", "1": "T2"}, "labels": {"background": 0, "bright": 1, "dim": 2},
+                   "numTraining": 10, "file_ending": ".nii.gz"}"#;
+    fs::write(root.join("dataset.json"), json).unwrap();
+}
+
+#[test]
+fn channels_and_names_are_those_of_nnu_net() {
+    let desk = Desk::new();
+    let root = desk.path("two");
+    two_channels(&root);
+    let train = UNET.replace("--root boxes", "--root two");
+    desk.run(&format!("{train} --no-augment --steps 60 --channel 1 --out runs/two"), &[], 0);
+    assert!(dice(&desk, "runs/two") > 0.8, "{}", dice(&desk, "runs/two"));
+    assert!(fs::read_to_string(desk.path("runs/two/config.toml")).unwrap().contains("channel = 1"));
+
+    let predict = "segment predict --run runs/two --out drawn two/imagesTs";
+    let said = desk.run(predict, &[], 0);
+    said.names(&["2 cases have a file for every channel: channel 1 is read (such as new_0000_10.nii.gz)"]);
+    let names = |folder: &str| masks_of(&desk.path(folder)).into_keys().collect::<Vec<_>>();
+    assert_eq!(names("drawn"), ["new_0000_10.nii.gz", "new_0000_11.nii.gz"], "as nnU-Net's evaluator wants them");
+    let volumes = fs::read_to_string(desk.path("drawn/volumes.csv")).unwrap();
+    assert!(volumes.contains("\nnew_0000_10.nii.gz,new_0000_10,"), "{volumes}");
+    let again = desk.run(&format!("{predict} --json"), &[], 0).json();
+    assert_eq!((again["masks"].as_u64(), again["found"].as_u64()), (Some(0), Some(2)));
+    // the names are those of the truth; only the second channel shows it
+    let judged = desk.run("segment evaluate --pred drawn --truth two/labelsTs --json", &[], 0).json();
+    assert!(judged["means"]["dice"]["mean"].as_f64().unwrap() > 0.8, "{judged}");
+
+    // both channels in one file, as Decathlon has them: the same masks
+    fs::create_dir_all(desk.path("four")).unwrap();
+    for i in [10, 11] {
+        let read = |channel: usize| {
+            let path = root.join(format!("imagesTs/new_0000_{i}_{channel:04}.nii.gz"));
+            let volume = nifti::read(&path, &ReadOptions::default()).unwrap();
+            let plain = desk.path("plain.nii");
+            nifti::write_volume(&plain, &volume).unwrap();
+            fs::read(plain).unwrap()
+        };
+        let mut bytes = read(0);
+        bytes.extend(&read(1)[352..]);
+        bytes[40..42].copy_from_slice(&4i16.to_le_bytes());
+        bytes[48..50].copy_from_slice(&2i16.to_le_bytes());
+        fs::write(desk.path(format!("four/new_{i}.nii")), bytes).unwrap();
+    }
+    let said = desk.run("segment predict --run runs/two --out drawn-four four", &[], 0);
+    said.names(&["2 files hold several volumes: number 1 is read"]);
+    let (one, four) = (masks_of(&desk.path("drawn")), masks_of(&desk.path("drawn-four")));
+    assert_eq!(four.keys().collect::<Vec<_>>(), ["new_10.nii.gz", "new_11.nii.gz"]);
+    let labels =
+        |folder: &str, name: &String| read_labels(&desk.path(folder).join(name), &ReadOptions::default()).unwrap();
+    for (a, b) in one.keys().zip(four.keys()) {
+        assert!(labels("drawn", a).data == labels("drawn-four", b).data, "{a} {b}");
+    }
+
+    // a lone file of another channel is no case of this run, and said to be none
+    fs::create_dir_all(desk.path("lone")).unwrap();
+    fs::copy(root.join("imagesTs/new_0000_10_0000.nii.gz"), desk.path("lone/a_0000.nii.gz")).unwrap();
+    fs::copy(root.join("imagesTs/new_0000_10_0001.nii.gz"), desk.path("lone/plain.nii.gz")).unwrap();
+    let said = desk.run("segment predict --run runs/two --out drawn-lone lone", &[], 1);
+    said.names(&["a.nii.gz", "channel 0 alone, channel 1 is wanted"]);
+    assert_eq!(names("drawn-lone"), ["plain.nii.gz"]);
+}
+
+#[test]
+fn pictures_and_lesions_are_judged() {
+    let desk = Desk::new();
+    for folder in ["pred", "truth"] {
+        fs::create_dir_all(desk.path(folder)).unwrap();
+    }
+    let square = |top: usize, class: u8| {
+        ndarray::Array2::from_shape_fn((20, 24), |(y, x)| {
+            if (top..top + 8).contains(&y) && (4..12).contains(&x) { class } else { 0 }
+        })
+    };
+    let png = |path: &str, plane: &ndarray::Array2<u8>| {
+        fs::write(desk.path(path), dinorad::io::image::labels_as_png(plane.view()).unwrap()).unwrap();
+    };
+    png("truth/a.png", &square(4, 1));
+    let mut found = square(7, 1);
+    found[[0, 23]] = 1;
+    png("pred/a.png", &found);
+    png("truth/b.png", &square(3, 2));
+    png("pred/b.png", &square(3, 2));
+    png("truth/c.png", &square(3, 2));
+    png("pred/c.png", &square(3, 2).slice(ndarray::s![..19, ..]).to_owned());
+    let evaluate = "segment evaluate --pred pred --truth truth";
+    let said = desk.run(&format!("{evaluate} --lesions --out scores.csv"), &[], 1);
+    said.names(&["failed: c: the prediction is (1, 19, 24), the truth (1, 20, 24)"]);
+    for words in
+        ["HD95 pixels", "within 2 pixels", "2 pictures, whose lengths are in pixels", "a voxel of it is covered"]
+    {
+        assert!(said.stdout.contains(words), "`{words}` is not in\n{}", said.stdout);
+    }
+    assert!(!said.stdout.contains(" mm"), "{}", said.stdout);
+    let csv = fs::read_to_string(desk.path("scores.csv")).unwrap();
+    assert!(csv.starts_with("case,class,name,dice,jaccard,hd95_px,nsd,assd_px,area_px,true_area_px,area_error_px,lesions_found,lesions_made_up,lesions_missed\n"), "{csv}");
+    assert!(
+        csv.contains("\na,1,class 1,") && csv.lines().any(|l| l.starts_with("a,1") && l.ends_with(",65,64,1,1,1,0")),
+        "{csv}"
+    );
+
+    // a volume beside them has a table of its own, in mm
+    let volume = Volume::new(Array3::zeros((2, 8, 8)), affine(0));
+    let mask = Array3::from_shape_fn((2, 8, 8), |(_, y, _)| u8::from(y > 3));
+    for folder in ["pred", "truth"] {
+        nifti::write_mask(&desk.path(format!("{folder}/scan.nii.gz")), &mask, &volume).unwrap();
+    }
+    let json = desk.run(&format!("{evaluate} --lesions --lesion-overlap 0.9 --json"), &[], 1).json();
+    assert_eq!((json["cases"].as_u64(), json["unit"].as_str()), (Some(1), Some("mm")));
+    assert_eq!(json["means"]["dice"]["mean"].as_f64(), Some(1.0));
+    let pictures = &json["pictures"];
+    assert_eq!((pictures["cases"].as_u64(), pictures["tolerance_px"].as_f64()), (Some(2), Some(2.0)));
+    assert!(pictures["means"]["hd95_px"]["mean"].is_number() && pictures["means"].get("hd95_mm").is_none());
+    // five of eight rows are not nine tenths: missed, and both pieces made up
+    let one = &pictures["lesions"]["by_class"]["class 1"];
+    assert_eq!([&one["found"], &one["made_up"], &one["missed"]].map(|v| v.as_u64()), [Some(0), Some(2), Some(1)]);
+    assert_eq!(pictures["lesions"]["all"]["sensitivity"].as_f64(), Some(0.5));
+    desk.run(&format!("{evaluate} --lesions --lesion-overlap 2"), &[], 2).names(&["overlap of lesions"]);
 }

@@ -6,6 +6,7 @@
 )]
 
 mod affine;
+mod components;
 pub mod description;
 mod error;
 pub mod grid;
@@ -18,6 +19,7 @@ pub mod resample;
 pub mod rng;
 
 pub use affine::{Affine, axis_codes_of};
+pub use components::{Component, Touching, components, neighbours};
 pub use error::{Error, Result, in_full};
 pub use label::{Orientation, Protocol, Split, Target, Task, TaskKind};
 pub use nearest::nearest;

@@ -33,6 +33,12 @@ pub struct Inputs {
     pub copies: Vec<PathBuf>,
     /// Stacks of other echoes than the one that is wanted.
     pub other_echoes: usize,
+    /// Which channel was asked for with [`of_channel`](Self::of_channel).
+    pub(crate) channel: usize,
+    /// Ids of cases with a file for every channel.
+    pub(crate) channel_cases: Vec<String>,
+    /// Ids of files of which one of several volumes is read.
+    pub(crate) volume_cases: Vec<String>,
 }
 
 /// How inputs are looked for.

@@ -58,6 +58,8 @@ pub struct Input {
     pub kind: InputKind,
     /// The opened MedMNIST part that this input is one image of.
     pub(crate) dataset: Option<std::sync::Arc<dyn Dataset>>,
+    /// Which of several volumes of its file is meant, whatever is asked for of others.
+    pub(crate) volume: Option<usize>,
 }
 
 impl std::fmt::Debug for Input {
@@ -69,7 +71,7 @@ impl std::fmt::Debug for Input {
 
 impl Input {
     pub(crate) fn new(id: String, path: PathBuf, kind: InputKind) -> Self {
-        Self { id, path, kind, dataset: None }
+        Self { id, path, kind, dataset: None, volume: None }
     }
 
     /// Why this cannot be read, if that is known already.
@@ -83,7 +85,10 @@ impl Input {
     /// Whatever the reader says, naming the file; [`Error::Layout`] for a bad input.
     pub fn load(&self, options: &ReadOptions) -> Result<Pixels> {
         let pixels = match (&self.kind, &self.dataset) {
-            (InputKind::File(_), _) => load(&self.path, options)?,
+            (InputKind::File(_), _) => match self.volume {
+                Some(volume) => load(&self.path, &options.clone().with_volume(volume))?,
+                None => load(&self.path, options)?,
+            },
             (InputKind::Series { folder, files, uneven, frames, .. }, _) => {
                 let mut options = options.clone();
                 options.frames.clone_from(frames);
@@ -138,6 +143,15 @@ impl Input {
             (InputKind::Bad { reason }, _) => return Err(Error::layout(&self.path, reason)),
             _ => hash_files(content_files(&self.path)?.iter().map(PathBuf::as_path))?,
         };
-        Ok(*hasher.finalize().as_bytes())
+        let hash = hasher.finalize();
+        Ok(match self.volume {
+            // as a data set hashes a channel
+            Some(volume) => *blake3::Hasher::new()
+                .update(hash.as_bytes())
+                .update(&(volume as u64).to_le_bytes())
+                .finalize()
+                .as_bytes(),
+            None => *hash.as_bytes(),
+        })
     }
 }

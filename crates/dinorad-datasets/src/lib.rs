@@ -6,6 +6,7 @@
 )]
 
 mod cache;
+mod channels;
 mod columns;
 mod dataset;
 mod discover;

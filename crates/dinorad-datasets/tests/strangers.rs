@@ -7,7 +7,8 @@ use std::{fs, path::Path};
 
 use dinorad_core::Split;
 use dinorad_datasets::{
-    Bad, DiscoverOptions, Error, InputKind, OpenOptions, Pixels, discover, discover_inputs, discover_with, open,
+    Bad, DiscoverOptions, Error, InputKind, OpenOptions, Pixels, Unit, discover, discover_inputs, discover_with, open,
+    open_unlabelled,
 };
 use dinorad_io::ReadOptions;
 
@@ -79,6 +80,93 @@ fn lists_of_nnu_net_1_find_the_files_of_channels() {
         assert!(source.to_string_lossy().ends_with(&format!("_000{channel}.nii.gz")), "{}", source.display());
         set.sample(0).unwrap();
     }
+}
+
+/// A NRRD file of 4 x 3 x 2 voxels.
+fn nrrd(path: &Path, value: impl Fn(u8) -> u8) {
+    let head = "NRRD0004\ntype: uint8\ndimension: 3\nspace: left-posterior-superior\nsizes: 4 3 2\n\
+                space directions: (1,0,0) (0,1,0) (0,0,2)\nspace origin: (0,0,0)\nencoding: raw\n\n";
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, [head.as_bytes(), &(0..24).map(value).collect::<Vec<u8>>()].concat()).unwrap();
+}
+
+const OF_NNU_NET_2: &str =
+    r#""channel_names": {"0": "T1", "1": "T2"}, "labels": {"background": 0, "organ": 1}, "numTraining": 2"#;
+
+#[test]
+fn nnu_net_2_with_files_of_another_ending() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    for (part, name) in [("Tr", "a_0000_b"), ("Tr", "c"), ("Ts", "d_0000")] {
+        for channel in 0..2 {
+            nrrd(&at(&format!("images{part}/{name}_{channel:04}.nrrd")), |n| n + 100 * channel as u8);
+        }
+        nrrd(&at(&format!("labels{part}/{name}.nrrd")), |n| n % 2);
+    }
+    fs::write(at("dataset.json"), format!(r#"{{{OF_NNU_NET_2}, "file_ending": ".nrrd"}}"#)).unwrap();
+    for channel in [0, 1] {
+        for unit in [Unit::Volumes, Unit::Slices] {
+            let options =
+                OpenOptions::default().with_divide(None).with_channel(channel).with_bad(Bad::Stop).with_unit(unit);
+            let set = open("nnunet", dir.path(), Split::Train, &options).unwrap();
+            assert_eq!(set.len(), if unit == Unit::Volumes { 2 } else { 4 });
+            let id = if unit == Unit::Volumes { "a_0000_b" } else { "a_0000_b_000" };
+            assert_eq!(set.sample_id(0), id);
+            let source = set.source(0).unwrap();
+            assert!(source.ends_with(format!("a_0000_b_{channel:04}.nrrd")), "{}", source.display());
+            set.sample(0).unwrap();
+        }
+        let test = open_unlabelled(dir.path(), &OpenOptions::default().with_channel(channel)).unwrap();
+        let source = test.source(0).unwrap();
+        assert!(source.ends_with(format!("d_0000_{channel:04}.nrrd")), "{}", source.display());
+        let Pixels::Volume(volume) = test.sample(0).unwrap().pixels else { panic!("no volume") };
+        assert!(volume.data.iter().all(|v| (*v >= 100.0) == (channel == 1)));
+    }
+}
+
+#[test]
+fn nnu_net_2_with_a_table_of_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    for case in ["one", "two"] {
+        nrrd(&at(&format!("scans/{case}/t1.nrrd")), |n| n);
+        nrrd(&at(&format!("scans/{case}/t2.nrrd")), |n| n + 100);
+        nrrd(&at(&format!("truth/{case}.nrrd")), |n| n % 2);
+    }
+    let case = |name: &str| {
+        format!(
+            r#""{name}": {{"images": ["scans/{name}/t1.nrrd", "scans/{name}/t2.nrrd"], "label": "truth/{name}.nrrd"}}"#
+        )
+    };
+    let write = |cases: &str| {
+        let text = format!(r#"{{{OF_NNU_NET_2}, "file_ending": ".nrrd", "dataset": {{{cases}}}}}"#);
+        fs::write(at("dataset.json"), text).unwrap();
+    };
+    write(&[case("one"), case("two")].join(", "));
+    for (channel, file) in [(0, "t1.nrrd"), (1, "t2.nrrd")] {
+        let options = OpenOptions::default().with_divide(None).with_channel(channel).with_bad(Bad::Stop);
+        let set = open("nnunet", dir.path(), Split::Train, &options.with_unit(Unit::Volumes)).unwrap();
+        assert_eq!((set.len(), set.sample_id(1)), (2, "two".to_owned()));
+        assert!(set.source(1).unwrap().ends_with(Path::new("two").join(file)));
+        set.sample(1).unwrap();
+    }
+    let told = |cases: &str| {
+        write(cases);
+        let options = OpenOptions::default().with_divide(None).with_bad(Bad::Stop);
+        open("nnunet", dir.path(), Split::Train, &options).err().unwrap().to_string()
+    };
+    assert!(told(r#""x": {"label": "truth/one.nrrd"}"#).contains("no list of `images`"));
+    assert!(told(r#""x": {"images": ["scans/one/t1.nrrd"]}"#).contains("no label"));
+    assert!(told(r#""x": {"images": ["../a.nrrd"], "label": "truth/one.nrrd"}"#).contains("leaves the folder"));
+}
+
+#[test]
+fn regions_of_nnu_net_2_are_refused_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let json = r#"{"channel_names": {"0": "T1"}, "labels": {"background": 0, "whole": [1, 2], "core": 2}, "file_ending": ".nii.gz"}"#;
+    fs::write(dir.path().join("dataset.json"), json).unwrap();
+    let error = open("nnunet", dir.path(), Split::Train, &OpenOptions::default()).err().unwrap().to_string();
+    assert!(error.contains("`whole` is a list of ids"), "{error}");
 }
 
 fn npy(path: &Path, shape: &str, values: usize) {

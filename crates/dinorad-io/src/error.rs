@@ -147,6 +147,14 @@ pub enum Error {
         /// What is wrong, with file names.
         report: Box<SeriesReport>,
     },
+    /// A DICOM series that a new object cannot refer to, because its files lack what names or places them.
+    #[error("{}: no new object can refer to these files: they have no {what}", path.display())]
+    Reference {
+        /// The series.
+        path: PathBuf,
+        /// The attribute.
+        what: &'static str,
+    },
     /// Labels are wanted and a voxel is not a whole number in 0..=255.
     #[error("{}: voxel value {value} is not a label in 0..=255", path.display())]
     Label {
@@ -221,6 +229,7 @@ impl Error {
             Error::NoImages { skipped, .. } => format!("no images in the folder ({skipped} other files)"),
             Error::SeveralSeries { series, .. } => format!("{} series, choose one of them", series.len()),
             Error::Series { report, .. } => format!("the series is not one volume: {}", report.unnamed()),
+            Error::Reference { what, .. } => format!("no new object can refer to its files: they have no {what}"),
             Error::Label { value, .. } => format!("voxel value {value} is not a label in 0..=255"),
             Error::Orientation { .. } => "its orientation is unusable".to_owned(),
             Error::Argument { what, .. } => format!("{what}: not a possible value"),

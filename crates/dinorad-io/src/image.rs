@@ -10,7 +10,7 @@ use ndarray::{Array2, Array3, ArrayView2};
 
 use crate::{Error, Format, ReadOptions, Result, dicom::codec, sniff::sniff_bytes};
 
-pub use crate::{photometric::Photometric, picture::Image};
+pub use crate::{label_picture::read_labels, photometric::Photometric, picture::Image};
 
 /// Reads a PNG, JPEG or TIFF file with the default limits.
 ///

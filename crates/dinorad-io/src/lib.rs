@@ -13,6 +13,7 @@ mod grid;
 mod guard;
 pub mod image;
 mod inspect;
+mod label_picture;
 mod labels;
 mod load;
 mod loaded;

@@ -1,4 +1,5 @@
-//! Names, numbers and dates of patients leave a file by one door only: `inspect` with `phi`.
+//! Names, numbers and dates of patients leave a file by two doors only: `inspect` with `phi`, and segmentation objects,
+//! which carry the patient and the study of their series and nothing else that is personal.
 //!
 //! A DICOM file whose every personal attribute, private element, overlay, curve and nested item
 //! holds a canary is read whole, cut and broken in many ways, alone and as a series; neither a
@@ -414,4 +415,65 @@ fn nifti_free_text() {
     let mask = folder.path().join("mask.nii");
     nifti::write_mask(&mask, &Array3::zeros((2, 3, 4)), &read.unwrap()).unwrap();
     clean("the mask", &String::from_utf8_lossy(&fs::read(&mask).unwrap()));
+}
+
+/// What a segmentation object carries of its series' patient and study, as far as it is text.
+#[cfg(feature = "dicom-seg")]
+const CARRIED: [&str; 12] = [
+    "AccessionNumber",
+    "ContentDate", // the study's: the object's own content is dated as it
+    "IssuerOfPatientID",
+    "PatientBirthDate",
+    "PatientID",
+    "PatientName",
+    "ReferringPhysicianName",
+    "StudyDate",
+    "StudyDescription",
+    "StudyID",
+    "StudyInstanceUID",
+    "StudyTime",
+];
+
+#[cfg(feature = "dicom-seg")]
+#[test]
+fn segmentation_objects_carry_patient_and_study_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut files = Vec::new();
+    for n in 0..3 {
+        let path = folder.path().join(format!("{n}.dcm"));
+        let mut bytes = Made { number: n + 1, height_mm: 2.0 * f64::from(n), ..SLICE }.bytes(true);
+        // before ImageComments, where its tag has its place
+        let place = bytes.windows(6).position(|w| w == b"\x20\0\0\x40LT").unwrap();
+        bytes.splice(place..place, element(0x0020_0052, b"UI", b"1.2.3.77"));
+        fs::write(&path, bytes).unwrap();
+        files.push(path);
+    }
+    let what = dicom::Segmentation {
+        segments: vec![dicom::Segment { value: 1, label: "organ".into() }],
+        algorithm: "network".into(),
+        version: "1".into(),
+        identity: [1, 2, 3],
+    };
+    let mask = Array3::from_shape_fn((3, ROWS.into(), COLUMNS.into()), |(k, y, x)| u8::from(k + y > x));
+    let bytes = dicom::segmentation(&mask, folder.path(), &files, &ReadOptions::default(), &what).unwrap();
+    let path = folder.path().join("mask.dcm");
+    fs::write(&path, &bytes).unwrap();
+    let personal = |text: &str| CANARIES.iter().any(|canary| text.contains(canary));
+    let mut carried: Vec<String> = inspect(&path, true)
+        .unwrap()
+        .attributes
+        .into_iter()
+        .filter(|attribute| personal(&attribute.value))
+        .map(|attribute| attribute.name)
+        .collect();
+    carried.sort();
+    assert_eq!(carried, CARRIED);
+    // and not once more, in sequences or private elements
+    let times = |canary: &str| bytes.windows(canary.len()).filter(|w| *w == canary.as_bytes()).count();
+    assert_eq!(times("CANARY"), 7);
+    // birth, study and content date, and the UID of the study
+    assert_eq!((times(DATE), times(AGE)), (4, 0));
+    // asked for nothing personal, `inspect` shows nothing of it
+    clean_inspection(&path);
+    clean_result("the object", &DicomFile::open(&path, &ReadOptions::default()));
 }

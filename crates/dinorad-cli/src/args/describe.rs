@@ -204,6 +204,7 @@ impl SegmentTrainArgs {
         let data = Given::named(&self.dataset)
             .with("root", text(&self.root))
             .maybe("splits", self.splits.as_deref().map(text))
+            .maybe("channel", (self.channel > 0).then(|| whole(self.channel)).transpose()?)
             .with("bad", if self.strict_data { "stop" } else { "skip" });
         let few = !(self.volumes.is_empty() && self.patches.is_empty());
         let subsets = few.then(|| -> Result<Given> {

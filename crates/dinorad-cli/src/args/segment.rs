@@ -18,9 +18,15 @@ pub(crate) enum SegmentCommand {
     )]
     Train(SegmentTrainArgs),
     /// Masks of new scans by the network of a run: NIfTI on the voxels of each scan, pictures, volumes
-    #[command(after_help = "Example:\n  dinorad segment predict --run runs/unet scans -o drawn")]
+    ///
+    /// Files called NAME_0000, NAME_0001 … in one folder and on one grid are the channels of one case (nnU-Net): the
+    /// one that the run learned from is read, and the mask is called NAME.nii.gz. Of files that hold several volumes
+    /// (Decathlon) that volume is read.
+    #[command(after_help = "Example:\n  dinorad segment predict --run runs/unet scans -o drawn --dicom-seg")]
     Predict(SegmentPredictArgs),
     /// Masks of any origin beside the true ones: Dice, HD95, surface Dice, volumes, by case and class
+    ///
+    /// Volumes are judged in mm, PNG label pictures (gray, or indices of a palette) in pixels, in a table of their own.
     #[command(after_help = "Example:\n  dinorad segment evaluate --pred masks --truth labels")]
     Evaluate(SegmentEvaluateArgs),
 }
@@ -36,6 +42,10 @@ pub(crate) struct SegmentTrainArgs {
     /// A table of `dinorad splits` in place of the data set's own parts
     #[arg(long, value_name = "CSV", help_heading = "Data")]
     pub(crate) splits: Option<PathBuf>,
+    /// Which channel of scans that have several, counted from 0: files _0000, _0001 … (nnU-Net), or volumes of a
+    /// file (Decathlon)
+    #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Data")]
+    pub(crate) channel: usize,
     /// A case that cannot be read ends the run instead of being left out and listed
     #[arg(long, help_heading = "Data")]
     pub(crate) strict_data: bool,
@@ -187,6 +197,10 @@ pub(crate) struct SegmentPredictArgs {
     /// Folder for masks, pictures and volumes.csv; what is there of the same run is not drawn again
     #[arg(short, long, value_name = "DIR")]
     pub(crate) out: PathBuf,
+    /// Also write NAME.dcm for DICOM series: a segmentation object that an archive files with the series. It alone of
+    /// all that is written carries names, numbers and dates: the series' patient and study, as the standard asks
+    #[arg(long, conflicts_with = "pseudonyms")]
+    pub(crate) dicom_seg: bool,
     #[command(flatten)]
     pub(crate) names: PseudonymArgs,
     #[command(flatten)]
@@ -198,7 +212,7 @@ pub(crate) struct SegmentPredictArgs {
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct SegmentEvaluateArgs {
-    /// Folder of predicted masks (NIfTI, NRRD, MetaImage, MGH)
+    /// Folder of predicted masks (NIfTI, NRRD, MetaImage, MGH, PNG)
     #[arg(long, value_name = "DIR")]
     pub(crate) pred: PathBuf,
     /// Folder of true masks with the same names
@@ -208,9 +222,15 @@ pub(crate) struct SegmentEvaluateArgs {
     /// the truth, else class 1, class 2, …)
     #[arg(long, value_name = "NAME,NAME,…", value_delimiter = ',')]
     pub(crate) classes: Vec<String>,
-    /// Tolerance of the surface Dice in mm
+    /// Tolerance of the surface Dice in mm (of PNG masks: in pixels)
     #[arg(long, value_name = "MM", default_value_t = 2.0)]
     pub(crate) tolerance: f64,
+    /// Also count lesions (connected pieces, 26 neighbours) that were found, missed and made up, class by class
+    #[arg(long)]
+    pub(crate) lesions: bool,
+    /// Share of a lesion that must be covered for it to be found (default: a single voxel, as ISLES 2022 counts)
+    #[arg(long, value_name = "SHARE", requires = "lesions", default_value_t = 0.0)]
+    pub(crate) lesion_overlap: f64,
     /// Bootstrap resamples behind every interval
     #[arg(long = "resamples", value_name = "N", default_value_t = 1000)]
     pub(crate) bootstrap: usize,

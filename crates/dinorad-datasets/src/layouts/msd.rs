@@ -6,11 +6,12 @@ use std::{
 };
 
 use dinorad_core::{Orientation, Protocol, Split, Target, Task, TaskKind};
-use dinorad_io::nifti;
+use dinorad_io::{Format, ReadOptions, nifti};
 use serde_json::Value;
 
 use crate::{
     Colour, Dataset, Error, OpenOptions, PatientKey, Prepare, Result, Rule, Unit,
+    channels::sibling,
     faults::Faults,
     files::{below, file_name, folder_files, stem},
     info::{Info, Opening},
@@ -33,12 +34,14 @@ pub struct MsdCase {
     pub image: PathBuf,
     /// The label volume.
     pub label: PathBuf,
+    /// The files of all channels in order, where the file lists them (nnU-Net 2's `dataset`); else none.
+    pub channels: Vec<PathBuf>,
 }
 
 /// What a `dataset.json` says, with every file it lists found.
 ///
 /// Both spellings are read: Decathlon's (`modality`, ids to names, a `training` list) and nnU-Net's
-/// (`channel_names`, names to ids, `file_ending` with one `_0000` file per channel).
+/// (`channel_names`, names to ids, `file_ending` with one `_0000` file per channel, or a table `dataset` of the files).
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct MsdFolder {
@@ -93,10 +96,11 @@ impl MsdFolder {
             warnings: Vec::new(),
             separate: false,
         };
-        let listed = match (json.get("training"), json["file_ending"].as_str()) {
-            (Some(list), _) => folder.decathlon(&path, list, json.get("test"), faults)?,
-            (None, Some(ending)) => folder.nnunet(ending, faults)?,
-            (None, None) => return Err(Error::layout(&path, "key `training` is missing")),
+        let listed = match (json.get("training"), json["dataset"].as_object(), json["file_ending"].as_str()) {
+            (Some(list), ..) => folder.decathlon(&path, list, json.get("test"), faults)?,
+            (None, Some(table), ending) => folder.tabled(&path, table, ending, faults)?,
+            (None, None, Some(ending)) => folder.nnunet(ending, faults)?,
+            (None, None, None) => return Err(Error::layout(&path, "key `training` is missing")),
         };
         if folder.training.is_empty() {
             return Err(Error::layout(&path, "no training cases"));
@@ -125,7 +129,7 @@ impl MsdFolder {
                 let (image, first) = first_channel(listed.clone());
                 separate = first;
                 pair(&image, &label)?;
-                Ok(MsdCase { name: stem(&listed), image, label })
+                Ok(MsdCase { name: stem(&listed), image, label, channels: Vec::new() })
             };
             let case = faults.keep(case())?;
             self.separate |= separate;
@@ -139,28 +143,64 @@ impl MsdFolder {
         Ok(entries.len())
     }
 
+    /// The labelled cases of nnU-Net 2, found by the names of their files, and how many they are.
     fn nnunet(&mut self, ending: &str, faults: &mut Faults) -> Result<usize> {
         self.separate = true;
         let first = format!("_0000{ending}");
-        let cases = |folder: &Path| -> Result<Vec<PathBuf>> {
-            let mut files = folder_files(folder)?;
-            files.retain(|f| file_name(f).ends_with(&first));
-            Ok(files)
-        };
-        let images = cases(&self.root.join("imagesTr"))?;
+        let images = named(&self.root.join("imagesTr"), &first)?;
         let listed = images.len();
         for image in images {
-            let name = file_name(&image).trim_end_matches(&first).to_owned();
+            let name = file_name(&image).strip_suffix(&first).unwrap_or_default().to_owned();
             let label = self.root.join("labelsTr").join(format!("{name}{ending}"));
             if faults.keep(pair(&image, &label))?.is_some() {
-                self.training.push(MsdCase { name, image, label });
+                self.training.push(MsdCase { name, image, label, channels: Vec::new() });
             }
         }
+        self.find_test(&first)?;
+        Ok(listed)
+    }
+
+    /// The labelled cases that nnU-Net 2's table `dataset` lists, wherever their files lie below the folder.
+    fn tabled(
+        &mut self,
+        path: &Path,
+        table: &serde_json::Map<String, Value>,
+        ending: Option<&str>,
+        faults: &mut Faults,
+    ) -> Result<usize> {
+        self.separate = true;
+        for (name, entry) in table {
+            let file = |given: Option<&str>, what: &str| -> Result<PathBuf> {
+                let given = given.ok_or_else(|| Error::layout(path, format!("dataset: `{name}` has no {what}")))?;
+                below(&self.root, path, given)
+            };
+            let case = || -> Result<MsdCase> {
+                let images = entry["images"].as_array().map(Vec::as_slice).unwrap_or_default();
+                let channels = images.iter().map(|image| file(image.as_str(), "image")).collect::<Result<Vec<_>>>()?;
+                let image = channels
+                    .first()
+                    .cloned()
+                    .ok_or_else(|| Error::layout(path, format!("dataset: `{name}` has no list of `images`")))?;
+                let label = file(entry["label"].as_str(), "label")?;
+                pair(&image, &label)?;
+                Ok(MsdCase { name: name.clone(), image, label, channels })
+            };
+            let case = faults.keep(case())?;
+            self.training.extend(case);
+        }
+        if let Some(ending) = ending {
+            self.find_test(&format!("_0000{ending}"))?;
+        }
+        Ok(table.len())
+    }
+
+    /// The images of `imagesTs`, as files of the first channel.
+    fn find_test(&mut self, first: &str) -> Result<()> {
         let test = self.root.join("imagesTs");
         if test.is_dir() {
-            self.test = cases(&test)?;
+            self.test = named(&test, first)?;
         }
-        Ok(listed)
+        Ok(())
     }
 
     /// The file of one channel of a case, and which volume of it.
@@ -170,8 +210,8 @@ impl MsdFolder {
             return Err(Error::Parameter { what: "channel", why });
         }
         if self.separate {
-            let name = file_name(&case.image).replacen("_0000", &format!("_{channel:04}"), 1);
-            let path = case.image.with_file_name(name);
+            let listed = case.channels.get(channel).cloned();
+            let path = listed.or_else(|| sibling(&case.image, channel)).unwrap_or_else(|| case.image.clone());
             if !path.is_file() {
                 return Err(Error::Absent { path, what: "the image of this channel" });
             }
@@ -210,6 +250,13 @@ fn first_channel(listed: PathBuf) -> (PathBuf, bool) {
     if !listed.is_file() && channel.is_file() { (channel, true) } else { (listed, false) }
 }
 
+/// The files of a folder whose names end so.
+fn named(folder: &Path, ending: &str) -> Result<Vec<PathBuf>> {
+    let mut files = folder_files(folder)?;
+    files.retain(|file| file_name(file).ends_with(ending));
+    Ok(files)
+}
+
 /// Both files must be there; the one that is names the one that is not.
 fn pair(image: &Path, label: &Path) -> Result<()> {
     match (image.is_file(), label.is_file()) {
@@ -227,6 +274,11 @@ fn labels(path: &Path, json: &Value) -> Result<(Vec<String>, Vec<u8>)> {
         let (id, name) = match value {
             Value::String(name) => (key.parse().ok(), name.clone()),
             Value::Number(n) => (n.as_u64().and_then(|n| u8::try_from(n).ok()), key.clone()),
+            Value::Array(_) => {
+                let why =
+                    format!("labels: `{key}` is a list of ids: regions that overlap are not read, only one id a class");
+                return Err(Error::layout(path, why));
+            }
             _ => (None, key.clone()),
         };
         let Some(id) = id else {
@@ -321,10 +373,11 @@ pub(crate) fn open_any(asked: &Opening, known: impl Fn(&str) -> Option<&'static 
 pub fn open_unlabelled(root: &Path, options: &OpenOptions) -> Result<Box<dyn Dataset>> {
     let folder = MsdFolder::read(root)?;
     let channel = (folder.channels.len() > 1 && !folder.separate).then_some(options.channel);
-    let entries = folder.test.iter().map(|path| {
-        let patient = Some(PatientKey::of(&stem(path)));
-        let source = Source::Volume { path: path.clone(), channel };
-        Entry::new(stem(path), patient, source, Answer::Known(Target::Unlabelled))
+    let entries = folder.test.iter().map(|first| {
+        let patient = Some(PatientKey::of(&stem(first)));
+        let path = if folder.separate { sibling(first, options.channel) } else { None };
+        let source = Source::Volume { path: path.unwrap_or_else(|| first.clone()), channel };
+        Entry::new(stem(first), patient, source, Answer::Known(Target::Unlabelled))
     });
     let task = Task { kind: TaskKind::Segmentation, class_names: folder.class_names.clone(), is_3d: true };
     let common = Common {
@@ -342,27 +395,48 @@ pub fn open_unlabelled(root: &Path, options: &OpenOptions) -> Result<Box<dyn Dat
     Ok(Box::new(Listed::new(common, entries.collect())?))
 }
 
+/// Sizes `(slice, row, column)` of a volume's file, how many volumes it holds, and where its axes run, as far as that
+/// is told without reading voxels or was asked for.
+struct Shape {
+    dhw: Vec<usize>,
+    volumes: u64,
+    axes: Option<[(usize, bool); 3]>,
+}
+
+impl Shape {
+    fn of(path: &Path, options: &OpenOptions) -> Result<Self> {
+        let turned = options.orientation == Orientation::Canonical;
+        let reversed = |sizes: [u64; 3]| sizes.iter().rev().map(|n| *n as usize).collect();
+        // what is none of these is for the reader of NIfTI to refuse
+        if let Ok(Format::Nrrd | Format::MetaImage | Format::Mgh) = dinorad_io::sniff(path) {
+            let header = dinorad_io::read_grid_header(path)?;
+            // such a header's place is told with its voxels: they are read where slices must be counted
+            let first = || dinorad_io::read_volume(path, &ReadOptions::default().with_volume(0));
+            let asked = turned && options.unit == Unit::Slices;
+            let axes = asked.then(first).transpose()?.map(|volume| volume.affine.closest_axes());
+            return Ok(Self { dhw: reversed(header.sizes), volumes: header.volumes, axes });
+        }
+        let header = nifti::read_header(path)?;
+        let axes = turned.then(|| header.affine(path)).transpose()?.map(|(affine, _)| affine.closest_axes());
+        Ok(Self { dhw: reversed(header.volume_dims()), volumes: header.volumes().unwrap_or(u64::MAX), axes })
+    }
+}
+
 /// Compares the headers of image and label, and returns the number of slices as they will be cut.
 pub(crate) fn check_pair(image: &Path, channel: Option<usize>, label: &Path, options: &OpenOptions) -> Result<usize> {
-    let (of_image, of_label) = (nifti::read_header(image)?, nifti::read_header(label)?);
-    let dhw = |h: &nifti::Header| -> Vec<usize> { h.volume_dims().iter().rev().map(|n| *n as usize).collect() };
-    same_shape(label, &dhw(&of_label), &dhw(&of_image))?;
-    let volumes = of_image.volumes().unwrap_or(u64::MAX);
+    let (of_image, of_label) = (Shape::of(image, options)?, Shape::of(label, options)?);
+    same_shape(label, &of_label.dhw, &of_image.dhw)?;
+    let volumes = of_image.volumes;
     if let Some(c) = channel
         && c as u64 >= volumes
     {
         return Err(Error::layout(image, format!("holds {volumes} channels, dataset.json names more")));
     }
-    let dims = of_image.volume_dims();
-    let slices = match options.orientation {
-        Orientation::AsStored => dims[2],
-        Orientation::Canonical => {
-            let axes = of_image.affine(image)?.0.closest_axes();
-            if of_label.affine(label)?.0.closest_axes() != axes {
-                return Err(Error::layout(label, "its axes run differently from those of its image"));
-            }
-            (0..3).find(|c| axes[*c].0 == 2).map_or(dims[2], |c| dims[c])
-        }
-    };
-    Ok(slices as usize)
+    let [d, h, w] = [0, 1, 2].map(|axis| of_image.dhw.get(axis).copied().unwrap_or(1));
+    let Some(axes) = of_image.axes else { return Ok(d) };
+    if of_label.axes.is_some_and(|others| others != axes) {
+        return Err(Error::layout(label, "its axes run differently from those of its image"));
+    }
+    let along = |c: usize| [w, h, d][c];
+    Ok((0..3).find(|c| axes[*c].0 == 2).map_or(d, along))
 }

@@ -83,6 +83,7 @@ impl Data {
         options.uncertain = choice.uncertain;
         options.splits = choice.splits.clone();
         options.columns = choice.columns.clone();
+        options.channel = choice.channel;
         if let Some(orientation) = orientation {
             options.orientation = orientation;
         }

@@ -156,6 +156,9 @@ pub struct DataChoice {
     /// What the columns of a table of files are called.
     #[serde(default, skip_serializing_if = "Columns::is_empty")]
     pub columns: Columns,
+    /// Which channel of scans that have several, counted from 0.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub channel: usize,
     /// What CheXpert's uncertain findings count as.
     #[serde(default = "extra_class")]
     pub uncertain: Uncertain,
@@ -169,6 +172,10 @@ pub struct DataChoice {
     /// Another data set, whose test part is judged; the labels that both have, by name, count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test: Option<OtherData>,
+}
+
+fn is_first(channel: &usize) -> bool {
+    *channel == 0
 }
 
 fn extra_class() -> Uncertain {

@@ -16,6 +16,8 @@
 
 mod data;
 mod description;
+#[cfg(feature = "dicom-seg")]
+mod dicom_seg;
 mod encoder;
 mod exhibits;
 mod features;

@@ -20,6 +20,8 @@ use dinorad_transforms::Compose;
 use ndarray::{Array3, Axis, s};
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "dicom-seg")]
+use super::dicom_seg;
 use super::{
     Experiment, Loaded, Watch,
     mask_figures::sheet,
@@ -48,6 +50,7 @@ pub struct MaskPredictor {
     encoder: Loaded,
     model: Box<dyn Fitted>,
     digest: String,
+    dicom_seg: bool,
 }
 
 /// What came of new scans.
@@ -57,6 +60,10 @@ pub struct DrawnMasks {
     pub drawn: usize,
     /// Masks of the same run and scans that were there already.
     pub kept: usize,
+    /// Masks that were written as DICOM-SEG now.
+    pub dicom_seg: usize,
+    /// Masks that have no DICOM-SEG because their scans are no DICOM series, where one was asked for.
+    pub without_dicom_seg: Vec<Failure>,
     /// Scans that could not be read.
     pub failures: Vec<Failure>,
     /// What may be wrong with the values of scans.
@@ -138,7 +145,20 @@ impl MaskPredictor {
         hasher.update(text.map_err(|e| Error::format(run, "JSON", e))?.as_bytes());
         hasher.update(encoder.backbone.spec().digest.as_bytes());
         let digest = hasher.finalize().to_hex().to_string();
-        Ok(Self { experiment, task, settings, label_values, encoder, model, digest })
+        Ok(Self { experiment, task, settings, label_values, encoder, model, digest, dicom_seg: false })
+    }
+
+    /// The same, masks of DICOM series written as segmentation objects (`NAME.dcm`) too. They carry the patient and
+    /// the study of their series: of all that is written they alone.
+    ///
+    /// # Errors
+    /// [`Error::Unfit`] where that is not compiled in.
+    pub fn with_dicom_seg(mut self, wanted: bool) -> Result<Self> {
+        if wanted && !cfg!(feature = "dicom-seg") {
+            return Err(Error::unfit("DICOM-SEG needs the cargo feature `dicom-seg`".into()));
+        }
+        self.dicom_seg = wanted;
+        Ok(self)
     }
 
     /// What is drawn.
@@ -147,8 +167,11 @@ impl MaskPredictor {
     }
 
     /// Draws the masks of scans into a folder: `NAME.nii.gz` on the voxels of each file or series (`NAME.png` of a
-    /// picture), `overlays/NAME.png`, `volumes.csv`. What is there of the same network and the same content is not
-    /// drawn again.
+    /// picture), `NAME.dcm` where [asked for](Self::with_dicom_seg), `overlays/NAME.png`, `volumes.csv`. What is there of
+    /// the same network and the same content is not drawn again.
+    ///
+    /// Of cases with several channels the one is read that the run learned from, see
+    /// [`Inputs::of_channel`](dinorad_datasets::Inputs::of_channel).
     ///
     /// # Errors
     /// [`Error::Unfit`] for a folder with other files or masks of another network, [`Error::File`]; what the encoder says. A scan
@@ -168,6 +191,8 @@ impl MaskPredictor {
         // masks of masks are nobody's wish
         let inside = fs::canonicalize(out).map_err(Error::file("find", out))?;
         found.inputs.retain(|input| !fs::canonicalize(&input.path).is_ok_and(|path| path.starts_with(&inside)));
+        let found = found.of_channel(self.experiment.data.channel);
+        found.channel_notices(names.is_none()).iter().for_each(|line| watch.note(line));
         let cases = InputCases::of(found, Compose::default()).with_settings(self.settings.clone());
         let cases = Arc::new(match names {
             Some(names) => cases.with_pseudonyms(names),
@@ -184,17 +209,20 @@ impl MaskPredictor {
             let content: String = key.fingerprint.iter().map(|b| format!("{b:02x}")).collect();
             let same = |case: &&DrawnCase| case.id == key.id && case.content == content;
             let known = before.cases.values().find(same).map(|case| case.name.clone());
-            if known.as_ref().is_some_and(|name| exists(out, name)) {
+            if let Some(name) = known.as_ref().filter(|name| exists(out, name)) {
                 done.kept += 1;
+                self.also_as_dicom(&cases, at, &content, (out, name), &mut done)?;
                 stage.advance(1);
                 continue;
             }
             let name = known.unwrap_or_else(|| free_name(&key.id, &mut taken));
             match self.draw(&cases, at, side, (out, &name), &mut done) {
                 Ok(Some(volumes_ml)) => {
-                    before.cases.insert(name.clone(), DrawnCase { id: key.id, name, content, volumes_ml });
+                    let case = DrawnCase { id: key.id, name: name.clone(), content: content.clone(), volumes_ml };
+                    before.cases.insert(name.clone(), case);
                     self.keep(out, &before)?;
                     done.drawn += 1;
+                    self.also_as_dicom(&cases, at, &content, (out, &name), &mut done)?;
                 }
                 Ok(None) => {}
                 Err(error @ (Error::File { .. } | Error::Io(_))) => return Err(error),
@@ -255,6 +283,71 @@ impl MaskPredictor {
         let voxel = spacing.iter().product::<f64>() / 1000.0;
         let volume = |class: usize| mask.iter().filter(|c| usize::from(**c) == class).count() as f64 * voxel;
         Ok(Some((1..self.task.n_classes()).map(volume).collect()))
+    }
+
+    /// The mask of a case as a segmentation object, if that is wanted and not there yet; what stands against it is
+    /// listed. It is made of the mask that lies in the folder, so that it is the same whenever it is made.
+    #[cfg(feature = "dicom-seg")]
+    fn also_as_dicom(
+        &self,
+        cases: &InputCases,
+        at: usize,
+        content: &str,
+        (out, name): (&Path, &str),
+        done: &mut DrawnMasks,
+    ) -> Result<()> {
+        let path = out.join(format!("{name}.dcm"));
+        if !self.dicom_seg || path.is_file() {
+            return Ok(());
+        }
+        let (input, id) = (&cases.inputs()[at], cases.key(at).id);
+        match dicom_seg::made(input, (out, name), &self.segmentation(content)) {
+            Ok(bytes) => {
+                crate::write_atomic(&path, &bytes, "segment")?;
+                done.dicom_seg += 1;
+            }
+            Err(dicom_seg::Without::Other(reason)) => {
+                done.without_dicom_seg.push(Failure { id, reason: reason.to_owned() });
+            }
+            Err(dicom_seg::Without::Failed(error)) => {
+                // the id names the case: nothing of its files' names is needed
+                done.failures.push(Failure { id, reason: format!("no DICOM-SEG: {}", error.unnamed()) });
+            }
+        }
+        Ok(())
+    }
+
+    #[cfg(not(feature = "dicom-seg"))]
+    #[allow(clippy::unnecessary_wraps, reason = "as where it is compiled in")]
+    fn also_as_dicom(&self, _: &InputCases, _: usize, _: &str, _: (&Path, &str), _: &mut DrawnMasks) -> Result<()> {
+        debug_assert!(!self.dicom_seg, "refused when it was asked for");
+        Ok(())
+    }
+
+    /// What is told of the masks of this network, and what makes the UIDs of one.
+    #[cfg(feature = "dicom-seg")]
+    fn segmentation(&self, content: &str) -> dinorad_io::dicom::Segmentation {
+        let names = self.task.class_names.iter().enumerate().skip(1);
+        let segments: Vec<_> = names
+            .map(|(class, label)| dinorad_io::dicom::Segment {
+                value: self.label_values.get(class).copied().unwrap_or(class as u8),
+                label: label.clone(),
+            })
+            .collect();
+        let identity = ["instance", "series", "dimensions"].map(|of| {
+            let mut hasher = blake3::Hasher::new_derive_key("dinorad-eval UID of a segmentation v1");
+            for part in [of, &self.digest, content, env!("CARGO_PKG_VERSION")] {
+                hasher.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
+            }
+            for segment in &segments {
+                hasher.update(&[segment.value]).update(segment.label.as_bytes());
+            }
+            let mut bits = [0; 16];
+            hasher.finalize_xof().fill(&mut bits);
+            u128::from_be_bytes(bits)
+        });
+        let version = self.digest.get(..16).unwrap_or(&self.digest).to_owned();
+        dinorad_io::dicom::Segmentation { segments, algorithm: "dinorad segment".into(), version, identity }
     }
 
     /// What the folder holds of this network.

@@ -1,12 +1,35 @@
 //! Masks beside the true ones, case by case and class by class.
 
 use dinorad_core::Task;
-use dinorad_metrics::{BinaryCounts, BootstrapOptions, ConfusionMatrix, Interval, Resampling, SurfaceDistances};
+use dinorad_metrics::{
+    BinaryCounts, BootstrapOptions, ConfusionMatrix, Interval, LesionOverlap, Resampling, SurfaceDistances,
+    lesion_counts,
+};
 use ndarray::{Array3, Axis};
 
 use crate::{Error, Result};
 
-/// One class of one case. What is undefined, as everything of a class that is in neither mask, is `None`.
+/// What lengths are in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum LengthUnit {
+    /// Millimetres; volumes in ml.
+    #[default]
+    Millimetres,
+    /// Pixels of pictures that have no size; areas in pixels take the place of volumes.
+    Pixels,
+}
+
+impl LengthUnit {
+    /// `mm` or `px`.
+    pub fn short(self) -> &'static str {
+        match self {
+            LengthUnit::Millimetres => "mm",
+            LengthUnit::Pixels => "px",
+        }
+    }
+}
+
+/// One class of one case; lengths in the unit of the table: mm and ml, or pixels. What is undefined, as everything of a class that is in neither mask, is `None`.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct ClassScore {
     /// Dice; 0 where one of the masks has none of the class.
@@ -23,22 +46,36 @@ pub struct ClassScore {
     pub volume_ml: f64,
     /// Volume of the truth, in ml.
     pub true_volume_ml: f64,
+    /// Lesions found, made up and missed, where they are counted.
+    pub lesions: Option<BinaryCounts>,
 }
 
-/// A score by its name, and how it is read.
-type Column = (&'static str, fn(&ClassScore) -> Option<f64>);
+/// A score: its names in mm and in pixels, and how it is read.
+type Column = ([&'static str; 2], fn(&ClassScore) -> Option<f64>);
 
 /// What is told of every class, in the order of the table.
 const COLUMNS: [Column; 8] = [
-    ("dice", |s| s.dice),
-    ("jaccard", |s| s.jaccard),
-    ("hd95_mm", |s| s.hd95_mm),
-    ("nsd", |s| s.nsd),
-    ("assd_mm", |s| s.assd_mm),
-    ("volume_ml", |s| Some(s.volume_ml)),
-    ("true_volume_ml", |s| Some(s.true_volume_ml)),
-    ("volume_error_ml", |s| Some(s.volume_ml - s.true_volume_ml)),
+    (["dice"; 2], |s| s.dice),
+    (["jaccard"; 2], |s| s.jaccard),
+    (["hd95_mm", "hd95_px"], |s| s.hd95_mm),
+    (["nsd"; 2], |s| s.nsd),
+    (["assd_mm", "assd_px"], |s| s.assd_mm),
+    (["volume_ml", "area_px"], |s| Some(s.volume_ml)),
+    (["true_volume_ml", "true_area_px"], |s| Some(s.true_volume_ml)),
+    (["volume_error_ml", "area_error_px"], |s| Some(s.volume_ml - s.true_volume_ml)),
 ];
+
+/// What is told of lesions where they are counted.
+const LESIONS: [Column; 3] = [
+    (["lesions_found"; 2], |s| s.lesions.map(|l| l.true_positives as f64)),
+    (["lesions_made_up"; 2], |s| s.lesions.map(|l| l.false_positives as f64)),
+    (["lesions_missed"; 2], |s| s.lesions.map(|l| l.false_negatives as f64)),
+];
+
+/// The name of a column in the unit of a table.
+fn named((names, _): &Column, unit: LengthUnit) -> &'static str {
+    names[usize::from(unit == LengthUnit::Pixels)]
+}
 
 /// Those of which a mean says something.
 const MEANS: [Column; 6] = [COLUMNS[0], COLUMNS[1], COLUMNS[2], COLUMNS[3], COLUMNS[4], COLUMNS[7]];
@@ -71,8 +108,12 @@ fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
 pub struct MaskTable {
     /// Names of the classes, background first.
     pub class_names: Vec<String>,
-    /// Tolerance of the surface Dice, in mm.
+    /// Tolerance of the surface Dice, in mm or in pixels.
     pub tolerance_mm: f64,
+    /// What lengths are in.
+    pub unit: LengthUnit,
+    /// Whether lesions are counted, and how much of one must be covered.
+    pub lesion_overlap: Option<LesionOverlap>,
     /// In the order in which they were judged.
     pub cases: Vec<CaseScores>,
 }
@@ -80,10 +121,30 @@ pub struct MaskTable {
 impl MaskTable {
     /// No case yet.
     pub fn new(task: &Task, tolerance_mm: f64) -> Self {
-        Self { class_names: task.class_names.clone(), tolerance_mm, cases: Vec::new() }
+        Self {
+            class_names: task.class_names.clone(),
+            tolerance_mm,
+            unit: LengthUnit::Millimetres,
+            lesion_overlap: None,
+            cases: Vec::new(),
+        }
     }
 
-    /// Judges a case; `spacing_mm` are the distances of voxels along `(d, h, w)`.
+    /// The same with lengths in another unit.
+    #[must_use]
+    pub fn with_unit(mut self, unit: LengthUnit) -> Self {
+        self.unit = unit;
+        self
+    }
+
+    /// The same with lesions counted, or not.
+    #[must_use]
+    pub fn with_lesions(mut self, overlap: Option<LesionOverlap>) -> Self {
+        self.lesion_overlap = overlap;
+        self
+    }
+
+    /// Judges a case; `spacing_mm` are the distances of voxels along `(d, h, w)`, of pixels 1.
     ///
     /// # Errors
     /// [`Error::Metrics`] for masks of unlike shapes and labels past the classes.
@@ -96,7 +157,8 @@ impl MaskTable {
     ) -> Result<&CaseScores> {
         let mut matrix = ConfusionMatrix::new(self.class_names.len())?;
         matrix.update(predicted.view(), truth.view())?;
-        let voxel_ml = spacing_mm.iter().product::<f64>() / 1000.0;
+        let voxel = spacing_mm.iter().product::<f64>();
+        let voxel_ml = if self.unit == LengthUnit::Pixels { voxel } else { voxel / 1000.0 };
         let mut classes = Vec::with_capacity(self.class_names.len());
         for class in 1..self.class_names.len() {
             let counts = matrix.one_vs_rest(class);
@@ -117,6 +179,10 @@ impl MaskTable {
                 assd_mm: surfaces.average_symmetric(),
                 volume_ml: n(predicted) * voxel_ml,
                 true_volume_ml: n(truth) * voxel_ml,
+                lesions: match (self.lesion_overlap, u8::try_from(class)) {
+                    (Some(overlap), Ok(class)) => Some(lesion_counts(predicted.view(), truth.view(), class, overlap)?),
+                    _ => None,
+                },
             });
         }
         self.cases.push(CaseScores { id: id.into(), group: group.into(), classes });
@@ -135,7 +201,8 @@ impl MaskTable {
             return Ok(out);
         }
         let resampling = Resampling::by_group(&keys)?;
-        for (name, of) in MEANS {
+        for column in MEANS {
+            let (name, of) = (named(&column, self.unit), column.1);
             let finite = |score: &ClassScore| of(score).filter(|v| v.is_finite());
             let whole: Vec<Option<f64>> =
                 self.cases.iter().map(|case| mean(case.classes.iter().filter_map(finite))).collect();
@@ -164,21 +231,58 @@ impl MaskTable {
         self.cases.iter().flat_map(|case| &case.classes).filter(|s| s.hd95_mm.is_some_and(f64::is_infinite)).count()
     }
 
+    /// Lesions of every foreground class, summed over cases; nothing unless they are counted.
+    pub fn lesions(&self) -> Option<Vec<BinaryCounts>> {
+        self.lesion_overlap?;
+        let mut sums = vec![BinaryCounts::default(); self.class_names.len().saturating_sub(1)];
+        for case in &self.cases {
+            for (sum, score) in sums.iter_mut().zip(&case.classes) {
+                *sum = sum.plus(&score.lesions.unwrap_or_default());
+            }
+        }
+        Some(sums)
+    }
+
+    fn columns(&self) -> impl Iterator<Item = &'static Column> {
+        COLUMNS.iter().chain(LESIONS.iter().filter(|_| self.lesion_overlap.is_some()))
+    }
+
     /// A row a case and class: `case,class,name,dice,…`; what is undefined is left empty, infinity is `inf`.
     ///
     /// # Errors
     /// [`Error::Format`] for what cannot be written as CSV.
     pub fn to_csv(&self) -> Result<Vec<u8>> {
+        Self::all_to_csv(&[self])
+    }
+
+    /// The rows of several tables in one; a column that a table does not have is left empty in its rows.
+    ///
+    /// # Errors
+    /// As [`to_csv`](Self::to_csv).
+    pub fn all_to_csv(tables: &[&Self]) -> Result<Vec<u8>> {
         let failed = |e: csv::Error| Error::format("scores", "CSV", e);
         let mut writer = csv::Writer::from_writer(Vec::new());
-        let head = ["case", "class", "name"].into_iter().chain(COLUMNS.iter().map(|(name, _)| *name));
-        writer.write_record(head).map_err(failed)?;
-        for case in &self.cases {
-            for (i, score) in case.classes.iter().enumerate() {
-                let name = self.class_names.get(i + 1).cloned().unwrap_or_default();
-                let numbers = COLUMNS.iter().map(|(_, of)| of(score).map_or_else(String::new, |v| v.to_string()));
-                let row = [case.id.clone(), (i + 1).to_string(), name].into_iter().chain(numbers);
-                writer.write_record(row).map_err(failed)?;
+        let mut head: Vec<&str> = Vec::new();
+        for table in tables {
+            for column in table.columns() {
+                let name = named(column, table.unit);
+                if !head.contains(&name) {
+                    head.push(name);
+                }
+            }
+        }
+        writer.write_record(["case", "class", "name"].iter().chain(&head)).map_err(failed)?;
+        for table in tables {
+            let of: Vec<Option<&Column>> =
+                head.iter().map(|name| table.columns().find(|column| named(column, table.unit) == *name)).collect();
+            for case in &table.cases {
+                for (i, score) in case.classes.iter().enumerate() {
+                    let name = table.class_names.get(i + 1).cloned().unwrap_or_default();
+                    let number = |column: &Option<&Column>| column.and_then(|(_, of)| of(score));
+                    let numbers = of.iter().map(|column| number(column).map_or_else(String::new, |v| v.to_string()));
+                    let row = [case.id.clone(), (i + 1).to_string(), name].into_iter().chain(numbers);
+                    writer.write_record(row).map_err(failed)?;
+                }
             }
         }
         writer.into_inner().map_err(|e| Error::format("scores", "CSV", e))
@@ -234,6 +338,39 @@ mod tests {
         let text = String::from_utf8(table.to_csv().unwrap()).unwrap();
         assert!(text.contains("x,2,b,0,0,inf,0,inf,0.01,0,0.01"), "{text}");
         assert!(text.contains("y,1,a,,,,,,0,0,0"), "{text}");
+        assert!(table.lesions().is_none() && !text.contains("lesions"));
         assert!(table.judge("z", "z", (&none, &truth.slice(s![..2, .., ..]).to_owned()), [1.0; 3]).is_err());
+    }
+    #[test]
+    fn pixels_and_lesions_have_columns_of_their_own() {
+        let mut truth = Array3::zeros((1, 12, 12));
+        truth.slice_mut(s![0, 1..4, 1..4]).fill(1);
+        truth.slice_mut(s![0, 8..10, 8..10]).fill(1);
+        let mut predicted = Array3::zeros((1, 12, 12));
+        predicted.slice_mut(s![0, 2..5, 1..4]).fill(1);
+        predicted[[0, 11, 0]] = 1;
+        predicted[[0, 11, 11]] = 2;
+        let any = Some(LesionOverlap::ANY);
+        let mut pixels = MaskTable::new(&task(), 1.0).with_unit(LengthUnit::Pixels).with_lesions(any);
+        let a = pixels.judge("p", "p", (&predicted, &truth), [1.0; 3]).unwrap().classes[0];
+        assert_eq!((a.volume_ml, a.true_volume_ml), (10.0, 13.0), "areas in pixels");
+        pixels.judge("q", "q", (&truth, &truth), [1.0; 3]).unwrap();
+        let counts: Vec<_> = pixels.lesions().unwrap();
+        let of = |c: &BinaryCounts| (c.true_positives, c.false_positives, c.false_negatives);
+        assert_eq!(counts.iter().map(of).collect::<Vec<_>>(), [(3, 1, 1), (0, 1, 0)]);
+        let names: Vec<String> =
+            pixels.means(&BootstrapOptions::default()).unwrap().into_iter().map(|(name, _)| name).collect();
+        assert!(names.contains(&"hd95_px".to_owned()) && !names.iter().any(|n| n.contains("_mm") || n.contains("_ml")));
+
+        let mut scans = MaskTable::new(&task(), 2.0);
+        scans.judge("v", "v", (&truth, &truth), [1.0; 3]).unwrap();
+        let text = String::from_utf8(MaskTable::all_to_csv(&[&scans, &pixels]).unwrap()).unwrap();
+        let head = text.lines().next().unwrap();
+        assert!(head.ends_with("volume_error_ml,hd95_px,assd_px,area_px,true_area_px,area_error_px,lesions_found,lesions_made_up,lesions_missed"), "{head}");
+        let row = |start: &str| text.lines().find(|l| l.starts_with(start)).unwrap().split(',').collect::<Vec<_>>();
+        assert!(text.lines().all(|line| line.split(',').count() == head.split(',').count()));
+        assert_eq!(row("v,1")[11..], [""; 8]);
+        assert_eq!(row("p,1")[13..], ["10", "13", "-3", "1", "1", "1"]);
+        assert_eq!(row("p,1")[5], "", "no distance in mm");
     }
 }

@@ -16,8 +16,8 @@ mod postprocess;
 mod scans;
 mod tokens;
 
-pub use evaluate::evaluate_folders;
-pub use judged::{CaseScores, ClassScore, MaskTable};
+pub use evaluate::{JudgedFolders, MaskJudgement, evaluate_folders};
+pub use judged::{CaseScores, ClassScore, LengthUnit, MaskTable};
 pub use method::{Architecture, ENTRY, Planes, SegmentMethod};
 pub use postprocess::{fill_holes, largest_component};
 pub use scans::{Eyes, Scan, Scans, Surveyed};

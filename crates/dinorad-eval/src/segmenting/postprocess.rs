@@ -1,5 +1,6 @@
 //! What is done to a predicted mask: small pieces go, holes close.
 
+use dinorad_core::{Touching, components, neighbours};
 use ndarray::Array3;
 
 /// Of every foreground class the largest connected piece (26 neighbours); the others become background. Of
@@ -11,7 +12,7 @@ use ndarray::Array3;
 /// assert_eq!(mask, ndarray::arr3(&[[[1, 1, 0, 0, 0, 2]]]));
 /// ```
 pub fn largest_component(mask: &mut Array3<u8>) {
-    let pieces = pieces(mask, true, |class| class > 0);
+    let pieces = components(mask.view(), Touching::Corners, |class| class > 0);
     let mut largest: [Option<usize>; 256] = [None; 256];
     for (i, piece) in pieces.iter().enumerate() {
         let best = &mut largest[usize::from(piece.class)];
@@ -38,7 +39,7 @@ pub fn largest_component(mask: &mut Array3<u8>) {
 pub fn fill_holes(mask: &mut Array3<u8>) {
     let (d, h, w) = mask.dim();
     let mut filled = Vec::new();
-    for piece in pieces(mask, false, |class| class == 0) {
+    for piece in components(mask.view(), Touching::Faces, |class| class == 0) {
         let border = |&(z, y, x): &(usize, usize, usize)| {
             (d > 1 && (z == 0 || z + 1 == d)) || y == 0 || x == 0 || y + 1 == h || x + 1 == w
         };
@@ -47,7 +48,7 @@ pub fn fill_holes(mask: &mut Array3<u8>) {
         }
         let mut around = None;
         let alone = piece.voxels.iter().all(|at| {
-            neighbours(*at, (d, h, w), false).all(|next| match (mask[next], around) {
+            neighbours(*at, (d, h, w), Touching::Faces).all(|next| match (mask[next], around) {
                 (0, _) => true,
                 (class, None) => {
                     around = Some(class);
@@ -63,51 +64,6 @@ pub fn fill_holes(mask: &mut Array3<u8>) {
     for (voxels, class) in filled {
         voxels.iter().for_each(|at| mask[*at] = class);
     }
-}
-
-/// Voxels of one class that hang together.
-struct Piece {
-    class: u8,
-    voxels: Vec<(usize, usize, usize)>,
-}
-
-fn pieces(mask: &Array3<u8>, corners: bool, of: impl Fn(u8) -> bool) -> Vec<Piece> {
-    let mut seen = Array3::from_elem(mask.dim(), false);
-    let mut all = Vec::new();
-    for (start, &class) in mask.indexed_iter() {
-        if !of(class) || seen[start] {
-            continue;
-        }
-        seen[start] = true;
-        let mut voxels = vec![start];
-        let mut next = 0;
-        while let Some(&at) = voxels.get(next) {
-            next += 1;
-            for near in neighbours(at, mask.dim(), corners) {
-                if mask[near] == class && !seen[near] {
-                    seen[near] = true;
-                    voxels.push(near);
-                }
-            }
-        }
-        all.push(Piece { class, voxels });
-    }
-    all
-}
-
-/// The voxels next to one: over faces, or over edges and corners too.
-fn neighbours(
-    (z, y, x): (usize, usize, usize),
-    (d, h, w): (usize, usize, usize),
-    corners: bool,
-) -> impl Iterator<Item = (usize, usize, usize)> {
-    let span = |at: usize, n: usize| at.saturating_sub(1)..=(at + 1).min(n.saturating_sub(1));
-    span(z, d).flat_map(move |k| span(y, h).flat_map(move |j| span(x, w).map(move |i| (k, j, i)))).filter(
-        move |&(k, j, i)| {
-            let moved = usize::from(k != z) + usize::from(j != y) + usize::from(i != x);
-            moved > 0 && (corners || moved == 1)
-        },
-    )
 }
 
 #[cfg(test)]

@@ -52,7 +52,7 @@ fn split(orientation: [f64; 6]) -> ([f64; 3], [f64; 3]) {
 }
 
 /// Unit normal `row x column`, if both are unit vectors at right angles.
-fn normal(orientation: [f64; 6]) -> Option<[f64; 3]> {
+pub(crate) fn normal(orientation: [f64; 6]) -> Option<[f64; 3]> {
     let (row, column) = split(orientation);
     let unit = |v| (dot(v, v) - 1.0).abs() < 2.0 * SAME_DIRECTION;
     if !unit(row) || !unit(column) || dot(row, column).abs() > SAME_DIRECTION {

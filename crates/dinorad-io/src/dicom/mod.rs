@@ -8,6 +8,8 @@
 
 mod bare;
 pub(crate) mod codec;
+#[cfg(feature = "dicom-seg")]
+mod encode;
 mod file;
 mod frames;
 mod geometry;
@@ -17,6 +19,8 @@ pub(crate) mod packed;
 mod parse;
 pub(crate) mod report;
 mod scan;
+#[cfg(feature = "dicom-seg")]
+mod segmentation;
 mod series;
 mod stacks;
 pub(crate) mod syntax;
@@ -33,6 +37,8 @@ pub use frames::Frames;
 pub use header::{FrameHeader, Header, PhotometricInterpretation, SampleKind};
 pub use lut::{Lut, Voi, VoiFunction};
 pub use report::{Problem, SeriesReport, Skipped};
+#[cfg(feature = "dicom-seg")]
+pub use segmentation::{Segment, Segmentation, segmentation};
 pub use series::{SeriesInfo, find_series, read_files, read_series};
 pub use stacks::{Stack, Survey, SurveyedSeries, read_slices, survey};
 

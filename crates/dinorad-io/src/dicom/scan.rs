@@ -47,6 +47,9 @@ enum Entry {
     Broken(String, Option<Personal>),
 }
 
+/// Classes of objects whose pixels are masks.
+const SEGMENTATIONS: [&str; 2] = [uids::SEGMENTATION_STORAGE, uids::LABEL_MAP_SEGMENTATION_STORAGE];
+
 /// What an object without pixels is called.
 fn object(set: &DataSet<'_>) -> &'static str {
     match set.text(tags::SOP_CLASS_UID).as_deref() {
@@ -99,6 +102,10 @@ fn classify(path: &Path, options: &ReadOptions, keep: Keep) -> Entry {
             true => Entry::Object(format!("{}{modality}", object(&set))),
             false => failed(String::new(), None),
         };
+    }
+    // masks, of ours or of others: pixels, but no picture of a patient
+    if set.text(tags::SOP_CLASS_UID).is_some_and(|uid| SEGMENTATIONS.contains(&&*uid)) {
+        return Entry::Object("a segmentation".into());
     }
     drop(set);
     match DicomFile::from_raw(raw, path, options) {
