@@ -25,10 +25,14 @@ mod maps;
 mod pad;
 mod pool;
 mod resize;
+mod row_distance;
 mod scale;
+mod soft_cross_entropy;
 mod step;
+mod take_rows;
 #[cfg(test)]
 mod tests;
+mod unit_rows;
 mod values;
 
 pub use self::{
@@ -46,6 +50,10 @@ pub use self::{
     pad::{Margins, pad},
     pool::max_pool2d,
     resize::resize,
+    row_distance::row_distance,
     scale::{add, layer_scale},
-    step::{adam_step, sgd_step},
+    soft_cross_entropy::{Soft, soft_cross_entropy},
+    step::{adam_step, average_step, sgd_step},
+    take_rows::take_rows,
+    unit_rows::unit_rows,
 };
