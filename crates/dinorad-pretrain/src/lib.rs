@@ -10,6 +10,7 @@ pub use candle;
 mod augment;
 mod batch;
 mod centring;
+pub mod distill;
 mod error;
 mod head;
 mod images;
