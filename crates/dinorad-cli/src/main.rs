@@ -33,8 +33,13 @@ static ALLOCATOR: Recycling = Recycling::off();
 /// Keeps memory for steps to come, where one of the methods trains inside an encoder.
 fn keep_memory_for<'m>(mut methods: impl Iterator<Item = &'m dyn Method>) {
     if methods.any(|method| method.input() == Input::Pixels) {
-        ALLOCATOR.keep(true);
+        keep_memory();
     }
+}
+
+/// Keeps memory for steps to come.
+fn keep_memory() {
+    ALLOCATOR.keep(true);
 }
 
 /// Exit codes: 0 done, 1 some items failed, 2 could not run.
