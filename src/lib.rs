@@ -16,6 +16,7 @@
 //! | [`aggregate`] | `dinorad-aggregate` | slices to scan |
 //! | [`heads`] | `dinorad-heads` | kNN, probes |
 //! | [`decoders`] | `dinorad-decoders` | patch tokens or images to masks |
+//! | [`pretrain`] | `dinorad-pretrain` | self-supervised training, distillation |
 //! | [`metrics`] | `dinorad-metrics` | AUROC, Dice, Hausdorff, calibration, intervals |
 //! | [`report`] | `dinorad-report` | run folders, predictions, plots, pictures, pages |
 //! | [`eval`] | `dinorad-eval` | protocols, feature store |
@@ -31,5 +32,6 @@ pub use dinorad_io as io;
 pub use dinorad_kernels as kernels;
 pub use dinorad_metrics as metrics;
 pub use dinorad_nn as nn;
+pub use dinorad_pretrain as pretrain;
 pub use dinorad_report as report;
 pub use dinorad_transforms as transforms;

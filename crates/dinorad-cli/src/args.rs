@@ -1,6 +1,7 @@
 //! What can be typed.
 
 mod describe;
+mod pretrain;
 mod segment;
 
 use std::path::PathBuf;
@@ -8,6 +9,7 @@ use std::path::PathBuf;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 pub(crate) use describe::as_typed;
+pub(crate) use pretrain::{DistillArgs, KnnArgs, LearningArgs, PretrainArgs, UnlabelledArgs};
 pub(crate) use segment::{SegmentCommand, SegmentEvaluateArgs, SegmentPredictArgs, SegmentTrainArgs};
 
 use crate::{build::VERSION, pseudonyms::PseudonymArgs};
@@ -52,6 +54,18 @@ pub(crate) enum Command {
     /// Masks of scans: train what draws them, draw them, judge them
     #[command(subcommand)]
     Segment(SegmentCommand),
+    /// An encoder learns from images without labels: DINOv2's objective, views that know the modality
+    ///
+    /// A training that was broken off is gone on with when the same is typed again.
+    #[command(
+        after_help = "Example:\n  dinorad pretrain scans --image-size 56 --local-size 28 --local-crops 2 \\\n    --prototypes 64 --hidden 32 --batch-size 4 --steps 2 -o runs/pretrained"
+    )]
+    Pretrain(PretrainArgs),
+    /// A small encoder learns the tokens of a large one on images without labels
+    #[command(
+        after_help = "Example:\n  dinorad distill scans --teacher facebook/dinov2-small --grid 4 --views 1 \\\n    --batch-size 4 --steps 2 -o runs/distilled"
+    )]
+    Distill(DistillArgs),
     /// The model of a run on new files: a probability for every class or finding
     #[command(after_help = "Example:\n  dinorad predict --run runs/logreg new -o predictions.csv")]
     Predict(PredictArgs),

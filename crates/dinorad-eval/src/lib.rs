@@ -16,6 +16,7 @@ pub mod finetune;
 mod memory;
 mod paths;
 pub mod pca;
+pub mod pretraining;
 pub mod probe;
 pub mod pseudonyms;
 pub mod row_layout;

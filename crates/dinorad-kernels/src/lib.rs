@@ -30,6 +30,7 @@ mod properties;
 #[cfg(test)]
 mod reference;
 pub mod resize;
+pub mod rows;
 pub mod scalar;
 mod shared;
 mod simd;

@@ -153,6 +153,17 @@ pub fn add(to: &mut [f32], x: &[f32]) {
     });
 }
 
+/// `to = kept · to + (1 - kept) · x`: a moving average.
+///
+/// # Panics
+/// If the lengths differ.
+pub fn average(to: &mut [f32], x: &[f32], kept: f32) {
+    assert_eq!(to.len(), x.len());
+    to.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(to, x)| {
+        to.iter_mut().zip(x).for_each(|(to, x)| *to = kept * *to + (1.0 - kept) * x);
+    });
+}
+
 /// `to = x · gain`, a factor for every column of rows as long as `gain`.
 ///
 /// # Panics

@@ -155,6 +155,18 @@ impl Optimizer {
         Ok(())
     }
 
+    /// Sets the weight decay of every group: `decays` in the order of the groups.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] if there are not as many as groups.
+    pub fn set_weight_decays(&mut self, decays: &[f64]) -> Result<()> {
+        if decays.len() != self.groups.len() {
+            return Err(parameter("number of weight decays", decays.len(), "one for each group"));
+        }
+        self.groups.iter_mut().zip(decays).for_each(|(g, decay)| g.weight_decay = *decay);
+        Ok(())
+    }
+
     /// One step along `grads`.
     ///
     /// # Errors

@@ -51,13 +51,14 @@ pub fn blur(image: &Array3<f32>, sigma: f64) -> Array3<f32> {
             let at = i.rem_euclid(2 * n);
             if at < n { at } else { 2 * n - 1 - at }
         };
-        let mut line = vec![0f64; n as usize];
+        // the mirrored line once, so that what is summed lies side by side
+        let mut line = vec![0f64; (n + 2 * radius) as usize];
         for mut lane in out.lanes_mut(Axis(axis)) {
-            line.iter_mut().zip(&lane).for_each(|(l, v)| *l = f64::from(*v));
-            for (i, v) in lane.iter_mut().enumerate() {
-                let taps = weights.iter().zip(-radius..);
-                let sum: f64 = taps.map(|(w, k)| w * line[mirrored(i as i64 + k) as usize]).sum();
-                *v = sum as f32;
+            for (place, i) in line.iter_mut().zip(-radius..) {
+                *place = f64::from(lane[mirrored(i) as usize]);
+            }
+            for (v, around) in lane.iter_mut().zip(line.windows(weights.len())) {
+                *v = weights.iter().zip(around).map(|(w, v)| w * v).sum::<f64>() as f32;
             }
         }
     }

@@ -56,10 +56,6 @@ fn encoders_reproduce_the_references() {
     line(&format!("{ran} cases; left to later work: {later:?}"));
 }
 
-/// The kinds of the family `pretrain`, which self-supervised training will drive.
-const OF_PRETRAINING: [&str; 7] =
-    ["dino_head", "dino_loss", "ibot_loss", "koleo_loss", "layer_decay", "schedules", "softmax_centering"];
-
 #[test]
 fn training_reproduces_the_references() {
     testkit::each_case("training", training::run);
@@ -72,10 +68,6 @@ fn every_family_has_somebody_who_drives_it() {
         let name = family.file_name().unwrap().to_string_lossy().into_owned();
         assert!(driven.contains(&name.as_str()), "nobody drives the cases of `{name}`");
     }
-    testkit::each_case("pretrain", |case| {
-        assert!(OF_PRETRAINING.contains(&case.kind.as_str()), "{}: unknown kind `{}`", case.name, case.kind);
-        line(&format!("{:<40} {:<24} left to later work", case.name, case.kind));
-    });
 }
 
 /// Prints past the test harness, which would keep the lines of a passing test to itself.

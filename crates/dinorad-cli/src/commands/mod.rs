@@ -3,6 +3,7 @@
 mod compare;
 mod completions;
 mod datasets;
+mod distill;
 mod doctor;
 mod embed;
 mod eval;
@@ -12,12 +13,14 @@ mod inspect;
 mod models;
 mod pca;
 mod predict;
+mod pretrain;
 mod quickstart;
 mod report;
 mod run;
 mod segment;
 mod splits;
 mod store;
+mod unlabelled;
 
 use anyhow::{Context, Result};
 
@@ -33,6 +36,8 @@ pub(crate) fn run(args: &Args) -> Result<usize> {
         Command::Embed(a) => embed::run(a).map_err(as_typed),
         Command::Eval(a) => eval::run(a).map_err(as_typed),
         Command::Finetune(a) => finetune::run(a).map_err(as_typed),
+        Command::Pretrain(a) => pretrain::run(a),
+        Command::Distill(a) => distill::run(a),
         Command::Predict(a) => predict::run(a),
         Command::Segment(a) => segment::run(a).map_err(as_typed),
         Command::Run(a) => run::run(a),

@@ -10,6 +10,7 @@ mod model;
 mod plan;
 mod source;
 
+pub(crate) use self::plan::widths_kept;
 pub use self::{
     fitted::Tuned,
     method::{Clock, ENTRY, FinetuneMethod, Pace},

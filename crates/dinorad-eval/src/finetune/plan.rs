@@ -17,6 +17,11 @@ const KEPT_WIDTHS: f64 = 20.0;
 /// The same where residual branches can be dropped: then candle's own operations stand between the kernels'.
 const KEPT_WIDTHS_DROPPING: f64 = 36.0;
 
+/// Widths of a token that the backward pass needs of a block.
+pub(crate) fn widths_kept(drop_path: f64) -> f64 {
+    if drop_path > 0.0 { KEPT_WIDTHS_DROPPING } else { KEPT_WIDTHS }
+}
+
 /// An estimate of the most memory that a training holds, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct MemoryPlan {
@@ -64,7 +69,7 @@ impl MemoryPlan {
         let seen = method.max_slices.map_or(slices.len(), |most| most.min(slices.len()));
         // blocks before the first one that trains keep nothing
         let blocks = if first == usize::MAX { 0 } else { depth.saturating_sub(first.saturating_sub(1)).min(depth) };
-        let widths = if method.drop_path > 0.0 { KEPT_WIDTHS_DROPPING } else { KEPT_WIDTHS };
+        let widths = widths_kept(method.drop_path);
         let one = match spec.patch {
             // a convolutional network: its maps, roughly, of every layer
             1 => slices.first().map_or(0.0, |s| s.len() as f64 * 4.0 * 120.0),

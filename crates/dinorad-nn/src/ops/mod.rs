@@ -26,10 +26,14 @@ mod pad;
 mod pixel_loss;
 mod pool;
 mod resize;
+mod row_distance;
 mod scale;
+mod soft_cross_entropy;
 mod step;
+mod take_rows;
 #[cfg(test)]
 mod tests;
+mod unit_rows;
 mod values;
 
 pub use self::{
@@ -47,7 +51,11 @@ pub use self::{
     pad::{Margins, pad},
     pool::max_pool2d,
     resize::resize,
+    row_distance::row_distance,
     scale::{add, layer_scale},
-    step::{adam_step, sgd_step},
+    soft_cross_entropy::{Soft, soft_cross_entropy},
+    step::{adam_step, average_step, sgd_step},
+    take_rows::take_rows,
+    unit_rows::unit_rows,
 };
 pub(crate) use self::{pixel_loss::pixel_loss, values::fast};

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 
 use candle::{CpuStorage, InplaceOp1, Layout, Tensor};
-use dinorad_kernels::update::{Adam, Sgd};
+use dinorad_kernels::update::{self, Adam, Sgd};
 
 use super::values::{dense, fast, values};
 use crate::Result;
@@ -70,6 +70,24 @@ pub fn sgd_step(sgd: &Sgd, p: &Tensor, g: &Tensor, v: &Tensor) -> Result<bool> {
             sgd.apply(p, &g, v);
             Ok(())
         })
+    })?;
+    Ok(true)
+}
+
+/// Moves an average towards `x`, of which `kept` stays, in place; `false` as [`adam_step`].
+///
+/// # Errors
+/// As [`adam_step`].
+pub fn average_step(average: &Tensor, x: &Tensor, kept: f64) -> Result<bool> {
+    if !fast([average, x]) || !average.is_contiguous() {
+        return Ok(false);
+    }
+    check(average, &[x])?;
+    let x = dense(x)?;
+    let x = values::<f32>(&x)?;
+    change(average, |average| {
+        update::average(average, &x, kept as f32);
+        Ok(())
     })?;
     Ok(true)
 }

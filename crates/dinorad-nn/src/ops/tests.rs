@@ -185,6 +185,31 @@ fn losses() {
 }
 
 #[test]
+fn rows() {
+    check("unit rows", &[&[4, 3, 19]], |t| unit_rows(&t[0], 1e-12));
+    check("unit rows below eps", &[&[4, 5]], |t| unit_rows(&t[0], 100.0));
+    check("taken rows", &[&[2, 3, 5]], |t| take_rows(&t[0], &[4, 0, 4, 5]));
+    check("no rows taken", &[&[2, 3, 5]], |t| add(&take_rows(&t[0], &[])?.sum(0)?, &take_rows(&t[0], &[1])?.sum(0)?));
+    assert!(take_rows(&noise(1, &[2, 3, 5]), &[6]).is_err());
+    let other = noise(5, &[6, 21]);
+    for (cosine, smooth) in [(1.0, 0.0), (0.0, 1.0), (0.9, 0.1)] {
+        // both sides of 1 in the distance
+        check("distance", &[&[6, 21]], |t| row_distance(&(&t[0] * 2.0)?, &other, cosine, smooth));
+    }
+    let soft =
+        Soft { targets: noise(3, &[3, 21]).abs().unwrap(), of: vec![2, 0, 2, 1], weights: vec![0.5, 1.0, 0.0, 2.0] };
+    check("soft cross-entropy", &[&[4, 21]], |t| Ok(soft_cross_entropy(&t[0], &soft, 0.1)?.0));
+    for wrong in [Soft { of: vec![0, 1, 2, 3], ..soft.clone() }, Soft { weights: vec![1.0], ..soft.clone() }] {
+        assert!(soft_cross_entropy(&noise(1, &[4, 21]), &wrong, 0.1).is_err());
+    }
+    assert!(soft_cross_entropy(&noise(1, &[4, 21]), &soft, 0.0).is_err());
+    let kept = noise(8, &[300]);
+    let want = ((&kept * 0.75).unwrap() + (noise(9, &[300]) * 0.25).unwrap()).unwrap();
+    assert!(average_step(&kept, &noise(9, &[300]), 0.75).unwrap());
+    close("average", &kept, &want);
+}
+
+#[test]
 fn convolutions() {
     let window = |stride, padding, dilation, groups| Window { stride, padding, dilation, groups };
     for (w, kernel) in

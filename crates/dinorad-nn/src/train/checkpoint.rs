@@ -19,7 +19,10 @@ pub const BEST: &str = "best.safetensors";
 const FACTS: &str = "dinorad.training";
 
 /// Writes tensors and text as one file: under another name first, so that what was there stays whole.
-pub(super) fn write(path: &Path, tensors: &BTreeMap<String, Tensor>, facts: &str) -> Result<()> {
+///
+/// # Errors
+/// [`Error::File`] if it cannot be written.
+pub fn write(path: &Path, tensors: &BTreeMap<String, Tensor>, facts: &str) -> Result<()> {
     let failed = |e: std::io::Error| Error::File { path: path.to_owned(), reason: e.to_string() };
     let folder = path.parent().unwrap_or(Path::new("."));
     let about = HashMap::from([(FACTS.to_owned(), facts.to_owned())]);
@@ -33,8 +36,11 @@ pub(super) fn write(path: &Path, tensors: &BTreeMap<String, Tensor>, facts: &str
     Ok(())
 }
 
-/// Reads such a file back; `None` where there is none.
-pub(super) fn read(path: &Path) -> Result<Option<(BTreeMap<String, Tensor>, String)>> {
+/// Reads such a file back, its tensors onto the CPU; `None` where there is none.
+///
+/// # Errors
+/// [`Error::File`] if it cannot be read or is no such file.
+pub fn read(path: &Path) -> Result<Option<(BTreeMap<String, Tensor>, String)>> {
     let failed = |reason: String| Error::File { path: path.to_owned(), reason };
     let bytes = match std::fs::read(path) {
         Ok(bytes) => bytes,

@@ -16,16 +16,19 @@ use crate::{Error, Result};
 
 const CRC: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
 
-/// An event file that is being written.
+/// An event file of TensorBoard that is being written.
 #[derive(Debug)]
-pub(super) struct Events {
+pub struct Events {
     path: PathBuf,
     file: File,
 }
 
 impl Events {
     /// Begins the file of a training that goes on at `step`: TensorBoard shows the files of a folder as one.
-    pub(super) fn begin(folder: &Path, step: usize) -> Result<Self> {
+    ///
+    /// # Errors
+    /// [`Error::File`] if it cannot be written.
+    pub fn begin(folder: &Path, step: usize) -> Result<Self> {
         let path = folder.join(format!("events.out.tfevents.{step:010}"));
         let file = File::create(&path).map_err(|e| Error::File { path: path.clone(), reason: e.to_string() })?;
         let mut events = Events { path, file };
@@ -34,7 +37,10 @@ impl Events {
     }
 
     /// A number of a step.
-    pub(super) fn scalar(&mut self, step: usize, tag: &str, value: f64) -> Result<()> {
+    ///
+    /// # Errors
+    /// [`Error::File`] if it cannot be written.
+    pub fn scalar(&mut self, step: usize, tag: &str, value: f64) -> Result<()> {
         self.write(&event(step as u64, |out| {
             let mut number = Vec::new();
             bytes_field(&mut number, 1, tag.as_bytes());

@@ -27,6 +27,13 @@ impl Gradients {
         self.0.keys().map(String::as_str)
     }
 
+    /// Those whose names begin so.
+    #[must_use]
+    pub fn under(&self, prefix: &str) -> Self {
+        let some = self.0.iter().filter(|(name, _)| name.starts_with(prefix));
+        Gradients(some.map(|(name, gradient)| (name.clone(), gradient.clone())).collect())
+    }
+
     /// Adds those of another part of the batch.
     ///
     /// # Errors

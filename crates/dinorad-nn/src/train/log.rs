@@ -10,16 +10,19 @@ use serde_json::Value;
 
 use crate::{Error, Result};
 
-/// A log that goes on where a checkpoint was made.
+/// A log, `log.jsonl`, that goes on where a checkpoint was made.
 #[derive(Debug)]
-pub(super) struct Log {
+pub struct Log {
     path: PathBuf,
     file: File,
 }
 
 impl Log {
     /// Opens a log; what it tells of step `from` and later is dropped, for it will be told again.
-    pub(super) fn open(path: &Path, from: usize) -> Result<Self> {
+    ///
+    /// # Errors
+    /// [`Error::File`] if it cannot be read or written.
+    pub fn open(path: &Path, from: usize) -> Result<Self> {
         let failed = |e: std::io::Error| Error::File { path: path.to_owned(), reason: e.to_string() };
         let mut file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(failed)?;
@@ -36,7 +39,11 @@ impl Log {
         Ok(Log { path: path.to_owned(), file })
     }
 
-    pub(super) fn tell(&mut self, line: &Value) -> Result<()> {
+    /// Adds a line; its `step` is what [`open`](Self::open) goes by.
+    ///
+    /// # Errors
+    /// [`Error::File`] if it cannot be written.
+    pub fn tell(&mut self, line: &Value) -> Result<()> {
         let failed = |e: std::io::Error| Error::File { path: self.path.clone(), reason: e.to_string() };
         self.file.write_all(format!("{line}\n").as_bytes()).map_err(failed)
     }

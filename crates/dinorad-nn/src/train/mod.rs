@@ -37,7 +37,9 @@ mod log;
 mod run;
 mod trainer;
 
-pub use checkpoint::{BEST, LAST};
+pub use checkpoint::{BEST, LAST, read as read_checkpoint, write as write_checkpoint};
+pub use events::Events;
 pub use gradients::Gradients;
+pub use log::Log;
 pub use run::{Ended, Lesson, RunOptions, Score, run};
 pub use trainer::{Rate, Step, Stepped, TrainOptions, Trainer};
