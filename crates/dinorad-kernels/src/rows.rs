@@ -71,10 +71,10 @@ pub fn unit(width: usize, eps: f32, x: &[f32], out: &mut [f32], norms: &mut [f32
     });
 }
 
-/// The gradient of [`unit`].
+/// The gradient of [`unit()`].
 ///
 /// # Panics
-/// As [`unit`].
+/// As [`unit()`].
 pub fn unit_backward(width: usize, eps: f32, x: &[f32], norms: &[f32], dy: &[f32], dx: &mut [f32]) {
     assert!(width > 0 && x.len() == dy.len() && x.len() == dx.len() && x.len() == norms.len() * width);
     let arch = pulp::Arch::new();
