@@ -181,18 +181,11 @@ impl Pretrainer {
     /// One step: the student towards the teacher's view of the batch, then the teacher towards the student.
     ///
     /// # Errors
-    /// [`Error::Diverged`] for a loss or a gradient that is no number, before anything has moved;
+    /// [`Error::Diverged`] for a loss or a gradient that is no number, before a weight has moved;
     /// [`Error::Shape`] for a batch that does not fit.
     pub fn step(&mut self, batch: &Batch) -> Result<Stepped> {
-        let (step, b) = (self.step, batch.images.len());
-        let crops = self.settings.views.global;
-        if b == 0 || batch.global.dims().first() != Some(&(crops * b)) || batch.masks.crops() != crops * b {
-            return Err(Error::shape(
-                "large crops",
-                format!("({crops} · {b}, 3, h, w), as many masks"),
-                batch.global.dims(),
-            ));
-        }
+        let step = self.step;
+        let (b, crops) = self.checked(batch)?;
         let temperature = self.settings.temperature().value(step);
         let said = self.teacher.say(&batch.global, &batch.masks)?;
         let goals = self.goals(&said, crops, temperature)?;
@@ -243,7 +236,7 @@ impl Pretrainer {
     /// # Errors
     /// As [`step`](Self::step).
     pub fn gradients(&mut self, batch: &Batch) -> Result<Gradients> {
-        let (b, crops) = (batch.images.len(), self.settings.views.global);
+        let (b, crops) = self.checked(batch)?;
         let said = self.teacher.say(&batch.global, &batch.masks)?;
         let centres = (self.class_centre.clone(), self.patch_centre.clone());
         let goals = self.goals(&said, crops, self.settings.temperature().value(self.step));
@@ -257,6 +250,16 @@ impl Pretrainer {
         let (loss, ..) = self.global_loss(batch, &goals, Pass::GRADIENTS)?;
         gradients.add(Gradients::of(&ops::backward(&loss)?, &self.variables))?;
         Ok(gradients)
+    }
+
+    /// Images of a batch and large crops of each.
+    fn checked(&self, batch: &Batch) -> Result<(usize, usize)> {
+        let (b, crops) = (batch.images.len(), self.settings.views.global);
+        if b == 0 || batch.global.dims().first() != Some(&(crops * b)) || batch.masks.crops() != crops * b {
+            let expected = format!("({crops} · {b}, 3, h, w), as many masks");
+            return Err(Error::shape("large crops", expected, batch.global.dims()));
+        }
+        Ok((b, crops))
     }
 
     fn goals(&mut self, said: &Said, crops: usize, temperature: f64) -> Result<Goals> {

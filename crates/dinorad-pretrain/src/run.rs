@@ -105,7 +105,8 @@ pub fn run(
             };
             kept.judged(done, judge(fast).map_err(Error::Judge)?)?;
         }
-        if last || (options.checkpoint_every > 0 && done.is_multiple_of(options.checkpoint_every)) {
+        let paused = options.pause_at == Some(done);
+        if last || paused || (options.checkpoint_every > 0 && done.is_multiple_of(options.checkpoint_every)) {
             kept.checkpoint(training)?;
         }
         let score = kept.so_far.scores.last().map_or_else(String::new, |(_, score)| format!(", score {score:.4}"));

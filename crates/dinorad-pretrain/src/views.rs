@@ -94,7 +94,7 @@ mod tests {
     #[test]
     fn crops_grow_when_their_time_has_come() {
         let views = Views { full_size_from: 0.75, ..Views::default() };
-        assert_eq!(views.sizes(74, 100, 14), (112, 42));
+        assert_eq!(views.sizes(74, 100, 14), (112, 56));
         assert_eq!(views.sizes(75, 100, 14), (224, 98));
         assert_eq!(Views::default().sizes(0, 100, 14), (224, 98));
         assert_eq!(Views { local_size: 14, ..views }.sizes(0, 100, 14).1, 14);

@@ -176,7 +176,7 @@ fn compare_masks(
     let pairs = MaskPairs::new(a, b, task)?.ok_or_else(|| Error::NotComparable {
         a: a.path().to_owned(),
         b: b.path().to_owned(),
-        why: "no case was drawn and judged by both".into(),
+        why: "they have no test case in common whose mask both have drawn and judged by itself".into(),
     })?;
     let unit = pairs.unit();
     let scores = pairs.tests(draws)?.into_iter().map(|test| {
@@ -213,7 +213,7 @@ fn compare_masks(
             patients: pairs.of_patients.then_some(pairs.patients),
             only_a: pairs.only_a,
             only_b: pairs.only_b,
-            other_truth: 0,
+            other_truth: pairs.other_truth,
             no_truth: 0,
         },
         scores,

@@ -29,8 +29,8 @@ pub use error::{Error, Result};
 pub use failure::Failure;
 pub use folder::{
     CaseCounts, CaseTable, CurvePoint, Description, Difference, Exhibits, Existing, Found, LearningCurve, MASK_SCORES,
-    Made, MetricValue, Metrics, NotJudged, RunFolder, RunWriter, Search, SearchAxis, Searched, Skipped, Status, Walked,
-    is_run, runs_below,
+    Made, MaskScore, MetricValue, Metrics, NotJudged, RunFolder, RunWriter, Search, SearchAxis, Searched, Skipped,
+    Status, Walked, is_run, runs_below,
 };
 pub use lock::RunLock;
 pub use paired::{Comparison, Pairs};

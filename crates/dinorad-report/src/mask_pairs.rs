@@ -6,12 +6,13 @@ use dinorad_metrics::{
 };
 use ndarray::ArrayView1;
 
-use crate::{Result, RunFolder};
+use crate::{MaskScore, Result, RunFolder};
 
 /// The Dice of cases that both runs have drawn, side by side.
 #[derive(Debug, Clone)]
 pub(crate) struct MaskPairs {
-    /// Mean foreground Dice, then that of every class; of the cases where both have it.
+    /// Mean foreground Dice, then that of every class; where the truth has none of a class and one run says so, that
+    /// one is right: 1.
     columns: Vec<Column>,
     /// Whether cases of one patient are known and drawn together.
     pub(crate) of_patients: bool,
@@ -21,6 +22,8 @@ pub(crate) struct MaskPairs {
     pub(crate) patients: usize,
     pub(crate) only_a: usize,
     pub(crate) only_b: usize,
+    /// Cases of both whose truths differ, left out.
+    pub(crate) other_truth: usize,
 }
 
 #[derive(Debug, Clone)]
@@ -32,9 +35,15 @@ struct Column {
 }
 
 /// Mean Dice of the classes that either mask has.
-fn mean(classes: &[Option<f64>]) -> Option<f64> {
-    let known: Vec<f64> = classes.iter().flatten().copied().collect();
+fn mean(classes: &[MaskScore]) -> Option<f64> {
+    let known: Vec<f64> = classes.iter().filter_map(|class| class.dice).collect();
     (!known.is_empty()).then(|| known.iter().sum::<f64>() / known.len() as f64)
+}
+
+/// Whether two runs have judged a case against the same truth.
+fn same_truth(a: &[MaskScore], b: &[MaskScore]) -> bool {
+    let close = |(a, b): (&MaskScore, &MaskScore)| (a.truth - b.truth).abs() <= 1e-6 * a.truth.abs().max(b.truth.abs());
+    a.len() == b.len() && a.iter().zip(b).all(close)
 }
 
 impl MaskPairs {
@@ -44,7 +53,8 @@ impl MaskPairs {
         let (Some(of_a), Some(of_b)) = (a.dice_of_cases()?, b.dice_of_cases()?) else { return Ok(None) };
         let cases = a.cases()?;
         let patients = cases.as_ref().and_then(|cases| cases.patients("test"));
-        let shared: Vec<&String> = of_a.keys().filter(|id| of_b.contains_key(*id)).collect();
+        let (shared, other): (Vec<&String>, Vec<&String>) =
+            of_a.keys().filter(|id| of_b.contains_key(*id)).partition(|id| same_truth(&of_a[*id], &of_b[*id]));
         if shared.is_empty() {
             return Ok(None);
         }
@@ -53,14 +63,19 @@ impl MaskPairs {
         let groups = groups.unwrap_or_else(|| (0..shared.len()).collect());
         let mut columns = Vec::new();
         for class in 0..task.n_classes() {
-            let dice = |of: &[Option<f64>]| if class == 0 { mean(of) } else { of.get(class - 1).copied().flatten() };
+            let dice = |of: &[MaskScore]| if class == 0 { mean(of) } else { of.get(class - 1).and_then(|of| of.dice) };
             let (mut values, mut keys) = ((Vec::new(), Vec::new()), Vec::new());
             for (id, group) in shared.iter().zip(&groups) {
-                if let (Some(x), Some(y)) = (dice(&of_a[*id]), dice(&of_b[*id])) {
-                    values.0.push(x);
-                    values.1.push(y);
-                    keys.push(*group);
-                }
+                let (x, y) = match (dice(&of_a[*id]), dice(&of_b[*id])) {
+                    (Some(x), Some(y)) => (x, y),
+                    // the truth is without it: one run says so, the other made some up
+                    (Some(x), None) => (x, 1.0),
+                    (None, Some(y)) => (1.0, y),
+                    (None, None) => continue,
+                };
+                values.0.push(x);
+                values.1.push(y);
+                keys.push(*group);
             }
             if keys.is_empty() {
                 continue;
@@ -70,8 +85,16 @@ impl MaskPairs {
             columns.push(Column { name, a, b, resampling: Resampling::by_group(&keys)? });
         }
         let patients = groups.iter().collect::<std::collections::BTreeSet<_>>().len();
-        let (only_a, only_b) = (of_a.len() - shared.len(), of_b.len() - shared.len());
-        Ok(Some(Self { columns, of_patients, cases: shared.len(), patients, only_a, only_b }))
+        let both = shared.len() + other.len();
+        Ok(Some(Self {
+            columns,
+            of_patients,
+            cases: shared.len(),
+            patients,
+            only_a: of_a.len() - both,
+            only_b: of_b.len() - both,
+            other_truth: other.len(),
+        }))
     }
 
     /// What is drawn: `patients` or `cases`.

@@ -206,7 +206,13 @@ impl SegmentTrainArgs {
             .maybe("splits", self.splits.as_deref().map(text))
             .maybe("channel", (self.channel > 0).then(|| whole(self.channel)).transpose()?)
             .with("bad", if self.strict_data { "stop" } else { "skip" });
+        if self.patch_size.len() != 3 {
+            bail!("--patch-size takes three numbers: slices, rows and columns, such as 20,20,20");
+        }
         let few = !(self.volumes.is_empty() && self.patches.is_empty());
+        if self.few_steps.is_some() && !few {
+            bail!("--few-steps is of --volumes and --patches: give one of them");
+        }
         let subsets = few.then(|| -> Result<Given> {
             Ok(Given::default()
                 .list("volumes", &wholes(&self.volumes)?)

@@ -149,7 +149,7 @@ pub(crate) struct SegmentTrainArgs {
     #[arg(long, value_name = "N,N,…", value_delimiter = ',', help_heading = "Few labels and controls")]
     pub(crate) patches: Vec<usize>,
     /// Voxels of a patch along slices, rows and columns
-    #[arg(long, value_name = "D,H,W", value_delimiter = ',', num_args = 3, default_values_t = [20, 20, 20], help_heading = "Few labels and controls")]
+    #[arg(long, value_name = "D,H,W", value_delimiter = ',', default_values_t = [20, 20, 20], help_heading = "Few labels and controls")]
     pub(crate) patch_size: Vec<usize>,
     /// Draws of every number of volumes or patches
     #[arg(long, value_name = "N", default_value_t = 3, help_heading = "Few labels and controls")]

@@ -21,7 +21,7 @@ use dinorad::{
     },
 };
 
-use super::unlabelled::{announce, dinov2};
+use super::unlabelled::{announce, dinov2, none_of_another};
 use crate::{
     args::DistillArgs,
     output::say,
@@ -67,6 +67,7 @@ pub(crate) fn run(args: &DistillArgs) -> Result<usize> {
     if learning.plan {
         return Ok(0);
     }
+    none_of_another(learning)?;
     let tokens = {
         let bar = Bar::new("the teacher looks");
         let at = learning.out.join("teacher");

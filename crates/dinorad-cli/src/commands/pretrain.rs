@@ -11,7 +11,7 @@ use dinorad::{
     },
 };
 
-use super::unlabelled::{announce, dinov2};
+use super::unlabelled::{announce, dinov2, none_of_another};
 use crate::{args::PretrainArgs, output::say, progress::Bar};
 
 pub(crate) fn run(args: &PretrainArgs) -> Result<usize> {
@@ -27,7 +27,7 @@ pub(crate) fn run(args: &PretrainArgs) -> Result<usize> {
     let feed =
         Arc::new(Feed::new(Arc::<dinorad::eval::pretraining::SliceStore>::clone(&slices), &settings, encoder.spec())?);
     let mut training = Pretrainer::new(encoder, &settings)?;
-    let resumed = learning.out.join("last.safetensors").is_file();
+    let resumed = none_of_another(learning)?;
     let seconds = if resumed && !learning.plan { None } else { Some(seconds_of(&mut training, &feed, &settings)?) };
     announce(&plan, learning, &slices, seconds)?;
     if learning.plan {

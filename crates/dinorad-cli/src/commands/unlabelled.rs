@@ -80,8 +80,19 @@ impl KnnArgs {
 }
 
 /// An encoder that can be trained so.
+///
+/// What is drawn anew is drawn from the seed that the name of an untrained encoder has, else from `seed`.
 pub(super) fn dinov2(source: &str, registers: Option<usize>, seed: u64) -> Result<Dinov2> {
+    let named = source.contains("?seed=");
+    let source = match source.starts_with("untrained") && !named {
+        true => format!("{source}?seed={seed}"),
+        false => source.to_owned(),
+    };
     let parsed: Source = source.parse()?;
+    let seed = match &parsed {
+        Source::Untrained { seed, .. } => *seed,
+        _ => seed,
+    };
     let options = LoadOptions::default();
     let (encoder, _) = load_dinov2(&parsed, &options, &HubOptions::from_env(), &mut *BARS.download())?;
     match registers {
@@ -91,6 +102,18 @@ pub(super) fn dinov2(source: &str, registers: Option<usize>, seed: u64) -> Resul
         }
         Some(n) => Ok(Dinov2::untrained(&encoder.config().clone().with_registers(n), seed, &Device::Cpu)?),
     }
+}
+
+/// Whether the training is gone on with.
+///
+/// # Errors
+/// If there is an encoder of a training whose checkpoint is gone: it would be taken for that of this one.
+pub(super) fn none_of_another(learning: &LearningArgs) -> Result<bool> {
+    let (encoder, resumed) = (learning.out.join("encoder"), learning.out.join("last.safetensors").is_file());
+    if encoder.exists() && !resumed && !learning.plan {
+        bail!("{} is of another training: remove it too, or name another --out", encoder.display());
+    }
+    Ok(resumed)
 }
 
 /// What is about to be done, and whether there is room for it.

@@ -98,8 +98,10 @@ impl Trials<'_> {
         }
         for i in 0..asked.controls.shuffled_labels as u64 {
             let seed = asked.seed.wrapping_add(i);
-            let mut order: Vec<usize> = (0..self.pool.len()).collect();
-            order.shuffle(&mut rng::named(seed, "shuffled masks"));
+            let Some(order) = others(self.pool.len(), seed) else {
+                self.runner.watch.note("one scan to learn from: there is no other whose mask it could have");
+                break;
+            };
             let train = self.pool.with_masks_of(&order)?;
             out.shuffled.push(self.dice("control: masks of other scans", &train, self.test, &self.method)?);
         }
@@ -146,7 +148,7 @@ impl Trials<'_> {
                 match self.dice(&what, &train, self.test, &method) {
                     Ok(score) => dice.push(score.unwrap_or(f64::NAN)),
                     // what cannot be written ends a run; what cannot be learned is told
-                    Err(error @ Error::Io { .. }) => return Err(error),
+                    Err(error) if is_of_files(&error) => return Err(error),
                     Err(error) => {
                         notices.push(in_full(&error));
                         dice.push(f64::NAN);
@@ -215,6 +217,33 @@ impl Trials<'_> {
     }
 }
 
+/// For each of `n` scans another one, all in one ring: none keeps its own mask. `None` where there is no other.
+fn others(n: usize, seed: u64) -> Option<Vec<usize>> {
+    if n < 2 {
+        return None;
+    }
+    let mut ring: Vec<usize> = (0..n).collect();
+    ring.shuffle(&mut rng::named(seed, "shuffled masks"));
+    let mut order = vec![0; n];
+    for (at, scan) in ring.iter().enumerate() {
+        order[*scan] = ring[(at + 1) % n];
+    }
+    Some(order)
+}
+
+/// Whether an error, or one behind it, is of a file that could not be written or read.
+fn is_of_files(error: &Error) -> bool {
+    let mut at: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = at {
+        let of_eval = matches!(error.downcast_ref(), Some(Error::File { .. } | Error::Report(_) | Error::Io(_)));
+        if of_eval || matches!(error.downcast_ref(), Some(dinorad_nn::Error::File { .. })) {
+            return true;
+        }
+        at = error.source();
+    }
+    false
+}
+
 /// A box of a size, or of a scan's where that is smaller, around a foreground voxel; anywhere in a scan without one.
 fn patch(mask: &ndarray::Array3<u8>, size: [usize; 3], rng: &mut impl Rng) -> [Range<usize>; 3] {
     let there = mask.iter().filter(|class| **class > 0).count();
@@ -232,6 +261,19 @@ fn patch(mask: &ndarray::Array3<u8>, size: [usize; 3], rng: &mut impl Rng) -> [R
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_scan_keeps_its_own_mask() {
+        for (n, seed) in [(2, 0), (3, 1), (17, 2), (17, 3)] {
+            let order = others(n, seed).unwrap();
+            assert!(order.iter().enumerate().all(|(scan, other)| scan != *other), "{order:?}");
+            let mut all = order.clone();
+            all.sort_unstable();
+            assert_eq!(all, (0..n).collect::<Vec<_>>());
+        }
+        assert_eq!(others(1, 0), None);
+        assert_ne!(others(17, 2), others(17, 3));
+    }
 
     #[test]
     fn patches_lie_within_their_scan_around_what_is_labelled() {

@@ -225,7 +225,7 @@ impl MaskPredictor {
                     self.also_as_dicom(&cases, at, &content, (out, &name), &mut done)?;
                 }
                 Ok(None) => {}
-                Err(error @ (Error::File { .. } | Error::Io(_))) => return Err(error),
+                Err(error @ (Error::File { .. } | Error::Io(_) | Error::Report(_))) => return Err(error),
                 Err(error) => done.failures.push(Failure { id: key.id, reason: in_full(&error) }),
             }
             stage.advance(1);

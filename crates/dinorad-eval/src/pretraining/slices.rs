@@ -45,6 +45,19 @@ struct Facts {
     failures: Vec<(String, String)>,
 }
 
+impl Facts {
+    /// Bytes of all slices.
+    fn bytes(&self) -> u64 {
+        self.slices.iter().map(Entry::bytes).sum()
+    }
+}
+
+impl Entry {
+    fn bytes(&self) -> u64 {
+        2 * (self.shape.0 * self.shape.1 * self.shape.2) as u64
+    }
+}
+
 /// Slices on disk, `slices.json` and `slices.u16`, any of them at hand in a moment: volumes are decoded once, not once
 /// a slice. Large slices are made smaller, and 65,536 levels are kept of each; memory does not grow with their number.
 #[derive(Debug)]
@@ -68,9 +81,15 @@ impl SliceStore {
         let (path, about) = (folder.join("slices.u16"), folder.join("slices.json"));
         let identity = identity(&*cases, most);
         let there = fs::read(&about).ok().and_then(|bytes| serde_json::from_slice::<Facts>(&bytes).ok());
-        let facts = match there.filter(|facts| facts.version == 1 && facts.identity == identity && path.is_file()) {
+        let whole = |facts: &Facts| fs::metadata(&path).is_ok_and(|found| found.len() == facts.bytes());
+        let facts = match there.filter(|facts| facts.version == 1 && facts.identity == identity && whole(facts)) {
             Some(facts) => facts,
             None => {
+                // no word about other slices may outlive them
+                match fs::remove_file(&about) {
+                    Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::file("remove", &about)(e)),
+                    _ => {}
+                }
                 let facts = write(&path, Arc::clone(&cases), most, identity, progress)?;
                 let text = serde_json::to_vec(&facts).map_err(|e| Error::format(&about, "JSON", e))?;
                 crate::write_atomic(&about, &text, "slices")?;
@@ -105,7 +124,7 @@ impl SliceStore {
 
     /// Bytes on disk.
     pub fn bytes(&self) -> u64 {
-        self.slices.iter().map(|s| 2 * (s.shape.0 * s.shape.1 * s.shape.2) as u64).sum()
+        self.slices.iter().map(Entry::bytes).sum()
     }
 }
 
@@ -156,6 +175,9 @@ fn write(path: &Path, cases: Arc<dyn Cases>, most: usize, identity: String, prog
     let mut at = 0;
     for (i, case) in loaded {
         match case? {
+            Ok(slices) if slices.iter().flatten().any(|v| !v.is_finite()) => {
+                facts.failures.push((cases.key(i).id, "it has values that are no numbers".into()));
+            }
             Ok(slices) => {
                 for slice in slices {
                     match quantised(&slice) {
@@ -189,12 +211,12 @@ fn fitted(slice: Array3<f32>, most: usize) -> dinorad_transforms::Result<Array3<
     resize(slice.view(), height, width, Filter::BicubicAntialias)
 }
 
-/// Lowest value, step and the levels of a slice; `None` where all its values are equal or one is no number.
+/// Lowest value, step and the levels of a slice; `None` where all its values are equal.
 fn quantised(slice: &Array3<f32>) -> Option<(f32, f32, Vec<u8>)> {
     let low = slice.iter().copied().fold(f32::INFINITY, f32::min);
     let high = slice.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let step = (f64::from(high) - f64::from(low)) / 65_535.0;
-    if !(step.is_finite() && step as f32 > 0.0) || slice.iter().any(|v| !v.is_finite()) {
+    if !(step.is_finite() && step as f32 > 0.0) {
         return None;
     }
     let level = |v: &f32| ((f64::from(*v) - f64::from(low)) / step).round().clamp(0.0, 65_535.0) as u16;

@@ -17,7 +17,7 @@ use dinorad_core::{
     resample::Filter,
 };
 use dinorad_datasets::{Dataset, PatientKey};
-use ndarray::{Array3, Array4, Axis, s};
+use ndarray::{ArcArray, Array3, Array4, Axis, Ix4, s};
 use rayon::prelude::*;
 
 use super::net::NOWHERE;
@@ -26,8 +26,9 @@ use crate::{CaseNotes, Cases, Doubts, Error, Prepared, Result, probe::EncoderMak
 /// One scan in memory.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scan {
-    /// `(c, d, h, w)`, on the scale 0 to 1 at its own size; one channel, or three of a colour picture.
-    pub values: Array4<f32>,
+    /// `(c, d, h, w)`, on the scale 0 to 1 at its own size; one channel, or three of a colour picture. Shared by copies
+    /// of the scan with another mask.
+    pub values: ArcArray<f32, Ix4>,
     /// The class of every voxel, `(d, h, w)`, where it is known.
     pub mask: Option<Array3<u8>>,
 }
@@ -455,7 +456,7 @@ impl Source {
                 (slices.len(), h, w)
             ));
         }
-        Ok((Scan { values, mask }, notes))
+        Ok((Scan { values: values.into_shared(), mask }, notes))
     }
 }
 

@@ -29,7 +29,7 @@ pub struct DistillBatch {
 /// What an encoder wants its pixels to be.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Eye {
-    side: usize,
+    pub(super) side: usize,
     normalization: Normalization,
 }
 
@@ -62,6 +62,9 @@ impl DistillFeed {
         settings.check()?;
         if images.is_empty() {
             return Err(Error::parameter("images", "at least one", 0));
+        }
+        if let Some(spec) = [teacher, student].into_iter().find(|spec| spec.patch < 2) {
+            return Err(Error::parameter("patch of the encoders", "at least 2", spec.patch));
         }
         let eye = |spec: &BackboneSpec| Eye { side: settings.grid * spec.patch, normalization: spec.normalization };
         Ok(Self { images, settings: settings.clone(), teacher: eye(teacher), student: eye(student) })

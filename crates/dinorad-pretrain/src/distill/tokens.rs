@@ -54,7 +54,9 @@ impl TeacherTokens {
         progress: &dyn Progress,
     ) -> Result<Self> {
         let settings = feed.settings();
-        let parts = (settings.seed, settings.views, settings.grid, settings.scale, &settings.augmentation);
+        // views are made at the larger of the two sizes
+        let side = feed.teacher.side.max(feed.student.side);
+        let parts = (settings.seed, settings.views, settings.grid, settings.scale, side, &settings.augmentation);
         let parts =
             serde_json::to_string(&parts).map_err(|e| Error::parameter("settings", "such as can be written", e))?;
         let spec = teacher.spec();

@@ -57,7 +57,7 @@ pub use learning::LearningCurve;
 pub use made::Made;
 pub use marker::{MARKER, SCHEMA, Status, is_run};
 pub use metrics::{CaseCounts, Constant, CurvePoint, MetricValue, Metrics, NotJudged, Search, SearchAxis, Searched};
-pub use read::RunFolder;
+pub use read::{MaskScore, RunFolder};
 pub use walk::{Skipped, Walked, runs_below};
 pub use write::{Existing, Found, RunWriter};
 

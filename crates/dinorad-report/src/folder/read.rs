@@ -194,12 +194,13 @@ impl RunFolder {
         Ok(read)
     }
 
-    /// The Dice of every test case by class, of a run that draws masks: none for a class that is in neither mask.
+    /// The Dice and the true volume of every test case by class, of a run that draws masks: no Dice for a class that
+    /// is in neither mask.
     /// `None` where the run has no such table.
     ///
     /// # Errors
     /// [`Error::File`], [`Error::Damaged`].
-    pub fn dice_of_cases(&self) -> Result<Option<BTreeMap<String, Vec<Option<f64>>>>> {
+    pub fn dice_of_cases(&self) -> Result<Option<BTreeMap<String, Vec<MaskScore>>>> {
         let Some(text) = self.text(MASK_SCORES)? else { return Ok(None) };
         let path = self.folder.join(MASK_SCORES);
         #[derive(serde::Deserialize)]
@@ -207,16 +208,18 @@ impl RunFolder {
             case: String,
             class: usize,
             dice: Option<f64>,
+            #[serde(alias = "true_area_px")]
+            true_volume_ml: f64,
         }
-        let mut all: BTreeMap<String, Vec<Option<f64>>> = BTreeMap::new();
+        let mut all: BTreeMap<String, Vec<MaskScore>> = BTreeMap::new();
         for row in csv::Reader::from_reader(text.as_bytes()).deserialize() {
-            let Row { case, class, dice } = row.map_err(|e| damaged(&path, e.to_string()))?;
+            let Row { case, class, dice, true_volume_ml } = row.map_err(|e| damaged(&path, e.to_string()))?;
             let case = self.names.as_ref().map_or(case.clone(), |names| names.case(&case));
             let of = all.entry(case).or_default();
             if class != of.len() + 1 {
                 return Err(damaged(&path, "the classes of a case do not follow each other"));
             }
-            of.push(dice);
+            of.push(MaskScore { dice, truth: true_volume_ml });
         }
         Ok(Some(all))
     }
@@ -281,6 +284,15 @@ impl RunFolder {
         }
         Ok(())
     }
+}
+
+/// One class of one case, as a run that draws masks scored it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct MaskScore {
+    /// Dice; `None` where neither mask has the class.
+    pub dice: Option<f64>,
+    /// Volume (or area) of the truth.
+    pub truth: f64,
 }
 
 fn damaged(path: &Path, why: impl Into<String>) -> Error {

@@ -50,8 +50,12 @@ fn same_cases(a: &RunFolder, b: &RunFolder) -> bool {
         // who learned from fewer scans has a split of its own; the test cases are what counts
         let ids =
             |run: &RunFolder| run.dice_of_cases().ok().flatten().map(|of| of.into_keys().collect::<BTreeSet<String>>());
-        let (of_a, of_b) = (ids(a), ids(b));
-        return a.description().data() == b.description().data() && of_a.is_some() && of_a == of_b;
+        return match (ids(a), ids(b)) {
+            (Some(of_a), Some(of_b)) => a.description().data() == b.description().data() && of_a == of_b,
+            // slices judged all together, without a table of cases
+            (None, None) => data(a) == data(b) && n(a) == n(b),
+            _ => false,
+        };
     }
     data(a) == data(b) && n(a) == n(b)
 }

@@ -171,8 +171,8 @@ pub fn beside(what: &str, names: &str, lines: &[Line<'_>]) -> Table {
     let mut columns = vec![names.to_owned(), "method and setting".to_owned()];
     columns.extend(scores.iter().map(|name| format!("{} (95 % CI)", score_title(name))));
     if differences {
-        // what is compared is the first score of the table
-        let of = score_title(if scores.contains(&"auroc") { "auroc" } else { "dice" });
+        // of masks it is the mean over cases that is compared
+        let of = score_title(if scores.contains(&"auroc") { "auroc" } else { "case_dice" });
         columns.extend([format!("{of} minus the first's"), "p".to_owned()]);
     }
     columns.extend(controls.iter().map(|(_, what)| (*what).to_owned()));
@@ -189,7 +189,8 @@ pub fn beside(what: &str, names: &str, lines: &[Line<'_>]) -> Table {
             row.extend(line.compared.as_ref().map_or_else(Default::default, |c| [signed(c), p_value(c.p_value)]));
         }
         row.extend(controls.iter().map(|(split, _)| {
-            let value = line.metrics.get(split, "auroc").and_then(|v| v.mean);
+            let of = if scores.contains(&"auroc") { "auroc" } else { "dice_by_volume" };
+            let value = line.metrics.get(split, of).and_then(|v| v.mean);
             value.map_or_else(|| NONE.to_owned(), number)
         }));
         let none = || NONE.to_owned();
