@@ -4,17 +4,18 @@
 //! never applied unasked. Names, numbers and dates of patients are not kept anywhere.
 //!
 //! The element structure is read by this crate itself, over bytes in memory, so that no declared
-//! length decides how much memory is taken; the codecs are other people's.
+//! length decides how much memory is taken; the codecs are other people's, and so is what writes
+//! segmentation objects (dicom-object).
 
 mod bare;
 pub(crate) mod codec;
-#[cfg(feature = "dicom-seg")]
-mod encode;
 mod file;
 mod frames;
 mod geometry;
 mod header;
 mod lut;
+#[cfg(feature = "dicom-seg")]
+mod object;
 pub(crate) mod packed;
 mod parse;
 pub(crate) mod report;

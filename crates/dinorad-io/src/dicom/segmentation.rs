@@ -10,10 +10,10 @@ use dicom_dictionary_std::{tags, uids};
 use ndarray::{Array3, ArrayView2};
 
 use super::{
-    encode::Elements,
     file::Raw,
     geometry::{Slice, along_normal, dot, grid, normal},
     header::Header,
+    object::Elements,
     parse::DataSet,
     report::{Problem, SeriesReport},
     scan::{Image, Keep, scan},
@@ -123,7 +123,7 @@ const ORGANS: [(&str, &str, &str); 20] = [
 /// # Errors
 /// [`Error::Reference`] for a series without the UIDs that a segmentation must name; [`Error::Argument`] for a mask
 /// of another shape, none or more than 65,535 segments; [`Error::Series`] for files that are no stack of slices;
-/// [`Error::Limit`], [`Error::Read`].
+/// [`Error::Limit`], [`Error::Read`]; [`Error::Unsupported`] for a value that dicom-object does not encode.
 ///
 /// # Examples
 /// ```no_run
@@ -205,25 +205,14 @@ pub fn segmentation(
         .text(tags::SEGMENTATION_TYPE, "BINARY")
         .text(tags::SEGMENTS_OVERLAP, "NO")
         .item(tags::DIMENSION_ORGANIZATION_SEQUENCE, organization(&dimensions))
-        .items(tags::DIMENSION_INDEX_SEQUENCE, &indices(&dimensions))
+        .items(tags::DIMENSION_INDEX_SEQUENCE, indices(&dimensions).into())
         .item(tags::REFERENCED_SERIES_SEQUENCE, source.referenced_series()?)
         .item(tags::SHARED_FUNCTIONAL_GROUPS_SEQUENCE, source.shared())
-        .items(tags::PER_FRAME_FUNCTIONAL_GROUPS_SEQUENCE, &source.per_frame(&frames)?)
-        .pixels(&packed(mask, &frames, &what.segments, pixels as usize));
-    let meta = Elements::default()
-        .put(tags::FILE_META_INFORMATION_VERSION, &[0, 1])
-        .text(tags::MEDIA_STORAGE_SOP_CLASS_UID, uids::SEGMENTATION_STORAGE)
-        .text(tags::MEDIA_STORAGE_SOP_INSTANCE_UID, &instance)
-        .text(tags::TRANSFER_SYNTAX_UID, uids::EXPLICIT_VR_LITTLE_ENDIAN)
-        .text(tags::IMPLEMENTATION_CLASS_UID, IMPLEMENTATION)
-        .text(tags::IMPLEMENTATION_VERSION_NAME, "DINORAD")
-        .bytes();
-    let length = Elements::default().long(tags::FILE_META_INFORMATION_GROUP_LENGTH, &[meta.len() as u32]).bytes();
-    Ok([&[0u8; 128][..], b"DICM", &length, &meta, &set.bytes()].concat())
+        .items(tags::PER_FRAME_FUNCTIONAL_GROUPS_SEQUENCE, source.per_frame(&frames)?)
+        .pixels(packed(mask, &frames, &what.segments, pixels as usize));
+    let refused = || Error::unsupported(name, Format::Dicom, "a value that cannot stand in a segmentation");
+    set.file(uids::SEGMENTATION_STORAGE, &instance).ok_or_else(refused)
 }
-
-/// This program among those that write DICOM: made once, from a random UUID.
-const IMPLEMENTATION: &str = "2.25.222663211996272409016209346714007226924";
 
 /// A UID of 128 bits: those of a UUID of version 8, whose content its maker decides.
 fn uid(bits: u128) -> String {
@@ -285,11 +274,10 @@ fn organization(dimensions: &str) -> Elements {
 
 /// Frames are numbered by segment, then by position.
 fn indices(dimensions: &str) -> [Elements; 2] {
-    let pointer = |tag: Tag| [tag.group().to_le_bytes(), tag.element().to_le_bytes()].concat();
     let index = |of: Tag, group: Tag, label: &str| {
         organization(dimensions)
-            .put(tags::DIMENSION_INDEX_POINTER, &pointer(of))
-            .put(tags::FUNCTIONAL_GROUP_POINTER, &pointer(group))
+            .pointer(tags::DIMENSION_INDEX_POINTER, of)
+            .pointer(tags::FUNCTIONAL_GROUP_POINTER, group)
             .text(tags::DIMENSION_DESCRIPTION_LABEL, label)
     };
     [
@@ -344,8 +332,13 @@ fn labelled(set: Elements, source: &Source, what: &Segmentation) -> Elements {
             .item(tags::SEGMENTED_PROPERTY_TYPE_CODE_SEQUENCE, kind)
     };
     let segments: Vec<Elements> = what.segments.iter().enumerate().map(segment).collect();
-    let set = set.items(tags::SEGMENT_SEQUENCE, &segments);
-    if character_set.is_empty() { set } else { set.text(tags::SPECIFIC_CHARACTER_SET, &character_set) }
+    let set = set.items(tags::SEGMENT_SEQUENCE, segments);
+    match character_set.as_str() {
+        "" => set,
+        UTF_8 => set.text(tags::SPECIFIC_CHARACTER_SET, UTF_8),
+        // as bytes, so that dicom-object does not look for an encoder: texts of ours are ASCII here
+        other => set.copied(tags::SPECIFIC_CHARACTER_SET, other.as_bytes()),
+    }
 }
 
 /// The series that a mask is of.
@@ -466,7 +459,7 @@ impl Source {
         let lossy = [tags::LOSSY_IMAGE_COMPRESSION_RATIO, tags::LOSSY_IMAGE_COMPRESSION_METHOD];
         for (tag, kind) in COPIED.iter().filter(|(tag, _)| self.lossy || !lossy.contains(tag)) {
             match self.copied.get(tag) {
-                Some(text) => set = set.put(*tag, text),
+                Some(text) => set = set.copied(*tag, text),
                 None if *kind == 2 => set = set.text(*tag, ""),
                 None => {}
             }
@@ -495,7 +488,7 @@ impl Source {
         let instances = files.map(|n| self.reference(&self.images[n].1)).collect::<Result<Vec<_>>>()?;
         Ok(Elements::default()
             .text(tags::SERIES_INSTANCE_UID, &self.series)
-            .items(tags::REFERENCED_INSTANCE_SEQUENCE, &instances))
+            .items(tags::REFERENCED_INSTANCE_SEQUENCE, instances))
     }
 
     /// How far slices are apart, where that is the same for all.

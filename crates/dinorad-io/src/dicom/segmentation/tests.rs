@@ -25,7 +25,8 @@ struct Made {
     positions: Vec<[f64; 3]>,
     enhanced: bool,
     without: Vec<Tag>,
-    patient: &'static str,
+    /// As it is encoded.
+    patient: &'static [u8],
     character_set: &'static str,
 }
 
@@ -36,17 +37,9 @@ impl Made {
             positions,
             enhanced: false,
             without: Vec::new(),
-            patient: "Doe^Jane",
+            patient: b"Doe^Jane",
             character_set: "ISO_IR 100",
         }
-    }
-
-    fn meta(instance: &str, class: &str) -> Vec<u8> {
-        let meta = Elements::default()
-            .text(tags::MEDIA_STORAGE_SOP_CLASS_UID, class)
-            .text(tags::MEDIA_STORAGE_SOP_INSTANCE_UID, instance)
-            .text(tags::TRANSFER_SYNTAX_UID, uids::EXPLICIT_VR_LITTLE_ENDIAN);
-        [&[0u8; 128][..], b"DICM", &meta.bytes()].concat()
     }
 
     fn file(&self, name: &str, frames: &[usize]) -> Vec<u8> {
@@ -57,7 +50,7 @@ impl Made {
             .flat_map(|f| (0..ROWS * COLUMNS).flat_map(move |n| (n + 100 * *f as u16).to_le_bytes()))
             .collect();
         let mut set = Elements::default()
-            .text(tags::SPECIFIC_CHARACTER_SET, self.character_set)
+            .copied(tags::SPECIFIC_CHARACTER_SET, self.character_set.as_bytes())
             .text(tags::SOP_CLASS_UID, class)
             .text(tags::SOP_INSTANCE_UID, &instance)
             .text(tags::STUDY_DATE, "20240131")
@@ -68,7 +61,7 @@ impl Made {
             .text(tags::INSTITUTION_NAME, "The house")
             .text(tags::STUDY_DESCRIPTION, "Brain")
             .text(tags::OPERATORS_NAME, "Roe^Operator")
-            .text(tags::PATIENT_NAME, self.patient)
+            .copied(tags::PATIENT_NAME, self.patient)
             .text(tags::PATIENT_ID, "4711")
             .text(tags::PATIENT_AGE, "054Y")
             .text(tags::PATIENT_COMMENTS, "private")
@@ -84,7 +77,7 @@ impl Made {
             .short(tags::BITS_STORED, 16)
             .short(tags::HIGH_BIT, 15)
             .short(tags::PIXEL_REPRESENTATION, 0)
-            .pixels(&stored);
+            .pixels(stored);
         let measures =
             |set: Elements| set.decimals(tags::PIXEL_SPACING, &[0.75, 0.4]).decimals(tags::SLICE_THICKNESS, &[2.0]);
         if self.enhanced {
@@ -99,16 +92,16 @@ impl Made {
             set = set
                 .text(tags::NUMBER_OF_FRAMES, &frames.len().to_string())
                 .item(tags::SHARED_FUNCTIONAL_GROUPS_SEQUENCE, shared)
-                .items(tags::PER_FRAME_FUNCTIONAL_GROUPS_SEQUENCE, &frames.iter().map(position).collect::<Vec<_>>());
+                .items(tags::PER_FRAME_FUNCTIONAL_GROUPS_SEQUENCE, frames.iter().map(position).collect());
         } else {
             set = measures(set)
                 .decimals(tags::IMAGE_POSITION_PATIENT, &self.positions[frames[0]])
                 .decimals(tags::IMAGE_ORIENTATION_PATIENT, &self.orientation);
         }
         self.without.iter().for_each(|tag| {
-            set.0.remove(tag);
+            set.0.remove_element(*tag);
         });
-        [Self::meta(&instance, class), set.bytes()].concat()
+        set.file(class, &instance).unwrap()
     }
 
     /// The files, in no order of their places.
@@ -300,7 +293,7 @@ fn frames_refer_to_their_slices() {
 
 #[test]
 fn patient_and_study_are_copied_and_nothing_else() {
-    let (folder, files) = Made { patient: "Dö^Jäne", character_set: "ISO_IR 192", ..axial(3) }.write();
+    let (folder, files) = Made { patient: "Dö^Jäne".as_bytes(), character_set: "ISO_IR 192", ..axial(3) }.write();
     let bytes = segmentation(&mask(3), folder.path(), &files, &ReadOptions::default(), &what()).unwrap();
     with_set(&bytes, |set| {
         for (tag, text) in [
@@ -387,12 +380,32 @@ fn names_in_other_letters() {
         ("ISO_IR 192", "Dö^J", "Hüfte/ links", Some("ISO_IR 192")),
         ("ISO_IR 100", "Doe", "H?fte/ links", Some("ISO_IR 100")),
     ] {
-        let (folder, files) = Made { patient, character_set: set, ..axial(2) }.write();
+        let (folder, files) = Made { patient: patient.as_bytes(), character_set: set, ..axial(2) }.write();
         let bytes = segmentation(&mask(2), folder.path(), &files, &ReadOptions::default(), &foreign).unwrap();
         with_set(&bytes, |read| {
             let segment = read.item(tags::SEGMENT_SEQUENCE).unwrap().unwrap();
             assert_eq!(segment.text(tags::SEGMENT_LABEL).as_deref(), Some(label), "{set}");
             assert_eq!(read.text(tags::SPECIFIC_CHARACTER_SET).as_deref(), written, "{set}");
+        });
+    }
+}
+
+#[test]
+fn copied_names_stay_as_they_are_encoded() {
+    for (set, patient) in [
+        ("ISO_IR 100", &b"D\xf6^J\xe4ne"[..]),
+        ("ISO_IR 13", b"\xd4\xcf\xc0\xde^\xc0\xdb\xb3"),
+        ("\\ISO 2022 IR 87", b"Yamada^Tarou=\x1b$B;3ED\x1b(B^\x1b$BB@O:\x1b(B"),
+        ("GB18030", b"Wang=\xcd\xf5^\xd0\xa1\x81\x30\x81\x30"),
+        ("of nobody", b"\xff\xfe"),
+        // none, although it should
+        ("", b"D\xf6"),
+    ] {
+        let (folder, files) = Made { patient, character_set: set, ..axial(2) }.write();
+        let bytes = segmentation(&mask(2), folder.path(), &files, &ReadOptions::default(), &what()).unwrap();
+        with_set(&bytes, |read| {
+            assert_eq!(trimmed(read.bytes(tags::PATIENT_NAME).unwrap()), patient, "{set}");
+            assert_eq!(read.text(tags::SPECIFIC_CHARACTER_SET).unwrap_or_default(), set);
         });
     }
 }
