@@ -304,8 +304,7 @@ fn losses_over_pixels() {
     {
         let loss = PixelLoss { classes, pixels, weights: weights.as_ref().map(|w| &w[..]), ignored };
         let x = noise(3, images * classes * pixels, 4.0);
-        let label =
-            |i: usize| if ignored.is_some() && i % 5 == 2 { ignored.unwrap() } else { (i * 7 % classes) as u32 };
+        let label = |i: usize| ignored.filter(|_| i % 5 == 2).unwrap_or((i * 7 % classes) as u32);
         let labels: Vec<u32> = (0..images * pixels).map(label).collect();
         let slopes: Vec<Slopes> = (0..images as u64)
             .map(|i| Slopes { all: noise(i, classes, 1.0), own: noise(i + 9, classes, 1.0), entropy: 0.3 + i as f32 })

@@ -407,7 +407,7 @@ fn known_of(sources: &[Source], known: &Known, scan: &Scan) -> Result<Option<Arr
         Known::Within([d, h, w]) => {
             let mut mask = Array3::from_elem(own.dim(), NOWHERE);
             let part = s![d.clone(), h.clone(), w.clone()];
-            mask.slice_mut(part.clone()).assign(&own.slice(part));
+            mask.slice_mut(part).assign(&own.slice(part));
             mask
         }
         Known::Borrowed((source, at)) => {
